@@ -1,0 +1,1 @@
+"""MobileBERT in JAX: use, fine-tune, convert and export."""

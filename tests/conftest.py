@@ -1,0 +1,29 @@
+"""Settings of the whole suite: eight CPU devices, strict numerics."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update('jax_num_cpu_devices', 8)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_default_matmul_precision', 'highest')
+
+_REPO = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='session')
+def repo() -> pathlib.Path:
+  """The checkout's root."""
+  return _REPO
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> pathlib.Path:
+  """The folder with real data sets; they are not part of the repository."""
+  default = _REPO.parent / 'shared' / 'data'
+  path = pathlib.Path(os.environ.get('MOBILEBERT_DATA', default))
+  if not path.is_dir():
+    pytest.skip(f'no real data at {path}; set MOBILEBERT_DATA to a folder')
+  return path
