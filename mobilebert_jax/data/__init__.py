@@ -1,0 +1,1 @@
+"""Reading, generating and batching data sets."""

@@ -1,0 +1,121 @@
+"""What the training loop knows about a task: a record of functions.
+
+The loop never looks inside an example. It asks a `Task` to load examples, to
+encode them as `Features`, for the loss of a batch, for what to keep of the
+model's outputs, and for scores and a prediction file at the end. So a task of
+another kind (regression, spans, tags, multiple choice) is another record and
+no change of the loop:
+
+- regression: `labels=()`, scalar float32 labels;
+- question answering: `encode` may cut an example into several rows (windows);
+  `score` receives one prediction per row together with the features, which
+  say what each row was made of;
+- tags: the labels are a sequence column, padded with -100, and predictions
+  have a second axis of the batch's length;
+- multiple choice: `Features.choices` sequences per row, batches [B, C, S].
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from mobilebert_jax.data.features import Features
+from mobilebert_jax.losses import Term
+
+if TYPE_CHECKING:
+  from mobilebert_jax.run_config import DataConfig
+
+Examples = tuple[Any, ...]
+Predictions = Mapping[str, np.ndarray]
+# Called with (number done, number in all) during long work.
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+  """The names of a task's splits.
+
+  Attributes:
+    train: The split to learn from.
+    evaluation: Splits with labels to report; the first is the main one.
+    test: Splits without public labels, for which predictions are written.
+  """
+
+  train: str = 'train'
+  evaluation: tuple[str, ...] = ('validation',)
+  test: tuple[str, ...] = ('test',)
+
+  def all(self) -> tuple[str, ...]:
+    """Every split, in the order train, evaluation, test."""
+    return (self.train, *self.evaluation, *self.test)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """One task as the training loop sees it.
+
+  Attributes:
+    name: The key in `tasks.TASKS`.
+    head: The model class, for instance `MobileBertForSequenceClassification`.
+    labels: Names of the classes, in the order of the logits; empty for a task
+      without classes.
+    primary_metric: '<evaluation split>/<score>'; higher is better. It chooses
+      the best checkpoint.
+    load: `load(data_config, split)` gives the examples in a fixed order; an
+      `InputError` says what is wrong with the data or where to get it.
+    encode: `encode(examples, tokenizer, max_length, progress=None)` gives the
+      model's inputs and the labels, as far as the examples have any.
+    loss: `loss(outputs, batch)` gives the terms of the loss, traceable.
+    predict: `predict(outputs)` keeps what scoring needs, traceable; arrays
+      whose first axis is the batch. A further axis may have the batch's
+      length; it then is filled up with zeros to the longest batch before the
+      batches are joined.
+    score: `score(predictions, examples, features)` gives scores by name;
+      `predictions` has one row per row of `features`, in their order.
+    write_predictions: `write_predictions(directory, split, predictions,
+      examples, features)` writes the task's official submission format and
+      returns the file.
+    splits: The names of the splits.
+    problem_type: transformers' `problem_type` for a sequence classification
+      head, else None.
+  """
+
+  name: str
+  head: type
+  labels: tuple[str, ...]
+  primary_metric: str
+  load: Callable[['DataConfig', str], Examples]
+  encode: Callable[..., Features]
+  loss: Callable[[Any, Mapping[str, jax.Array]], tuple[Term, ...]]
+  predict: Callable[[Any], dict[str, jax.Array]]
+  score: Callable[[Predictions, Examples, Features], dict[str, float]]
+  write_predictions: Callable[
+    [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
+  ]
+  splits: Splits = Splits()
+  problem_type: str | None = None
+
+  def __post_init__(self):
+    """Refuses a task whose best checkpoint could never be chosen."""
+    split = self.primary_metric.partition('/')[0]
+    if split not in self.splits.evaluation:
+      raise ValueError(
+        f'task {self.name}: primary_metric {self.primary_metric!r} must begin '
+        f'with an evaluation split, one of {self.splits.evaluation}'
+      )
+
+  def model_overrides(self) -> dict[str, Any]:
+    """Fields of `MobileBertConfig` that follow from the task."""
+    overrides: dict[str, Any] = {}
+    if self.problem_type:
+      overrides['problem_type'] = self.problem_type
+      overrides['num_labels'] = len(self.labels) or 1
+    if self.labels:
+      overrides['num_labels'] = len(self.labels)
+      overrides['id2label'] = dict(enumerate(self.labels))
+      overrides['label2id'] = {name: i for i, name in enumerate(self.labels)}
+    return overrides
