@@ -1,0 +1,292 @@
+"""The command line: config file, flags and overrides become a TrainConfig.
+
+The only module, with the config files, that knows absl and ml_collections.
+Every mistake on the command line is an InputError, so both commands print one
+sentence and exit with status 2 (absl itself would exit with 1).
+"""
+
+import dataclasses
+import pathlib
+import runpy
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import config_dict as mlc
+from ml_collections import config_flags
+
+from mobilebert_jax import fields, run_config
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.errors import InputError
+
+_PREFIX = 'config.'
+
+
+class Command(NamedTuple):
+  """A parsed command line.
+
+  Attributes:
+    config: the validated settings.
+    name: the config file's name and variant, such as 'glue_sst2_small'.
+    flags: the values of the command's own flags.
+  """
+
+  config: run_config.TrainConfig
+  name: str
+  flags: dict[str, str | None]
+
+
+def config_dict(**settings: Any) -> mlc.ConfigDict:
+  """All fields of TrainConfig, typed, for a config file's `get_config`.
+
+  Args:
+    **settings: values that differ from the defaults; groups such as `data`,
+      `optimizer`, `mesh` and `model` as dicts. An unset field of `model`
+      means: as the checkpoint, or MobileBertConfig's default.
+
+  Raises:
+    InputError: an unknown field or a value of the wrong type.
+  """
+  config = _typed(run_config.TrainConfig, run_config.MODEL_FIELDS)
+  _update(config, settings, 'config')
+  return config
+
+
+def choose(variant: str, variants: Mapping[str, Any]) -> Any:
+  """The settings of a config file's variant (`--config=FILE:variant`).
+
+  Raises:
+    InputError: the file has no such variant.
+  """
+  if variant not in variants:
+    names = ', '.join(name or "'' (none)" for name in variants)
+    raise InputError(f'there is no variant {variant!r}; there are: {names}.')
+  return variants[variant]
+
+
+def to_train_config(config: mlc.ConfigDict) -> run_config.TrainConfig:
+  """Freezes and validates a ConfigDict."""
+  values = config.to_dict()
+  values['model'] = {
+    name: value for name, value in values['model'].items() if value is not None
+  }
+  return run_config.from_dict(values)
+
+
+def parse(
+  argv: Sequence[str], own: Mapping[str, str], required: Sequence[str] = ()
+) -> Command:
+  """Parses a command line.
+
+  Args:
+    argv: the program's name and its arguments.
+    own: the command's flags beside --config, with their help.
+    required: the names of flags that must be given.
+
+  Raises:
+    InputError: any mistake in the flags, the config file or an override.
+  """
+  values = flags.FlagValues()
+  for name in ('config', *own):
+    flags.DEFINE_string(name, None, own.get(name, ''), flag_values=values)
+  try:
+    rest = values(list(argv), known_only=True)
+  except flags.Error as error:
+    raise InputError(_sentence(error)) from None
+  for name in ('config', *required):
+    if not values[name].value:
+      raise InputError(f'the flag --{name} is missing.')
+  path, _, variant = values['config'].value.partition(':')
+  config = _override(load_config_file(path, variant), rest)
+  name = pathlib.Path(path).stem + (f'_{variant}' if variant else '')
+  return Command(
+    to_train_config(config), name, {name: values[name].value for name in own}
+  )
+
+
+def load_config_file(path: str, variant: str = '') -> mlc.ConfigDict:
+  """Runs a config file's `get_config(variant)`.
+
+  Raises:
+    InputError: no such file, an error in it, or a result of another kind.
+  """
+  if not pathlib.Path(path).is_file():
+    raise InputError(
+      f'--config={path}: there is no such file; name a Python file with a '
+      'function get_config, such as configs/quickstart.py.'
+    )
+  try:
+    get_config = runpy.run_path(path).get('get_config')
+    if get_config is None:
+      raise InputError('it has no function get_config.')
+    config = get_config(variant)
+    if not isinstance(config, mlc.ConfigDict):
+      raise InputError(
+        'get_config must return a ConfigDict, as mobilebert_jax.cli.'
+        f'config_dict makes, but returns {type(config).__name__}.'
+      )
+    return config_dict(**config.to_dict())
+  except InputError as error:
+    raise InputError(f'{path}: {error}') from None
+  # A config file is a program: whatever it raises is its author's mistake.
+  except Exception as error:
+    line = _line_in(path, error)
+    raise InputError(
+      f'{path}{line}: {type(error).__name__}: {_sentence(error)}'
+    ) from None
+
+
+def run(main: Callable[[Sequence[str]], None], doc: str | None) -> int:
+  """Runs a command and turns its errors into an exit status.
+
+  Args:
+    main: takes the command line.
+    doc: what --help prints.
+
+  Returns:
+    0; 2 for a wrong input; 1 for a run that failed; 130 when interrupted.
+  """
+  if any(arg in ('-h', '--help', '-help') for arg in sys.argv[1:]):
+    print((doc or '').strip())
+    return 0
+  try:
+    main(sys.argv)
+  except InputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  except FloatingPointError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print('interrupted; the same command continues.', file=sys.stderr)
+    return 130
+  return 0
+
+
+def _typed(kind: Any, model_fields: Sequence[str]) -> mlc.ConfigDict:
+  """A ConfigDict of a dataclass's defaults; unset fields keep their type."""
+  typed = mlc.ConfigDict()
+  hints = fields.hints(kind)
+  for field in dataclasses.fields(kind):
+    hint, _ = fields.optional(hints[field.name])
+    if dataclasses.is_dataclass(hint):
+      typed[field.name] = _typed(hint, ())
+    elif field.name == 'model':
+      typed[field.name] = _placeholders(model_fields)
+    elif field.default in (None, dataclasses.MISSING):
+      typed[field.name] = mlc.placeholder(_plain(hint))
+    else:
+      typed[field.name] = field.default
+  return typed.lock()
+
+
+def _placeholders(names: Sequence[str]) -> mlc.ConfigDict:
+  hints = fields.hints(MobileBertConfig)
+  return mlc.ConfigDict(
+    {
+      name: mlc.placeholder(_plain(fields.optional(hints[name])[0]))
+      for name in names
+    }
+  ).lock()
+
+
+def _plain(hint: Any) -> type:
+  return str if typing.get_origin(hint) is typing.Literal else hint
+
+
+def _update(config: mlc.ConfigDict, settings: Mapping[str, Any], path: str):
+  for name, value in settings.items():
+    if name not in config:
+      raise _unknown(config, path, name)
+    if isinstance(config[name], mlc.ConfigDict):
+      if not isinstance(value, Mapping):
+        raise fields.wrong(f'{path}.{name}', value, 'a group of fields')
+      _update(config[name], value, f'{path}.{name}')
+      continue
+    try:
+      config[name] = value
+    except TypeError:
+      kind = config.get_type(name).__name__
+      raise fields.wrong(f'{path}.{name}', value, f'of type {kind}') from None
+
+
+def _override(config: mlc.ConfigDict, argv: Sequence[str]) -> mlc.ConfigDict:
+  """Applies `--config.a.b=value`; refuses every other argument."""
+  rest = [argv[0]]
+  for arg in argv[1:]:
+    name, _, value = arg.lstrip('-').partition('=')
+    path = name.removeprefix('no')
+    if not arg.startswith('-'):
+      raise InputError(f'{arg!r} belongs to no flag; write --name=value.')
+    if not path.startswith(_PREFIX):
+      raise InputError(f'there is no flag {arg.partition("=")[0]}; see --help.')
+    group, field, may_be_none = _find(config, path.split('.')[1:])
+    if may_be_none and value.lower() == 'none':
+      group[field] = None
+    else:
+      rest.append(arg)
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_dict(
+    'config', config, flag_values=values, sys_argv=rest
+  )
+  try:
+    values(rest)
+  except flags.IllegalFlagValueError as error:
+    where, _, value = str(error).removeprefix('flag --').partition('=')
+    group, field, _ = _find(config, where.split('.')[1:])
+    kind = group.get_type(field).__name__
+    raise fields.wrong(
+      where, value.partition(': ')[0], f'of type {kind}'
+    ) from None
+  except (flags.Error, TypeError, ValueError) as error:
+    raise InputError(_sentence(error)) from None
+  return values['config'].value
+
+
+def _find(
+  config: mlc.ConfigDict, names: Sequence[str]
+) -> tuple[mlc.ConfigDict, str, bool]:
+  """The group that holds a field, its name, and whether it may be None."""
+  path, kind = 'config', run_config.TrainConfig
+  for name in names[:-1]:
+    if name not in config:
+      raise _unknown(config, path, name)
+    if not isinstance(config[name], mlc.ConfigDict):
+      raise InputError(f'{path}.{name} is a value and has no fields.')
+    kind = MobileBertConfig if name == 'model' else fields.hints(kind)[name]
+    config, path = config[name], f'{path}.{name}'
+  name = names[-1]
+  if name not in config:
+    raise _unknown(config, path, name)
+  if isinstance(config[name], mlc.ConfigDict):
+    raise InputError(
+      f'{path}.{name} is a group of fields; set them one by one: '
+      f'{", ".join(config[name])}.'
+    )
+  optional = fields.optional(fields.hints(kind)[name])[1]
+  return config, name, optional or kind is MobileBertConfig
+
+
+def _unknown(config: mlc.ConfigDict, path: str, name: str) -> InputError:
+  if path == 'config.model' and name in run_config.TASK_FIELDS:
+    return InputError(f'{path}.{name} cannot be set: the task decides it.')
+  return InputError(
+    f'{path} has no field {name!r}; it has: {", ".join(config)}.'
+  )
+
+
+def _sentence(error: Exception) -> str:
+  """An exception's message on one line."""
+  return ' '.join(str(error).split())
+
+
+def _line_in(path: str, error: Exception) -> str:
+  """':LINE' of the file where the error arose, as far as it is known."""
+  if isinstance(error, SyntaxError):
+    return f':{error.lineno}'
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [frame.lineno for frame in frames if frame.filename == path]
+  return f':{lines[-1]}' if lines else ''
