@@ -1,1 +1,26 @@
 """MobileBERT in JAX: use, fine-tune, convert and export."""
+
+from mobilebert_jax.config import MobileBertConfig as MobileBertConfig
+from mobilebert_jax.errors import InputError as InputError
+from mobilebert_jax.models import Compute as Compute
+from mobilebert_jax.models import MobileBertForMaskedLM as MobileBertForMaskedLM
+from mobilebert_jax.models import (
+  MobileBertForMultipleChoice as MobileBertForMultipleChoice,
+)
+from mobilebert_jax.models import (
+  MobileBertForNextSentencePrediction as MobileBertForNextSentencePrediction,
+)
+from mobilebert_jax.models import (
+  MobileBertForPreTraining as MobileBertForPreTraining,
+)
+from mobilebert_jax.models import (
+  MobileBertForQuestionAnswering as MobileBertForQuestionAnswering,
+)
+from mobilebert_jax.models import (
+  MobileBertForSequenceClassification as MobileBertForSequenceClassification,
+)
+from mobilebert_jax.models import (
+  MobileBertForTokenClassification as MobileBertForTokenClassification,
+)
+from mobilebert_jax.models import MobileBertModel as MobileBertModel
+from mobilebert_jax.models import init_params as init_params

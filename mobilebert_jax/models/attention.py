@@ -1,0 +1,127 @@
+"""Multi-head self-attention inside a block, and its masks."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num
+
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.models.bottleneck import BlockInputs
+from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.models.layers import Linear, block_norm, inner_axis
+
+
+def attention_mask_4d(
+  mask: Num[Array | np.ndarray, '...'] | Bool[Array | np.ndarray, '...'],
+) -> Array:
+  """Brings every accepted attention mask to the shape of the scores.
+
+  Args:
+    mask: one of
+      [B, S]: 1 for keys that all queries may see;
+      [B, T, S]: 1 where query t may see key s (transformers 4);
+      [B, 1 or H, 1 or T, S]: booleans or integers with the same meaning, or
+      floats that are added to the scores (transformers 5).
+
+  Returns:
+    A boolean mask, True = see, or an additive float mask; four axes.
+
+  Raises:
+    InputError: another number of axes.
+  """
+  mask = jnp.asarray(mask)
+  if mask.ndim == 4:
+    is_additive = jnp.issubdtype(mask.dtype, jnp.floating)
+    return mask if is_additive else mask != 0
+  if mask.ndim == 2:
+    return (mask != 0)[:, None, None, :]
+  if mask.ndim == 3:
+    return (mask != 0)[:, None, :, :]
+  raise InputError(
+    f'attention_mask has {mask.ndim} axes, but must have 2 [batch, keys], '
+    '3 [batch, queries, keys] or 4 [batch, heads, queries, keys].'
+  )
+
+
+def apply_mask(
+  scores: Float[Array, 'B H T S'], mask: Array | None
+) -> Float[Array, 'B H T S']:
+  """Hides keys from the softmax; a fully hidden row becomes uniform."""
+  if mask is None:
+    return scores
+  lowest = jnp.finfo(scores.dtype).min
+  if mask.dtype == jnp.bool_:
+    return jnp.where(mask, scores, lowest)
+  # -inf in every key of a row would make its softmax NaN.
+  return jnp.maximum(scores + mask.astype(scores.dtype), lowest)
+
+
+class SelfAttention(nn.Module):
+  """Self-attention, its output projection, residual and norm.
+
+  Attributes:
+    config: the model's config.
+    compute: dtypes.
+  """
+
+  config: MobileBertConfig
+  compute: Compute = Compute()
+
+  @nn.compact
+  def __call__(
+    self,
+    inputs: BlockInputs,
+    mask: Array | None = None,
+    head_mask: Float[Array, ' H'] | None = None,
+    *,
+    deterministic: bool = True,
+  ) -> tuple[Float[Array, 'B S C'], Float[Array, 'B H S S']]:
+    """Attends.
+
+    Args:
+      inputs: what queries, keys and values are projected from, and the
+        residual.
+      mask: from `attention_mask_4d`, or None.
+      head_mask: a factor for each head's probabilities, or None.
+      deterministic: no dropout.
+
+    Returns:
+      The hidden states at the block's width, and the probabilities after
+      dropout and head mask (as transformers returns them), in float32 at
+      least.
+    """
+    c, compute = self.config, self.compute
+    narrow = inner_axis(c)
+    shared = c.key_query_shared_bottleneck or c.use_bottleneck_attention
+    query_axis = narrow if shared else 'hidden'
+    value_axis = narrow if c.use_bottleneck_attention else 'hidden'
+    q = self._heads(inputs.query, 'query', query_axis)
+    k = self._heads(inputs.key, 'key', query_axis)
+    v = self._heads(inputs.value, 'value', value_axis)
+    scores = jnp.einsum(
+      'BTHK,BSHK->BHTS', q, k, preferred_element_type=compute.stats_dtype
+    )
+    scores = apply_mask(scores * c.head_dim**-0.5, mask)
+    probs = jax.nn.softmax(scores, axis=-1)
+    dropout = nn.Dropout(c.attention_probs_dropout_prob, name='probs_dropout')
+    probs = dropout(probs, deterministic=deterministic)
+    if head_mask is not None:
+      probs = probs * head_mask.astype(probs.dtype).reshape(1, -1, 1, 1)
+    context = jnp.einsum('BHTS,BSHK->BTHK', probs.astype(compute.dtype), v)
+    y = context.reshape(*context.shape[:2], c.true_hidden_size)
+    axes = ('heads', narrow)
+    y = Linear(c.true_hidden_size, axes, c, compute, name='output')(y)
+    if not c.use_bottleneck:
+      dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
+      y = dropout(y, deterministic=deterministic)
+    y = block_norm(c, compute, narrow, name='norm')(y + inputs.residual)
+    return y, probs
+
+  def _heads(self, x: Array, name: str, axis: str) -> Array:
+    """Projects x and splits the result into heads: [B, S, H, K]."""
+    c = self.config
+    axes = (axis, 'heads')
+    y = Linear(c.true_hidden_size, axes, c, self.compute, name=name)(x)
+    return y.reshape(*y.shape[:2], c.num_attention_heads, c.head_dim)

@@ -1,0 +1,90 @@
+"""How a model computes: dtypes, loop over the layers, rematerialisation.
+
+None of this changes what the parameters are or mean: the same checkpoint
+serves every choice.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mobilebert_jax.errors import InputError
+
+DTYPES = ('float32', 'bfloat16', 'float64')
+LAYER_LOOPS = ('scan', 'loop')
+# What the backward pass keeps of a block: everything, nothing, or the results
+# of matrix products with parameters.
+REMAT_POLICIES: Mapping[str, Callable[..., Any] | None] = {
+  'none': None,
+  'full': jax.checkpoint_policies.nothing_saveable,
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+  """Choices of computation, shared by all modules of a model.
+
+  Attributes:
+    dtype: dtype of activations and matrix products: 'float32', 'bfloat16', or
+      'float64' (needs `jax_enable_x64`). Softmax, norm statistics and logits
+      are in float32 at least.
+    param_dtype: dtype of freshly drawn parameters.
+    layers: 'scan' compiles one block and loops over the stacked parameters;
+      'loop' unrolls the blocks (slower to compile, sometimes faster to run).
+    remat: what the backward pass recomputes: 'none', 'full' (keep only each
+      block's input) or 'dots' (keep matrix products).
+
+  Raises:
+    InputError: a value that is not allowed.
+  """
+
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+  layers: str = 'scan'
+  remat: str = 'none'
+
+  def __post_init__(self):
+    for field in ('dtype', 'param_dtype'):
+      object.__setattr__(self, field, _dtype_name(field, getattr(self, field)))
+    for field, allowed in (
+      ('layers', LAYER_LOOPS),
+      ('remat', tuple(REMAT_POLICIES)),
+    ):
+      if getattr(self, field) not in allowed:
+        raise InputError(
+          f'{field} is {getattr(self, field)!r}, but must be one of '
+          f'{", ".join(allowed)}.'
+        )
+
+  @property
+  def stats_dtype(self) -> Any:
+    """The dtype of softmax, norm statistics and logits."""
+    return jnp.promote_types(self.dtype, jnp.float32)
+
+
+def _dtype_name(field: str, value: Any) -> str:
+  name = value if isinstance(value, str) else None
+  if name is None:
+    try:
+      name = jnp.dtype(value).name
+    except TypeError:
+      name = repr(value)
+  if name in ('float16', 'half', 'fp16'):
+    raise InputError(
+      f'{field} is float16, whose largest value is 65504, but hidden values of '
+      'the published checkpoint reach 2.5e7; use bfloat16 or float32.'
+    )
+  if name not in DTYPES:
+    raise InputError(
+      f'{field} is {name!r}, but must be one of {", ".join(DTYPES)}.'
+    )
+  if name == 'float64' and not jax.config.jax_enable_x64:
+    raise InputError(
+      f"{field} is 'float64', which needs "
+      "jax.config.update('jax_enable_x64', True) first."
+    )
+  return name

@@ -1,0 +1,137 @@
+"""Word, position and segment embeddings with the trigram input."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.models.layers import (
+  TORCH_LAYER_NORM_EPS,
+  Linear,
+  Table,
+  block_norm,
+)
+
+
+def trigram(x: Float[Array, 'B S E']) -> Float[Array, 'B S E3']:
+  """Concatenates each vector with its next and its previous one.
+
+  The order is [next, current, previous], with zeros past both ends (paper,
+  section 3.1). No mask is applied: the last real token sees the vector of a
+  following [PAD], so padding changes its output, as in the reference.
+  """
+  following = jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)))
+  previous = jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
+  return jnp.concatenate([following, x, previous], axis=-1)
+
+
+class MobileBertEmbeddings(nn.Module):
+  """Turns token ids into the first hidden states (paper, section 3.1).
+
+  Attributes:
+    config: the model's config.
+    compute: dtypes.
+  """
+
+  config: MobileBertConfig
+  compute: Compute = Compute()
+
+  def setup(self):
+    c, compute = self.config, self.compute
+    self.word_embeddings = Table(
+      c.vocab_size,
+      c.embedding_size,
+      ('vocab', 'embedding'),
+      c,
+      compute,
+      pad_id=c.pad_token_id,
+    )
+    self.position_embeddings = Table(
+      c.max_position_embeddings,
+      c.hidden_size,
+      ('position', 'hidden'),
+      c,
+      compute,
+    )
+    self.token_type_embeddings = Table(
+      c.type_vocab_size, c.hidden_size, ('token_type', 'hidden'), c, compute
+    )
+    self.embedding_transformation = Linear(
+      c.hidden_size, ('trigram', 'hidden'), c, compute
+    )
+    self.norm = block_norm(c, compute, 'hidden', eps=TORCH_LAYER_NORM_EPS)
+    self.dropout = nn.Dropout(c.hidden_dropout_prob)
+
+  def __call__(
+    self,
+    input_ids: Int[Array | np.ndarray, 'B S'] | None = None,
+    token_type_ids: Int[Array | np.ndarray, 'B S'] | None = None,
+    position_ids: Int[Array | np.ndarray, 'b S'] | None = None,
+    inputs_embeds: Float[Array | np.ndarray, 'B S E'] | None = None,
+    *,
+    deterministic: bool = True,
+  ) -> Float[Array, 'B S D']:
+    """Embeds a batch.
+
+    Args:
+      input_ids: token ids; or give `inputs_embeds`.
+      token_type_ids: segment ids; all 0 unless given.
+      position_ids: positions, for each row or one row for all; 0, 1, 2, ...
+        unless given.
+      inputs_embeds: word vectors in the place of `input_ids`, `embedding_size`
+        wide: the trigram and the projection still follow.
+      deterministic: no dropout.
+
+    Returns:
+      The first hidden states.
+
+    Raises:
+      InputError: neither or both kinds of input, or too long a sequence.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+      raise InputError('Give input_ids or inputs_embeds, exactly one of them.')
+    words = (
+      self.word_embeddings(input_ids)
+      if inputs_embeds is None
+      else jnp.asarray(inputs_embeds, self.compute.dtype)
+    )
+    self._check_shapes(words, position_ids, inputs_embeds is not None)
+    c = self.config
+    inputs = trigram(words) if c.trigram_input else words
+    x = self.embedding_transformation(inputs)
+    if not c.trigram_input and c.embedding_size == c.hidden_size:
+      # The reference has the transformation's parameters even here, where it
+      # does not use them; XLA drops the product.
+      x = words
+    x = x + self._positions(position_ids, words.shape[1])
+    x = x + self._token_types(token_type_ids)
+    return self.dropout(self.norm(x), deterministic=deterministic)
+
+  def _positions(self, position_ids, length):
+    if position_ids is not None:
+      rows = self.position_embeddings(position_ids)
+      return rows if rows.ndim == 3 else rows[None]
+    table = self.position_embeddings.embedding.astype(self.compute.dtype)
+    return table[None, :length]
+
+  def _token_types(self, token_type_ids):
+    if token_type_ids is not None:
+      return self.token_type_embeddings(token_type_ids)
+    table = self.token_type_embeddings.embedding.astype(self.compute.dtype)
+    return table[None, :1]
+
+  def _check_shapes(self, words, position_ids, is_embeds):
+    length, limit = words.shape[1], self.config.max_position_embeddings
+    if position_ids is None and length > limit:
+      raise InputError(
+        f'The sequence has {length} tokens, but max_position_embeddings is '
+        f'{limit}: truncate the input.'
+      )
+    if is_embeds and words.shape[-1] != self.config.embedding_size:
+      raise InputError(
+        f'inputs_embeds is {words.shape[-1]} wide, but must be embedding_size '
+        f'({self.config.embedding_size}) wide.'
+      )

@@ -1,0 +1,279 @@
+"""The seven models with heads, named and shaped as in transformers."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.models.layers import Linear
+from mobilebert_jax.models.lm_head import MaskedLMHead
+from mobilebert_jax.models.model import (
+  AttentionMask,
+  Embeds,
+  HeadMask,
+  Ids,
+  MobileBertModel,
+  PositionIds,
+)
+from mobilebert_jax.models.outputs import (
+  BaseModelOutputWithPooling,
+  MaskedLMOutput,
+  MobileBertForPreTrainingOutput,
+  ModelOutput,
+  MultipleChoiceModelOutput,
+  NextSentencePredictorOutput,
+  QuestionAnsweringModelOutput,
+  SequenceClassifierOutput,
+  TokenClassifierOutput,
+)
+
+
+class HeadedModel(nn.Module):
+  """What the seven have in common: the bare model and its arguments.
+
+  Attributes:
+    config: the architecture.
+    compute: dtypes, loop over layers, rematerialisation.
+  """
+
+  config: MobileBertConfig
+  compute: Compute = Compute()
+
+  has_pooler: ClassVar[bool] = True
+
+  def setup(self):
+    self.mobilebert = MobileBertModel(
+      self.config, self.compute, add_pooling_layer=self.has_pooler
+    )
+    self._setup_head()
+
+  def __call__(
+    self,
+    input_ids: Ids = None,
+    attention_mask: AttentionMask = None,
+    token_type_ids: Ids = None,
+    position_ids: PositionIds = None,
+    head_mask: HeadMask = None,
+    inputs_embeds: Embeds = None,
+    *,
+    deterministic: bool = True,
+    output_hidden_states: bool = False,
+    output_attentions: bool = False,
+  ) -> ModelOutput:
+    """Encodes a batch and applies the head.
+
+    The arguments, shapes and errors are `MobileBertModel`'s. Logits are in
+    float32 at least.
+    """
+    body = self.mobilebert(
+      input_ids,
+      attention_mask,
+      token_type_ids,
+      position_ids,
+      head_mask,
+      inputs_embeds,
+      deterministic=deterministic,
+      output_hidden_states=output_hidden_states,
+      output_attentions=output_attentions,
+    )
+    return self._head(body, deterministic)
+
+  def _setup_head(self) -> None:
+    """Builds the head's modules."""
+    raise NotImplementedError
+
+  def _head(
+    self, body: BaseModelOutputWithPooling, deterministic: bool
+  ) -> ModelOutput:
+    """Applies the head to the bare model's output."""
+    raise NotImplementedError
+
+  def _linear(self, features: int) -> Linear:
+    """A head's linear map; its logits are in float32 at least."""
+    return Linear(
+      features,
+      ('hidden', 'label'),
+      self.config,
+      self.compute,
+      out_dtype=str(jnp.dtype(self.compute.stats_dtype)),
+    )
+
+
+class MobileBertForPreTraining(HeadedModel):
+  """Masked language model and next-sentence prediction together."""
+
+  def _setup_head(self):
+    self.predictions = MaskedLMHead(self.config, self.compute)
+    self.seq_relationship = self._linear(2)
+
+  def _head(self, body, deterministic):
+    del deterministic
+    table = self.mobilebert.word_table()
+    return MobileBertForPreTrainingOutput(
+      prediction_logits=self.predictions(body.last_hidden_state, table),
+      seq_relationship_logits=self.seq_relationship(body.pooler_output),
+      hidden_states=body.hidden_states,
+      attentions=body.attentions,
+    )
+
+
+class MobileBertForMaskedLM(HeadedModel):
+  """Predicts masked tokens."""
+
+  has_pooler = False
+
+  def _setup_head(self):
+    self.predictions = MaskedLMHead(self.config, self.compute)
+
+  def _head(self, body, deterministic):
+    del deterministic
+    table = self.mobilebert.word_table()
+    return MaskedLMOutput(
+      logits=self.predictions(body.last_hidden_state, table),
+      hidden_states=body.hidden_states,
+      attentions=body.attentions,
+    )
+
+
+class MobileBertForNextSentencePrediction(HeadedModel):
+  """Says whether sentence B follows A: label 0 follows, 1 is random."""
+
+  def _setup_head(self):
+    self.seq_relationship = self._linear(2)
+
+  def _head(self, body, deterministic):
+    del deterministic
+    return NextSentencePredictorOutput(
+      logits=self.seq_relationship(body.pooler_output),
+      hidden_states=body.hidden_states,
+      attentions=body.attentions,
+    )
+
+
+class MobileBertForSequenceClassification(HeadedModel):
+  """Classifies (or, with one label, grades) a text or a pair of texts."""
+
+  def _setup_head(self):
+    self.dropout = nn.Dropout(self.config.head_dropout)
+    self.classifier = self._linear(self.config.num_labels)
+
+  def _head(self, body, deterministic):
+    pooled = self.dropout(body.pooler_output, deterministic=deterministic)
+    return SequenceClassifierOutput(
+      logits=self.classifier(pooled),
+      hidden_states=body.hidden_states,
+      attentions=body.attentions,
+    )
+
+
+class MobileBertForTokenClassification(HeadedModel):
+  """Labels every token."""
+
+  has_pooler = False
+
+  def _setup_head(self):
+    self.dropout = nn.Dropout(self.config.head_dropout)
+    self.classifier = self._linear(self.config.num_labels)
+
+  def _head(self, body, deterministic):
+    x = self.dropout(body.last_hidden_state, deterministic=deterministic)
+    return TokenClassifierOutput(
+      logits=self.classifier(x),
+      hidden_states=body.hidden_states,
+      attentions=body.attentions,
+    )
+
+
+class MobileBertForQuestionAnswering(HeadedModel):
+  """Finds where an answer starts and ends.
+
+  Raises:
+    InputError: a config whose `num_labels` is not 2 (start and end).
+  """
+
+  has_pooler = False
+
+  def _setup_head(self):
+    if self.config.num_labels != 2:
+      raise InputError(
+        f'MobileBertConfig.num_labels is {self.config.num_labels}, but must be '
+        '2 for question answering: start and end.'
+      )
+    self.qa_outputs = self._linear(2)
+
+  def _head(self, body, deterministic):
+    del deterministic
+    logits = self.qa_outputs(body.last_hidden_state)
+    return QuestionAnsweringModelOutput(
+      start_logits=logits[..., 0],
+      end_logits=logits[..., 1],
+      hidden_states=body.hidden_states,
+      attentions=body.attentions,
+    )
+
+
+Choices = Int[Array | np.ndarray, 'B N S'] | None
+
+
+class MobileBertForMultipleChoice(HeadedModel):
+  """Chooses among N texts or pairs; inputs are [B, N, S]."""
+
+  def _setup_head(self):
+    self.dropout = nn.Dropout(self.config.head_dropout)
+    self.classifier = self._linear(1)
+
+  def _head(self, body, deterministic):
+    pooled = self.dropout(body.pooler_output, deterministic=deterministic)
+    return MultipleChoiceModelOutput(
+      logits=self.classifier(pooled),
+      hidden_states=body.hidden_states,
+      attentions=body.attentions,
+    )
+
+  def __call__(
+    self,
+    input_ids: Choices = None,
+    attention_mask: Choices = None,
+    token_type_ids: Choices = None,
+    position_ids: Choices = None,
+    head_mask: HeadMask = None,
+    inputs_embeds: Float[Array | np.ndarray, 'B N S E'] | None = None,
+    *,
+    deterministic: bool = True,
+    output_hidden_states: bool = False,
+    output_attentions: bool = False,
+  ) -> MultipleChoiceModelOutput:
+    """Scores the choices: logits [B, N].
+
+    The arguments are `MobileBertModel`'s with an axis of choices after the
+    batch's; errors are the same, and other shapes are an InputError.
+    """
+    inputs = inputs_embeds if input_ids is None else input_ids
+    expected = 4 if input_ids is None else 3
+    if inputs is not None and inputs.ndim != expected:
+      raise InputError(
+        f'The input has {inputs.ndim} axes, but multiple choice needs '
+        'input_ids [batch, choices, tokens] or inputs_embeds [batch, choices, '
+        'tokens, embedding_size].'
+      )
+
+    def flat(x):
+      return None if x is None else x.reshape(-1, *x.shape[2:])
+
+    out = super().__call__(
+      flat(input_ids),
+      flat(attention_mask),
+      flat(token_type_ids),
+      flat(position_ids),
+      head_mask,
+      flat(inputs_embeds),
+      deterministic=deterministic,
+      output_hidden_states=output_hidden_states,
+      output_attentions=output_attentions,
+    )
+    return out.replace(logits=out.logits.reshape(inputs.shape[:2]))

@@ -1,0 +1,44 @@
+"""Fresh parameters, and the shapes that a model's parameters have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mobilebert_jax.models.heads import MobileBertForMultipleChoice
+
+Params = Mapping[str, Any]
+
+
+def init_boxed(model: nn.Module, key: jax.Array) -> Params:
+  """Draws parameters that carry the logical names of their axes."""
+  # Parameters do not depend on the input's size: two tokens are enough.
+  shape = (
+    (1, 1, 2) if isinstance(model, MobileBertForMultipleChoice) else (1, 2)
+  )
+  return model.init(key, jnp.zeros(shape, jnp.int32))['params']
+
+
+def init_params(model: nn.Module, key: jax.Array) -> Params:
+  """Draws a model's parameters as plain nested dicts of arrays.
+
+  Weights are normal with `initializer_range`, biases zero, norms one and
+  zero, the padding word vector zero (transformers' `_init_weights`).
+
+  Args:
+    model: a model of this package.
+    key: a random key.
+  """
+  return nn.unbox(jax.jit(lambda key: init_boxed(model, key))(key))
+
+
+def abstract_params(model: nn.Module) -> Params:
+  """Shapes and dtypes of a model's parameters, without computing any."""
+  return nn.unbox(jax.eval_shape(lambda: init_boxed(model, jax.random.key(0))))
+
+
+def count_params(params: Params) -> int:
+  """Number of parameters in a tree of arrays or shapes."""
+  return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,167 @@
+"""Linear maps, embedding tables and the two normalisations."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.sharding import partitioned
+
+# Two norms do not read the config's `layer_norm_eps`: in PyTorch they were
+# built with torch's own default (transformers: embeddings.LayerNorm and
+# layer.*.output.LayerNorm).
+TORCH_LAYER_NORM_EPS = 1e-5
+
+
+def along_last_axis(vector: Array, ndim: int) -> Array:
+  """Reshapes [N] to [1, ..., 1, N], so that broadcasting is explicit."""
+  return vector.reshape((1,) * (ndim - 1) + (-1,))
+
+
+class Linear(nn.Module):
+  """y = x @ kernel + bias, with the kernel sized by its input.
+
+  Sizing by the input is what lets the IB-BERT_LARGE teacher run, whose
+  queries and keys read the wide stream directly.
+
+  Attributes:
+    features: width of the output.
+    axes: logical names of the kernel's two axes.
+    config: the model's config (for `initializer_range`).
+    compute: dtypes.
+    out_dtype: dtype of the result; None means `compute.dtype`.
+  """
+
+  features: int
+  axes: tuple[str, str]
+  config: MobileBertConfig
+  compute: Compute
+  out_dtype: str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*B I']) -> Float[Array, '*B O']:
+    dtype, param_dtype = self.compute.dtype, self.compute.param_dtype
+    kernel = self.param(
+      'kernel',
+      partitioned(normal_init(self.config), self.axes),
+      (x.shape[-1], self.features),
+      param_dtype,
+    )
+    bias = self.param(
+      'bias',
+      partitioned(nn.initializers.zeros, self.axes[1:]),
+      (self.features,),
+      param_dtype,
+    )
+    out_dtype = self.out_dtype or dtype
+    y = jnp.dot(
+      x.astype(dtype), kernel.astype(dtype), preferred_element_type=out_dtype
+    )
+    return y + along_last_axis(bias.astype(out_dtype), y.ndim)
+
+
+class Table(nn.Module):
+  """A table of vectors, drawn from a normal distribution.
+
+  Attributes:
+    rows: number of vectors.
+    features: width of a vector.
+    axes: logical names of the table's two axes.
+    config: the model's config (for `initializer_range`).
+    compute: dtypes.
+    pad_id: a row that starts at zero and gets no gradient from look-ups
+      (torch's `padding_idx`), or None.
+  """
+
+  rows: int
+  features: int
+  axes: tuple[str, str]
+  config: MobileBertConfig
+  compute: Compute
+  pad_id: int | None = None
+
+  def setup(self):
+    def init(key, shape, dtype):
+      table = normal_init(self.config)(key, shape, dtype)
+      return table if self.pad_id is None else table.at[self.pad_id].set(0)
+
+    self.embedding = self.param(
+      'embedding',
+      partitioned(init, self.axes),
+      (self.rows, self.features),
+      self.compute.param_dtype,
+    )
+
+  def __call__(
+    self, ids: Int[Array | np.ndarray, '*B']
+  ) -> Float[Array, '*B O']:
+    """The rows of these ids; an id outside the table gives NaN."""
+    rows = jnp.take(self.embedding, ids, axis=0, mode='fill')
+    if self.pad_id is not None:
+      is_pad = jnp.asarray(ids == self.pad_id)[..., None]
+      rows = jnp.where(is_pad, jax.lax.stop_gradient(rows), rows)
+    return rows.astype(self.compute.dtype)
+
+
+class Norm(nn.Module):
+  """NoNorm, scale and shift alone (paper, section 3.3), or LayerNorm.
+
+  Attributes:
+    kind: 'no_norm' or 'layer_norm'.
+    axis: logical name of the normalised axis.
+    eps: LayerNorm's epsilon.
+    compute: dtypes.
+  """
+
+  kind: str
+  axis: str
+  eps: float
+  compute: Compute
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D']:
+    shape, param_dtype = (x.shape[-1],), self.compute.param_dtype
+    ones, zeros = nn.initializers.ones, nn.initializers.zeros
+    axes = (self.axis,)
+    scale = self.param('scale', partitioned(ones, axes), shape, param_dtype)
+    bias = self.param('bias', partitioned(zeros, axes), shape, param_dtype)
+    y = x.astype(self.compute.stats_dtype)
+    if self.kind == 'layer_norm':
+      # Two passes: hidden values reach 1e7, where E[x^2] - E[x]^2 cancels.
+      y = y - jnp.mean(y, axis=-1, keepdims=True)
+      variance = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
+      y = y * jax.lax.rsqrt(variance + self.eps)
+    y = y * along_last_axis(scale.astype(y.dtype), y.ndim)
+    y = y + along_last_axis(bias.astype(y.dtype), y.ndim)
+    return y.astype(self.compute.dtype)
+
+
+def block_norm(
+  config: MobileBertConfig,
+  compute: Compute,
+  axis: str,
+  *,
+  eps: float | None = None,
+  name: str | None = None,
+) -> Norm:
+  """The norm that `normalization_type` chooses; `name` as in Linen."""
+  return Norm(
+    config.normalization_type,
+    axis,
+    config.layer_norm_eps if eps is None else eps,
+    compute,
+    name=name,
+  )
+
+
+def normal_init(config: MobileBertConfig) -> nn.initializers.Initializer:
+  """PyTorch's initialisation: a plain, untruncated normal."""
+  return nn.initializers.normal(config.initializer_range)
+
+
+def inner_axis(config: MobileBertConfig) -> str:
+  """Logical name of the axis that is `true_hidden_size` wide."""
+  return 'bottleneck' if config.use_bottleneck else 'hidden'

@@ -1,0 +1,115 @@
+"""The bare model: embeddings, encoder, pooler."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.models.attention import attention_mask_4d
+from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.models.embeddings import MobileBertEmbeddings
+from mobilebert_jax.models.encoder import Encoder, Options
+from mobilebert_jax.models.layers import Linear
+from mobilebert_jax.models.outputs import BaseModelOutputWithPooling
+from mobilebert_jax.sharding import constrain
+
+Ids = Int[Array | np.ndarray, 'B S'] | None
+PositionIds = (
+  Int[Array | np.ndarray, 'B S'] | Int[Array | np.ndarray, ' S'] | None
+)
+AttentionMask = (
+  Num[Array | np.ndarray, '...'] | Bool[Array | np.ndarray, '...'] | None
+)
+HeadMask = Num[Array | np.ndarray, '...'] | None
+Embeds = Float[Array | np.ndarray, 'B S E'] | None
+
+
+class MobileBertModel(nn.Module):
+  """MobileBERT without a head (transformers' `MobileBertModel`).
+
+  Attributes:
+    config: the architecture.
+    compute: dtypes, loop over layers, rematerialisation.
+    add_pooling_layer: whether there is a pooled output.
+  """
+
+  config: MobileBertConfig
+  compute: Compute = Compute()
+  add_pooling_layer: bool = True
+
+  def setup(self):
+    c, compute = self.config, self.compute
+    self.embeddings = MobileBertEmbeddings(c, compute)
+    self.encoder = Encoder(c, compute)
+    if self.add_pooling_layer and c.classifier_activation:
+      axes = ('hidden', 'hidden_out')
+      self.pooler = Linear(c.hidden_size, axes, c, compute)
+
+  def __call__(
+    self,
+    input_ids: Ids = None,
+    attention_mask: AttentionMask = None,
+    token_type_ids: Ids = None,
+    position_ids: PositionIds = None,
+    head_mask: HeadMask = None,
+    inputs_embeds: Embeds = None,
+    *,
+    deterministic: bool = True,
+    output_hidden_states: bool = False,
+    output_attentions: bool = False,
+  ) -> BaseModelOutputWithPooling:
+    """Encodes a batch.
+
+    Args:
+      input_ids: token ids; or give `inputs_embeds`.
+      attention_mask: which keys are seen; see `attention_mask_4d`. Without
+        one, all are.
+      token_type_ids: segment ids; all 0 unless given.
+      position_ids: positions; 0, 1, 2, ... unless given.
+      head_mask: factors for the attention probabilities, [heads] or
+        [layers, heads] (transformers 4).
+      inputs_embeds: word vectors, `embedding_size` wide.
+      deterministic: no dropout; otherwise `apply` needs rngs={'dropout': key}.
+      output_hidden_states: return the embeddings' output and each block's.
+      output_attentions: return each block's attention probabilities.
+
+    Returns:
+      Hidden states in the compute dtype. The pooled output is the first
+      token's vector, through tanh(dense) with `classifier_activation`.
+
+    Raises:
+      InputError: contradicting inputs, too long a sequence, a mask of a wrong
+        shape.
+    """
+    x = self.embeddings(
+      input_ids,
+      token_type_ids,
+      position_ids,
+      inputs_embeds,
+      deterministic=deterministic,
+    )
+    x = constrain(x, 'batch', 'sequence', None)
+    mask = None if attention_mask is None else attention_mask_4d(attention_mask)
+    options = Options(deterministic, output_hidden_states, output_attentions)
+    out = self.encoder(x, mask, head_mask, options)
+    return BaseModelOutputWithPooling(
+      last_hidden_state=out.last_hidden_state,
+      pooler_output=self._pool(out.last_hidden_state),
+      hidden_states=None
+      if out.hidden_states is None
+      else (x, *out.hidden_states),
+      attentions=None if out.attentions is None else tuple(out.attentions),
+    )
+
+  def word_table(self) -> Float[Array, 'V E']:
+    """The word vectors, for a decoder that is tied to them."""
+    return self.embeddings.word_embeddings.embedding
+
+  def _pool(self, x: Array) -> Array | None:
+    if not self.add_pooling_layer:
+      return None
+    first = x[:, 0]
+    if not self.config.classifier_activation:
+      return first
+    return jnp.tanh(self.pooler(first))

@@ -1,0 +1,174 @@
+"""Names of array axes, and the one table that lays them out on devices.
+
+Modules name the axes of their parameters and activations; `RULES` says which
+mesh axis, if any, divides each of them. To shard differently, change `RULES`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mobilebert_jax.errors import InputError
+
+MESH_AXES = ('data', 'fsdp', 'tensor')
+
+# Logical axis -> mesh axis or axes; None means: not divided. 25 M parameters
+# fit on any core, so the default mesh is data-parallel and this table matters
+# to the teacher and to large batches. The vocabulary stays whole: 30522 has
+# no divisor that a mesh would have.
+RULES: Mapping[str, str | tuple[str, ...] | None] = {
+  'batch': ('data', 'fsdp'),
+  'sequence': None,
+  'layers': None,
+  'vocab': None,
+  'position': None,
+  'token_type': None,
+  'embedding': 'fsdp',
+  'trigram': None,
+  'hidden': 'fsdp',
+  'hidden_out': None,
+  'hidden_rest': 'fsdp',
+  'bottleneck': None,
+  'heads': 'tensor',
+  'intermediate': 'tensor',
+  'label': None,
+  'activation': None,
+}
+AXES = tuple(RULES)
+
+
+def partition_spec(axes: tuple[str | None, ...]) -> PartitionSpec:
+  """Where `RULES` puts an array whose axes have these logical names.
+
+  Raises:
+    InputError: a name that `RULES` does not have (a misspelt name would
+      otherwise leave its axis undivided in silence).
+  """
+  for axis in axes:
+    if axis is not None and axis not in RULES:
+      raise InputError(
+        f'{axis!r} is no logical axis; the axes are {", ".join(AXES)}.'
+      )
+  return PartitionSpec(
+    *(None if axis is None else RULES[axis] for axis in axes)
+  )
+
+
+def partitioned(init: Any, axes: tuple[str | None, ...]) -> Any:
+  """Attaches logical axis names to a parameter's initializer."""
+  partition_spec(axes)
+  return nn.with_logical_partitioning(init, axes)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+  """Pins an activation's layout inside `jit`.
+
+  Does nothing unless a mesh with this project's axes is set by
+  `jax.set_mesh`, so that modules also run alone, under vmap and under pmap.
+  """
+  spec = partition_spec(axes)
+  if jax.sharding.get_abstract_mesh().axis_names != MESH_AXES:
+    return x
+  return jax.lax.with_sharding_constraint(x, spec)
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+  """A mesh over all devices, to be set with `jax.set_mesh`.
+
+  Args:
+    data: data-parallel replicas; -1 takes the devices that are left.
+    fsdp: shards of parameters and optimizer state (the batch is divided too).
+    tensor: shards of attention heads and feed-forward widths.
+
+  Raises:
+    InputError: sizes whose product is not the number of devices.
+  """
+  sizes = {'data': data, 'fsdp': fsdp, 'tensor': tensor}
+  count = jax.device_count()
+  free = [name for name, size in sizes.items() if size == -1]
+  fixed = int(np.prod([size for size in sizes.values() if size != -1]))
+  if any(size < 1 for size in sizes.values() if size != -1) or len(free) > 1:
+    raise InputError(
+      f'mesh is {sizes}, but sizes must be at least 1, one of them may be -1.'
+    )
+  if count % fixed or (not free and fixed != count):
+    raise InputError(
+      f'mesh is {sizes}, but the product of its sizes must be the number of '
+      f'devices, {count}.'
+    )
+  for name in free:
+    sizes[name] = count // fixed
+  return jax.make_mesh(
+    tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3
+  )
+
+
+def state_shardings(boxed: Any, mesh: Mesh) -> Any:
+  """Shardings for a tree of arrays or shapes that modules have named.
+
+  Args:
+    boxed: the result of `jax.eval_shape` on an init function; leaves without
+      names are replicated. The optimizer's moments carry their parameters'
+      names.
+    mesh: the mesh.
+
+  Returns:
+    The same tree with a NamedSharding for each (unboxed) leaf.
+
+  Raises:
+    InputError: an axis that its mesh axes do not divide.
+  """
+
+  def to_sharding(path, leaf):
+    names = leaf.names if isinstance(leaf, nn.LogicallyPartitioned) else ()
+    shape = nn.unbox(leaf).shape
+    spec = partition_spec(tuple(names))
+    for axis, size, mesh_axes in zip(names, shape, spec):
+      _check_divides(jax.tree_util.keystr(path), axis, size, mesh_axes, mesh)
+    return NamedSharding(mesh, spec)
+
+  return jax.tree_util.tree_map_with_path(
+    to_sharding, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+  )
+
+
+def batch_divisor(mesh: Mesh) -> int:
+  """What every batch size must be a multiple of."""
+  return mesh.shape['data'] * mesh.shape['fsdp']
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Divides the first axis of every array of a batch."""
+  return NamedSharding(mesh, partition_spec(('batch',)))
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
+  """Moves this process's rows of a batch to its devices.
+
+  Args:
+    batch: arrays of this process's rows; the first axis is the batch.
+    mesh: the mesh.
+
+  Returns:
+    Global arrays, divided along the batch.
+  """
+  sharding = batch_sharding(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, value)
+    for name, value in batch.items()
+  }
+
+
+def _check_divides(where, axis, size, mesh_axes, mesh):
+  mesh_axes = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
+  shards = int(np.prod([mesh.shape[name] for name in mesh_axes], dtype=int))
+  if size % shards:
+    raise InputError(
+      f'parameter {where} has {size} rows along {axis!r}, which the mesh '
+      f'divides by {shards} ({" x ".join(mesh_axes)}); choose a mesh whose '
+      f'{" x ".join(mesh_axes)} divides {size}.'
+    )
