@@ -48,7 +48,7 @@ PROBLEM_TYPES = (
 class FrozenMap(dict):
   """A dict that cannot change and therefore has a hash."""
 
-  def __hash__(self):
+  def __hash__(self) -> int:  # type: ignore[override]
     return hash(tuple(sorted(self.items())))
 
   def _refuse(self, *args, **kwargs):
@@ -153,9 +153,10 @@ class MobileBertConfig:
   classifier_activation: bool = True
   classifier_dropout: float | None = None
   tie_word_embeddings: bool = True
-  num_labels: int | None = None
-  id2label: Mapping[int, str] | None = None
-  label2id: Mapping[str, int] | None = None
+  # None asks for the value that `__post_init__` derives.
+  num_labels: int = None  # type: ignore[assignment]
+  id2label: Mapping[int, str] = None  # type: ignore[assignment]
+  label2id: Mapping[str, int] = None  # type: ignore[assignment]
   problem_type: str | None = None
 
   def __post_init__(self):
@@ -249,7 +250,7 @@ class MobileBertConfig:
   def _check_types(self):
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if value is None and 'None' in str(field.type):
+      if value is None and (field.default is None or 'None' in str(field.type)):
         continue
       if field.type is bool:
         if not isinstance(value, bool):

@@ -38,7 +38,7 @@ Weights = Float[Array, ' B'] | None
 
 
 def total(terms: Sequence[Term]) -> Float[Array, '']:
-  """The loss: the scaled sum of means; NaN where nothing counts, as in torch."""
+  """The scaled sum of means; NaN where nothing counts, as in torch."""
   return sum(
     (term.scale * (term.sum / term.weight) for term in terms[1:]),
     start=terms[0].scale * (terms[0].sum / terms[0].weight),

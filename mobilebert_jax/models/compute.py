@@ -82,7 +82,7 @@ def _dtype_name(field: str, value: Any) -> str:
     raise InputError(
       f'{field} is {name!r}, but must be one of {", ".join(DTYPES)}.'
     )
-  if name == 'float64' and not jax.config.jax_enable_x64:
+  if name == 'float64' and not jax.config.read('jax_enable_x64'):
     raise InputError(
       f"{field} is 'float64', which needs "
       "jax.config.update('jax_enable_x64', True) first."

@@ -93,11 +93,10 @@ class MobileBertEmbeddings(nn.Module):
     """
     if (input_ids is None) == (inputs_embeds is None):
       raise InputError('Give input_ids or inputs_embeds, exactly one of them.')
-    words = (
-      self.word_embeddings(input_ids)
-      if inputs_embeds is None
-      else jnp.asarray(inputs_embeds, self.compute.dtype)
-    )
+    if input_ids is not None:
+      words = self.word_embeddings(input_ids)
+    else:
+      words = jnp.asarray(inputs_embeds, self.compute.dtype)
     self._check_shapes(words, position_ids, inputs_embeds is not None)
     c = self.config
     inputs = trigram(words) if c.trigram_input else words

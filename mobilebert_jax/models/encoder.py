@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Num
 
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.errors import InputError
@@ -94,7 +95,7 @@ class Encoder(nn.Module):
     self,
     x: Float[Array, 'B S D'],
     mask: Array | None = None,
-    head_mask: Float[Array, '...'] | None = None,
+    head_mask: Num[Array | np.ndarray, '...'] | None = None,
     options: Options = DEFAULT_OPTIONS,
   ) -> EncoderOutput:
     """Runs the blocks.
@@ -131,11 +132,12 @@ class Encoder(nn.Module):
       in_axes=(0, nn.broadcast),
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )(c, compute, options, name='layers')
-    head_mask = None if head_mask is None else self._head_mask(head_mask)
-    y, (hidden_states, attentions) = layers(x, head_mask, mask)
+    head_masks = None if head_mask is None else self._head_masks(head_mask)
+    y, (hidden_states, attentions) = layers(x, head_masks, mask)
     return EncoderOutput(y, hidden_states, attentions)
 
-  def _head_mask(self, head_mask: Array) -> Array:
+  def _head_masks(self, head_mask: Array | np.ndarray) -> Array:
+    """Checks the factors and gives each block its own."""
     shape = (self.config.num_hidden_layers, self.config.num_attention_heads)
     head_mask = jnp.asarray(head_mask)
     if head_mask.shape not in (shape, shape[1:]):

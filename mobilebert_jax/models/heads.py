@@ -1,6 +1,6 @@
 """The seven models with heads, named and shaped as in transformers."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -253,7 +253,7 @@ class MobileBertForMultipleChoice(HeadedModel):
     The arguments are `MobileBertModel`'s with an axis of choices after the
     batch's; errors are the same, and other shapes are an InputError.
     """
-    inputs = inputs_embeds if input_ids is None else input_ids
+    inputs: Any = inputs_embeds if input_ids is None else input_ids
     expected = 4 if input_ids is None else 3
     if inputs is not None and inputs.ndim != expected:
       raise InputError(
@@ -265,7 +265,7 @@ class MobileBertForMultipleChoice(HeadedModel):
     def flat(x):
       return None if x is None else x.reshape(-1, *x.shape[2:])
 
-    out = super().__call__(
+    out: Any = super().__call__(
       flat(input_ids),
       flat(attention_mask),
       flat(token_type_ids),
@@ -276,4 +276,4 @@ class MobileBertForMultipleChoice(HeadedModel):
       output_hidden_states=output_hidden_states,
       output_attentions=output_attentions,
     )
-    return out.replace(logits=out.logits.reshape(inputs.shape[:2]))
+    return out.replace(logits=out.logits.reshape(-1, inputs.shape[1]))
