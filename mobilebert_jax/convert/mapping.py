@@ -1,0 +1,251 @@
+"""Applies the table of names: foreign tensors to our arrays, and back.
+
+Every difference between what a model needs and what a source holds is
+collected, and told in one error that lists them all.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.convert import names, spelling
+from mobilebert_jax.convert.spelling import HEADED, Dialect, Tensors
+from mobilebert_jax.errors import InputError
+
+Shapes = Mapping[str, Any]
+# Foreign name, index on axis 0 or None, how it relates to ours.
+_Tensor = tuple[str, int | None, names.Transform]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+  """What loading found out; each a sorted tuple of names.
+
+  Attributes:
+    fresh: our parameters that the source lacks and that are drawn anew.
+    unused: tensors of the source that belong to heads this model lacks.
+    mismatched: those of `fresh` that the source has in another shape.
+  """
+
+  fresh: tuple[str, ...] = ()
+  unused: tuple[str, ...] = ()
+  mismatched: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class _Filling:
+  """The state of one conversion: what is filled, and all that is wrong."""
+
+  found: Tensors
+  params: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  fresh: list[str] = dataclasses.field(default_factory=list)
+  mismatched: list[str] = dataclasses.field(default_factory=list)
+  missing: list[str] = dataclasses.field(default_factory=list)
+  wrong: list[str] = dataclasses.field(default_factory=list)
+
+  def fill(
+    self,
+    path: str,
+    shape: tuple[int, ...],
+    tensors: list[_Tensor],
+    *,
+    may_lack: bool,
+    may_differ: bool,
+  ) -> None:
+    """Sets one parameter, or notes why not."""
+    # A dialect may have no name for a parameter at all: then it is absent.
+    needed = [name for name, _, _ in tensors] or [path]
+    absent = [name for name in needed if name not in self.found]
+    if absent and 0 in shape:
+      # google-research does not create arrays without elements.
+      self.params[path] = np.zeros(shape, np.float32)
+    elif absent:
+      if may_lack and len(absent) == len(needed):
+        self.fresh.append(path)
+      else:
+        self.missing += absent
+    elif not (wrong := _wrong(tensors, self.found, shape)):
+      self.params[path] = _assemble(tensors, self.found)
+    elif may_differ:
+      self.fresh.append(path)
+      self.mismatched.append(path)
+    else:
+      self.wrong += wrong
+
+
+def to_params(
+  tensors: Tensors,
+  expected: Shapes,
+  config: MobileBertConfig,
+  *,
+  dialect: Dialect = 'hf',
+  where: str = 'the checkpoint',
+  resizable: Collection[str] = (),
+  ignore_mismatched_sizes: bool = False,
+) -> tuple[dict[str, np.ndarray], LoadReport]:
+  """Our parameters from a source's tensors.
+
+  A head that the source lacks entirely is left out and reported as fresh; so
+  are parameters that no model reads. Any other difference is an error.
+
+  Args:
+    tensors: name -> array, as the source has them.
+    expected: path with '/' -> something with a shape, for every parameter of
+      the model (`models.abstract_params`, flattened).
+    config: the config of the model.
+    dialect: whose names the tensors have.
+    where: what to call the source in errors.
+    resizable: heads that may have another shape in the source, and are then
+      fresh: those whose number of labels was changed on purpose.
+    ignore_mismatched_sizes: the same for every parameter.
+
+  Returns:
+    path -> array in its stored dtype, without the fresh ones; the report.
+
+  Raises:
+    InputError: missing, unused and mis-shaped tensors, all listed; tied
+      tensors that differ.
+  """
+  found = spelling.canonical(tensors, dialect, where)
+  if dialect == 'hf':
+    found = spelling.merge_tied(found, config, where)
+  table = _by_path(config, dialect)
+  head_of = {
+    name: names.head_of(path) for path, ts in table.items() for name, _, _ in ts
+  }
+  heads = {head_of.get(name) for name in found}
+  filling = _Filling(found)
+  used: set[str] = set()
+  for path, target in expected.items():
+    bare = path.removeprefix(f'{HEADED}/')
+    head = names.head_of(bare)
+    filling.fill(
+      path,
+      tuple(target.shape),
+      table[bare],
+      may_lack=names.is_dead(bare, config)
+      or (head is not None and head not in heads),
+      may_differ=ignore_mismatched_sizes or head in resizable,
+    )
+    used.update(name for name, _, _ in table[bare])
+  own_heads = {head_of[name] for name in used} | {None}
+  left = sorted(set(found) - used)
+  _check(
+    where,
+    filling.missing,
+    [name for name in left if head_of.get(name) in own_heads],
+    filling.wrong,
+    ' (ignore_mismatched_sizes=True draws mis-shaped ones anew)',
+  )
+  return filling.params, LoadReport(
+    fresh=tuple(sorted(filling.fresh)),
+    unused=tuple(left),
+    mismatched=tuple(sorted(filling.mismatched)),
+  )
+
+
+def to_tensors(
+  params: Mapping[str, Any],
+  expected: Shapes,
+  config: MobileBertConfig,
+  *,
+  tied_copies: bool,
+) -> dict[str, np.ndarray]:
+  """The transformers state dict of our parameters.
+
+  Args:
+    params: path with '/' -> array.
+    expected: path -> something with a shape, as for `to_params`.
+    config: the config of the model.
+    tied_copies: also write the second names of tied tensors, as a torch state
+      dict has them; safetensors files leave them out.
+
+  Returns:
+    name -> C-contiguous array in the parameter's own dtype.
+
+  Raises:
+    InputError: missing, unused and mis-shaped parameters, all listed.
+  """
+  _check(
+    'the parameters do not fit the model',
+    [path for path in expected if path not in params],
+    [path for path in params if path not in expected],
+    [
+      f'{path} is {np.shape(params[path])} instead of {tuple(target.shape)}'
+      for path, target in expected.items()
+      if path in params and np.shape(params[path]) != tuple(target.shape)
+    ],
+  )
+  table = _by_path(config, 'hf')
+  tensors = {}
+  for path, value in params.items():
+    array = np.asarray(value)
+    bare = path.removeprefix(f'{HEADED}/')
+    prefix = '' if bare == path else f'{HEADED}.'
+    for name, layer, transform in table[bare]:
+      one = array if layer is None else array[layer]
+      # Not ascontiguousarray, which gives a scalar one dimension.
+      tensors[prefix + name] = np.asarray(transform.to_foreign(one), order='C')
+  if (
+    tied_copies and config.tie_word_embeddings and 'predictions/bias' in params
+  ):
+    for kept, copy in names.TIED:
+      named = kept if kept in tensors else f'{HEADED}.{kept}'
+      tensors[copy] = tensors[named]
+  return tensors
+
+
+def _check(
+  where: str,
+  missing: list[str],
+  unused: list[str],
+  wrong: list[str],
+  hint: str = '',
+) -> None:
+  """Raises the one error that lists everything."""
+  lists = (('missing', missing), ('unused', unused), ('mis-shaped', wrong))
+  told = '; '.join(
+    f'{what}: {", ".join(sorted(found))}' for what, found in lists if found
+  )
+  if told:
+    raise InputError(f'{where}: {told}{hint if wrong else ""}.')
+
+
+def _by_path(
+  config: MobileBertConfig, dialect: Dialect
+) -> dict[str, list[_Tensor]]:
+  """Path -> its foreign tensors, in layer order."""
+  table: dict[str, list[_Tensor]] = {}
+  for entry in names.entries(config):
+    tensors = table.setdefault(entry.ours, [])
+    if dialect == 'hf':
+      tensors.append((entry.hf, entry.layer, entry.hf_transform))
+    elif entry.tf1:
+      tensors.append((entry.tf1, entry.layer, entry.tf1_transform))
+  return table
+
+
+def _wrong(
+  tensors: list[_Tensor], found: Tensors, shape: tuple[int, ...]
+) -> list[str]:
+  """One phrase for each tensor of the wrong shape or kind of number."""
+  wrong = []
+  for name, layer, transform in tensors:
+    needed = transform.foreign_shape(shape if layer is None else shape[1:])
+    tensor = found[name]
+    if tensor.shape != needed:
+      wrong.append(f'{name} is {tensor.shape} instead of {needed}')
+    elif not jnp.issubdtype(tensor.dtype, jnp.floating):
+      wrong.append(f'{name} is {tensor.dtype} instead of floating point')
+  return wrong
+
+
+def _assemble(tensors: list[_Tensor], found: Tensors) -> np.ndarray:
+  arrays = [transform.to_ours(found[name]) for name, _, transform in tensors]
+  if tensors[0][1] is None:
+    return np.asarray(arrays[0], order='C')
+  return np.stack(arrays)

@@ -1,0 +1,196 @@
+"""Finds out what a name stands for, and reads the weights it leads to."""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from mobilebert_jax.convert import (
+  hub,
+  safetensors_files,
+  shards,
+  tf1,
+  torch_bin,
+)
+from mobilebert_jax.errors import InputError
+
+Format = Literal['safetensors', 'bin', 'tf1']
+
+# In the order in which transformers prefers them.
+WEIGHTS: dict[str, Format] = {
+  'model.safetensors': 'safetensors',
+  'model.safetensors.index.json': 'safetensors',
+  'pytorch_model.bin': 'bin',
+  'pytorch_model.bin.index.json': 'bin',
+}
+_INDEX = '.index.json'
+_UNREADABLE = ('tf_model.h5', 'flax_model.msgpack')
+_NO_CONFIG = ('tokenizer.json', 'tokenizer_config.json',
+              'special_tokens_map.json', 'added_tokens.json')  # fmt: skip
+_SUFFIXES: dict[str, Format] = {'.safetensors': 'safetensors', '.bin': 'bin',
+                                '.pt': 'bin', '.pth': 'bin'}  # fmt: skip
+_READERS: dict[Format, Callable[[Any], dict[str, np.ndarray]]] = {
+  'safetensors': safetensors_files.read,
+  'bin': torch_bin.read,
+  'tf1': tf1.read,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Weights that were found.
+
+  Attributes:
+    name: what the user called it.
+    format: how they are stored.
+    files: the files (for TensorFlow: the one prefix).
+    index: the index of a sharded source.
+    config: the config file beside them, if there is one.
+  """
+
+  name: str
+  format: Format
+  files: tuple[pathlib.Path, ...]
+  index: pathlib.Path | None = None
+  config: pathlib.Path | None = None
+
+  @property
+  def dialect(self) -> Literal['hf', 'tf1']:
+    """Whose names the tensors have."""
+    return 'tf1' if self.format == 'tf1' else 'hf'
+
+  def read(self) -> dict[str, np.ndarray]:
+    """All tensors, in their stored dtypes.
+
+    Raises:
+      InputError: a damaged file, or an index that does not match its files.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for file in self.files:
+      tensors.update(_READERS[self.format](file))
+    if self.index is not None:
+      listed = set(shards.read_index(self.index))
+      lost = sorted(listed - set(tensors))
+      if lost:
+        raise InputError(
+          f'{self.index} lists tensors that its files do not hold: '
+          f'{", ".join(lost)}.'
+        )
+    return tensors
+
+
+def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
+  """Finds the weights and the config behind a name.
+
+  Args:
+    name_or_path: a name on the hub, a transformers directory, a weights file
+      (`.safetensors`, `.bin`, an index), or a TensorFlow checkpoint: its
+      prefix, one of its files, or a directory that holds a single one.
+    **options: `revision, token, cache_dir, local_files_only, subfolder` as for
+      `hub.resolve`.
+
+  Raises:
+    InputError: nothing there, nothing readable, or more than one checkpoint.
+  """
+  name = os.fspath(name_or_path)
+  directory = hub.local_directory(name, options.get('subfolder', ''))
+  path = pathlib.Path(name).expanduser()
+  if directory is not None and not path.is_dir():
+    return _single(name, path, directory)
+  for file, kind in WEIGHTS.items():
+    found = hub.resolve(name, [file], **options).get(file)
+    if found is None:
+      continue
+    config = hub.resolve(name, ['config.json'], **options).get('config.json')
+    if not file.endswith(_INDEX):
+      return Source(name, kind, (found,), config=config)
+    parts = sorted(set(shards.read_index(found).values()))
+    paths = hub.resolve(name, parts, **options)
+    return _sharded(name, kind, found, parts, paths, config)
+  if directory is not None:
+    prefix = _tf1_prefix(directory)
+    if prefix is not None:
+      return Source(name, 'tf1', (prefix,), config=_tf1_config(directory))
+  others = [f for f in _UNREADABLE if hub.resolve(name, [f], **options)]
+  raise InputError(
+    f'{name} holds none of {", ".join(WEIGHTS)} and no TensorFlow checkpoint'
+    + (f', only {", ".join(others)}, which cannot be read' * bool(others))
+    + '.'
+  )
+
+
+def _sharded(
+  name: str,
+  kind: Format,
+  index: pathlib.Path,
+  parts: list[str],
+  paths: dict[str, pathlib.Path],
+  config: pathlib.Path | None,
+) -> Source:
+  lost = [part for part in parts if part not in paths]
+  if lost:
+    raise InputError(
+      f'{index} lists files that are missing: {", ".join(lost)}.'
+    )
+  files = tuple(paths[part] for part in parts)
+  return Source(name, kind, files, index, config)
+
+
+def _single(name: str, path: pathlib.Path, directory: pathlib.Path) -> Source:
+  """The source that one given file, or checkpoint prefix, belongs to."""
+  config = hub.resolve(directory, ['config.json']).get('config.json')
+  if path.name.endswith(_INDEX):
+    kind = _SUFFIXES.get(pathlib.PurePath(path.name[: -len(_INDEX)]).suffix)
+    if kind is None:
+      raise InputError(f'{path} is no index of .safetensors or .bin files.')
+    parts = sorted(set(shards.read_index(path).values()))
+    paths = hub.resolve(directory, parts)
+    return _sharded(name, kind, path, parts, paths, config)
+  kind = _SUFFIXES.get(path.suffix)
+  if kind is not None:
+    return Source(name, kind, (path,), config=config)
+  # The files of one TensorFlow checkpoint: X.index, X.meta, X.data-...
+  prefix = re.sub(r'\.(index|meta|data-\d+-of-\d+)$', '', str(path))
+  if pathlib.Path(f'{prefix}.index').is_file() or '.ckpt' in path.name:
+    return Source(
+      name, 'tf1', (pathlib.Path(prefix),), config=_tf1_config(directory)
+    )
+  raise InputError(
+    f'{path} is no weights file; readable are .safetensors, .bin, their '
+    '.index.json, and TensorFlow checkpoints (.ckpt, .index).'
+  )
+
+
+def _tf1_prefix(directory: pathlib.Path) -> pathlib.Path | None:
+  """The prefix of the one TensorFlow checkpoint in a directory."""
+  prefixes = sorted({
+    *(file.with_suffix('') for file in directory.glob('*.index')),
+    *directory.glob('*.ckpt'),
+  })  # fmt: skip
+  if len(prefixes) > 1:
+    raise InputError(
+      f'{directory} holds several TensorFlow checkpoints, name one of: '
+      f'{", ".join(map(str, prefixes))}.'
+    )
+  return prefixes[0] if prefixes else None
+
+
+def _tf1_config(directory: pathlib.Path) -> pathlib.Path | None:
+  """The config beside a TensorFlow checkpoint: by its name, or the only one."""
+  for name in ('config.json', 'bert_config.json', 'mobilebert_config.json'):
+    if (directory / name).is_file():
+      return directory / name
+  others = sorted(
+    file for file in directory.glob('*.json') if file.name not in _NO_CONFIG
+  )
+  if len(others) > 1:
+    raise InputError(
+      f'{directory} holds several JSON files: '
+      f'{", ".join(file.name for file in others)}; call the one that is the '
+      'config bert_config.json.'
+    )
+  return others[0] if others else None
