@@ -1,0 +1,18 @@
+"""WordPiece tokenization with transformers' call signature and results."""
+
+from tokenizers import AddedToken
+
+from mobilebert_jax.tokenizer.batch import BatchEncoding
+from mobilebert_jax.tokenizer.tokenizer import (
+  MobileBertTokenizer,
+  MobileBertTokenizerFast,
+)
+from mobilebert_jax.tokenizer.wordpiece_training import train_wordpiece
+
+__all__ = [
+  'AddedToken',
+  'BatchEncoding',
+  'MobileBertTokenizer',
+  'MobileBertTokenizerFast',
+  'train_wordpiece',
+]

@@ -1,0 +1,184 @@
+"""The steps of making a tokenizer from files and arguments."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken
+
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.tokenizer.backend import build_backend
+from mobilebert_jax.tokenizer.special_tokens import (
+  NAMES,
+  SpecialTokens,
+  special_list,
+  special_token,
+)
+from mobilebert_jax.tokenizer.strategies import NO_MAX_LENGTH
+from mobilebert_jax.tokenizer.vocabulary import (
+  TokenizerFile,
+  added_token,
+  as_vocab,
+  read_tokenizer_json,
+  read_vocab,
+)
+
+INPUT_NAMES = ('input_ids', 'token_type_ids', 'attention_mask')
+_FLAGS = {
+  'do_lower_case': True,
+  'do_basic_tokenize': True,
+  'tokenize_chinese_chars': True,
+  'strip_accents': None,
+}
+
+
+def source(vocab_file: Any, tokenizer_file: Any, vocab: Any) -> TokenizerFile:
+  """The vocabulary and what comes with it.
+
+  Raises:
+    InputError: none or several sources, or a wrong one.
+  """
+  if vocab is not None and vocab_file is not None:
+    raise InputError('give vocab_file or vocab, which are the same, not both')
+  vocab_file = vocab if vocab is not None else vocab_file
+  if tokenizer_file is not None:
+    # With both, as in transformers, tokenizer.json has the whole story.
+    return read_tokenizer_json(_path('tokenizer_file', tokenizer_file))
+  if vocab_file is None:
+    raise InputError(
+      'give a vocabulary: vocab_file (a vocab.txt, a dict or a list) or '
+      'tokenizer_file (a tokenizer.json), or use from_pretrained()'
+    )
+  if isinstance(vocab_file, (str, os.PathLike)):
+    return TokenizerFile(read_vocab(_path('vocab_file', vocab_file)), (), {})
+  return TokenizerFile(as_vocab(vocab_file), (), {})
+
+
+def flags(source: TokenizerFile, **arguments: bool | None) -> dict[str, Any]:
+  """The basic tokenization's flags: argument, else file, else default.
+
+  Raises:
+    InputError: an argument that is not a bool.
+  """
+  chosen = {}
+  for name, value in arguments.items():
+    if value is None:
+      value = source.options.get(name, _FLAGS[name])
+    if not isinstance(value, bool) and (
+      value is not None or _FLAGS[name] is not None
+    ):
+      raise InputError(f'{name} must be True or False, got {value!r}')
+    chosen[name] = value
+  return chosen
+
+
+def checked_max_length(value: Any) -> int:
+  """`model_max_length` as an integer; None means unknown.
+
+  Raises:
+    InputError: no positive number.
+  """
+  if value is None:
+    return NO_MAX_LENGTH
+  # JSON files of old transformers versions hold 1e30.
+  if isinstance(value, float) and value.is_integer():
+    value = int(value)
+  if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    raise InputError(
+      f'model_max_length must be a positive integer, got {value!r}'
+    )
+  return value
+
+
+def backend(
+  source: TokenizerFile,
+  flags: Mapping[str, Any],
+  unk_token: str | AddedToken,
+  added_tokens_decoder: Mapping[Any, Any] | None,
+  never_split: Iterable[str] | None,
+) -> tokenizers.Tokenizer:
+  """The pipeline with the tokens that files and arguments add to it.
+
+  Raises:
+    InputError: an added token whose id does not continue the vocabulary, or
+      a word of `never_split` that is not in it.
+  """
+  made = build_backend(
+    source.vocab,
+    unk_token=str(unk_token),
+    max_input_chars_per_word=source.options.get(
+      'max_input_chars_per_word', 100
+    ),
+    **flags,
+  )
+  added = dict(source.added)
+  for index, token in (added_tokens_decoder or {}).items():
+    added[_as_index(index)] = added_token(token, 'added_tokens_decoder')
+  for index, token in sorted(added.items(), key=lambda item: item[0]):
+    made.add_tokens([token])
+    if made.token_to_id(token.content) != index:
+      raise InputError(
+        f'the added token {token.content!r} has the id {index}, but it gets '
+        f'{made.token_to_id(token.content)}: added tokens must follow the '
+        f'vocabulary of {len(source.vocab)} tokens without gaps'
+      )
+  # Like its basic tokenization, never_split ends with it in transformers 4.
+  words = never_split if flags['do_basic_tokenize'] else None
+  for word in words or ():
+    if made.token_to_id(word) is None:
+      raise InputError(
+        f'never_split: {word!r} is not in the vocabulary; add it with '
+        'add_tokens()'
+      )
+    if word not in {token.content for token in added.values()}:
+      made.add_tokens([AddedToken(word, single_word=True, normalized=False)])
+  return made
+
+
+def assign_special_tokens(
+  tokenizer: SpecialTokens,
+  named: Mapping[str, Any],
+  additional_special_tokens: Sequence[str | AddedToken],
+) -> None:
+  """Gives the five parts to tokens, which must be in the vocabulary.
+
+  Raises:
+    InputError: a token that is missing or no token.
+  """
+  vocabulary = tokenizer._tokenizer
+  missing = [
+    f'{str(special_token(named[name], name))!r} ({name})'
+    for name in NAMES
+    if vocabulary.token_to_id(str(special_token(named[name], name))) is None
+  ]
+  if missing:
+    raise InputError(
+      f'the vocabulary of {vocabulary.get_vocab_size()} tokens lacks '
+      f'{", ".join(missing)}; add a line for each or name the tokens that '
+      "play these parts (cls_token='<s>', say)"
+    )
+  for name in NAMES:
+    tokenizer._assign(name, named[name])
+  extra = special_list(additional_special_tokens, 'additional_special_tokens')
+  if extra:
+    tokenizer.add_special_tokens({'additional_special_tokens': extra})
+
+
+def _as_index(index: Any) -> int:
+  try:
+    return int(index)
+  except (TypeError, ValueError) as error:
+    raise InputError(
+      f'added_tokens_decoder: {index!r} is no id; keys must be integers'
+    ) from error
+
+
+def _path(name: str, value: Any) -> pathlib.Path:
+  if not isinstance(value, (str, os.PathLike)) or not str(value):
+    raise InputError(f'{name} must be the path of a file, got {value!r}')
+  path = pathlib.Path(value).expanduser()
+  if not path.is_file():
+    raise InputError(f'{name}: {path} is no file')
+  return path

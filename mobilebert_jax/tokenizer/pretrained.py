@@ -1,0 +1,234 @@
+"""Loading and saving: the files that transformers writes and reads."""
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any, Self
+
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.tokenizer.special_tokens import (
+  EXTRA_NAMES,
+  NAMES,
+  SpecialTokens,
+)
+from mobilebert_jax.tokenizer.vocabulary import added_token, read_json
+
+VOCAB = 'vocab.txt'
+TOKENIZER = 'tokenizer.json'
+CONFIG = 'tokenizer_config.json'
+SPECIAL = 'special_tokens_map.json'
+ADDED = 'added_tokens.json'
+# Settings that the files and the constructor share by name.
+_SETTINGS: dict[str, Any] = {
+  'do_lower_case': bool,
+  'do_basic_tokenize': bool,
+  'never_split': list,
+  'tokenize_chinese_chars': bool,
+  'strip_accents': bool,
+  'clean_up_tokenization_spaces': bool,
+  'split_special_tokens': bool,
+  'model_max_length': (int, float),
+  'padding_side': str,
+  'truncation_side': str,
+  'model_input_names': list,
+}
+
+
+class Pretrained(SpecialTokens):
+  """The part of a tokenizer that reads and writes files."""
+
+  @classmethod
+  def from_pretrained(
+    cls,
+    name_or_path: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+    subfolder: str = '',
+    **overrides: Any,
+  ) -> Self:
+    """Loads what transformers 4 and 5, Google or `save_pretrained` wrote.
+
+    Args:
+      name_or_path: a directory, a `vocab.txt` or `tokenizer.json` alone, a
+        checkpoint with these beside it, or a name on the Hugging Face hub.
+      revision: branch, tag or commit on the hub.
+      token: access token of the hub.
+      cache_dir: where downloads are kept.
+      local_files_only: use downloaded files only.
+      subfolder: directory inside the model.
+      **overrides: arguments of the constructor that overrule the files.
+
+    Returns:
+      The tokenizer.
+
+    Raises:
+      InputError: nothing there, a corrupt file, or a setting of a wrong type.
+    """
+    path = pathlib.Path(name_or_path).expanduser()
+    if path.suffix in ('.txt', '.json') and not path.is_dir():
+      kind = 'vocab_file' if path.suffix == '.txt' else 'tokenizer_file'
+      return cls(**{kind: path, **overrides})
+    # Only here: a vocabulary alone needs nothing of the hub.
+    from mobilebert_jax.convert import hub
+
+    files = hub.resolve(
+      name_or_path,
+      (VOCAB, TOKENIZER, CONFIG, SPECIAL, ADDED),
+      revision=revision,
+      token=token,
+      cache_dir=cache_dir,
+      local_files_only=local_files_only,
+      subfolder=subfolder,
+    )
+    if VOCAB not in files and TOKENIZER not in files:
+      raise InputError(
+        f'{name_or_path} has neither {TOKENIZER} nor {VOCAB}; one is needed '
+        'to make a tokenizer'
+      )
+    arguments = _arguments(files)
+    if TOKENIZER in files:
+      arguments['tokenizer_file'] = files[TOKENIZER]
+    else:
+      arguments['vocab_file'] = files[VOCAB]
+    return cls(**{**arguments, **overrides})
+
+  def save_pretrained(
+    self, directory: str | os.PathLike
+  ) -> tuple[pathlib.Path, ...]:
+    """Writes the files that transformers 4 and 5 read with equal results.
+
+    Args:
+      directory: made if it is not there.
+
+    Returns:
+      The files: `vocab.txt`, `tokenizer.json`, `tokenizer_config.json` and
+      `special_tokens_map.json`.
+
+    Raises:
+      InputError: `directory` is a file.
+    """
+    target = pathlib.Path(directory).expanduser()
+    if target.exists() and not target.is_dir():
+      raise InputError(f'{target} is a file; give a directory')
+    target.mkdir(parents=True, exist_ok=True)
+    texts = {
+      VOCAB: ''.join(f'{token}\n' for token in _base_tokens(self)),
+      TOKENIZER: _backend_json(self),
+      CONFIG: _to_json(_config(self)),
+      SPECIAL: _to_json(_special_tokens_map(self)),
+    }
+    for name, text in texts.items():
+      _write(target / name, text)
+    return tuple(target / name for name in texts)
+
+
+def _arguments(files: Mapping[str, pathlib.Path]) -> dict[str, Any]:
+  """The constructor's arguments that the JSON files hold."""
+  special = read_json(files[SPECIAL]) if SPECIAL in files else {}
+  config = read_json(files[CONFIG]) if CONFIG in files else {}
+  arguments = _settings(files.get(CONFIG), config)
+  # The configuration is newer than the map where both are written.
+  tokens = {**special, **{k: v for k, v in config.items() if v is not None}}
+  for name in NAMES:
+    if tokens.get(name) is not None:
+      arguments[name] = added_token(
+        tokens[name], f'{files.get(CONFIG)}: {name}', special=True
+      )
+  extra = next((tokens[name] for name in EXTRA_NAMES if tokens.get(name)), ())
+  arguments['additional_special_tokens'] = extra
+  if isinstance(config.get('added_tokens_decoder'), dict):
+    arguments['added_tokens_decoder'] = config['added_tokens_decoder']
+  elif ADDED in files and TOKENIZER not in files:
+    arguments['added_tokens_decoder'] = {
+      index: token for token, index in read_json(files[ADDED]).items()
+    }
+  return arguments
+
+
+def _settings(
+  path: pathlib.Path | None, config: Mapping[str, Any]
+) -> dict[str, Any]:
+  settings = {}
+  for name, kind in _SETTINGS.items():
+    value = config.get(name)
+    if name == 'model_max_length' and value is None:
+      value = config.get('max_len')
+    if value is None:
+      continue
+    if not isinstance(value, kind):
+      raise InputError(f'{path}: {name} has the wrong type: {value!r}')
+    settings[name] = value
+  return settings
+
+
+def _base_tokens(tokenizer: Any) -> list[str]:
+  """The base vocabulary in order of ids."""
+  vocab = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+  return sorted(vocab, key=vocab.__getitem__)
+
+
+def _backend_json(tokenizer: Any) -> str:
+  """`tokenizer.json` without the last call's truncation and padding."""
+  with tokenizer._lock:
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer.backend_tokenizer.to_str(pretty=True)
+
+
+def _config(tokenizer: Any) -> dict[str, Any]:
+  """`tokenizer_config.json`; both transformers versions know these names."""
+  added = sorted(tokenizer.added_tokens_decoder.items())
+  config = {
+    'added_tokens_decoder': {
+      str(index): {
+        name: getattr(token, name)
+        for name in (
+          'content',
+          'lstrip',
+          'normalized',
+          'rstrip',
+          'single_word',
+          'special',
+        )
+      }
+      for index, token in added
+    },
+    'tokenizer_class': 'MobileBertTokenizer',
+    **{name: getattr(tokenizer, name) for name in _SETTINGS},
+    **tokenizer.special_tokens_map,
+  }
+  if tokenizer.extra_special_tokens:
+    config[EXTRA_NAMES[0]] = tokenizer.extra_special_tokens
+  return config
+
+
+def _special_tokens_map(tokenizer: Any) -> dict[str, Any]:
+  tokens: dict[str, Any] = dict(tokenizer.special_tokens_map)
+  if tokenizer.extra_special_tokens:
+    tokens[EXTRA_NAMES[0]] = tokenizer.extra_special_tokens
+  return tokens
+
+
+def _to_json(value: Mapping[str, Any]) -> str:
+  return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+  """Writes a file in one step, so that a kill leaves no half of it."""
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  try:
+    with os.fdopen(handle, 'w', encoding='utf-8', newline='\n') as file:
+      file.write(text)
+    # mkstemp makes files for the owner only; these are meant to be shared.
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+    os.replace(temporary, path)
+  except BaseException:
+    pathlib.Path(temporary).unlink(missing_ok=True)
+    raise

@@ -1,0 +1,190 @@
+"""Padding and truncation arguments, resolved as transformers does."""
+
+import dataclasses
+import logging
+from typing import Any
+
+from mobilebert_jax.errors import InputError
+
+_LOG = logging.getLogger(__name__)
+_PADDINGS = ('longest', 'max_length', 'do_not_pad')
+_TRUNCATIONS = (
+  'longest_first',
+  'only_first',
+  'only_second',
+  'do_not_truncate',
+)
+SIDES = ('right', 'left')
+# transformers takes a longer model_max_length for "no limit known".
+LARGEST_MAX_LENGTH = int(1e20)
+NO_MAX_LENGTH = int(1e30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+  """How a batch is cut and padded.
+
+  Attributes:
+    padding: 'longest', 'max_length' or None.
+    truncation: 'longest_first', 'only_first', 'only_second' or None.
+    max_length: tokens of a row, None where neither needs it.
+    stride: tokens that an overflowing part repeats.
+    pad_to_multiple_of: rounds the padded length up, or None.
+    padding_side: 'right' or 'left'.
+  """
+
+  padding: str | None
+  truncation: str | None
+  max_length: int | None
+  stride: int
+  pad_to_multiple_of: int | None
+  padding_side: str
+
+
+def resolve(
+  *,
+  padding: bool | str,
+  truncation: bool | str | None,
+  max_length: int | None,
+  stride: int,
+  pad_to_multiple_of: int | None,
+  padding_side: str,
+  model_max_length: int,
+) -> Strategy:
+  """Turns the arguments of a call into a strategy.
+
+  `max_length` alone means truncation, True means 'longest' and
+  'longest_first', and a missing `max_length` is the model's, as in
+  transformers.
+
+  Raises:
+    InputError: an unknown name, a length that is no positive integer, or a
+      `max_length` that is not a multiple of `pad_to_multiple_of`.
+  """
+  _check_count('max_length', max_length, 1)
+  _check_count('stride', stride, 0)
+  _check_count('pad_to_multiple_of', pad_to_multiple_of, 1)
+  check_side('padding_side', padding_side)
+  if max_length is not None and padding is False and truncation is None:
+    truncation = 'longest_first'
+  pad = _name('padding', padding, 'longest', _PADDINGS)
+  cut = _name('truncation', truncation, 'longest_first', _TRUNCATIONS)
+  if padding is True and max_length is not None and cut is None:
+    _LOG.warning(
+      'max_length=%d has no effect: padding=True pads to the longest row and '
+      "truncation is off; padding='max_length' pads to it",
+      max_length,
+    )
+  if max_length is None:
+    if model_max_length <= LARGEST_MAX_LENGTH:
+      if pad == 'max_length' or cut is not None:
+        max_length = model_max_length
+    elif pad == 'max_length' or cut is not None:
+      _LOG.warning(
+        'neither max_length nor a model_max_length is known, so rows are '
+        'neither cut nor padded to it'
+      )
+      pad, cut = (None if pad == 'max_length' else pad), None
+  if (
+    pad is not None
+    and cut is not None
+    and pad_to_multiple_of is not None
+    and max_length is not None
+    and max_length % pad_to_multiple_of
+  ):
+    raise InputError(
+      f'max_length={max_length} must be a multiple of '
+      f'pad_to_multiple_of={pad_to_multiple_of} when truncation is on'
+    )
+  return Strategy(
+    pad, cut, max_length, stride, pad_to_multiple_of, padding_side
+  )
+
+
+def check_side(name: str, side: Any) -> None:
+  """Refuses a side other than 'right' and 'left'.
+
+  Raises:
+    InputError: another value.
+  """
+  if side not in SIDES:
+    raise InputError(f"{name} must be 'right' or 'left', got {side!r}")
+
+
+def check_room(
+  strategy: Strategy, special: int, pair_lengths: list[tuple[int, int]]
+) -> None:
+  """Refuses a truncation that the backend cannot carry out.
+
+  Args:
+    strategy: what is asked for; its truncation is not None.
+    special: special tokens that a row gets.
+    pair_lengths: token counts (without special tokens) of the pairs for
+      which the stride matters.
+
+  Raises:
+    InputError: no room beside the special tokens, or a stride that is not
+      smaller than the part it strides over.
+  """
+  assert strategy.max_length is not None
+  room = strategy.max_length - special
+  if room < 0:
+    raise InputError(
+      f'max_length={strategy.max_length} has no room for the {special} '
+      'special tokens of a row'
+    )
+  if strategy.stride and strategy.stride >= room:
+    raise InputError(
+      f'stride={strategy.stride} must be smaller than the {room} tokens that '
+      f'max_length={strategy.max_length} leaves beside special tokens'
+    )
+  for first, second in pair_lengths:
+    for kept, length in zip(
+      _kept(strategy.truncation, room, first, second), (first, second)
+    ):
+      if 0 < kept < length and strategy.stride >= kept:
+        raise InputError(
+          f'stride={strategy.stride} must be smaller than the {kept} tokens '
+          f'that max_length={strategy.max_length} leaves to a text of a pair '
+          f'with {first} and {second} tokens'
+        )
+
+
+def _kept(
+  truncation: str | None, room: int, first: int, second: int
+) -> tuple[int, int]:
+  """How many tokens of each text remain."""
+  if first + second <= room:
+    return first, second
+  if truncation == 'only_first':
+    return room - second, second
+  if truncation == 'only_second':
+    return first, room - first
+  # The shorter text is kept whole if it takes less than half.
+  short = min(first, second)
+  if short > room - short:
+    short = room // 2
+  long = room - short
+  return (long, short) if first > second else (short, long)
+
+
+def _name(
+  argument: str, value: Any, default: str, allowed: tuple[str, ...]
+) -> str | None:
+  if value is True:
+    return default
+  if value is False or value is None:
+    return None
+  if value not in allowed:
+    names = ', '.join(repr(name) for name in allowed)
+    raise InputError(
+      f'{argument} must be True, False or one of {names}, got {value!r}'
+    )
+  return None if value == allowed[-1] else value
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+  if value is None:
+    return
+  if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    raise InputError(f'{name} must be an integer >= {least}, got {value!r}')

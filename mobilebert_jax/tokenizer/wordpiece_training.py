@@ -1,0 +1,213 @@
+"""Training of a new WordPiece vocabulary from text."""
+
+import collections
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from tokenizers import trainers
+
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.tokenizer.backend import build_backend
+from mobilebert_jax.tokenizer.tokenizer import MobileBertTokenizerFast
+
+# [PAD] first: its id is then 0, the configuration's default.
+SPECIAL_TOKENS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+_CHUNK = 1000
+
+
+def train_wordpiece(
+  texts_or_files: Iterable[str | os.PathLike],
+  vocab_size: int = 30522,
+  *,
+  do_lower_case: bool = True,
+  strip_accents: bool | None = None,
+  tokenize_chinese_chars: bool = True,
+  min_frequency: int = 2,
+  limit_alphabet: int = 1000,
+  progress: bool = True,
+  **tokenizer_options: Any,
+) -> MobileBertTokenizerFast:
+  """Learns a vocabulary and returns a tokenizer that has it.
+
+  The same texts and options give the same vocabulary, in any process and for
+  any order of equal-count pieces. The vocabulary begins with [PAD], [UNK],
+  [CLS], [SEP], [MASK]; then come the alphabet's characters as word starts,
+  and as `##` continuations where they occur in words, so that every word of
+  known characters can be spelled.
+
+  Args:
+    texts_or_files: texts as strings; a `pathlib.Path` is a file in UTF-8 that
+      is read line by line.
+    vocab_size: tokens wanted; fewer come out where the text has no more
+      pieces that occur `min_frequency` times.
+    do_lower_case: as for the tokenizer.
+    strip_accents: as for the tokenizer.
+    tokenize_chinese_chars: as for the tokenizer.
+    min_frequency: how often two pieces must meet to be joined.
+    limit_alphabet: characters kept, the most frequent first.
+    progress: report what is read and learned on stderr.
+    **tokenizer_options: further arguments of the tokenizer, such as
+      `model_max_length`.
+
+  Returns:
+    The tokenizer; `save_pretrained` writes it.
+
+  Raises:
+    InputError: no text, an item of another type (with its index), a file that
+      cannot be read, or a `vocab_size` too small for the alphabet.
+  """
+  for name, value in (
+    ('vocab_size', vocab_size),
+    ('min_frequency', min_frequency),
+    ('limit_alphabet', limit_alphabet),
+  ):
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+      raise InputError(f'{name} must be a positive integer, got {value!r}')
+  sources = _checked(texts_or_files)
+  backend = build_backend(
+    {token: index for index, token in enumerate(SPECIAL_TOKENS)},
+    unk_token='[UNK]',
+    do_lower_case=do_lower_case,
+    tokenize_chinese_chars=tokenize_chinese_chars,
+    strip_accents=strip_accents,
+    do_basic_tokenize=True,
+    max_input_chars_per_word=100,
+  )
+  alphabet = _alphabet(backend, sources, limit_alphabet, progress)
+  continuing = [f'##{c}' for c in alphabet if _continues(backend, c)]
+  needed = len(SPECIAL_TOKENS) + len(alphabet) + len(continuing)
+  if vocab_size < needed:
+    raise InputError(
+      f'vocab_size={vocab_size} is too small: {len(SPECIAL_TOKENS)} special '
+      f'tokens and an alphabet of {len(alphabet)} characters take {needed}; '
+      'raise it or lower limit_alphabet'
+    )
+  # The trainer numbers '##' pieces in the order of a hash map, and ties are
+  # settled by number: given beforehand, the result is reproducible.
+  trainer = trainers.WordPieceTrainer(
+    vocab_size=vocab_size,
+    min_frequency=min_frequency,
+    show_progress=progress,
+    special_tokens=[*SPECIAL_TOKENS, *alphabet, *continuing],
+    initial_alphabet=alphabet,
+    limit_alphabet=len(alphabet),
+    continuing_subword_prefix='##',
+  )
+  backend.train_from_iterator(_chunks(sources), trainer)
+  vocab = backend.get_vocab()
+  if progress:
+    print(f'learned {len(vocab):,} tokens', file=sys.stderr)
+  return MobileBertTokenizerFast(
+    vocab,
+    do_lower_case=do_lower_case,
+    strip_accents=strip_accents,
+    tokenize_chinese_chars=tokenize_chinese_chars,
+    **tokenizer_options,
+  )
+
+
+def _checked(sources: Any) -> Sequence[str | pathlib.Path]:
+  """Texts and paths in a list, since they are read twice."""
+  if isinstance(sources, (str, os.PathLike)) or not isinstance(
+    sources, Iterable
+  ):
+    raise InputError(
+      'texts_or_files must be a list of texts or of pathlib.Path, '
+      f'got {type(sources).__name__}'
+    )
+  checked: list[str | pathlib.Path] = []
+  for i, item in enumerate(sources):
+    if isinstance(item, str):
+      checked.append(item)
+    elif isinstance(item, os.PathLike):
+      path = pathlib.Path(item).expanduser()
+      if not path.is_file():
+        raise InputError(f'texts_or_files[{i}]: {path} is no file')
+      checked.append(path)
+    else:
+      raise InputError(
+        f'texts_or_files[{i}] is {item!r}; it must be a string or a path'
+      )
+  # A name given as a string would be taken for the text itself.
+  if len(checked) <= 100:
+    for i, item in enumerate(checked):
+      if isinstance(item, str) and len(item) < 256 and os.path.isfile(item):
+        raise InputError(
+          f'texts_or_files[{i}] is the name of a file; pass '
+          f'pathlib.Path({item!r}) to read it'
+        )
+  return checked
+
+
+def _chunks(sources: Sequence[str | pathlib.Path]) -> Iterator[list[str]]:
+  """The lines of all sources, in lists of bounded length."""
+  chunk: list[str] = []
+  for i, source in enumerate(sources):
+    for line in [source] if isinstance(source, str) else _lines(source):
+      chunk.append(_valid(line, i))
+      if len(chunk) == _CHUNK:
+        yield chunk
+        chunk = []
+  if chunk:
+    yield chunk
+
+
+def _lines(path: pathlib.Path) -> Iterator[str]:
+  number = 0
+  try:
+    with path.open(encoding='utf-8') as file:
+      for line in file:
+        number += 1
+        yield line
+  except OSError as error:
+    raise InputError(f'{path}: cannot read it: {error.strerror}') from error
+  except UnicodeDecodeError as error:
+    raise InputError(f'{path}:{number + 1}: not UTF-8') from error
+
+
+def _valid(text: str, index: int) -> str:
+  try:
+    text.encode('utf-8')
+  except UnicodeEncodeError as error:
+    raise InputError(
+      f'texts_or_files[{index}] has half of a surrogate pair at character '
+      f'{error.start}, which is no valid Unicode'
+    ) from error
+  return text
+
+
+def _alphabet(
+  backend: Any,
+  sources: Sequence[str | pathlib.Path],
+  limit: int,
+  progress: bool,
+) -> list[str]:
+  """The most frequent characters, in code point order."""
+  counts: collections.Counter[str] = collections.Counter()
+  lines, reported = 0, time.monotonic()
+  for chunk in _chunks(sources):
+    # Spaces between lines do not count; one call is faster than a thousand.
+    counts.update(backend.normalizer.normalize_str('\n'.join(chunk)))
+    lines += len(chunk)
+    if progress and time.monotonic() - reported > 5:
+      reported = time.monotonic()
+      print(f'read {lines:,} lines ...', file=sys.stderr)
+  for character in [c for c in counts if c.isspace()]:
+    del counts[character]
+  if not counts:
+    raise InputError('texts_or_files has no text to learn from')
+  if progress:
+    print(f'read {lines:,} lines, {len(counts):,} characters', file=sys.stderr)
+  # Ties by code point, for the same alphabet every time.
+  ranked = sorted(counts, key=lambda c: (-counts[c], c))
+  return sorted(ranked[:limit])
+
+
+def _continues(backend: Any, character: str) -> bool:
+  """Whether a character can stand inside a word."""
+  text = backend.normalizer.normalize_str(f'a{character}a')
+  return len(backend.pre_tokenizer.pre_tokenize_str(text)) == 1
