@@ -94,7 +94,9 @@ def test_buckets_end_at_the_longest_example(longest, expected):
 def test_given_buckets_are_sorted_and_must_hold_every_example():
   features = make([[1] * 20])
   assert features_lib.resolve_buckets(features, (32, 16, 32)) == (16, 32)
-  with pytest.raises(InputError, match='ends at 16 but the longest.*20 tokens'):
+  with pytest.raises(
+    InputError, match=r'ends at 16 but the longest.*20 tokens'
+  ):
     features_lib.resolve_buckets(features, (8, 16))
 
 

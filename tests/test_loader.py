@@ -96,7 +96,7 @@ def test_continuing_from_a_saved_position_gives_the_same_batches():
 
 
 def test_too_few_examples_for_a_batch():
-  with pytest.raises(InputError, match='batch_size is 8 .* only 5 training'):
+  with pytest.raises(InputError, match=r'batch_size is 8 .* only 5 training'):
     loader.train_iterator(make(5), **SETTINGS)
 
 

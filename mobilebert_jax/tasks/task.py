@@ -54,6 +54,9 @@ class Splits:
     return (self.train, *self.evaluation, *self.test)
 
 
+SPLITS = Splits()
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
   """One task as the training loop sees it.
@@ -96,7 +99,7 @@ class Task:
   write_predictions: Callable[
     [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
   ]
-  splits: Splits = Splits()
+  splits: Splits = SPLITS
   problem_type: str | None = None
 
   def __post_init__(self):

@@ -1,0 +1,170 @@
+"""Reading and preparing TFDS data sets; the one module that knows TFDS.
+
+No TensorFlow is needed: data sets are stored as array_record and read as
+random-access sources.
+"""
+
+import importlib
+import os
+import pathlib
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mobilebert_jax.errors import InputError
+
+_CHUNK = 2000
+_TIMEOUT_SECONDS = 15
+# Builders of the old style are known to TFDS only once their module has been
+# imported (with TensorFlow installed, TFDS finds them by itself).
+_OLD_STYLE = {'glue': 'tensorflow_datasets.text.glue'}
+
+
+def read_split(
+  name: str,
+  split: str,
+  columns: Sequence[str],
+  data_dir: str | None = None,
+  progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Mapping[str, Any]]:
+  """Reads columns of a split of a prepared data set, in stored order.
+
+  Args:
+    name: 'builder' or 'builder/config', for instance 'glue/sst2'.
+    split: The split's name.
+    columns: Names of the features to read.
+    data_dir: Where TFDS keeps its data; None: its own default.
+    progress: Called with the rows done and all rows.
+
+  Yields:
+    One mapping per row; text is decoded from UTF-8.
+
+  Raises:
+    InputError: The data set is not prepared or cannot be read without
+      TensorFlow, or it has no such split or column.
+  """
+  builder = find_prepared(name, data_dir)
+  if split not in builder.info.splits:
+    raise InputError(
+      f'TFDS data set {name} in {builder.data_dir} has no split {split!r}; '
+      f'it has {", ".join(sorted(builder.info.splits))}'
+    )
+  missing = [
+    column for column in columns if column not in builder.info.features
+  ]
+  if missing:
+    raise InputError(
+      f'TFDS data set {name} in {builder.data_dir} has no feature '
+      f'{", ".join(missing)}; it has {", ".join(sorted(builder.info.features))}'
+    )
+  source = builder.as_data_source(split)
+  for start in range(0, len(source), _CHUNK):
+    indices = range(start, min(start + _CHUNK, len(source)))
+    for row in source.__getitems__(list(indices)):
+      yield {column: _plain(row[column]) for column in columns}
+    if progress:
+      progress(indices.stop, len(source))
+
+
+def find_prepared(name: str, data_dir: str | None = None) -> Any:
+  """The builder of a data set that is ready to be read.
+
+  This looks at the disk only: TFDS itself would try to download, and without
+  a network would retry for minutes.
+
+  Raises:
+    InputError: It is not there, or in a format that needs TensorFlow; the
+      message says what to do.
+  """
+  builder = _builder(name, data_dir)
+  place = str(data_dir or default_data_dir())
+  command = f'python -m mobilebert_jax.data.prepare {name} --data_dir {place}'
+  if builder is None or not builder.is_prepared():
+    raise InputError(
+      f'TFDS data set {name} is not prepared in {place}: run '
+      f'`{command}` (needs a network), set data.path or TFDS_DATA_DIR to where '
+      'it is, or use data.source=files with the official files in data.path'
+    )
+  if builder.info.file_format.value != 'array_record':
+    raise InputError(
+      f'TFDS data set {name} in {builder.data_dir} is stored as '
+      f'{builder.info.file_format.value}, which only TensorFlow reads: run '
+      f'`{command}` with another --data_dir to prepare it as array_record'
+    )
+  return builder
+
+
+def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
+  """Downloads a data set and stores it as array_record.
+
+  Args:
+    name: 'builder' or 'builder/config'.
+    data_dir: Where to keep it; None: TFDS's own default.
+
+  Returns:
+    The directory of the prepared data set.
+
+  Raises:
+    InputError: There is no such data set, or its server cannot be reached.
+  """
+  import tensorflow_datasets as tfds
+
+  builder = _builder(name, data_dir, file_format='array_record')
+  if builder is None:
+    raise InputError(
+      f'TFDS knows no data set {name!r}; names look like glue/sst2 or squad'
+    )
+  if not builder.is_prepared():
+    url = getattr(builder.builder_config, 'data_url', None)
+    if url:
+      _require_reachable(url)
+    builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
+  return pathlib.Path(builder.data_dir)
+
+
+def default_data_dir() -> pathlib.Path:
+  """Where TFDS looks without a data_dir."""
+  default = '~/tensorflow_datasets'
+  return pathlib.Path(os.environ.get('TFDS_DATA_DIR', default)).expanduser()
+
+
+def _builder(name: str, data_dir: str | None, **options: Any) -> Any:
+  """TFDS's builder, or None if there is none of that name."""
+  import tensorflow_datasets as tfds
+
+  module = _OLD_STYLE.get(name.split('/', maxsplit=1)[0])
+  if module:
+    importlib.import_module(module)
+  data_dir = str(data_dir or default_data_dir())
+  try:
+    return tfds.builder(name, data_dir=data_dir, try_gcs=False, **options)
+  except tfds.core.DatasetNotFoundError:
+    return None
+  except ValueError as error:
+    if 'BuilderConfig' in str(error):
+      return None
+    raise
+
+
+def _require_reachable(url: str) -> None:
+  request = urllib.request.Request(url, method='HEAD')
+  try:
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
+      pass
+  except urllib.error.HTTPError:
+    pass  # The server answers; some refuse HEAD.
+  except OSError as error:
+    raise InputError(
+      f'{url} cannot be reached ({getattr(error, "reason", error)}): prepare '
+      'the data set on a machine with a network and copy its data_dir, or use '
+      'data.source=files'
+    ) from None
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, bytes):
+    return value.decode('utf-8')
+  return value.item() if hasattr(value, 'item') else value

@@ -1,0 +1,101 @@
+"""Strict reading of tab-separated files with a header, as GLUE uses them.
+
+Quotes mean nothing in these files, so that a sentence may begin with one, and
+only a line feed ends a row: other line separators of Unicode occur inside of
+sentences.
+"""
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from mobilebert_jax.errors import InputError
+
+
+def find_folder(
+  path: str | pathlib.Path, folder: str, files: Sequence[str]
+) -> pathlib.Path:
+  """The directory that holds `files`: `path` itself or its `folder`.
+
+  Raises:
+    InputError: Neither has all of the files; the message names them.
+  """
+  root = pathlib.Path(path).expanduser()
+  for candidate in (root, root / folder):
+    if all((candidate / name).is_file() for name in files):
+      return candidate
+  raise InputError(
+    f'data.path={str(path)!r}: expected the files {", ".join(files)} there or '
+    f'in {str(root / folder)!r}'
+  )
+
+
+def read_rows(
+  path: pathlib.Path, columns: Sequence[str]
+) -> Iterator[tuple[int, Mapping[str, str]]]:
+  """Reads the named columns of every row.
+
+  Args:
+    path: A UTF-8 file with a header line.
+    columns: Names that the header must have.
+
+  Yields:
+    The row's line number, counted from 1, and its values by column name.
+
+  Raises:
+    InputError: The file is missing, is empty or has no row; its header lacks
+      a column; a row has another number of columns or is not UTF-8.
+  """
+  lines = _lines(path)
+  first = next(lines, None)
+  if first is None:
+    raise InputError(f'{path}: the file is empty; expected a header line')
+  header = first[1].removeprefix('\ufeff').split('\t')
+  missing = [name for name in columns if name not in header]
+  if missing:
+    raise InputError(
+      f'{path}:1: the header has no column {", ".join(map(repr, missing))}; '
+      f'its columns are {", ".join(map(repr, header))}'
+    )
+  places = [(name, header.index(name)) for name in columns]
+  number = 1
+  for number, line in lines:
+    cells = line.split('\t')
+    if len(cells) != len(header):
+      raise InputError(
+        f'{path}:{number}: {len(cells)} tab-separated columns where the header '
+        f'has {len(header)}'
+      )
+    yield number, {name: cells[place] for name, place in places}
+  if number == 1:
+    raise InputError(f'{path}: there is no row below the header')
+
+
+def header_of(path: pathlib.Path) -> tuple[str, ...]:
+  """The names in the first line; empty for an empty file.
+
+  Raises:
+    InputError: The file is missing or the line is not UTF-8.
+  """
+  for _, line in _lines(path):
+    return tuple(line.removeprefix('\ufeff').split('\t'))
+  return ()
+
+
+def _lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+  try:
+    file = path.open('rb')
+  except OSError as error:
+    raise InputError(
+      f'{path}: cannot be read ({error.strerror}); expected a '
+      'tab-separated file'
+    ) from None
+  with file:
+    for number, line in enumerate(file, start=1):
+      try:
+        text = line.decode('utf-8')
+      except UnicodeDecodeError as error:
+        raise InputError(
+          f'{path}:{number}: byte {error.start + 1} of the line is not valid '
+          'UTF-8; save the file as UTF-8'
+        ) from None
+      yield number, text.rstrip('\r\n')

@@ -1,0 +1,66 @@
+"""Scores of predictions; the one module that knows scikit-learn and SciPy."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mobilebert_jax.errors import InputError
+
+
+def accuracy(
+  predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']
+) -> float:
+  """The share of predictions that are right."""
+  _check(predicted, labels)
+  return float(np.mean(predicted == labels))
+
+
+def f1(predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']) -> float:
+  """F1 of class 1 against class 0; 0 if class 1 is neither found nor there."""
+  _check(predicted, labels)
+  from sklearn import metrics
+
+  return float(metrics.f1_score(labels, predicted, zero_division=0.0))
+
+
+def matthews(
+  predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']
+) -> float:
+  """Matthews's correlation of two classifications, from -1 to 1."""
+  _check(predicted, labels)
+  from sklearn import metrics
+
+  return float(metrics.matthews_corrcoef(labels, predicted))
+
+
+def pearson(
+  predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
+) -> float:
+  """Pearson's correlation; 0 if one side is constant (it then is undefined)."""
+  if _is_constant(predicted, values):
+    return 0.0
+  from scipy import stats
+
+  return float(stats.pearsonr(predicted, values).statistic)
+
+
+def spearman(
+  predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
+) -> float:
+  """Spearman's rank correlation; 0 if one side is constant."""
+  if _is_constant(predicted, values):
+    return 0.0
+  from scipy import stats
+
+  return float(stats.spearmanr(predicted, values).statistic)
+
+
+def _is_constant(first: np.ndarray, second: np.ndarray) -> bool:
+  _check(first, second)
+  return bool(np.all(first == first[0]) or np.all(second == second[0]))
+
+
+def _check(predicted: np.ndarray, labels: np.ndarray) -> None:
+  if predicted.shape != labels.shape:
+    raise ValueError(f'{predicted.shape} predictions, {labels.shape} labels')
+  if not len(labels):
+    raise InputError('there is no example to score; give at least one')

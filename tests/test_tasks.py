@@ -1,0 +1,270 @@
+import types
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mobilebert_jax import models
+from mobilebert_jax.data import tfds_source
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.run_config import DataConfig
+from mobilebert_jax.tasks import TASKS, classification, task
+from mobilebert_jax.tasks.classification import TextExample
+
+MNLI_HEADER = (
+  'index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\t'
+  'sentence2_binary_parse\tsentence1_parse\tsentence2_parse\tsentence1\t'
+  'sentence2'
+)
+
+
+class WordTokenizer:
+  """Called as transformers' tokenizers are; a word's id is its length."""
+
+  pad_token_id = 0
+
+  def __call__(self, text, pair, *, truncation, max_length, padding):
+    assert (truncation, padding) == ('longest_first', False)
+    ids, types_ = [], []
+    for i, first in enumerate(text):
+      a = [len(word) for word in first.split()]
+      b = [len(word) for word in pair[i].split()] if pair else []
+      while len(a) + len(b) + (3 if pair else 2) > max_length:
+        (a if len(a) > len(b) else b).pop()
+      head, tail = [101, *a, 102], [*b, 102] if pair else []
+      ids.append(head + tail)
+      types_.append([0] * len(head) + [1] * len(tail))
+    return {'input_ids': ids, 'token_type_ids': types_}
+
+
+def files(path, **changes):
+  return DataConfig(source='files', path=str(path), **changes)
+
+
+@pytest.fixture
+def sst2(tmp_path):
+  folder = tmp_path / 'SST-2'
+  folder.mkdir()
+  (folder / 'train.tsv').write_text(
+    'sentence\tlabel\ngood \t1\nbad\t0\nmeh\t0\n'
+  )
+  (folder / 'dev.tsv').write_text('sentence\tlabel\na fine film\t1\nno\t0\n')
+  (folder / 'test.tsv').write_text('index\tsentence\n0\tone\n1\ttwo\n')
+  return tmp_path
+
+
+@pytest.fixture
+def mnli(tmp_path):
+  folder = tmp_path / 'MNLI'
+  folder.mkdir()
+  parts = 'x\t' * 7
+  header = {
+    'train': f'{MNLI_HEADER}\tlabel1\tgold_label\n',
+    'dev': f'{MNLI_HEADER}\tlabel1\tlabel2\tgold_label\n',
+    'test': f'{MNLI_HEADER}\n',
+  }
+  (folder / 'train.tsv').write_text(
+    header['train']
+    + f'0\t{parts}A man.\tA person.\tneutral\tentailment\n'
+    + f'1\t{parts}A man.\tA dog.\tneutral\t-\n'
+    + f'2\t{parts}A man.\t\tneutral\tcontradiction\n'
+  )
+  for kind in ('matched', 'mismatched'):
+    (folder / f'dev_{kind}.tsv').write_text(
+      header['dev'] + f'0\t{parts}p {kind}\th\tneutral\tneutral\tneutral\n'
+    )
+    (folder / f'test_{kind}.tsv').write_text(
+      header['test'] + f'7\t{parts}p {kind}\th\n'
+    )
+  return tmp_path
+
+
+def test_every_task_is_complete():
+  assert list(TASKS) == ['entailment', 'sst2', 'mnli']
+  for name, record in TASKS.items():
+    assert record.name == name
+    assert record.head is models.MobileBertForSequenceClassification
+    overrides = record.model_overrides()
+    assert overrides['num_labels'] == len(record.labels)
+    assert overrides['id2label'] == dict(enumerate(record.labels))
+    assert record.splits.all()[0] == 'train'
+
+
+def test_the_best_checkpoint_needs_an_evaluation_split():
+  record = TASKS['sst2']
+  with pytest.raises(ValueError, match='must begin with an evaluation split'):
+    task.Task(**{**vars(record), 'primary_metric': 'dev/accuracy'})
+
+
+def test_sst2_from_files(sst2):
+  load = TASKS['sst2'].load
+  assert load(files(sst2), 'train') == (
+    TextExample('0', 'good ', label=1),
+    TextExample('1', 'bad', label=0),
+    TextExample('2', 'meh', label=0),
+  )
+  assert load(files(sst2 / 'SST-2'), 'test') == (
+    TextExample('0', 'one'),
+    TextExample('1', 'two'),
+  )
+  limited = files(sst2, train_examples=2, eval_examples=1)
+  assert len(load(limited, 'train')) == 2
+  assert len(load(limited, 'validation')) == 1
+
+
+def test_mnli_from_files(mnli):
+  load = TASKS['mnli'].load
+  assert load(files(mnli), 'train') == (
+    TextExample('0', 'A man.', 'A person.', 0),
+    TextExample('2', 'A man.', '', 2),
+  )
+  for kind in ('matched', 'mismatched'):
+    (dev,) = load(files(mnli), f'validation_{kind}')
+    assert dev == TextExample('0', f'p {kind}', 'h', 1)
+    (test,) = load(files(mnli), f'test_{kind}')
+    assert test == TextExample('7', f'p {kind}', 'h')
+
+
+def test_both_sources_give_the_same_examples(sst2, monkeypatch):
+  stored = [(2, 'meh', 0), (0, 'good ', 1), (1, 'bad', 0)]
+  monkeypatch.setattr(
+    tfds_source,
+    'read_split',
+    lambda name, split, columns, path: iter(
+      [{'idx': i, 'sentence': text, 'label': y} for i, text, y in stored]
+    ),
+  )
+  load = TASKS['sst2'].load
+  tfds = load(DataConfig(source='tfds', path='x'), 'train')
+  assert tfds == load(files(sst2), 'train')
+
+
+@pytest.mark.parametrize(
+  ('row', 'message'),
+  [
+    ('good\t2\n', r"train\.tsv:2: column 'label' is '2'; .* '0', '1'"),
+    ('good\t\n', r"train\.tsv:2: column 'label' is ''"),
+    (' \t1\n', r"train\.tsv:2: column 'sentence' is empty"),
+    ('good\n', r'train\.tsv:2: 1 tab-separated columns'),
+  ],
+)
+def test_a_wrong_row_names_its_line(sst2, row, message):
+  (sst2 / 'SST-2' / 'train.tsv').write_text(f'sentence\tlabel\n{row}')
+  with pytest.raises(InputError, match=message):
+    TASKS['sst2'].load(files(sst2), 'train')
+
+
+def test_wrong_sources():
+  for name in ('sst2', 'mnli'):
+    with pytest.raises(InputError, match='use "tfds" or "files"'):
+      TASKS[name].load(DataConfig(source='generated'), 'train')
+  with pytest.raises(InputError, match='use "generated"'):
+    TASKS['entailment'].load(DataConfig(source='tfds'), 'train')
+
+
+def test_missing_files_are_named(tmp_path):
+  with pytest.raises(InputError, match=r'expected the files train\.tsv there'):
+    TASKS['sst2'].load(files(tmp_path), 'train')
+
+
+def test_entailment_is_generated():
+  load = TASKS['entailment'].load
+  data = DataConfig(source='generated', train_examples=30, eval_examples=9)
+  assert len(load(data, 'train')) == 30
+  test = load(data, 'test')
+  assert [example.id for example in test] == [str(i) for i in range(9)]
+  assert {example.label for example in test} == {0, 1, 2}
+  assert all(example.pair for example in test)
+
+
+def test_encoding_pairs_cuts_the_longer_text():
+  reports = []
+  features = classification.encode(
+    [
+      TextExample('0', 'a bb ccc dddd', 'x yy', 2),
+      TextExample('1', 'a', 'b', 0),
+    ],
+    WordTokenizer(),
+    max_length=7,
+    progress=lambda done, of: reports.append((done, of)),
+  )
+  batch = features.batch(np.array([0, 1]), length=7)
+  chex.assert_trees_all_equal(
+    batch['input_ids'],
+    np.array(
+      [[101, 1, 2, 102, 1, 2, 102], [101, 1, 102, 1, 102, 0, 0]], np.int32
+    ),
+  )
+  chex.assert_trees_all_equal(
+    batch['token_type_ids'],
+    np.array([[0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0, 0]], np.int32),
+  )
+  chex.assert_trees_all_equal(batch['labels'], np.array([2, 0], np.int32))
+  assert reports == [(2, 2)]
+
+
+def test_a_length_without_room_for_text():
+  examples = [TextExample('0', 'a', 'b', 2)]
+  with pytest.raises(InputError, match=r'max_length is 3, .* at least 4'):
+    classification.encode(examples, WordTokenizer(), max_length=3)
+
+
+def test_a_split_without_labels_is_not_scored():
+  examples = [TextExample('0', 'a')]
+  features = classification.encode(examples, WordTokenizer(), max_length=8)
+  assert not features.scalars
+  with pytest.raises(InputError, match='without labels'):
+    TASKS['sst2'].score({'logits': np.zeros((1, 2))}, examples, features)
+
+
+def test_loss_and_scores_of_logits():
+  logits = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], np.float32)
+  outputs = types.SimpleNamespace(logits=jnp.asarray(logits))
+  batch = {
+    'labels': jnp.array([0, 0, 1]),
+    'weights': jnp.array([1.0, 1.0, 0.0]),
+  }
+  record = TASKS['sst2']
+  (term,) = record.loss(outputs, batch)
+  expected = np.log1p(np.exp(-2)) + np.log1p(np.exp(1))
+  chex.assert_trees_all_close(term.sum / term.weight, expected / 2, rtol=1e-6)
+  chex.assert_trees_all_equal(record.predict(outputs), {'logits': logits})
+  examples = [
+    TextExample(str(i), 'x', label=y) for i, y in enumerate([0, 0, 1])
+  ]
+  features = classification.encode(examples, WordTokenizer(), max_length=8)
+  scores = record.score({'logits': logits}, examples, features)
+  assert scores == {'accuracy': 1 / 3}
+
+
+@pytest.mark.parametrize(
+  ('name', 'split', 'file', 'lines'),
+  [
+    ('sst2', 'test', 'SST-2.tsv', ['7\t0', '9\t1']),
+    ('mnli', 'test_matched', 'MNLI-m.tsv', ['7\tentailment', '9\tneutral']),
+    ('mnli', 'test_mismatched', 'MNLI-mm.tsv', ['7\tentailment', '9\tneutral']),
+  ],
+)
+def test_predictions_have_the_official_format(
+  tmp_path, name, split, file, lines
+):
+  record = TASKS[name]
+  logits = np.eye(len(record.labels), dtype=np.float32)[:2]
+  examples = [TextExample('7', 'a'), TextExample('9', 'b')]
+  features = classification.encode(examples, WordTokenizer(), max_length=8)
+  path = record.write_predictions(
+    tmp_path, split, {'logits': logits}, examples, features
+  )
+  assert path == tmp_path / file
+  assert path.read_text().splitlines() == ['index\tprediction', *lines]
+  assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.data
+def test_the_official_sst2(shared_data):
+  load = TASKS['sst2'].load
+  data = files(shared_data / 'glue')
+  counts = [len(load(data, split)) for split in ('train', 'validation', 'test')]
+  assert counts == [67349, 872, 1821]
+  assert sum(example.label for example in load(data, 'validation')) == 444
