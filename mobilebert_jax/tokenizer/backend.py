@@ -21,8 +21,8 @@ def build_backend(
   """Builds the tokenizer without added tokens and template.
 
   The steps are those of BERT's basic and WordPiece tokenizers: control
-  characters go, CJK characters become words, NFC; lower case and accents off
-  where wanted; a split at spaces and punctuation; greedy longest match.
+  characters go, CJK characters become words; lower case and accents off where
+  wanted; a split at spaces and punctuation; greedy longest match.
 
   Args:
     vocab: token to id.

@@ -91,7 +91,8 @@ def train_wordpiece(
   trainer = trainers.WordPieceTrainer(
     vocab_size=vocab_size,
     min_frequency=min_frequency,
-    show_progress=progress,
+    # The bars of the library print blank lines where there is no terminal.
+    show_progress=progress and sys.stderr.isatty(),
     special_tokens=[*SPECIAL_TOKENS, *alphabet, *continuing],
     initial_alphabet=alphabet,
     limit_alphabet=len(alphabet),
