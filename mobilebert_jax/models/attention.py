@@ -53,9 +53,13 @@ def apply_mask(
     return scores
   lowest = jnp.finfo(scores.dtype).min
   if mask.dtype == jnp.bool_:
-    return jnp.where(mask, scores, lowest)
-  # -inf in every key of a row would make its softmax NaN.
-  return jnp.maximum(scores + mask.astype(scores.dtype), lowest)
+    bias = jnp.where(mask, 0.0, lowest)
+  else:
+    # -inf in every key of a row would make its softmax NaN.
+    bias = jnp.maximum(mask, lowest)
+  # Added, not selected: that is what lets gradients pass through a fully
+  # hidden row as they do in the reference.
+  return scores + bias.astype(scores.dtype)
 
 
 class SelfAttention(nn.Module):
