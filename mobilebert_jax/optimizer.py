@@ -68,7 +68,9 @@ def decay_mask(params: Params) -> Params:
 
   def decayed(path: tuple[Any, ...], leaf: Any) -> bool:
     del leaf
-    return path[-1].key not in UNDECAYED
+    # Inside a leaf's box with axis names the path goes on.
+    names = [k.key for k in path if isinstance(k, jax.tree_util.DictKey)]
+    return names[-1] not in UNDECAYED
 
   return jax.tree.map_with_path(decayed, params)
 

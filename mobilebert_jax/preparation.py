@@ -1,0 +1,241 @@
+"""From a config to data, tokenizer, model and weights.
+
+Everything that can be wrong with the input is found here, before anything is
+compiled or written.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mobilebert_jax import models, sharding
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.convert.pretrained import (
+  load_pretrained,
+  resize_token_embeddings,
+)
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.evaluate import Split
+from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.tasks import TASKS, Task
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
+from mobilebert_jax.training import Params
+from mobilebert_jax.workdir import Workdir
+
+SCRATCH = 'scratch'
+# Tokens of a vocabulary learnt from a task's own training text.
+_OWN_VOCABULARY = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """A model at the beginning of a run.
+
+  Attributes:
+    model: the task's model.
+    params: its parameters; None where a checkpoint will bring them.
+    tokenizer: what the data is encoded with.
+    notes: sentences for the user, such as which weights are fresh.
+  """
+
+  model: nn.Module
+  params: Params | None
+  tokenizer: MobileBertTokenizerFast
+  notes: tuple[str, ...] = ()
+
+
+def find_task(name: str) -> Task:
+  """The task of that name.
+
+  Raises:
+    InputError: there is none.
+  """
+  if name not in TASKS:
+    raise InputError(
+      f'config.task is {name!r}, but must be one of {", ".join(TASKS)}.'
+    )
+  return TASKS[name]
+
+
+def make_mesh(config: TrainConfig) -> Mesh:
+  """The mesh, checked against the batch sizes.
+
+  Raises:
+    InputError: sizes that do not fit the devices or the batches.
+  """
+  mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+  divisor = sharding.batch_divisor(mesh)
+  micro = config.batch_size // config.accumulation_steps
+  for name, size in (
+    ('batch_size / accumulation_steps', micro),
+    ('eval_batch_size', config.eval_batch_size),
+  ):
+    if size % divisor:
+      raise InputError(
+        f'config.{name} is {size}, but must be a multiple of {divisor}: the '
+        'mesh divides each batch by mesh.data x mesh.fsdp.'
+      )
+  return mesh
+
+
+def key_for(config: TrainConfig, purpose: str) -> jax.Array:
+  """A random key of its own for each purpose."""
+  number = ('weights', 'dropout').index(purpose)
+  return jax.random.fold_in(jax.random.key(config.seed), number)
+
+
+def begin(config: TrainConfig, task: Task, train: Sequence[Any]) -> Start:
+  """Model, weights and tokenizer of a new run.
+
+  Raises:
+    InputError: whatever is wrong with init, tokenizer or model settings.
+  """
+  tokenizer = _tokenizer(config, train)
+  start = (
+    _scratch(config, task, tokenizer)
+    if config.init == SCRATCH
+    else _pretrained(config, task, tokenizer)
+  )
+  _check_lengths(config, start.model.config)
+  return start
+
+
+def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
+  """Model and tokenizer of a run that was started in `workdir`."""
+  settings = dict(config.model) | task.model_overrides()
+  architecture = workdir.read_model_config().replace(**settings)
+  _check_lengths(config, architecture)
+  model = task.head(architecture, compute=compute_of(config))
+  return Start(model, None, workdir.read_tokenizer())
+
+
+def load_split(
+  config: TrainConfig, task: Task, tokenizer: Any, name: str
+) -> Split:
+  """Reads and encodes one split.
+
+  Raises:
+    InputError: missing or wrong data.
+  """
+  examples = task.load(config.data, name)
+  return encode_split(config, task, tokenizer, name, examples)
+
+
+def encode_split(
+  config: TrainConfig,
+  task: Task,
+  tokenizer: Any,
+  name: str,
+  examples: Sequence[Any],
+) -> Split:
+  """Encodes examples that have been read already."""
+  if not examples:
+    raise InputError(f'the split {name!r} of {task.name} has no examples.')
+  features = task.encode(examples, tokenizer, config.data.max_length)
+  return Split(name, examples, features)
+
+
+def compute_of(config: TrainConfig) -> models.Compute:
+  """How the model computes; parameters are float32, or float64 with float64."""
+  param_dtype = 'float64' if config.dtype == 'float64' else 'float32'
+  return models.Compute(
+    config.dtype, param_dtype, layers=config.layers, remat=config.remat
+  )
+
+
+def _tokenizer(
+  config: TrainConfig, train: Sequence[Any]
+) -> MobileBertTokenizerFast:
+  name = config.tokenizer
+  if name is None and config.init != SCRATCH:
+    name = config.init
+  if name is not None:
+    return MobileBertTokenizerFast.from_pretrained(
+      name,
+      revision=config.revision,
+      token=config.token,
+      cache_dir=config.cache_dir,
+      local_files_only=config.local_files_only,
+    )
+  if config.data.source != 'generated':
+    raise InputError(
+      "config.tokenizer is not set, but config.init is 'scratch': name a "
+      'directory, a vocab.txt or a hub model whose tokenizer to use.'
+    )
+  size = config.model.get('vocab_size', _OWN_VOCABULARY)
+  return train_wordpiece(_texts(train), vocab_size=size, progress=False)
+
+
+def _texts(examples: Sequence[Any]) -> Iterator[str]:
+  for example in examples:
+    yield example.text
+    if example.pair is not None:
+      yield example.pair
+
+
+def _scratch(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
+  settings = {
+    'vocab_size': len(tokenizer),
+    'pad_token_id': tokenizer.pad_token_id,
+    **config.model,
+    **task.model_overrides(),
+  }
+  if settings['vocab_size'] < len(tokenizer):
+    raise InputError(
+      f'config.model.vocab_size is {settings["vocab_size"]}, but the tokenizer '
+      f'has {len(tokenizer)} tokens.'
+    )
+  architecture = MobileBertConfig(**settings)
+  model = task.head(architecture, compute=compute_of(config))
+  params = models.init_params(model, key_for(config, 'weights'))
+  count = models.count_params(params)
+  return Start(model, params, tokenizer, (f'{count:,} fresh parameters.',))
+
+
+def _pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
+  compute = compute_of(config)
+  loaded = load_pretrained(
+    task.head,
+    config.init,
+    **dataclasses.asdict(compute),
+    revision=config.revision,
+    token=config.token,
+    cache_dir=config.cache_dir,
+    local_files_only=config.local_files_only,
+    ignore_mismatched_sizes=config.ignore_mismatched_sizes,
+    key=key_for(config, 'weights'),
+    **(dict(config.model) | task.model_overrides()),
+  )
+  model, params, report = loaded
+  notes = [f'{models.count_params(params):,} parameters from {config.init}.']
+  for what, names in (
+    ('fresh', report.fresh),
+    ('not used', report.unused),
+  ):
+    if names:
+      notes.append(f'{what}: {", ".join(names)}.')
+  old = model.config.vocab_size
+  if len(tokenizer) > old:
+    model, params = resize_token_embeddings(
+      model, params, len(tokenizer), key_for(config, 'weights')
+    )
+    notes.append(
+      f'the vocabulary grew from {old} to the {len(tokenizer)} tokens of the '
+      'tokenizer; their word vectors are fresh.'
+    )
+  params = jax.tree.map(np.asarray, params)
+  return Start(model, params, tokenizer, tuple(notes))
+
+
+def _check_lengths(config: TrainConfig, architecture: MobileBertConfig):
+  positions = architecture.max_position_embeddings
+  if config.data.max_length > positions:
+    raise InputError(
+      f'config.data.max_length is {config.data.max_length}, but the model has '
+      f'only {positions} positions (max_position_embeddings).'
+    )

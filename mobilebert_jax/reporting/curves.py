@@ -1,0 +1,65 @@
+"""Loss and score over the steps, as a picture; the one user of matplotlib."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from mobilebert_jax.reporting.metrics_log import Record
+
+# Weight of the newest value in the smoothed loss.
+_NEW = 0.1
+
+
+def draw(
+  path: str | os.PathLike[str], records: Sequence[Record], metric: str
+) -> pathlib.Path:
+  """Draws training loss, evaluation loss and a score.
+
+  Args:
+    path: the PNG to write; appears only when it is complete.
+    records: lines of metrics.jsonl.
+    metric: name of the score, such as 'validation/accuracy'.
+
+  Returns:
+    The path.
+  """
+  # Figures without pyplot touch no global state and need no display.
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(9, 3.6), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  steps, losses = _series(records, 'loss')
+  left.plot(steps, losses, color='tab:blue', alpha=0.3, linewidth=1)
+  left.plot(steps, _smooth(losses), color='tab:blue', label='training')
+  split = metric.partition('/')[0]
+  left.plot(
+    *_series(records, f'{split}/loss'), 'o-', color='tab:orange', label=split
+  )
+  left.set(xlabel='step', ylabel='loss')
+  left.legend()
+  right.plot(*_series(records, metric), 'o-', color='tab:green')
+  right.set(xlabel='step', ylabel=metric)
+  for axes in (left, right):
+    axes.grid(alpha=0.3)
+  path = pathlib.Path(path)
+  partial = path.with_suffix('.partial')
+  FigureCanvasAgg(figure).print_png(partial)
+  os.replace(partial, path)
+  return path
+
+
+def _series(
+  records: Sequence[Record], name: str
+) -> tuple[list[int], list[float]]:
+  points = [(r['step'], r[name]) for r in records if name in r]
+  return [step for step, _ in points], [value for _, value in points]
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+  """Exponential moving average that starts at the first value."""
+  smooth: list[float] = []
+  for value in values:
+    old = smooth[-1] if smooth else value
+    smooth.append(old + _NEW * (value - old))
+  return smooth

@@ -1,0 +1,91 @@
+"""A progress bar with loss, speed and time left; the one module with tqdm."""
+
+import sys
+import time
+
+# Without a terminal: a line at most so often, in seconds.
+_LINE_EVERY = 20.0
+
+
+class Progress:
+  """Shows how far training is; a context manager.
+
+  On a terminal it is a bar on stderr; elsewhere (a log file, a notebook's
+  subprocess) a plain line now and then, because a bar would fill the file.
+
+  Args of the constructor:
+    total: steps of the whole run.
+    done: steps that an earlier start has done.
+    batch_size: examples in a step.
+  """
+
+  def __init__(self, total: int, done: int, batch_size: int):
+    from tqdm import tqdm
+
+    self._is_terminal = sys.stderr.isatty()
+    self._bar = tqdm(
+      total=total,
+      initial=done,
+      unit='step',
+      dynamic_ncols=True,
+      disable=not self._is_terminal,
+    )
+    self._total, self._done, self._first = total, done, done
+    self._batch_size = batch_size
+    self._start = self._window_start = time.monotonic()
+    self._window_first = done
+    self._last_line = self._start
+
+  def __enter__(self) -> 'Progress':
+    return self
+
+  def __exit__(self, *error: object):
+    self._bar.close()
+
+  def advance(self, loss: float):
+    """Counts one finished step."""
+    self._done += 1
+    self._bar.set_postfix_str(
+      f'loss {loss:.4f}, {self._speed():.0f} examples/s', refresh=False
+    )
+    self._bar.update()
+    now = time.monotonic()
+    if not self._is_terminal and now - self._last_line > _LINE_EVERY:
+      self._last_line = now
+      left = (now - self._start) / (self._done - self._first)
+      left *= self._total - self._done
+      print(
+        f'step {self._done}/{self._total}, loss {loss:.4f}, '
+        f'{self._speed():.0f} examples/s, {_clock(left)} left',
+        file=sys.stderr,
+        flush=True,
+      )
+
+  def examples_per_second(self) -> float:
+    """Speed since the last call or `restart_clock`."""
+    speed = self._speed()
+    self.restart_clock()
+    return speed
+
+  def restart_clock(self):
+    """Leaves out of the speed what went before, such as an evaluation."""
+    self._window_start = time.monotonic()
+    self._window_first = self._done
+
+  def say(self, text: str):
+    """Prints a line on stdout, above the bar."""
+    self._bar.clear()
+    print(text, flush=True)
+    self._bar.refresh()
+
+  def _speed(self) -> float:
+    seconds = time.monotonic() - self._window_start
+    steps = self._done - self._window_first
+    return steps * self._batch_size / max(seconds, 1e-9)
+
+
+def _clock(seconds: float) -> str:
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  clock = f'{minutes:02d}:{seconds:02d}'
+  return f'{hours}:{clock}' if hours else clock

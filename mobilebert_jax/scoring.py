@@ -1,0 +1,98 @@
+"""Scores of a saved model: what `eval.py` does."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from mobilebert_jax import preparation, training
+from mobilebert_jax.checkpoint import Checkpoints
+from mobilebert_jax.convert.pretrained import load_pretrained
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.evaluate import Evaluator
+from mobilebert_jax.optimizer import make_optimizer
+from mobilebert_jax.preparation import Start
+from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.tasks import Task
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+from mobilebert_jax.workdir import Workdir
+
+
+def score(
+  config: TrainConfig, checkpoint: str | os.PathLike[str]
+) -> dict[str, Any]:
+  """Evaluates a checkpoint exactly as training does.
+
+  Args:
+    config: the run's config.
+    checkpoint: a workdir, one of its `checkpoints/STEP`, or a transformers
+      directory.
+
+  Returns:
+    '<split>/<score>' of each evaluation split, and 'step' if it is known.
+
+  Raises:
+    InputError: nothing readable there, or a model of other shapes.
+  """
+  path = pathlib.Path(checkpoint).expanduser()
+  if not path.is_dir():
+    raise InputError(f'--checkpoint={path}: there is no such directory.')
+  task = preparation.find_task(config.task)
+  mesh = preparation.make_mesh(config)
+  with jax.set_mesh(mesh):
+    start, facts = _load(config, task, path, mesh)
+    splits = [
+      preparation.load_split(config, task, start.tokenizer, name)
+      for name in task.splits.evaluation
+    ]
+    evaluator = Evaluator(task, start.model, mesh, config)
+    return facts | evaluator.scores(start.params, splits)
+
+
+def _load(
+  config: TrainConfig, task: Task, path: pathlib.Path, mesh: Mesh
+) -> tuple[Start, dict[str, Any]]:
+  """The model with its parameters on the mesh, and what is known of it."""
+  if (path / 'model_config.json').exists():
+    return _from_workdir(config, task, Workdir(path), None, mesh)
+  if path.parent.name == 'checkpoints' and path.name.isdecimal():
+    workdir = Workdir(path.parent.parent)
+    return _from_workdir(config, task, workdir, int(path.name), mesh)
+  compute = preparation.compute_of(config)
+  model, params, _ = load_pretrained(
+    task.head,
+    path,
+    **dataclasses.asdict(compute),
+    **(dict(config.model) | task.model_overrides()),
+  )
+  _, places = _state(config, model, mesh)
+  params = jax.device_put(params, places.params)
+  tokenizer = MobileBertTokenizerFast.from_pretrained(path)
+  return Start(model, params, tokenizer), {}
+
+
+def _from_workdir(
+  config: TrainConfig,
+  task: Task,
+  workdir: Workdir,
+  step: int | None,
+  mesh: Mesh,
+) -> tuple[Start, dict[str, Any]]:
+  if not workdir.checkpoints.is_dir():
+    raise InputError(f'{workdir.path} holds no checkpoint yet.')
+  start = preparation.resume(config, task, workdir)
+  abstract, _ = _state(config, start.model, mesh)
+  with Checkpoints(workdir.checkpoints) as checkpoints:
+    step = checkpoints.latest() if step is None else step
+    params, _ = checkpoints.restore_params(abstract, step)
+  return dataclasses.replace(start, params=params), {'step': step}
+
+
+def _state(
+  config: TrainConfig, model: Any, mesh: Mesh
+) -> tuple[training.TrainState, training.TrainState]:
+  tx = make_optimizer(config.optimizer, total_steps=1)
+  return training.abstract_state(model, tx, mesh)

@@ -1,0 +1,143 @@
+"""The directory of a run: its files, and whether it may be used."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from mobilebert_jax import config_json, run_config
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.convert.output import atomic_directory
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+  """Names of everything that a run writes.
+
+  `config.json`, `model_config.json` and `tokenizer/` appear together at the
+  start, when all input has been found good; so a workdir is either absent (or
+  empty) or can be continued, without the checkpoint that the run began from.
+  """
+
+  path: pathlib.Path
+
+  @property
+  def config(self) -> pathlib.Path:
+    """The resolved TrainConfig."""
+    return self.path / 'config.json'
+
+  @property
+  def model_config(self) -> pathlib.Path:
+    """The model's config, in transformers' dialect."""
+    return self.path / 'model_config.json'
+
+  @property
+  def tokenizer(self) -> pathlib.Path:
+    """Directory of the run's tokenizer."""
+    return self.path / 'tokenizer'
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """Directory with one checkpoint for each saved step."""
+    return self.path / 'checkpoints'
+
+  @property
+  def model(self) -> pathlib.Path:
+    """The best weights as a transformers directory."""
+    return self.path / 'model'
+
+  @property
+  def metrics(self) -> pathlib.Path:
+    """One JSON line for each logged step and each evaluation."""
+    return self.path / 'metrics.jsonl'
+
+  @property
+  def curves(self) -> pathlib.Path:
+    """Loss and score as a picture."""
+    return self.path / 'curves.png'
+
+  @property
+  def predictions(self) -> pathlib.Path:
+    """Directory of prediction files."""
+    return self.path / 'predictions'
+
+  @property
+  def results(self) -> pathlib.Path:
+    """First, final and best scores; written last."""
+    return self.path / 'results.json'
+
+  def is_started(self, config: TrainConfig) -> bool:
+    """Whether this run has been started here before.
+
+    Raises:
+      InputError: the directory is a file, holds other things, or a run with
+        another config.
+    """
+    if not self.path.exists():
+      return False
+    if not self.path.is_dir():
+      raise InputError(f'{self.path} is a file, but must be a directory.')
+    if not self.config.exists():
+      if any(self.path.iterdir()):
+        raise InputError(
+          f'{self.path} is not empty and holds no run (no config.json); '
+          'choose another --workdir.'
+        )
+      return False
+    wrong = run_config.differences(self.read_config(), config)
+    if wrong:
+      raise InputError(
+        f'{self.path} was made by another config: {"; ".join(wrong)}; choose '
+        'another --workdir, or the old values.'
+      )
+    return True
+
+  def read_config(self) -> TrainConfig:
+    """The config of the run that was started here."""
+    return run_config.from_json(_read(self.config), str(self.config))
+
+  def read_model_config(self) -> MobileBertConfig:
+    """The model's config."""
+    return config_json.load_config(self.model_config)
+
+  def read_tokenizer(self) -> MobileBertTokenizerFast:
+    """The tokenizer."""
+    return MobileBertTokenizerFast.from_pretrained(self.tokenizer)
+
+  def start(self, config: TrainConfig, model: Any, tokenizer: Any):
+    """Creates the directory with what is needed to continue."""
+    # An empty directory is in the way of the rename.
+    with contextlib.suppress(FileNotFoundError):
+      self.path.rmdir()
+    with atomic_directory(self.path) as partial:
+      new = Workdir(partial)
+      architecture = config_json.to_dict(
+        model.config, architectures=(type(model).__name__,)
+      )
+      write_json(new.model_config, architecture)
+      tokenizer.save_pretrained(new.tokenizer)
+      new.config.write_text(run_config.to_json(config), encoding='utf-8')
+
+  def read_results(self) -> dict[str, Any] | None:
+    """The scores of a finished run; None while it is not finished."""
+    return json.loads(_read(self.results)) if self.results.exists() else None
+
+
+def write_json(path: pathlib.Path, value: Any):
+  """Writes a JSON file in one step."""
+  partial = path.with_name(f'{path.name}.partial')
+  text = json.dumps(value, indent=2, sort_keys=True) + '\n'
+  partial.write_text(text, encoding='utf-8')
+  os.replace(partial, path)
+
+
+def _read(path: pathlib.Path) -> str:
+  try:
+    return path.read_text(encoding='utf-8')
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(f'{path} cannot be read: {error}.') from None

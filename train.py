@@ -1,0 +1,35 @@
+"""Trains MobileBERT on a task.
+
+  python train.py --config=FILE[:VARIANT] [--workdir=DIR] [--config.a.b=value]
+
+  --config      a Python file with get_config, such as configs/quickstart.py
+  --workdir     where everything is written; runs/<config's name> by default.
+                The same command in the same workdir continues a run.
+  --config.a.b  another value for a field of the config, for example
+                --config.batch_size=64 --config.optimizer.learning_rate=1e-4
+                --config.init=DIR --config.model.hidden_dropout_prob=0.1;
+                'none' unsets a field that may be unset.
+
+The fields are described in mobilebert_jax/run_config.py. Exit status: 0; 1 if
+training diverged; 2 if the input was wrong.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from mobilebert_jax import cli
+
+
+def main(argv: Sequence[str]):
+  """Parses the command line and trains."""
+  command = cli.parse(argv, {'workdir': 'where everything is written'})
+  # After the flags: this loads jax and all that the run needs.
+  from mobilebert_jax import loop
+
+  workdir = command.flags['workdir'] or pathlib.Path('runs') / command.name
+  loop.train(command.config, workdir)
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, __doc__))
