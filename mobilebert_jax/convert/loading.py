@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mobilebert_jax import config_json, models
 from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.convert import architecture, mapping
+from mobilebert_jax.convert import architecture, fresh, mapping
 from mobilebert_jax.convert import source as sources
 from mobilebert_jax.convert.mapping import LoadReport
 from mobilebert_jax.errors import InputError
@@ -123,7 +123,10 @@ def load_pretrained(
   if not is_kept:
     target = jnp.dtype(compute.param_dtype)
     flat = {path: x.astype(target, copy=False) for path, x in flat.items()}
-  flat = _draw_fresh(flat, report, model, key)
+  # Fresh parameters get the dtype of those that are there.
+  some = next(iter(flat.values())).dtype if flat else np.dtype(np.float32)
+  for path, value in fresh.draw(model, report.fresh, key).items():
+    flat[path] = np.asarray(value).astype(some)
   _tell(source.name, report)
   return LoadResult(model, unflatten_dict(flat, sep='/'), report)
 
@@ -165,23 +168,6 @@ def _build(
       f'add_pooling_layer is for MobileBertModel, not {model_class.__name__}.'
     )
   return model_class(config, compute=compute, **options)
-
-
-def _draw_fresh(
-  flat: dict[str, np.ndarray],
-  report: LoadReport,
-  model: nn.Module,
-  key: jax.Array | None,
-) -> dict[str, np.ndarray]:
-  """Adds what the checkpoint lacks, in the dtype of what it has."""
-  if not report.fresh:
-    return flat
-  dtype = next(iter(flat.values())).dtype if flat else np.dtype(np.float32)
-  drawn = models.init_params(model, jax.random.key(0) if key is None else key)
-  fresh = flatten_dict(drawn, sep='/')
-  return flat | {
-    path: np.asarray(fresh[path]).astype(dtype) for path in report.fresh
-  }
 
 
 def _tell(name: str, report: LoadReport) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mobilebert_jax import models
-from mobilebert_jax.convert import output
+from mobilebert_jax.convert import fresh, output
 from mobilebert_jax.convert.loading import LoadResult as LoadResult
 from mobilebert_jax.convert.loading import Params
 from mobilebert_jax.convert.loading import load_pretrained as load_pretrained
@@ -120,13 +120,13 @@ def resize_token_embeddings(
   """
   config = model.config.replace(vocab_size=new_num_tokens)
   resized = model.clone(config=config)
-  drawn = models.init_params(resized, jax.random.key(0) if key is None else key)
-
-  def overlay(old: jax.Array, new: jax.Array) -> jax.Array:
-    old = jnp.asarray(old)
-    if old.shape == new.shape:
-      return old
+  flat = flatten_dict(params, sep='/')
+  shapes = flatten_dict(models.abstract_params(resized), sep='/')
+  changed = [
+    path for path, old in flat.items() if shapes[path].shape != old.shape
+  ]
+  for path, new in fresh.draw(resized, changed, key).items():
+    old = jnp.asarray(flat[path])
     both = tuple(slice(min(n, m)) for n, m in zip(old.shape, new.shape))
-    return new.astype(old.dtype).at[both].set(old[both])
-
-  return resized, jax.tree.map(overlay, dict(params), dict(drawn))
+    flat[path] = new.astype(old.dtype).at[both].set(old[both])
+  return resized, unflatten_dict(flat, sep='/')
