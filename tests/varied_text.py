@@ -9,23 +9,26 @@ _PIECES = (
   'a@b.co', 'http://x.y/z?q=1', '#tag', '--', '...', '\u2026', '\u2014', '``',
   "''", '(', ')', '[', ']', '{x}', '<br/>', '~', '^', '_', '|', '\\', '/',
   # Accents, composed and with combining marks; lower case that grows.
-  'na\u00efve', 'nai\u0308ve', 'H\u00c4LLO', '\u00e9\u00e8\u00ea', 'e\u0301\u0323',
-  '\u0130stanbul', '\u00df', '\u1e9e', '\ufb01n', '\u01c5', '\u0345', 'Vi\u1ec7t',
-  'o\u0338', '\u0410\u0301\u0431\u0432', '\u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2',
+  'na\u00efve', 'nai\u0308ve', 'H\u00c4LLO', '\u00e9\u00e8\u00ea',
+  'e\u0301\u0323', '\u0130stanbul', '\u00df', '\u1e9e', '\ufb01n', '\u01c5',
+  '\u0345', 'Vi\u1ec7t', 'o\u0338', '\u0410\u0301\u0431\u0432',
+  '\u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2',
   # CJK, kana, hangul, extension planes, compatibility forms.
   '\u535a\u63a8', '\u4eca\u5929\u5929\u6c14', '\u3053\u3093\u306b\u3061\u306f',
   '\u30ab\u3099', '\uc548\ub155', '\u1112\u1161\u11ab', '\U00020000', '\uf900',
   '\uff21\uff22\uff23', '\u3002', '\uff0c', '\u300c\u5f15\u300d',
   # Right to left, Indic, Thai.
-  '\u05e9\u05dc\u05d5\u05dd', '\u05e9\u05b8\u05c1', '\u0645\u0631\u062d\u0628\u0627',
-  '\u0645\u064f', '\u0928\u092e\u0938\u094d\u0924\u0947', '\u0e2a\u0e27\u0e31\u0e2a',
+  '\u05e9\u05dc\u05d5\u05dd', '\u05e9\u05b8\u05c1',
+  '\u0645\u0631\u062d\u0628\u0627', '\u0645\u064f', '\u0e2a\u0e27\u0e31\u0e2a',
+  '\u0928\u092e\u0938\u094d\u0924\u0947',
   # Emoji: alone, with modifiers, joined, flags, keycaps.
   '\U0001f600', '\U0001f44d\U0001f3fd', '\u2764\ufe0f', '1\ufe0f\u20e3',
-  '\U0001f468\u200d\U0001f469\u200d\U0001f467', '\U0001f1eb\U0001f1f7', '\u2603',
+  '\U0001f468\u200d\U0001f469\u200d\U0001f467', '\u2603',
+  '\U0001f1eb\U0001f1f7',
   # Control, format, private and unassigned characters.
-  '\x00', '\x01a', '\x07', '\x1b[0m', '\x7f', '\x85', '\xad', '\u200b', '\u200e',
-  '\u202e', '\u2060', '\ufeff', '\ufffd', '\ufffe', '\ue000', '\U000f0000',
-  '\U000e0041', '\u0378', '\U0010ffff',
+  '\x00', '\x01a', '\x07', '\x1b[0m', '\x7f', '\x85', '\xad', '\u200b',
+  '\u200e', '\u202e', '\u2060', '\ufeff', '\ufffd', '\ufffe', '\ue000',
+  '\U000f0000', '\U000e0041', '\u0378', '\U0010ffff',
   # Special tokens and their look-alikes.
   '[CLS]', '[SEP]', '[PAD]', '[MASK]', '[UNK]', '[mask]', '[MASK', '[[MASK]]',
   '[MASK].', 'x[SEP]y', '[unused1]', '##ing', '##', '[ MASK ]',

@@ -64,6 +64,8 @@ def encode_rows(
   backend.no_truncation()
   backend.no_padding()
   if strategy.truncation is not None:
+    # `resolve` drops a truncation whose length nobody knows.
+    assert strategy.max_length is not None
     _check_truncation(
       backend, rows, strategy, add_special_tokens, is_split_into_words
     )

@@ -74,7 +74,7 @@ class SpecialTokens:
     new_tokens: str | AddedToken | Sequence[str | AddedToken],
     special_tokens: bool = False,
   ) -> int:
-    """Appends tokens to the vocabulary; those that exist are not repeated.
+    """Appends tokens to the vocabulary; those in it keep their ids.
 
     The model's word table must grow with it:
     `resize_token_embeddings(model, params, len(tokenizer))`.
@@ -84,7 +84,8 @@ class SpecialTokens:
       special_tokens: match before normalization and skip when decoding.
 
     Returns:
-      How many were new.
+      How many are matched whole from now on: new tokens, and those of the
+      base vocabulary that were not added before (as in transformers).
 
     Raises:
       InputError: something that is no token.
@@ -114,7 +115,7 @@ class SpecialTokens:
         or extends it.
 
     Returns:
-      How many tokens were new in the vocabulary.
+      How many tokens were added, counted as in `add_tokens`.
 
     Raises:
       InputError: another name, or something that is no token.

@@ -158,16 +158,16 @@ def _chunks(sources: Sequence[str | pathlib.Path]) -> Iterator[list[str]]:
 
 
 def _lines(path: pathlib.Path) -> Iterator[str]:
-  number = 0
   try:
-    with path.open(encoding='utf-8') as file:
-      for line in file:
-        number += 1
-        yield line
+    # Lines are decoded one by one to know where a mistake is.
+    with path.open('rb') as file:
+      for number, line in enumerate(file, start=1):
+        try:
+          yield line.decode('utf-8')
+        except UnicodeDecodeError as error:
+          raise InputError(f'{path}:{number}: not UTF-8') from error
   except OSError as error:
     raise InputError(f'{path}: cannot read it: {error.strerror}') from error
-  except UnicodeDecodeError as error:
-    raise InputError(f'{path}:{number + 1}: not UTF-8') from error
 
 
 def _valid(text: str, index: int) -> str:

@@ -85,7 +85,7 @@ def main():
       ]
       _report(f'{options} fast decode', strings, decoded[0], decoded[1])
       _report(f'{options} slow decode', strings, decoded[0], decoded[2])
-  _files(strings[:2000] + ['a newword <ent> NewWord'], vocab_file)
+  _files([*strings[:2000], 'a newword <ent> NewWord'], vocab_file)
 
 
 if __name__ == '__main__':
