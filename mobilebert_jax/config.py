@@ -5,10 +5,10 @@ Field names, defaults and meanings are those of transformers'
 """
 
 import dataclasses
-import numbers
 from collections.abc import Mapping
 from typing import Any, Self
 
+from mobilebert_jax import fields
 from mobilebert_jax.errors import InputError
 
 ACTIVATIONS = (
@@ -70,17 +70,7 @@ class FrozenMap(dict):
 
 
 def _error(field: str, value: Any, allowed: str) -> InputError:
-  return InputError(
-    f'MobileBertConfig.{field} is {value!r}, but must be {allowed}.'
-  )
-
-
-def _is_int(value: Any) -> bool:
-  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _is_real(value: Any) -> bool:
-  return isinstance(value, numbers.Real) and not isinstance(value, bool)
+  return fields.wrong(f'MobileBertConfig.{field}', value, allowed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,29 +119,29 @@ class MobileBertConfig:
       `num_labels` and the labels' dtype as transformers does.
   """
 
-  vocab_size: int = 30522
-  hidden_size: int = 512
-  num_hidden_layers: int = 24
-  num_attention_heads: int = 4
-  intermediate_size: int = 512
+  vocab_size: int = fields.setting(30522, at_least=1)
+  hidden_size: int = fields.setting(512, at_least=1)
+  num_hidden_layers: int = fields.setting(24, at_least=1)
+  num_attention_heads: int = fields.setting(4, at_least=1)
+  intermediate_size: int = fields.setting(512, at_least=1)
   hidden_act: str = 'relu'
-  hidden_dropout_prob: float = 0.0
-  attention_probs_dropout_prob: float = 0.1
-  max_position_embeddings: int = 512
-  type_vocab_size: int = 2
-  initializer_range: float = 0.02
-  layer_norm_eps: float = 1e-12
+  hidden_dropout_prob: float = fields.setting(0.0, at_least=0, below=1)
+  attention_probs_dropout_prob: float = fields.setting(0.1, at_least=0, below=1)
+  max_position_embeddings: int = fields.setting(512, at_least=1)
+  type_vocab_size: int = fields.setting(2, at_least=1)
+  initializer_range: float = fields.setting(0.02, at_least=0)
+  layer_norm_eps: float = fields.setting(1e-12, above=0)
   pad_token_id: int | None = 0
-  embedding_size: int = 128
+  embedding_size: int = fields.setting(128, at_least=1)
   trigram_input: bool = True
   use_bottleneck: bool = True
-  intra_bottleneck_size: int = 128
+  intra_bottleneck_size: int = fields.setting(128, at_least=1)
   use_bottleneck_attention: bool = False
   key_query_shared_bottleneck: bool = True
-  num_feedforward_networks: int = 4
+  num_feedforward_networks: int = fields.setting(4, at_least=1)
   normalization_type: str = 'no_norm'
   classifier_activation: bool = True
-  classifier_dropout: float | None = None
+  classifier_dropout: float | None = fields.setting(None, at_least=0, below=1)
   tie_word_embeddings: bool = True
   # None asks for the value that `__post_init__` derives.
   num_labels: int = None  # type: ignore[assignment]
@@ -160,9 +150,9 @@ class MobileBertConfig:
   problem_type: str | None = None
 
   def __post_init__(self):
-    self._check_types()
-    self._check_sizes()
     self._set_labels()
+    fields.check(self, 'MobileBertConfig')
+    self._check_consistency()
 
   @property
   def true_hidden_size(self) -> int:
@@ -192,12 +182,12 @@ class MobileBertConfig:
     Raises:
       InputError: an unknown field or a wrong value.
     """
-    fields = {field.name for field in dataclasses.fields(self)}
+    known = {field.name for field in dataclasses.fields(self)}
     for name in changes:
-      if name not in fields:
+      if name not in known:
         raise InputError(
           f'MobileBertConfig has no field {name!r}; it has: '
-          f'{", ".join(sorted(fields))}.'
+          f'{", ".join(sorted(known))}.'
         )
     labels = ('num_labels', 'id2label', 'label2id')
     if any(name in changes for name in labels):
@@ -247,42 +237,7 @@ class MobileBertConfig:
     }
     return cls(**{**values, **changes})
 
-  def _check_types(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if value is None and (field.default is None or 'None' in str(field.type)):
-        continue
-      if field.type is bool:
-        if not isinstance(value, bool):
-          raise _error(field.name, value, 'True or False')
-      elif 'int' in _names(field.type):
-        if not _is_int(value):
-          raise _error(field.name, value, f'a whole number{_or_none(field)}')
-      elif 'float' in _names(field.type):
-        if not _is_real(value):
-          raise _error(field.name, value, f'a number{_or_none(field)}')
-      elif 'str' in _names(field.type) and not isinstance(value, str):
-        raise _error(field.name, value, f'a string{_or_none(field)}')
-
-  def _check_sizes(self):
-    for name in (
-      'vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads',
-      'intermediate_size', 'max_position_embeddings', 'type_vocab_size',
-      'embedding_size', 'intra_bottleneck_size', 'num_feedforward_networks',
-    ):  # fmt: skip
-      if getattr(self, name) < 1:
-        raise _error(name, getattr(self, name), 'at least 1')
-    for name in (
-      'hidden_dropout_prob', 'attention_probs_dropout_prob',
-      'classifier_dropout',
-    ):  # fmt: skip
-      value = getattr(self, name)
-      if value is not None and not 0 <= value < 1:
-        raise _error(name, value, 'at least 0 and below 1')
-    if not self.initializer_range >= 0:
-      raise _error('initializer_range', self.initializer_range, 'at least 0')
-    if not self.layer_norm_eps > 0:
-      raise _error('layer_norm_eps', self.layer_norm_eps, 'above 0')
+  def _check_consistency(self):
     pad, vocab = self.pad_token_id, self.vocab_size
     if pad is not None and not 0 <= pad < vocab:
       raise _error('pad_token_id', pad, f'None or from 0 to {vocab - 1}')
@@ -313,8 +268,8 @@ class MobileBertConfig:
       id2label = {index: label for label, index in label2id.items()}
     if id2label is None:
       count = 2 if self.num_labels is None else self.num_labels
-      if count < 1:
-        raise _error('num_labels', count, 'at least 1')
+      if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise _error('num_labels', count, 'a whole number of at least 1')
       id2label = {index: f'LABEL_{index}' for index in range(count)}
     try:
       id2label = {int(index): str(name) for index, name in id2label.items()}
@@ -337,14 +292,3 @@ class MobileBertConfig:
     set_field(self, 'num_labels', len(id2label))
     set_field(self, 'id2label', FrozenMap(sorted(id2label.items())))
     set_field(self, 'label2id', FrozenMap(label2id))
-
-
-def _names(annotation: Any) -> tuple[str, ...]:
-  """The bare type names in a field's annotation, without None."""
-  if isinstance(annotation, type):
-    return (annotation.__name__,)
-  return tuple(name for name in str(annotation).split(' | ') if name != 'None')
-
-
-def _or_none(field: dataclasses.Field) -> str:
-  return ' or None' if 'None' in str(field.type) else ''
