@@ -18,7 +18,7 @@ _LAYERS = (
   ('config',),
   ('config_json', 'sharding', 'run_config'),
   ('losses', 'metrics', 'models', 'reporting', 'optimizer'),
-  ('training', 'cli'),
+  ('training', 'cli', 'convert.hub'),
   ('tokenizer', 'convert', 'checkpoint'),
   ('data', 'pipelines'),
   ('tasks',),
