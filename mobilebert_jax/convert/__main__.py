@@ -111,8 +111,6 @@ def _describe(loaded: LoadResult) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status: 0, or 2 for wrong input."""
-  # The same is printed by _describe.
-  logging.getLogger('mobilebert_jax.convert').setLevel(logging.ERROR)
   try:
     convert(_parser().parse_args(argv))
   except InputError as error:
@@ -122,4 +120,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+  # What loading would warn of is in the lines that are printed.
+  logging.getLogger('mobilebert_jax.convert').setLevel(logging.ERROR)
   sys.exit(main())

@@ -78,7 +78,7 @@ def resolve(
   if directory is not None:
     paths = {name: directory / name for name in filenames}
     return {name: path for name, path in paths.items() if path.is_file()}
-  options = {
+  options: dict[str, Any] = {
     'revision': revision,
     'token': token,
     'cache_dir': cache_dir,
@@ -93,6 +93,8 @@ def resolve(
       found[filename] = path
     elif not is_known:
       unknown.append(filename)
+      # huggingface_hub waits long for a hub that is down: once is enough.
+      options['local_files_only'] = True
   if unknown and not found and not _is_cached(str(name_or_path), cache_dir):
     reason = (
       'local_files_only is set'
