@@ -60,8 +60,8 @@ class Checkpoints:
         preservation_policy=self._policy, cleanup_tmp_directories=True
       ),
       item_handlers={
-        'params': ocp.StandardCheckpointHandler(),
-        'rest': ocp.StandardCheckpointHandler(),
+        'params': _arrays_handler(ocp),
+        'rest': _arrays_handler(ocp),
         'facts': ocp.JsonCheckpointHandler(),
       },
     )
@@ -194,6 +194,13 @@ class Checkpoints:
         continue
       return f'remove it to continue from step {step}, which is good.'
     return 'no older checkpoint is good: start again in another directory.'
+
+
+def _arrays_handler(ocp: Any) -> Any:
+  # A directory for each array. The merged format (OCDBT) has been seen to lose
+  # an array's header on a busy machine, and the save then fails; with layers
+  # stacked there are few arrays anyway.
+  return ocp.StandardCheckpointHandler(use_ocdbt=False)
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

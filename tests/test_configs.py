@@ -1,0 +1,67 @@
+"""Every shipped config loads and describes a state that could be trained."""
+
+import re
+
+import jax
+import pytest
+
+from mobilebert_jax import cli, preparation, sharding, training
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.optimizer import make_optimizer
+
+RUNS = (
+  'quickstart.py',
+  'glue_sst2.py',
+  'glue_sst2.py:small',
+  'glue_sst2.py:small_layer_norm',
+  'glue_sst2.py:small_no_norm',
+  'glue_mnli.py',
+)
+
+
+def test_every_file_is_tested(repo):
+  files = {path.name for path in (repo / 'configs').glob('*.py')}
+  assert files == {run.partition(':')[0] for run in RUNS}
+
+
+@pytest.mark.parametrize('run', RUNS)
+def test_config_builds_its_abstract_state(repo, run):
+  command = cli.parse(['train.py', f'--config={repo}/configs/{run}'], {})
+  config = command.config
+  task = preparation.find_task(config.task)
+  settings = dict(config.model) | task.model_overrides()
+  architecture = (
+    MobileBertConfig(**settings)
+    if config.init == 'scratch'
+    else MobileBertConfig.mobilebert(**settings)
+  )
+  assert config.data.max_length <= architecture.max_position_embeddings
+  model = task.head(architecture, compute=preparation.compute_of(config))
+  mesh = sharding.make_mesh()
+  tx = make_optimizer(config.optimizer, 10)
+  shapes, _ = training.abstract_state(model, tx, mesh)
+  count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+  assert count > 100_000
+
+
+@pytest.mark.parametrize('norm', ['layer_norm', 'no_norm'])
+def test_the_small_sst2_model_has_the_size_that_its_docstring_names(repo, norm):
+  run = f'{repo}/configs/glue_sst2.py:small_{norm}'
+  config = cli.parse(['train.py', f'--config={run}'], {}).config
+  assert config.model['normalization_type'] == norm
+  task = preparation.find_task(config.task)
+  settings = dict(config.model) | task.model_overrides()
+  model = task.head(MobileBertConfig(**settings))
+  mesh = sharding.make_mesh()
+  tx = make_optimizer(config.optimizer, 10)
+  shapes, _ = training.abstract_state(model, tx, mesh)
+  count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+  assert 2.2e6 < count < 2.4e6
+
+
+@pytest.mark.parametrize('name', sorted({r.partition(':')[0] for r in RUNS}))
+def test_docstrings_tell_command_and_hardware(repo, name):
+  text = (repo / 'configs' / name).read_text()
+  doc = re.search(r'"""(.*?)"""', text, re.DOTALL).group(1)
+  assert f'--config=configs/{name}' in doc
+  assert 'Hardware:' in doc
