@@ -1,0 +1,202 @@
+"""Trains the same model here and in torch, step by step, on SST-2.
+
+`test_learning_parity` compares the losses; run as a script, this draws them:
+
+  python tests/learning.py [--steps 100] [--out docs/learning_parity.png]
+"""
+
+import argparse
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+import mobilebert_jax as mb
+from mobilebert_jax import losses, sharding, training
+from mobilebert_jax.optimizer import UNDECAYED, make_optimizer
+from mobilebert_jax.run_config import OptimizerConfig
+
+# Name -> (config, dtype, learning rate); nothing has dropout.
+SMALL = {
+  'hidden_size': 128,
+  'intra_bottleneck_size': 64,
+  'embedding_size': 64,
+  'num_hidden_layers': 3,
+  'intermediate_size': 128,
+  'num_feedforward_networks': 2,
+}
+RUNS = {
+  'small layer_norm, float64': (
+    {**SMALL, 'normalization_type': 'layer_norm'}, 'float64', 1e-3,
+  ),
+  'small no_norm, float64': (SMALL, 'float64', 1e-3),
+  'full size no_norm, float32': (
+    {'classifier_activation': False}, 'float32', 5e-5,
+  ),
+}  # fmt: skip
+
+
+def batches(data: pathlib.Path, steps: int, batch_size: int = 16):
+  """Real sentences in file order, 32 tokens each."""
+  lines = (data / 'glue' / 'SST-2' / 'train.tsv').read_text().splitlines()
+  rows = [line.split('\t') for line in lines[1 : 1 + steps * batch_size]]
+  tokenizer = mb.MobileBertTokenizerFast(data / 'vocab' / 'vocab.txt')
+  encoded = tokenizer(
+    [row[0] for row in rows],
+    padding='max_length',
+    truncation=True,
+    max_length=32,
+    return_tensors='np',
+  )
+  labels = np.array([int(row[1]) for row in rows], np.int32)
+  for step in range(steps):
+    part = slice(step * batch_size, (step + 1) * batch_size)
+    batch = {name: np.asarray(value)[part] for name, value in encoded.items()}
+    yield {**batch, 'labels': labels[part]}
+
+
+def settings(learning_rate: float) -> OptimizerConfig:
+  """The numbers that both optimizers get."""
+  return OptimizerConfig(
+    learning_rate=learning_rate, warmup_fraction=0.1, max_grad_norm=1.0
+  )
+
+
+def torch_model(config, dtype):
+  """A model with transformers' own initialisation."""
+  import torch
+  import transformers
+
+  torch.manual_seed(0)
+  config = transformers.MobileBertConfig(
+    attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0, **config
+  )
+  config._attn_implementation = 'eager'
+  model = transformers.MobileBertForSequenceClassification(config)
+  return model.to(getattr(torch, dtype)).train()
+
+
+def train_torch(model, data, steps: int, learning_rate: float):
+  """Losses of torch's AdamW with clipping and a linear schedule."""
+  import torch
+  import transformers
+
+  config = settings(learning_rate)
+  plain = [
+    p
+    for name, p in model.named_parameters()
+    if name.endswith('bias') or 'LayerNorm' in name
+  ]
+  kept = {id(p) for p in plain}
+  decayed = [p for p in model.parameters() if id(p) not in kept]
+  optimizer = torch.optim.AdamW(
+    [
+      {'params': decayed, 'weight_decay': config.weight_decay},
+      {'params': plain, 'weight_decay': 0.0},
+    ],
+    lr=config.learning_rate,
+    betas=(config.beta1, config.beta2),
+    eps=config.epsilon,
+  )
+  schedule = transformers.get_linear_schedule_with_warmup(
+    optimizer, round(config.warmup_fraction * steps), steps
+  )
+  values = []
+  for batch in batches(data, steps):
+    optimizer.zero_grad()
+    tensors = {n: torch.from_numpy(v).long() for n, v in batch.items()}
+    loss = model(**tensors).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    optimizer.step()
+    schedule.step()
+    values.append(loss.item())
+  return np.array(values)
+
+
+def train_ours(config, dtype, state, data, steps: int, learning_rate: float):
+  """Losses of this project's own train step from the same weights."""
+  import ours
+
+  model = ours.build('MobileBertForSequenceClassification', config, dtype=dtype)
+  assert {'bias', 'scale'} <= UNDECAYED
+  tx = make_optimizer(settings(learning_rate), steps)
+  mesh = jax.sharding.Mesh(
+    np.array(jax.devices()[:1]).reshape(1, 1, 1), sharding.MESH_AXES
+  )
+
+  def loss(outputs, batch):
+    return losses.classification_loss(outputs.logits, batch['labels'])
+
+  values = []
+  with jax.set_mesh(mesh):
+    step = training.make_train_step(model, loss, tx, mesh)
+    params = ours.params_from(model, state)
+    current = training.create_state(model, tx, mesh, params, jax.random.key(0))
+    for batch in batches(data, steps):
+      current, metrics = step(current, sharding.put_batch(batch, mesh))
+      values.append(float(metrics['loss']))
+  return np.array(values)
+
+
+def both(name: str, data: pathlib.Path, steps: int):
+  """(torch's losses, ours) of one of `RUNS`."""
+  import torch_reference
+
+  config, dtype, learning_rate = RUNS[name]
+  model = torch_model(config, dtype)
+  state = {k: v.copy() for k, v in torch_reference.state(model).items()}
+  reference = train_torch(model, data, steps, learning_rate)
+  with jax.enable_x64(dtype == 'float64'):
+    mine = train_ours(config, dtype, state, data, steps, learning_rate)
+  return reference, mine
+
+
+def draw(results, path: pathlib.Path):
+  """One panel of losses, one of relative differences."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot as plt
+
+  figure, (top, bottom) = plt.subplots(
+    2, 1, figsize=(8, 7), sharex=True, layout='constrained'
+  )
+  for number, (name, (reference, mine)) in enumerate(results.items()):
+    color = f'C{number}'
+    top.plot(reference, color=color, linewidth=3, alpha=0.35)
+    top.plot(mine, color=color, linewidth=1, label=name)
+    error = np.abs(mine - reference) / np.abs(reference)
+    bottom.semilogy(np.maximum(error, 1e-17), color=color, label=name)
+  top.set(ylabel='training loss', title='SST-2: torch (wide), ours (thin)')
+  bottom.set(xlabel='step', ylabel='relative difference')
+  top.legend()
+  bottom.grid(alpha=0.3)
+  figure.savefig(path, dpi=120)
+
+
+def main():
+  """Runs everything and draws it."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--data', type=pathlib.Path, required=True)
+  parser.add_argument('--steps', type=int, default=100)
+  parser.add_argument(
+    '--out', type=pathlib.Path, default=pathlib.Path('docs/learning_parity.png')
+  )
+  args = parser.parse_args()
+  jax.config.update('jax_default_matmul_precision', 'highest')
+  results = {}
+  for name in RUNS:
+    results[name] = reference, mine = both(name, args.data, args.steps)
+    worst = np.max(np.abs(mine - reference) / np.abs(reference))
+    print(
+      f'{name}: loss {reference[0]:.4f} -> {reference[-1]:.4f}, '
+      f'largest relative difference {worst:.2e}',
+      flush=True,
+    )
+  draw(results, args.out)
+
+
+if __name__ == '__main__':
+  sys.exit(main())
