@@ -27,7 +27,7 @@ def main(argv: Sequence[str]):
   # After the flags: this loads jax and all that the run needs.
   from mobilebert_jax import loop
 
-  workdir = command.flags['workdir'] or pathlib.Path('runs') / command.name
+  workdir = command.flags.get('workdir', pathlib.Path('runs') / command.name)
   loop.train(command.config, workdir)
 
 

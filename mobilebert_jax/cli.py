@@ -31,12 +31,12 @@ class Command(NamedTuple):
   Attributes:
     config: the validated settings.
     name: the config file's name and variant, such as 'glue_sst2_small'.
-    flags: the values of the command's own flags.
+    flags: the values of the command's own flags that were given.
   """
 
   config: run_config.TrainConfig
   name: str
-  flags: dict[str, str | None]
+  flags: dict[str, str]
 
 
 def config_dict(**settings: Any) -> mlc.ConfigDict:
@@ -99,12 +99,15 @@ def parse(
   for name in ('config', *required):
     if not values[name].value:
       raise InputError(f'the flag --{name} is missing.')
-  path, _, variant = values['config'].value.partition(':')
+  given = {
+    name: str(values[name].value)
+    for name in ('config', *own)
+    if values[name].value is not None
+  }
+  path, _, variant = given.pop('config').partition(':')
   config = _override(load_config_file(path, variant), rest)
   name = pathlib.Path(path).stem + (f'_{variant}' if variant else '')
-  return Command(
-    to_train_config(config), name, {name: values[name].value for name in own}
-  )
+  return Command(to_train_config(config), name, given)
 
 
 def load_config_file(path: str, variant: str = '') -> mlc.ConfigDict:
@@ -250,7 +253,8 @@ def _find(
   config: mlc.ConfigDict, names: Sequence[str]
 ) -> tuple[mlc.ConfigDict, str, bool]:
   """The group that holds a field, its name, and whether it may be None."""
-  path, kind = 'config', run_config.TrainConfig
+  path = 'config'
+  kind: type = run_config.TrainConfig
   for name in names[:-1]:
     if name not in config:
       raise _unknown(config, path, name)

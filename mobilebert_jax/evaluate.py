@@ -20,7 +20,7 @@ class Split:
   """One split, ready for evaluation."""
 
   name: str
-  examples: Sequence[Any]
+  examples: tuple[Any, ...]
   features: Features
 
 

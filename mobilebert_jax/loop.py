@@ -44,7 +44,7 @@ class Facts:
     is_finished: whether training has ended.
   """
 
-  data: dict[str, Any] | None = None
+  data: dict[str, Any] = dataclasses.field(default_factory=dict)
   first: Scores = dataclasses.field(default_factory=dict)
   last: Scores = dataclasses.field(default_factory=dict)
   best: Scores = dataclasses.field(default_factory=dict)

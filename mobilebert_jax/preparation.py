@@ -131,7 +131,7 @@ def encode_split(
   task: Task,
   tokenizer: Any,
   name: str,
-  examples: Sequence[Any],
+  examples: tuple[Any, ...],
 ) -> Split:
   """Encodes examples that have been read already."""
   if not examples:
@@ -155,13 +155,7 @@ def _tokenizer(
   if name is None and config.init != SCRATCH:
     name = config.init
   if name is not None:
-    return MobileBertTokenizerFast.from_pretrained(
-      name,
-      revision=config.revision,
-      token=config.token,
-      cache_dir=config.cache_dir,
-      local_files_only=config.local_files_only,
-    )
+    return _named_tokenizer(config, name)
   if config.data.source != 'generated':
     raise InputError(
       "config.tokenizer is not set, but config.init is 'scratch': name a "
@@ -169,6 +163,21 @@ def _tokenizer(
     )
   size = config.model.get('vocab_size', _OWN_VOCABULARY)
   return train_wordpiece(_texts(train), vocab_size=size, progress=False)
+
+
+def _named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
+  try:
+    return MobileBertTokenizerFast.from_pretrained(
+      name,
+      revision=config.revision,
+      token=config.token,
+      cache_dir=config.cache_dir,
+      local_files_only=config.local_files_only,
+    )
+  except InputError as error:
+    if name in str(error):
+      raise
+    raise InputError(f'the tokenizer {name}: {error}') from None
 
 
 def _texts(examples: Sequence[Any]) -> Iterator[str]:

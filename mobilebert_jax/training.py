@@ -167,10 +167,11 @@ def make_train_step(
       'grad_norm': global_norm(grads),
       'learning_rate': tx.learning_rate(state.step),
     }
-    state = state.replace(
+    state = TrainState(
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),
       opt_state=opt_state,
+      key=state.key,
     )
     return state, metrics
 
@@ -202,7 +203,7 @@ def make_eval_step(
   return step
 
 
-def model_inputs(batch: Batch) -> dict[str, Array]:
+def model_inputs(batch: Batch) -> dict[str, Any]:
   """The columns that the model reads."""
   return {name: batch[name] for name in MODEL_INPUTS if name in batch}
 
