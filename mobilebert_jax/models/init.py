@@ -1,5 +1,6 @@
 """Fresh parameters, and the shapes that a model's parameters have."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,12 @@ def init_boxed(model: nn.Module, key: jax.Array) -> Params:
   return model.init(key, jnp.zeros(shape, jnp.int32))['params']
 
 
+@functools.partial(jax.jit, static_argnames='model')
+def _jitted_init(model: nn.Module, key: jax.Array) -> Params:
+  # At module level, so that equal models share one compilation.
+  return init_boxed(model, key)
+
+
 def init_params(model: nn.Module, key: jax.Array) -> Params:
   """Draws a model's parameters as plain nested dicts of arrays.
 
@@ -31,7 +38,7 @@ def init_params(model: nn.Module, key: jax.Array) -> Params:
     model: a model of this package.
     key: a random key.
   """
-  return nn.unbox(jax.jit(lambda key: init_boxed(model, key))(key))
+  return nn.unbox(_jitted_init(model, key))
 
 
 def abstract_params(model: nn.Module) -> Params:
