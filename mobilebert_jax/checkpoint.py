@@ -17,7 +17,8 @@ import jax
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.training import Params, TrainState
 
-# orbax logs several lines for each save; only its warnings are news.
+# orbax logs several lines for each save through absl, warnings among them that
+# an array format has nothing to merge; what matters arrives as an exception.
 _QUIET = ('absl', 'orbax')
 
 
@@ -48,7 +49,7 @@ class Checkpoints:
 
   def __init__(self, directory: str | os.PathLike[str], keep: int = 2):
     for name in _QUIET:
-      logging.getLogger(name).setLevel(logging.WARNING)
+      logging.getLogger(name).setLevel(logging.ERROR)
     import orbax.checkpoint as ocp
 
     self._ocp = ocp

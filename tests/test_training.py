@@ -1,5 +1,7 @@
 """The train step: accumulation, meshes, layouts and dtypes give one loss."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -47,6 +49,11 @@ def make_model(config=CONFIG, **compute):
   return models.MobileBertForSequenceClassification(config, compute)
 
 
+@functools.cache
+def draw_params(config):
+  return models.init_params(make_model(config), jax.random.key(1))
+
+
 # Plain descent compiles faster, and hides no wrong factor of the gradient.
 SGD = optimizer.Optimizer(
   *optax.sgd(0.5), learning_rate=lambda step: jnp.float32(0.5)
@@ -59,7 +66,7 @@ ADAMW = optimizer.make_optimizer(
 def run(model, *, steps=3, mesh=(-1, 1, 1), accumulation_steps=1, tx=SGD):
   """Losses of a few steps, the final parameters and the last metrics."""
   mesh = sharding.make_mesh(*mesh)
-  params = models.init_params(make_model(model.config), jax.random.key(1))
+  params = draw_params(model.config)
   with jax.set_mesh(mesh):
     state = training.create_state(model, tx, mesh, params, jax.random.key(2))
     step = training.make_train_step(model, loss, tx, mesh, accumulation_steps)
@@ -115,7 +122,7 @@ def test_accumulation_equals_one_batch_with_uneven_weights(baseline):
 
 def test_total_weights_do_not_depend_on_outputs():
   model, batch = make_model(), make_batch()
-  params = models.init_params(model, jax.random.key(0))
+  params = draw_params(CONFIG)
   (weight,) = training.total_weights(model, loss, params, batch)
   assert float(weight) == pytest.approx(batch['weights'].sum())
 
@@ -141,7 +148,7 @@ def test_bfloat16_keeps_parameters_and_loss_in_float32(baseline):
 def test_the_state_keeps_its_layout_and_the_callers_parameters():
   mesh = sharding.make_mesh(2, 4, 1)
   model = make_model()
-  params = models.init_params(model, jax.random.key(1))
+  params = draw_params(CONFIG)
   _, places = training.abstract_state(model, ADAMW, mesh)
   with jax.set_mesh(mesh):
     state = training.create_state(model, ADAMW, mesh, params, jax.random.key(2))
