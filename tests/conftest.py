@@ -3,6 +3,13 @@
 import os
 import pathlib
 
+# The suite compiles hundreds of tiny programs and runs each for an instant:
+# XLA's costly optimisations are not worth their time. Read when jax starts.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true',
+)
+
 import jax
 import pytest
 

@@ -1,16 +1,16 @@
 """A three-way entailment task made from a seed, in the shape of MNLI.
 
-A premise says two things about one subject, a hypothesis says one:
+A premise and a hypothesis each say one thing about one person:
 
-- entailment: the premise says the same in other words;
-- contradiction: the premise gives the same property another value;
-- neutral: the premise is about another subject, or about other properties.
+- entailment: they say the same in other words;
+- contradiction: they cannot both be true (a car that is red is not blue);
+- neutral: they speak of different people or of different things.
 
 Neither sentence alone tells anything about the label. The hypothesis is drawn
 before the label; and for each label the premise has the same distribution,
-because subjects, properties and values are drawn uniformly in every case. The
-label can only be found by comparing the two. (On MNLI the hypothesis alone
-gives it away in more than half of the cases: Gururangan et al., 2018.)
+because people, properties and values are uniform in every case. The label can only be
+found by comparing the two. (On MNLI the hypothesis alone gives it away in more
+than half of the cases: Gururangan et al., 2018.)
 """
 
 import dataclasses
@@ -18,11 +18,9 @@ import random
 from collections.abc import Iterator
 
 from mobilebert_jax.data.entailment_phrases import (
-  HYPOTHESES,
-  KINDS,
-  PREMISES,
-  SPLITS,
-  Kind,
+  FRAMES,
+  NAMES,
+  RELATIONS,
 )
 
 LABELS = ('entailment', 'neutral', 'contradiction')
@@ -67,50 +65,31 @@ def _pairs(split: str, rng: random.Random) -> Iterator[Pair]:
 
 
 def _pair(label: str, split: str, rng: random.Random) -> Pair:
-  # As many sentences about each property: kinds have different numbers.
-  kind = rng.choices(KINDS, [len(kind.relations) for kind in KINDS])[0]
-  subject = rng.choice(kind.subjects)
-  asked, first, second = rng.sample(list(kind.relations), 3)
-  value = rng.choice(kind.relations[asked].values)
-  facts = {
-    name: rng.choice(kind.relations[name].values) for name in (first, second)
-  }
-  about = subject
-  if label != 'neutral' or rng.random() < 0.5:
-    # The premise speaks of the property, in place of its second one.
-    del facts[second]
-    others = [v for v in kind.relations[asked].values if v != value]
-    same = label == 'entailment' or (label == 'neutral' and rng.random() < 0.5)
-    facts[asked] = value if same else rng.choice(others)
-    if label == 'neutral':
-      about = rng.choice([s for s in kind.subjects if s != subject])
+  name, (asked, other) = rng.choice(NAMES), rng.sample(list(RELATIONS), 2)
+  value = rng.choice(RELATIONS[asked].values)
+  about, told = name, asked
+  same = label == 'entailment'
+  if label == 'neutral':
+    if rng.random() < 0.5:
+      told = other
+    else:
+      about = rng.choice([n for n in NAMES if n != name])
+      # ... of whom the premise may say the same or another thing.
+      same = rng.random() < 0.5
+  values = RELATIONS[told].values
+  fact = value if same else rng.choice([v for v in values if v != value])
   return Pair(
-    premise=_sentence(PREMISES[split], about, facts, kind, split, rng),
-    hypothesis=_sentence(
-      HYPOTHESES[split], subject, {asked: value}, kind, split, rng
-    ),
+    premise=_sentence(about, told, fact, split, rng),
+    hypothesis=_sentence(name, asked, value, split, rng),
     label=label,
   )
 
 
 def _sentence(
-  frames: tuple[str, ...],
-  subject: str,
-  facts: dict[str, str],
-  kind: Kind,
-  split: str,
-  rng: random.Random,
+  name: str, relation: str, value: str, split: str, rng: random.Random
 ) -> str:
-  predicates = [
-    rng.choice(kind.relations[name].phrases[split]).format(v=value)
-    for name, value in facts.items()
-  ]
-  rng.shuffle(predicates)
-  sentence = rng.choice(frames).format(
-    s=subject, who=kind.pronoun, **dict(zip('ab', predicates))
-  )
-  inner = sentence[1:].replace('The ', 'the ')
-  return sentence[0] + inner
-
-
-__all__ = ['LABELS', 'SPLITS', 'Pair', 'generate']
+  frame = rng.choice(FRAMES[split])
+  simple, progressive = rng.choice(RELATIONS[relation].verbs)
+  verb = progressive if ' is ' in frame else simple
+  rest = RELATIONS[relation].rest.format(v=value)
+  return frame.format(s=name, p=f'{verb} {rest}')

@@ -116,9 +116,8 @@ class Features:
     """
     choices = self.choices or 1
     flat = (rows[:, None] * choices + np.arange(choices)).reshape(-1)
-    shape = (len(rows), length)
-    if self.choices:
-      shape = (len(rows), self.choices, length)
+    choice_axis = (self.choices,) if self.choices else ()
+    shape = (len(rows), *choice_axis, length)
     columns = {
       name: column.padded(flat, length, self.pad[name])
       for name, column in self.sequences.items()

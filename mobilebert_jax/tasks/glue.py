@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mobilebert_jax.data import tfds_source, tsv
@@ -68,10 +68,10 @@ class GlueTable:
     rows = tfds_source.read_split(self.tfds_name, split, columns, path)
     # TFDS stores rows in an order of its own; idx is the official one.
     return [
-      TextExample(
+      _example(
         str(row['idx']),
-        *(row[name] for name in self.tfds_columns),
-        label=None if row['label'] < 0 else row['label'],
+        [row[name] for name in self.tfds_columns],
+        None if row['label'] < 0 else row['label'],
       )
       for row in sorted(rows, key=lambda row: row['idx'])
     ]
@@ -108,9 +108,7 @@ class GlueTable:
           f'{path}:{line}: column {" and ".join(map(repr, self.columns))} is '
           'empty; expected a text'
         )
-      yield TextExample(
-        row[_ID] if has_id else str(number), *texts, label=label
-      )
+      yield _example(row[_ID] if has_id else str(number), texts, label)
 
   def _label(self, word: str, place: str) -> int:
     if word not in self.labels:
@@ -119,3 +117,8 @@ class GlueTable:
         f'{", ".join(map(repr, self.labels))}'
       )
     return self.labels.index(word)
+
+
+def _example(id_: str, texts: Sequence[str], label: int | None) -> TextExample:
+  text, *pair = texts
+  return TextExample(id_, text, pair[0] if pair else None, label)
