@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from mobilebert_jax.data import entailment, entailment_phrases
+from mobilebert_jax.errors import InputError
 
 EXAMPLES = {'train': 3000, 'validation': 900, 'test': 900}
 
@@ -95,3 +96,10 @@ def test_one_sentence_alone_does_not_tell_the_label(pairs, side, vectors):
   told = {name: ['in' in t.split() for t in texts[name]] for name in texts}
   model.fit(texts['train'], told['train'])
   assert model.score(texts['test'], told['test']) > 0.95
+
+
+def test_more_pairs_than_there_are(monkeypatch):
+  monkeypatch.setitem(entailment.FRAMES, 'test', ('{s} {p}.',))
+  monkeypatch.setattr(entailment, 'NAMES', ('Anna', 'Peter'))
+  with pytest.raises(InputError, match='split has not many more than'):
+    entailment.generate('test', 10_000)

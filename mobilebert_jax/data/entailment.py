@@ -8,9 +8,9 @@ A premise and a hypothesis each say one thing about one person:
 
 Neither sentence alone tells anything about the label. The hypothesis is drawn
 before the label; and for each label the premise has the same distribution,
-because people, properties and values are uniform in every case. The label can only be
-found by comparing the two. (On MNLI the hypothesis alone gives it away in more
-than half of the cases: Gururangan et al., 2018.)
+because people, properties and values are uniform in every case. The label can
+only be found by comparing the two. (On MNLI the hypothesis alone gives it away
+in more than half of the cases: Gururangan et al., 2018.)
 """
 
 import dataclasses
@@ -22,11 +22,14 @@ from mobilebert_jax.data.entailment_phrases import (
   NAMES,
   RELATIONS,
 )
+from mobilebert_jax.errors import InputError
 
 LABELS = ('entailment', 'neutral', 'contradiction')
 
 # A new version of the words or the rules is a new data set: change the seed.
 _SEED = 1
+# Draws in search of a pair that has not come before.
+_TRIES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,20 +51,33 @@ def generate(split: str, count: int, seed: int = _SEED) -> tuple[Pair, ...]:
     split: 'train', 'validation' or 'test'; wordings are never shared.
     count: Number of pairs.
     seed: Another seed is another data set.
+
+  Raises:
+    InputError: There are not so many pairs in the split.
   """
   pairs = _pairs(split, random.Random(f'{seed}/{split}'))
   return tuple(next(pairs) for _ in range(count))
 
 
 def _pairs(split: str, rng: random.Random) -> Iterator[Pair]:
-  seen = set()
+  seen: set[Pair] = set()
   while True:
     for label in rng.sample(LABELS, len(LABELS)):
-      pair = _pair(label, split, rng)
-      while (pair.premise, pair.hypothesis) in seen:
-        pair = _pair(label, split, rng)
-      seen.add((pair.premise, pair.hypothesis))
-      yield pair
+      yield _new_pair(label, split, rng, seen)
+
+
+def _new_pair(
+  label: str, split: str, rng: random.Random, seen: set[Pair]
+) -> Pair:
+  for _ in range(_TRIES):
+    pair = _pair(label, split, rng)
+    if pair not in seen:
+      seen.add(pair)
+      return pair
+  raise InputError(
+    f'the generated {split} split has not many more than {len(seen)} pairs; '
+    'ask for fewer'
+  )
 
 
 def _pair(label: str, split: str, rng: random.Random) -> Pair:
