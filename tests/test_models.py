@@ -159,7 +159,7 @@ def test_remat_recomputes():
   """The backward pass of a rematerialised model keeps less."""
 
   def temporary(remat):
-    config = SMALL.replace(num_hidden_layers=8)
+    config = SMALL.replace(num_hidden_layers=6, num_feedforward_networks=1)
     model, params = build('masked_lm', config, remat=remat)
     ids = np.ones((16, 16), np.int32)
 

@@ -57,7 +57,8 @@ def test_rules_name_mesh_axes():
 def test_parameters_are_divided_as_the_rules_say(sizes):
   mesh = sharding.make_mesh(*sizes)
   assert mesh.size == 8
-  shardings = sharding.state_shardings(boxed(), mesh)
+  config = CONFIG.replace(embedding_size=16)
+  shardings = sharding.state_shardings(boxed(config), mesh)
   query = shardings['mobilebert']['encoder']['layers']['attention']['query']
   # Keys and queries read the bottleneck: only the heads' axis is divided.
   assert query['kernel'].spec == jax.P(None, None, 'tensor')
