@@ -62,6 +62,11 @@ def compare(reference, head, config, dtype='float64', std=0.1, **sizes):
   model = reference.build(
     cases.HEADS[head], config, dtype=getattr(torch, dtype), std=std
   )
+  if dtype == 'float32':
+    # Where all examples are nearly alike, the choices' gradients cancel, and
+    # torch's own are 3e-5 off its float64 ones: let the words differ more.
+    with torch.no_grad():
+      model.get_input_embeddings().weight.mul_(10)
   features, labels = cases.inputs(config, head, **sizes)
   expected = reference.run(model, features, labels)
   mine = ours.build(cases.HEADS[head], config, dtype=dtype)
@@ -110,7 +115,11 @@ def test_every_kind_of_input(reference, name):
 @pytest.mark.parametrize('head', cases.HEADS)
 @pytest.mark.parametrize('dtype', ['float64', 'float32'])
 def test_full_size(reference, head, dtype):
-  sizes = {'batch': 2, 'length': 48}
+  # A ReLU's gradient jumps at 0. With many tokens, some of the millions of
+  # units lie within float32's rounding of it, and fall on either side: torch
+  # itself then differs from its own float64 gradient by 3e-4. With few tokens
+  # none does, and float32 can be compared; float64 has no such limit.
+  sizes = {'batch': 2, 'length': 48 if dtype == 'float64' else 8}
   compare(reference, head, cases.FULL, dtype, std=0.02, **sizes)
 
 
