@@ -2,7 +2,7 @@
 
 `test_learning_parity` compares the losses; run as a script, this draws them:
 
-  python tests/learning.py [--steps 100] [--out docs/learning_parity.png]
+  python tests/learning.py --data DIR [--steps 100] [--runs NAME ...]
 """
 
 import argparse
@@ -181,13 +181,14 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--data', type=pathlib.Path, required=True)
   parser.add_argument('--steps', type=int, default=100)
+  parser.add_argument('--runs', nargs='+', choices=RUNS, default=list(RUNS))
   parser.add_argument(
     '--out', type=pathlib.Path, default=pathlib.Path('docs/learning_parity.png')
   )
   args = parser.parse_args()
   jax.config.update('jax_default_matmul_precision', 'highest')
   results = {}
-  for name in RUNS:
+  for name in args.runs:
     results[name] = reference, mine = both(name, args.data, args.steps)
     worst = np.max(np.abs(mine - reference) / np.abs(reference))
     print(
