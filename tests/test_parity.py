@@ -11,6 +11,8 @@ import numpy as np
 import ours
 import pytest
 
+from mobilebert_jax.config import ACTIVATIONS
+
 pytestmark = pytest.mark.parity
 
 TOLERANCES = {'float64': (1e-9, 1e-7), 'float32': (1e-5, 1e-5)}
@@ -92,13 +94,11 @@ def test_every_flag(reference, name):
 def test_every_activation(reference):
   from transformers.activations import ACT2FN
 
-  from mobilebert_jax.config import ACTIVATIONS
-
   assert sorted(ACT2FN) == sorted(ACTIVATIONS)
 
 
 @pytest.mark.parametrize('dtype', ['float64'])
-@pytest.mark.parametrize('act', __import__('mobilebert_jax').config.ACTIVATIONS)
+@pytest.mark.parametrize('act', ACTIVATIONS)
 def test_activation(reference, act, dtype):
   compare(reference, 'masked_lm', {**cases.SMALL, 'hidden_act': act}, dtype)
 
