@@ -73,7 +73,7 @@ def run(init, data, workdir, *overrides):
       f'--config.data.buckets=({MAX_LENGTH},)',
       f'--config.batch_size={BATCH}',
       '--config.log_every=1',
-    '--config.num_epochs=none',
+      '--config.num_epochs=none',
       *overrides,
     ]
   )
