@@ -44,13 +44,15 @@ def config_dict(**settings: Any) -> mlc.ConfigDict:
 
   Args:
     **settings: values that differ from the defaults; groups such as `data`,
-      `optimizer`, `mesh` and `model` as dicts. An unset field of `model`
-      means: as the checkpoint, or MobileBertConfig's default.
+      `optimizer`, `mesh`, `model` and `options` as dicts. An unset field of
+      `model` means: as the checkpoint, or MobileBertConfig's default. The
+      fields of `options` are those of the task.
 
   Raises:
     InputError: an unknown field or a value of the wrong type.
   """
-  config = _typed(run_config.TrainConfig, run_config.MODEL_FIELDS)
+  options = _options_of(settings.get('task'))
+  config = _typed(run_config.TrainConfig, run_config.MODEL_FIELDS, options)
   _update(config, settings, 'config')
   return config
 
@@ -169,14 +171,27 @@ def run(main: Callable[[Sequence[str]], None], doc: str | None) -> int:
   return 0
 
 
-def _typed(kind: Any, model_fields: Sequence[str]) -> mlc.ConfigDict:
+def _options_of(task: Any) -> type:
+  """The options of a task; of a task that does not exist: none."""
+  # Here, so that --help does not wait for jax.
+  from mobilebert_jax.tasks import TASKS
+  from mobilebert_jax.tasks.task import NoOptions
+
+  return TASKS[task].options if task in TASKS else NoOptions
+
+
+def _typed(
+  kind: Any, model_fields: Sequence[str] = (), options: type | None = None
+) -> mlc.ConfigDict:
   """A ConfigDict of a dataclass's defaults; unset fields keep their type."""
   typed = mlc.ConfigDict()
   hints = fields.hints(kind)
   for field in dataclasses.fields(kind):
     hint, _ = fields.optional(hints[field.name])
     if dataclasses.is_dataclass(hint):
-      typed[field.name] = _typed(hint, ())
+      typed[field.name] = _typed(hint)
+    elif field.name == 'options' and options is not None:
+      typed[field.name] = _typed(options)
     elif field.name == 'model':
       typed[field.name] = _placeholders(model_fields)
     elif field.default in (None, dataclasses.MISSING):
@@ -197,7 +212,8 @@ def _placeholders(names: Sequence[str]) -> mlc.ConfigDict:
 
 
 def _plain(hint: Any) -> type:
-  return str if typing.get_origin(hint) is typing.Literal else hint
+  origin = typing.get_origin(hint)
+  return str if origin is typing.Literal else origin or hint
 
 
 def _update(config: mlc.ConfigDict, settings: Mapping[str, Any], path: str):
@@ -260,7 +276,10 @@ def _find(
       raise _unknown(config, path, name)
     if not isinstance(config[name], mlc.ConfigDict):
       raise InputError(f'{path}.{name} is a value and has no fields.')
-    kind = MobileBertConfig if name == 'model' else fields.hints(kind)[name]
+    if name == 'options':
+      kind = _options_of(config['task'])
+    else:
+      kind = MobileBertConfig if name == 'model' else fields.hints(kind)[name]
     config, path = config[name], f'{path}.{name}'
   name = names[-1]
   if name not in config:

@@ -72,6 +72,12 @@ def _wrong_type(value: Any, kind: Any) -> str | None:
     good = _is(value, numbers.Real) and math.isfinite(value)
     return None if good else 'a finite number'
   if origin is tuple:
+    item_kind = typing.get_args(kind)[0]
+    if item_kind is str:
+      good = isinstance(value, tuple) and all(
+        isinstance(item, str) for item in value
+      )
+      return None if good else "strings in parentheses, like ('no', 'yes')"
     good = isinstance(value, tuple) and all(
       _is(item, numbers.Integral) for item in value
     )

@@ -115,7 +115,7 @@ def train(
 
 def _build(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
   """Finds everything that can be wrong before it writes anything."""
-  task = preparation.find_task(config.task)
+  task = preparation.find_task(config)
   mesh = preparation.make_mesh(config)
   names = task.splits.all()
   examples = {name: task.load(config.data, name) for name in names}

@@ -5,7 +5,7 @@ compiled or written.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -49,17 +49,17 @@ class Start:
   notes: tuple[str, ...] = ()
 
 
-def find_task(name: str) -> Task:
-  """The task of that name.
+def find_task(config: TrainConfig) -> Task:
+  """The task that a config names, with its options.
 
   Raises:
-    InputError: there is none.
+    InputError: there is none, or an option of it is wrong.
   """
-  if name not in TASKS:
+  if config.task not in TASKS:
     raise InputError(
-      f'config.task is {name!r}, but must be one of {", ".join(TASKS)}.'
+      f'config.task is {config.task!r}, but must be one of {", ".join(TASKS)}.'
     )
-  return TASKS[name]
+  return TASKS[config.task].make_task(config.options, config.data)
 
 
 def make_mesh(config: TrainConfig) -> Mesh:
@@ -95,7 +95,7 @@ def begin(config: TrainConfig, task: Task, train: Sequence[Any]) -> Start:
   Raises:
     InputError: whatever is wrong with init, tokenizer or model settings.
   """
-  tokenizer = _tokenizer(config, train)
+  tokenizer = _tokenizer(config, task, train)
   start = (
     _scratch(config, task, tokenizer)
     if config.init == SCRATCH
@@ -149,7 +149,7 @@ def compute_of(config: TrainConfig) -> models.Compute:
 
 
 def _tokenizer(
-  config: TrainConfig, train: Sequence[Any]
+  config: TrainConfig, task: Task, train: Sequence[Any]
 ) -> MobileBertTokenizerFast:
   name = config.tokenizer
   if name is None and config.init != SCRATCH:
@@ -162,7 +162,8 @@ def _tokenizer(
       'directory, a vocab.txt or a hub model whose tokenizer to use.'
     )
   size = config.model.get('vocab_size', _OWN_VOCABULARY)
-  return train_wordpiece(_texts(train), vocab_size=size, progress=False)
+  texts = (text for example in train for text in task.texts(example))
+  return train_wordpiece(texts, vocab_size=size, progress=False)
 
 
 def _named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
@@ -178,13 +179,6 @@ def _named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
     if name in str(error):
       raise
     raise InputError(f'the tokenizer {name}: {error}') from None
-
-
-def _texts(examples: Sequence[Any]) -> Iterator[str]:
-  for example in examples:
-    yield example.text
-    if example.pair is not None:
-      yield example.pair
 
 
 def _scratch(config: TrainConfig, task: Task, tokenizer: Any) -> Start:

@@ -121,6 +121,7 @@ class TrainConfig:
     local_files_only: never ask the hub.
     ignore_mismatched_sizes: draw tensors of another shape anew.
     model: values of MobileBertConfig that replace those of `init`.
+    options: values of the task's own options; see the task's module.
     data: see DataConfig.
     optimizer: see OptimizerConfig.
     mesh: see MeshConfig.
@@ -149,6 +150,7 @@ class TrainConfig:
   local_files_only: bool = False
   ignore_mismatched_sizes: bool = False
   model: Mapping[str, Any] = dataclasses.field(default_factory=FrozenMap)
+  options: Mapping[str, Any] = dataclasses.field(default_factory=FrozenMap)
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
@@ -178,6 +180,7 @@ class TrainConfig:
       )  # fmt: skip
     fields.check(self, 'config')
     object.__setattr__(self, 'model', FrozenMap(self.model))
+    object.__setattr__(self, 'options', FrozenMap(self.options))
     for name in self.model:
       if name in TASK_FIELDS:
         raise InputError(
@@ -216,6 +219,10 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
   """The config as JSON values, without the access token."""
   values = dataclasses.asdict(config)
   values['model'] = dict(config.model)
+  values['options'] = {
+    name: list(value) if isinstance(value, tuple) else value
+    for name, value in config.options.items()
+  }
   values['data']['buckets'] = list(config.data.buckets)
   del values[_SECRET]
   return values
@@ -278,12 +285,19 @@ def _build(kind: Any, values: Any, path: str) -> Any:
       )
     if dataclasses.is_dataclass(known[name]):
       value = _build(known[name], value, f'{path}.{name}')
-    settings[name] = tuple(value) if isinstance(value, list) else value
+    elif name == 'options' and isinstance(value, Mapping):
+      value = {key: _tuple(item) for key, item in value.items()}
+    settings[name] = _tuple(value)
   if kind is TrainConfig and not settings.get('task'):
     raise fields.wrong(
       'config.task', settings.get('task'), 'the name of a task'
     )
   return kind(**settings)
+
+
+def _tuple(value: Any) -> Any:
+  """JSON has lists where the configs have tuples."""
+  return tuple(value) if isinstance(value, list) else value
 
 
 def _flatten(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:

@@ -40,7 +40,7 @@ def score(
   path = pathlib.Path(checkpoint).expanduser()
   if not path.is_dir():
     raise InputError(f'--checkpoint={path}: there is no such directory.')
-  task = preparation.find_task(config.task)
+  task = preparation.find_task(config)
   mesh = preparation.make_mesh(config)
   with jax.set_mesh(mesh):
     start, facts = _load(config, task, path, mesh)

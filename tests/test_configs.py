@@ -28,7 +28,7 @@ def test_every_file_is_tested(repo):
 def test_config_builds_its_abstract_state(repo, run):
   command = cli.parse(['train.py', f'--config={repo}/configs/{run}'], {})
   config = command.config
-  task = preparation.find_task(config.task)
+  task = preparation.find_task(config)
   settings = dict(config.model) | task.model_overrides()
   architecture = (
     MobileBertConfig(**settings)
@@ -49,7 +49,7 @@ def test_the_small_sst2_model_has_the_size_that_its_docstring_names(repo, norm):
   run = f'{repo}/configs/glue_sst2.py:small_{norm}'
   config = cli.parse(['train.py', f'--config={run}'], {}).config
   assert config.model['normalization_type'] == norm
-  task = preparation.find_task(config.task)
+  task = preparation.find_task(config)
   settings = dict(config.model) | task.model_overrides()
   model = task.head(MobileBertConfig(**settings))
   mesh = sharding.make_mesh()

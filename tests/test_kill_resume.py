@@ -75,7 +75,7 @@ def final_state(path: pathlib.Path):
   """Everything in the last checkpoint, on the host."""
   workdir = Workdir(path)
   config = workdir.read_config()
-  task = preparation.find_task(config.task)
+  task = preparation.find_task(config)
   model = preparation.resume(config, task, workdir).model
   tx = make_optimizer(config.optimizer, 8)
   abstract, _ = training.abstract_state(model, tx, sharding.make_mesh())

@@ -13,18 +13,18 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent / 'mobilebert_jax'
 # Lower layers first; a module imports from layers above its own in this list,
 # and from its own package.
 _LAYERS = (
-  ('errors',),
+  ('errors', 'outcome'),
   ('fields',),
   ('config',),
   ('config_json', 'sharding', 'run_config'),
   ('losses', 'metrics', 'models', 'reporting', 'optimizer'),
-  ('training', 'cli', 'convert.hub'),
+  ('training', 'convert.hub'),
   ('tokenizer', 'convert', 'checkpoint'),
   ('data', 'pipelines'),
   ('tasks',),
   ('evaluate', 'workdir'),
   ('preparation',),
-  ('scoring', 'loop'),
+  ('scoring', 'loop', 'cli'),
 )
 _WALLS = {
   'orbax': {'checkpoint'},

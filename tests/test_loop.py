@@ -143,7 +143,7 @@ def first_batch(config, tokenizer_dir):
   from mobilebert_jax import preparation
   from mobilebert_jax.data import loader
 
-  task = preparation.find_task(config.task)
+  task = preparation.find_task(config)
   tokenizer = MobileBertTokenizerFast.from_pretrained(tokenizer_dir)
   split = preparation.load_split(config, task, tokenizer, 'train')
   return next(

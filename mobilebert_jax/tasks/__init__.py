@@ -3,8 +3,10 @@
 from mobilebert_jax.tasks.entailment import ENTAILMENT
 from mobilebert_jax.tasks.mnli import MNLI
 from mobilebert_jax.tasks.sst2 import SST2
-from mobilebert_jax.tasks.task import Splits, Task
+from mobilebert_jax.tasks.task import Splits, Task, TaskSpec, fixed
 
-TASKS = {task.name: task for task in (ENTAILMENT, SST2, MNLI)}
+TASKS = {
+  spec.name: spec for spec in (fixed(ENTAILMENT), fixed(SST2), fixed(MNLI))
+}
 
-__all__ = ['TASKS', 'Splits', 'Task']
+__all__ = ['TASKS', 'Splits', 'Task', 'TaskSpec']

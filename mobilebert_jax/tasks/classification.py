@@ -14,6 +14,7 @@ from mobilebert_jax import losses, metrics
 from mobilebert_jax.data.features import Features, Ragged
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForSequenceClassification
+from mobilebert_jax.outcome import Outcome
 from mobilebert_jax.tasks.task import (
   SPLITS,
   Examples,
@@ -93,6 +94,8 @@ def classification_task(
     predict=predict,
     score=functools.partial(score, scores),
     write_predictions=functools.partial(write_predictions, submission),
+    texts=texts,
+    outcomes=functools.partial(outcomes, labels),
     splits=splits,
     problem_type=_SINGLE_LABEL,
   )
@@ -201,6 +204,36 @@ def write_predictions(
   partial.write_text('\n'.join(lines) + '\n', encoding='utf-8')
   os.replace(partial, path)
   return path
+
+
+def texts(example: TextExample) -> tuple[str, ...]:
+  """The one or two texts."""
+  return tuple(t for t in (example.text, example.pair) if t is not None)
+
+
+def outcomes(
+  labels: Sequence[str],
+  predictions: Predictions,
+  examples: Sequence[TextExample],
+  features: Features,
+) -> list[Outcome]:
+  """What became of each example; it must have a label."""
+  logits = predictions['logits'].astype(np.float64)
+  expected, predicted = features.scalars['labels'], _classes(predictions)
+  rows = np.arange(len(expected))
+  badness = np.logaddexp.reduce(logits, axis=-1) - logits[rows, expected]
+  return [
+    Outcome(
+      text=' | '.join(texts(example)),
+      expected=labels[right],
+      predicted=labels[guess],
+      badness=max(0.0, float(cost)),
+      is_right=bool(right == guess),
+    )
+    for example, right, guess, cost in zip(
+      examples, expected, predicted, badness, strict=True
+    )
+  ]
 
 
 def _classes(predictions: Predictions) -> Int[np.ndarray, 'N']:

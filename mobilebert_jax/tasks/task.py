@@ -17,14 +17,17 @@ no change of the loop:
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from mobilebert_jax import fields
 from mobilebert_jax.data.features import Features
+from mobilebert_jax.errors import InputError
 from mobilebert_jax.losses import Term
+from mobilebert_jax.outcome import Outcome
 
 if TYPE_CHECKING:
   from mobilebert_jax.run_config import DataConfig
@@ -82,6 +85,10 @@ class Task:
     write_predictions: `write_predictions(directory, split, predictions,
       examples, features)` writes the task's official submission format and
       returns the file.
+    texts: `texts(example)` gives the texts of an example, from which a
+      vocabulary may be learnt.
+    outcomes: `outcomes(predictions, examples, features)` says of each example
+      what became of it, for the report.
     splits: The names of the splits.
     problem_type: transformers' `problem_type` for a sequence classification
       head, else None.
@@ -99,6 +106,8 @@ class Task:
   write_predictions: Callable[
     [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
   ]
+  texts: Callable[[Any], Sequence[str]]
+  outcomes: Callable[[Predictions, Examples, Features], Sequence[Outcome]]
   splits: Splits = SPLITS
   problem_type: str | None = None
 
@@ -122,3 +131,47 @@ class Task:
       overrides['id2label'] = dict(enumerate(self.labels))
       overrides['label2id'] = {name: i for i, name in enumerate(self.labels)}
     return overrides
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+  """The options of a task that has none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSpec:
+  """A task that a config can name, before its options are known.
+
+  Attributes:
+    name: What `config.task` says.
+    make: `make(options, data_config)` gives the task; it may read the data,
+      for instance to find the labels.
+    options: A frozen dataclass: the fields of `config.options`, with limits
+      and defaults (`fields.setting`).
+  """
+
+  name: str
+  make: Callable[[Any, 'DataConfig'], Task]
+  options: type = NoOptions
+
+  def make_task(self, options: Mapping[str, Any], data: 'DataConfig') -> Task:
+    """The task with these options.
+
+    Raises:
+      InputError: an unknown option, a wrong value, or wrong data.
+    """
+    known = fields.hints(self.options)
+    for name in options:
+      if name not in known:
+        raise InputError(
+          f'config.options has no field {name!r} for the task {self.name}; '
+          f'it has: {", ".join(known) or "none"}.'
+        )
+    chosen = self.options(**options)
+    fields.check(chosen, 'config.options')
+    return self.make(chosen, data)
+
+
+def fixed(task: Task) -> TaskSpec:
+  """The spec of a task without options."""
+  return TaskSpec(task.name, lambda options, data: task)
