@@ -180,15 +180,15 @@ def make_train_step(
 
 def make_eval_step(
   model: nn.Module,
-  predict: Callable[[Any], dict[str, Array]],
+  predict: Callable[[Any, Batch], dict[str, Array]],
   loss: Loss | None,
 ) -> EvalStep:
   """Compiles one evaluation step, without dropout.
 
   Args:
     model: the model, with a head.
-    predict: outputs -> what scoring needs, arrays whose first axis is the
-      batch.
+    predict: (outputs, batch) -> what scoring needs, arrays whose first axis is
+      the batch.
     loss: as for training; None where there are no labels.
 
   Returns:
@@ -198,7 +198,8 @@ def make_eval_step(
   @jax.jit
   def step(params: Params, batch: Batch):
     outputs = model.apply({'params': params}, **model_inputs(batch))
-    return predict(outputs), () if loss is None else loss(outputs, batch)
+    kept = predict(outputs, batch)
+    return kept, () if loss is None else loss(outputs, batch)
 
   return step
 

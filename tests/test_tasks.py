@@ -235,7 +235,9 @@ def test_loss_and_scores_of_logits():
   (term,) = record.loss(outputs, batch)
   expected = np.log1p(np.exp(-2)) + np.log1p(np.exp(1))
   chex.assert_trees_all_close(term.sum / term.weight, expected / 2, rtol=1e-6)
-  chex.assert_trees_all_equal(record.predict(outputs), {'logits': logits})
+  chex.assert_trees_all_equal(
+    record.predict(outputs, batch), {'logits': logits}
+  )
   examples = [
     TextExample(str(i), 'x', label=y) for i, y in enumerate([0, 0, 1])
   ]

@@ -176,7 +176,9 @@ def test_the_step_has_sharding_constraints():
 def test_eval_step_has_no_dropout_and_needs_no_labels():
   model = make_model(CONFIG.replace(hidden_dropout_prob=0.5))
   params = models.init_params(model, jax.random.key(0))
-  step = training.make_eval_step(model, lambda o: {'logits': o.logits}, None)
+  step = training.make_eval_step(
+    model, lambda outputs, batch: {'logits': outputs.logits}, None
+  )
   batch = make_batch()
   del batch['labels']
   predictions, terms = step(params, batch)

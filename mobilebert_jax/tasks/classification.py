@@ -161,8 +161,11 @@ def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
   )
 
 
-def predict(outputs: Any) -> dict[str, Float[Array, 'B C']]:
+def predict(
+  outputs: Any, batch: Mapping[str, Array]
+) -> dict[str, Float[Array, 'B C']]:
   """Keeps the logits."""
+  del batch
   return {'logits': outputs.logits}
 
 

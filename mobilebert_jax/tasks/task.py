@@ -76,8 +76,8 @@ class Task:
     encode: `encode(examples, tokenizer, max_length, progress=None)` gives the
       model's inputs and the labels, as far as the examples have any.
     loss: `loss(outputs, batch)` gives the terms of the loss, traceable.
-    predict: `predict(outputs)` keeps what scoring needs, traceable; arrays
-      whose first axis is the batch. A further axis may have the batch's
+    predict: `predict(outputs, batch)` keeps what scoring needs, traceable;
+      arrays whose first axis is the batch. A further axis may have the batch's
       length; it then is filled up with zeros to the longest batch before the
       batches are joined.
     score: `score(predictions, examples, features)` gives scores by name;
@@ -101,7 +101,7 @@ class Task:
   load: Callable[['DataConfig', str], Examples]
   encode: Callable[..., Features]
   loss: Callable[[Any, Mapping[str, jax.Array]], tuple[Term, ...]]
-  predict: Callable[[Any], dict[str, jax.Array]]
+  predict: Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
   score: Callable[[Predictions, Examples, Features], dict[str, float]]
   write_predictions: Callable[
     [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
