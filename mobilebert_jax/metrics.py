@@ -32,6 +32,38 @@ def matthews(
   return float(metrics.matthews_corrcoef(labels, predicted))
 
 
+def micro_f1(
+  predicted: Int[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N C']
+) -> float:
+  """F1 of all decisions of several labels together; 0 where it is undefined.
+
+  Args:
+    predicted: 1 for each class that was chosen, else 0.
+    labels: 1 for each class that applies, else 0.
+  """
+  return _averaged_f1(predicted, labels, 'micro')
+
+
+def macro_f1(
+  predicted: Int[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N C']
+) -> float:
+  """The mean of the classes' F1; that of a class never found nor there is 0.
+
+  Args:
+    predicted: 1 for each class that was chosen, else 0.
+    labels: 1 for each class that applies, else 0.
+  """
+  return _averaged_f1(predicted, labels, 'macro')
+
+
+def exact_match(
+  predicted: Int[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N C']
+) -> float:
+  """The share of examples with exactly the right set of labels."""
+  _check(predicted, labels)
+  return float(np.mean(np.all(predicted == labels, axis=-1)))
+
+
 def pearson(
   predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
 ) -> float:
@@ -52,6 +84,20 @@ def spearman(
   from scipy import stats
 
   return float(stats.spearmanr(predicted, values).statistic)
+
+
+def _averaged_f1(
+  predicted: np.ndarray, labels: np.ndarray, average: str
+) -> float:
+  _check(predicted, labels)
+  # Over the C columns by hand: scikit-learn takes a single column for the two
+  # classes of one label.
+  found = np.sum(predicted * labels, axis=0)
+  named = np.sum(predicted, axis=0) + np.sum(labels, axis=0)
+  if average == 'micro':
+    found, named = found.sum(keepdims=True), named.sum(keepdims=True)
+  safe = np.maximum(named, 1)
+  return float(np.mean(2 * found / safe))
 
 
 def _is_constant(first: np.ndarray, second: np.ndarray) -> bool:

@@ -9,7 +9,7 @@ from mobilebert_jax import models
 from mobilebert_jax.data import tfds_source
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.run_config import DataConfig
-from mobilebert_jax.tasks import TASKS, classification, task
+from mobilebert_jax.tasks import TASKS, task
 from mobilebert_jax.tasks.classification import TextExample
 from mobilebert_jax.tasks.entailment import ENTAILMENT
 from mobilebert_jax.tasks.mnli import MNLI
@@ -186,7 +186,7 @@ def test_entailment_is_generated():
 
 def test_encoding_pairs_cuts_the_longer_text():
   reports = []
-  features = classification.encode(
+  features = SST2.encode(
     [
       TextExample('0', 'a bb ccc dddd', 'x yy', 2),
       TextExample('1', 'a', 'b', 0),
@@ -213,12 +213,12 @@ def test_encoding_pairs_cuts_the_longer_text():
 def test_a_length_without_room_for_text():
   examples = [TextExample('0', 'a', 'b', 2)]
   with pytest.raises(InputError, match=r'max_length is 3, .* at least 4'):
-    classification.encode(examples, WordTokenizer(), max_length=3)
+    SST2.encode(examples, WordTokenizer(), max_length=3)
 
 
 def test_a_split_without_labels_is_not_scored():
   examples = [TextExample('0', 'a')]
-  features = classification.encode(examples, WordTokenizer(), max_length=8)
+  features = SST2.encode(examples, WordTokenizer(), max_length=8)
   assert not features.scalars
   with pytest.raises(InputError, match='without labels'):
     SST2.score({'logits': np.zeros((1, 2))}, examples, features)
@@ -241,7 +241,7 @@ def test_loss_and_scores_of_logits():
   examples = [
     TextExample(str(i), 'x', label=y) for i, y in enumerate([0, 0, 1])
   ]
-  features = classification.encode(examples, WordTokenizer(), max_length=8)
+  features = SST2.encode(examples, WordTokenizer(), max_length=8)
   scores = record.score({'logits': logits}, examples, features)
   assert scores == {'accuracy': 1 / 3}
 
@@ -260,7 +260,7 @@ def test_predictions_have_the_official_format(
   record = TASKS[name].make_task({}, DataConfig())
   logits = np.eye(len(record.labels), dtype=np.float32)[:2]
   examples = [TextExample('7', 'a'), TextExample('9', 'b')]
-  features = classification.encode(examples, WordTokenizer(), max_length=8)
+  features = SST2.encode(examples, WordTokenizer(), max_length=8)
   path = record.write_predictions(
     tmp_path, split, {'logits': logits}, examples, features
   )

@@ -1,4 +1,4 @@
-"""Classification of a text or of a pair of texts."""
+"""Classification of texts, or of pairs of texts, and regression on them."""
 
 import dataclasses
 import functools
@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mobilebert_jax import losses, metrics
 from mobilebert_jax.data.features import Features, Ragged
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.outcome import Outcome
+from mobilebert_jax.tasks.targets import (
+  Label,
+  Target,
+)
 from mobilebert_jax.tasks.task import (
   SPLITS,
   Examples,
@@ -26,26 +30,42 @@ from mobilebert_jax.tasks.task import (
 
 # Texts given to the tokenizer at once.
 _CHUNK = 1000
-_SINGLE_LABEL = 'single_label_classification'
 
+# A score of (decisions, truth), both as the target makes them.
 Score = Callable[[np.ndarray, np.ndarray], float]
+WritePredictions = Callable[
+  [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
+]
+
+# What is reported unless a task says otherwise; the first chooses the best
+# checkpoint.
+SCORES: Mapping[str, Mapping[str, Score]] = {
+  'single_label_classification': {'accuracy': metrics.accuracy},
+  'multi_label_classification': {
+    'micro_f1': metrics.micro_f1,
+    'macro_f1': metrics.macro_f1,
+    'accuracy': metrics.exact_match,
+  },
+  'regression': {'pearson': metrics.pearson, 'spearman': metrics.spearman},
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class TextExample:
-  """One or two texts to classify.
+  """One or two texts and what they are labelled with.
 
   Attributes:
     id: What the example is called in a file of predictions.
     text: The first text.
     pair: The second text, if the task is about pairs.
-    label: Index of the class; None where it is not public.
+    label: Index of the class; for several labels at once the indices of those
+      that apply; for regression a number; None where it is not public.
   """
 
   id: str
   text: str
   pair: str | None = None
-  label: int | None = None
+  label: Label | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,54 +74,57 @@ class Submission:
 
   Attributes:
     files: File name for each split.
-    labels: What is written for each class.
+    word: What is written for one decision of the target, such as a class.
   """
 
   files: Mapping[str, str]
-  labels: tuple[str, ...]
+  word: Callable[[Any], str]
 
 
 def classification_task(
   name: str,
+  target: Target,
   *,
-  labels: tuple[str, ...],
   load: Callable[[Any, str], Examples],
-  submission: Submission,
+  write_predictions: WritePredictions,
   splits: Splits = SPLITS,
-  primary_metric: str = 'validation/accuracy',
+  primary_metric: str | None = None,
   scores: Mapping[str, Score] | None = None,
 ) -> Task:
-  """Makes the task of choosing one label for a text or a pair of texts.
+  """Makes the task of labelling a text or a pair of texts.
 
   Args:
     name: The task's name.
-    labels: Names of the classes, in the order of the logits.
-    load: `Task.load`, giving `TextExample`s.
-    submission: How predictions are written.
+    target: What the labels are: `SingleLabel(names)`, `MultiLabel(names)` or
+      `Regression()`.
+    load: `Task.load`, giving `TextExample`s with labels of that kind.
+    write_predictions: See `Task`; for instance `submission_writer`'s.
     splits: Names of the splits.
-    primary_metric: See `Task`.
-    scores: Functions of (predicted, labels), by name; accuracy by default.
+    primary_metric: See `Task`; None: the first evaluation split's first score.
+    scores: Functions of (decisions, truth) by name; None: `SCORES`.
   """
-  scores = scores or {'accuracy': metrics.accuracy}
+  scores = scores or SCORES[target.problem_type]
+  first = f'{splits.evaluation[0]}/{next(iter(scores))}'
   return Task(
     name=name,
     head=MobileBertForSequenceClassification,
-    labels=labels,
-    primary_metric=primary_metric,
+    labels=target.labels,
+    primary_metric=primary_metric or first,
     load=load,
-    encode=encode,
-    loss=loss,
+    encode=functools.partial(encode, target),
+    loss=functools.partial(loss, target),
     predict=predict,
-    score=functools.partial(score, scores),
-    write_predictions=functools.partial(write_predictions, submission),
+    score=functools.partial(score, target, scores),
+    write_predictions=write_predictions,
     texts=texts,
-    outcomes=functools.partial(outcomes, labels),
+    outcomes=functools.partial(outcomes, target),
     splits=splits,
-    problem_type=_SINGLE_LABEL,
+    problem_type=target.problem_type,
   )
 
 
 def encode(
+  target: Target,
   examples: Sequence[TextExample],
   tokenizer: Any,
   max_length: int,
@@ -110,14 +133,14 @@ def encode(
   """Tokenises the texts, the longer one cut first where both are too long.
 
   Args:
+    target: What the labels are.
     examples: What to encode; either all have a pair or none has.
     tokenizer: Called as transformers' tokenizers are.
     max_length: Longest sequence, special tokens included.
     progress: Called with the examples done and all of them.
 
   Returns:
-    Columns input_ids and token_type_ids, and labels (int32) if every example
-    has one.
+    Columns input_ids and token_type_ids, and labels if every example has one.
 
   Raises:
     InputError: `max_length` leaves no room for text.
@@ -149,15 +172,18 @@ def encode(
       'input_ids': Ragged.from_rows(ids),
       'token_type_ids': Ragged.from_rows(types),
     },
-    scalars={} if None in labels else {'labels': np.array(labels, np.int32)},
+    scalars={} if None in labels else {'labels': target.column(labels)},
     pad={'input_ids': tokenizer.pad_token_id, 'token_type_ids': 0},
+    max_length=max_length,
   )
 
 
-def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
-  """Cross-entropy of the logits, over the rows of weight 1."""
+def loss(
+  target: Target, outputs: Any, batch: Mapping[str, Array]
+) -> tuple[losses.Term, ...]:
+  """The target's loss of the logits, over the rows of weight 1."""
   return losses.classification_loss(
-    outputs.logits, batch['labels'], _SINGLE_LABEL, batch['weights']
+    outputs.logits, batch['labels'], target.problem_type, batch['weights']
   )
 
 
@@ -170,26 +196,34 @@ def predict(
 
 
 def score(
+  target: Target,
   scores: Mapping[str, Score],
   predictions: Predictions,
   examples: Sequence[TextExample],
   features: Features,
 ) -> dict[str, float]:
-  """Scores the classes with the largest logits.
+  """Scores what the logits decide.
 
   Raises:
     InputError: An example has no label.
   """
-  del examples
-  if 'labels' not in features.scalars:
-    raise InputError('a split without labels cannot be scored')
-  predicted, labels = _classes(predictions), features.scalars['labels']
-  return {
-    name: function(predicted, labels) for name, function in scores.items()
-  }
+  del features
+  decided, truth = (
+    target.decide(predictions['logits']),
+    _truth(target, examples),
+  )
+  return {name: function(decided, truth) for name, function in scores.items()}
 
 
-def write_predictions(
+def submission_writer(
+  target: Target, submission: Submission
+) -> WritePredictions:
+  """`Task.write_predictions` in GLUE's format: a table of index, prediction."""
+  return functools.partial(write_submission, target, submission)
+
+
+def write_submission(
+  target: Target,
   submission: Submission,
   directory: pathlib.Path,
   split: str,
@@ -197,11 +231,11 @@ def write_predictions(
   examples: Sequence[TextExample],
   features: Features,
 ) -> pathlib.Path:
-  """Writes a header and one line per example: its id and the class."""
+  """Writes a header and one line per example: its id and the decision."""
   del features
-  names = [submission.labels[i] for i in _classes(predictions)]
-  rows = zip((example.id for example in examples), names, strict=True)
-  lines = ['index\tprediction', *(f'{id_}\t{name}' for id_, name in rows)]
+  words = map(submission.word, target.decide(predictions['logits']))
+  rows = zip((example.id for example in examples), words, strict=True)
+  lines = ['index\tprediction', *(f'{id_}\t{word}' for id_, word in rows)]
   path = pathlib.Path(directory) / submission.files[split]
   partial = path.with_name(f'{path.name}.partial')
   partial.write_text('\n'.join(lines) + '\n', encoding='utf-8')
@@ -215,32 +249,38 @@ def texts(example: TextExample) -> tuple[str, ...]:
 
 
 def outcomes(
-  labels: Sequence[str],
+  target: Target,
   predictions: Predictions,
   examples: Sequence[TextExample],
   features: Features,
 ) -> list[Outcome]:
-  """What became of each example; it must have a label."""
-  logits = predictions['logits'].astype(np.float64)
-  expected, predicted = features.scalars['labels'], _classes(predictions)
-  rows = np.arange(len(expected))
-  badness = np.logaddexp.reduce(logits, axis=-1) - logits[rows, expected]
+  """What became of each example.
+
+  Raises:
+    InputError: An example has no label.
+  """
+  del features
+  logits, truth = predictions['logits'], _truth(target, examples)
+  decided, badness = target.decide(logits), target.badness(logits, truth)
   return [
     Outcome(
       text=' | '.join(texts(example)),
-      expected=labels[right],
-      predicted=labels[guess],
-      badness=max(0.0, float(cost)),
-      is_right=bool(right == guess),
+      expected=target.told(right),
+      predicted=target.told(guess),
+      badness=float(cost),
+      is_right=target.is_right(guess, right),
     )
     for example, right, guess, cost in zip(
-      examples, expected, predicted, badness, strict=True
+      examples, truth, decided, badness, strict=True
     )
   ]
 
 
-def _classes(predictions: Predictions) -> Int[np.ndarray, 'N']:
-  return np.argmax(predictions['logits'], axis=-1)
+def _truth(target: Target, examples: Sequence[TextExample]) -> np.ndarray:
+  labels = [example.label for example in examples]
+  if None in labels:
+    raise InputError('a split without labels cannot be scored')
+  return target.truth(labels)
 
 
 def _chunks(

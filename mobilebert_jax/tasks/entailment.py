@@ -8,7 +8,9 @@ from mobilebert_jax.tasks.classification import (
   Submission,
   TextExample,
   classification_task,
+  submission_writer,
 )
+from mobilebert_jax.tasks.targets import SingleLabel
 
 if TYPE_CHECKING:
   from mobilebert_jax.run_config import DataConfig
@@ -43,15 +45,20 @@ def load(data: 'DataConfig', split: str) -> tuple[TextExample, ...]:
   )
 
 
+_TARGET = SingleLabel(entailment.LABELS)
+
 ENTAILMENT = classification_task(
   'entailment',
-  labels=entailment.LABELS,
+  _TARGET,
   load=load,
-  submission=Submission(
-    files={
-      'validation': 'entailment-validation.tsv',
-      'test': 'entailment.tsv',
-    },
-    labels=entailment.LABELS,
+  write_predictions=submission_writer(
+    _TARGET,
+    Submission(
+      files={
+        'validation': 'entailment-validation.tsv',
+        'test': 'entailment.tsv',
+      },
+      word=entailment.LABELS.__getitem__,
+    ),
   ),
 )

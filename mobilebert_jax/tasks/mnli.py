@@ -1,7 +1,12 @@
 """MNLI: does a premise entail a hypothesis, contradict it, or neither?"""
 
-from mobilebert_jax.tasks.classification import Submission, classification_task
+from mobilebert_jax.tasks.classification import (
+  Submission,
+  classification_task,
+  submission_writer,
+)
 from mobilebert_jax.tasks.glue import GlueTable
+from mobilebert_jax.tasks.targets import SingleLabel
 from mobilebert_jax.tasks.task import Splits
 
 _LABELS = ('entailment', 'neutral', 'contradiction')
@@ -29,18 +34,23 @@ TABLE = GlueTable(
   splits=SPLITS,
 )
 
+_TARGET = SingleLabel(_LABELS)
+
 MNLI = classification_task(
   'mnli',
-  labels=_LABELS,
+  _TARGET,
   load=TABLE.load,
-  submission=Submission(
-    files={
-      'validation_matched': 'MNLI-m-validation.tsv',
-      'validation_mismatched': 'MNLI-mm-validation.tsv',
-      'test_matched': 'MNLI-m.tsv',
-      'test_mismatched': 'MNLI-mm.tsv',
-    },
-    labels=_LABELS,
+  write_predictions=submission_writer(
+    _TARGET,
+    Submission(
+      files={
+        'validation_matched': 'MNLI-m-validation.tsv',
+        'validation_mismatched': 'MNLI-mm-validation.tsv',
+        'test_matched': 'MNLI-m.tsv',
+        'test_mismatched': 'MNLI-mm.tsv',
+      },
+      word=_LABELS.__getitem__,
+    ),
   ),
   splits=SPLITS,
   primary_metric='validation_matched/accuracy',

@@ -1,7 +1,12 @@
 """SST-2: is a sentence of a film review negative or positive?"""
 
-from mobilebert_jax.tasks.classification import Submission, classification_task
+from mobilebert_jax.tasks.classification import (
+  Submission,
+  classification_task,
+  submission_writer,
+)
 from mobilebert_jax.tasks.glue import GlueTable
+from mobilebert_jax.tasks.targets import SingleLabel
 
 TABLE = GlueTable(
   tfds_name='glue/sst2',
@@ -13,12 +18,17 @@ TABLE = GlueTable(
   labels=('0', '1'),
 )
 
+_TARGET = SingleLabel(('negative', 'positive'))
+
 SST2 = classification_task(
   'sst2',
-  labels=('negative', 'positive'),
+  _TARGET,
   load=TABLE.load,
-  submission=Submission(
-    files={'validation': 'SST-2-validation.tsv', 'test': 'SST-2.tsv'},
-    labels=TABLE.labels,
+  write_predictions=submission_writer(
+    _TARGET,
+    Submission(
+      files={'validation': 'SST-2-validation.tsv', 'test': 'SST-2.tsv'},
+      word=TABLE.labels.__getitem__,
+    ),
   ),
 )
