@@ -147,16 +147,17 @@ def classification_loss(
 def token_loss(
   logits: Float[Array, 'B S C'],
   labels: Int[Array, 'B S'],
-  weights: Weights = None,
+  weights: Weights | Float[Array, 'B S'] = None,
 ) -> Terms:
   """Loss of `MobileBertForTokenClassification` and `MobileBertForMaskedLM`.
 
   Args:
     logits: scores at each position.
     labels: class ids; -100 does not count.
-    weights: a factor for each example, or None.
+    weights: a factor for each example or for each position (such as
+      `packing.token_weights`), or None.
   """
-  if weights is not None:
+  if weights is not None and weights.ndim == 1:
     weights = jnp.broadcast_to(weights[:, None], labels.shape)
   return (cross_entropy(logits, labels, weights),)
 

@@ -35,8 +35,12 @@ class DataConfig:
     max_length: longest sequence in tokens, special tokens included.
     train_examples: use the first n training examples; None: all.
     eval_examples: use the first n examples of every other split; None: all.
-    buckets: lengths to which batches are padded, one compilation each; ():
-      powers of two up to the longest example.
+    batching: 'bucketed' (batches padded to one of a few lengths), 'packed'
+      (several short examples in one row of `max_length`, each as if alone) or
+      'padded' (every batch padded to `max_length`). It changes the speed, and
+      which examples share a step, but not what an example means.
+    buckets: lengths to which 'bucketed' batches are padded, one compilation
+      each; (): powers of two up to the longest example.
   """
 
   source: Literal['tfds', 'files', 'generated'] = 'tfds'
@@ -44,6 +48,7 @@ class DataConfig:
   max_length: int = fields.setting(128, at_least=3)
   train_examples: int | None = fields.setting(None, at_least=1)
   eval_examples: int | None = fields.setting(None, at_least=1)
+  batching: Literal['bucketed', 'packed', 'padded'] = 'bucketed'
   buckets: tuple[int, ...] = ()
 
   def __post_init__(self):

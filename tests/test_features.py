@@ -6,7 +6,7 @@ from mobilebert_jax.data import features as features_lib
 from mobilebert_jax.errors import InputError
 
 
-def make(rows, choices=None, **scalars):
+def make(rows, choices=None, max_length=100, **scalars):
   ids = features_lib.Ragged.from_rows(rows)
   types = features_lib.Ragged.from_rows([[1] * len(row) for row in rows])
   return features_lib.Features(
@@ -14,6 +14,7 @@ def make(rows, choices=None, **scalars):
     scalars={k: np.asarray(v) for k, v in scalars.items()},
     pad={'input_ids': 7, 'token_type_ids': 0},
     choices=choices,
+    max_length=max_length,
   )
 
 

@@ -17,7 +17,7 @@ _LAYERS = (
   ('fields',),
   ('config',),
   ('config_json', 'sharding', 'run_config'),
-  ('losses', 'metrics', 'models', 'reporting', 'optimizer'),
+  ('losses', 'metrics', 'packing', 'models', 'reporting', 'optimizer'),
   ('training', 'convert.hub'),
   ('tokenizer', 'convert', 'checkpoint'),
   ('data', 'pipelines'),

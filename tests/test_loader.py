@@ -19,6 +19,7 @@ def make(count, longest=30):
     {'input_ids': ids},
     {'labels': np.arange(count, dtype=np.int32)},
     {'input_ids': -1},
+    max_length=32,
   )
 
 

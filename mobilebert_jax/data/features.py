@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int, Num
@@ -10,6 +10,9 @@ from jaxtyping import Int, Num
 from mobilebert_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
+
+# The epoch that a transform is told in evaluation.
+EVALUATION = -1
 
 _SMALLEST_BUCKET = 16
 
@@ -42,49 +45,84 @@ class Ragged:
     """The number of items in each row."""
     return np.diff(self.offsets)
 
-  def padded(
-    self, rows: Int[np.ndarray, 'B'], length: int, fill: int
-  ) -> Int[np.ndarray, 'B S']:
-    """The chosen rows, each filled up with `fill` to `length`, as int32."""
-    starts = self.offsets[rows][:, None]
-    position = np.arange(length)
-    inside = position < self.lengths()[rows][:, None]
-    index = np.where(inside, starts + position, 0)
-    if not len(self.values):
-      return np.full(index.shape, fill, np.int32)
-    return np.where(inside, self.values[index], np.int32(fill))
+  def take(self, rows: Int[np.ndarray, 'B']) -> 'Ragged':
+    """The chosen rows, in this order."""
+    lengths = self.lengths()[rows]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    shift = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+    return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)
+
+  def laid_out(
+    self,
+    shape: tuple[int, int],
+    rows: Int[np.ndarray, 'rows'],
+    starts: Int[np.ndarray, 'rows'],
+    fill: int,
+  ) -> Int[np.ndarray, 'R S']:
+    """An int32 array of `fill` with each row's items written into it.
+
+    Args:
+      shape: The array's shape.
+      rows: In which row of the array each row of this column goes.
+      starts: At which position it begins there.
+      fill: What stands everywhere else.
+    """
+    laid = np.full(shape, fill, np.int32)
+    lengths = self.lengths()
+    inside = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths)
+    laid[np.repeat(rows, lengths), np.repeat(starts, lengths) + inside] = (
+      self.values
+    )
+    return laid
+
+
+Columns = Mapping[str, Ragged]
+Transform = Callable[[Columns, Int[np.ndarray, 'B'], int, int], Columns]
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
   """Encoded examples: what batches are cut from.
 
+  What an example means never depends on the batch it is in: it is the example
+  alone, padded to `max_length`. Unless it fills `max_length`, its last token
+  therefore has a [PAD] to its right, which the trigram input sees; every way
+  of batching keeps that one pad position (`slots`).
+
   Attributes:
     sequences: Columns with one row of integers per sequence; 'input_ids' is
       among them and all have its lengths. 'attention_mask' is not stored: it
       follows from the lengths.
-    scalars: Columns with one number per example, for instance 'labels' (int32
-      for classes, float32 for regression).
-    pad: What each sequence column is filled up with.
+    scalars: Columns with one number, or one row of numbers, per example: for
+      instance 'labels' (int32 [N] for classes, float32 [N] for regression,
+      float32 [N, classes] for several labels at once) or 'choice_mask'
+      (int32 [N, choices]).
+    pad: What each sequence column is filled up with, those that `transform`
+      adds included.
     choices: None, or the number of sequences that make up one example
       (multiple choice); a batch's sequences then are [B, choices, S].
+    max_length: The longest sequence that the encoder makes, special tokens
+      included: the `max_length` that `Task.encode` is given.
+    transform: None, or a function that changes sequence columns anew in each
+      epoch, such as the masking of tokens. See `columns`. It is code, not
+      data: features that were kept on disk get it from their encoder again.
   """
 
-  sequences: Mapping[str, Ragged]
-  scalars: Mapping[str, Num[np.ndarray, 'N']]
+  sequences: Columns
+  scalars: Mapping[str, Num[np.ndarray, 'N ...']]
   pad: Mapping[str, int]
   choices: int | None = None
+  max_length: int = dataclasses.field(kw_only=True)
+  transform: Transform | None = dataclasses.field(default=None, kw_only=True)
 
   def __post_init__(self):
     """Checks that the columns agree: a misfit is a defect of the encoder."""
     ids = self.sequences['input_ids']
-    for name, column in self.sequences.items():
-      if not np.array_equal(column.offsets, ids.offsets):
-        raise ValueError(f'{name!r} and input_ids have rows of other lengths')
-      if name not in self.pad:
-        raise ValueError(f'no padding value for {name!r}')
+    self._check_columns(self.sequences, ids)
     if len(ids) % (self.choices or 1):
       raise ValueError(f'{len(ids)} sequences are not {self.choices} each')
+    if ids.lengths().max(initial=0) > self.max_length:
+      raise ValueError(f'a sequence has more than {self.max_length} tokens')
     for name, values in self.scalars.items():
       if len(values) != len(self):
         raise ValueError(f'{name!r} has {len(values)} values for {len(self)}')
@@ -92,16 +130,74 @@ class Features:
       frozen = types.MappingProxyType(dict(getattr(self, field)))
       object.__setattr__(self, field, frozen)
 
+  def _check_columns(self, columns: Columns, like: Ragged):
+    for name, column in columns.items():
+      if not np.array_equal(column.offsets, like.offsets):
+        raise ValueError(f'{name!r} and input_ids have rows of other lengths')
+      if name not in self.pad:
+        raise ValueError(f'no padding value for {name!r}')
+
   def __len__(self) -> int:
     return len(self.sequences['input_ids']) // (self.choices or 1)
 
   def lengths(self) -> Int[np.ndarray, 'N']:
     """Each example's number of tokens (its longest choice's)."""
+    return self._per_choice().max(axis=1)
+
+  def slots(self) -> Int[np.ndarray, 'N choices']:
+    """The positions that each sequence needs: a [PAD] behind its last token.
+
+    A sequence that fills `max_length` has none.
+    """
+    return np.minimum(self._per_choice() + 1, self.max_length)
+
+  def _per_choice(self) -> Int[np.ndarray, 'N choices']:
     lengths = self.sequences['input_ids'].lengths()
-    return lengths.reshape(len(self), self.choices or 1).max(axis=1)
+    return lengths.reshape(len(self), self.choices or 1)
+
+  def sequences_of(self, rows: Int[np.ndarray, 'B']) -> Int[np.ndarray, 'BC']:
+    """The numbers of these examples' sequences, choices side by side."""
+    choices = self.choices or 1
+    return (rows[:, None] * choices + np.arange(choices)).reshape(-1)
+
+  def columns(
+    self,
+    rows: Int[np.ndarray, 'B'],
+    seed: int = 0,
+    epoch: int = EVALUATION,
+  ) -> dict[str, Ragged]:
+    """The sequence columns of some examples, as the model gets them.
+
+    With a `transform` they are `transform(columns, rows, seed, epoch)`: it is
+    given the columns of these examples (a row per sequence) and the indices of
+    the examples, and returns the columns to use, all with the same lengths;
+    it may add some, such as 'labels'. It must be a pure function of seed,
+    epoch and each example's index, never of which other examples are there.
+
+    Args:
+      rows: Indices of the examples.
+      seed: The run's seed; 0 in evaluation, so that runs can be compared.
+      epoch: The epoch from 0, or `EVALUATION`.
+    """
+    chosen = self.sequences_of(rows)
+    columns: Columns = {
+      name: column.take(chosen) for name, column in self.sequences.items()
+    }
+    if self.transform is None:
+      return dict(columns)
+    lengths = columns['input_ids']
+    columns = self.transform(columns, rows, seed, epoch)
+    self._check_columns(columns, lengths)
+    return dict(columns)
 
   def batch(
-    self, rows: Int[np.ndarray, 'B'], length: int, real: int | None = None
+    self,
+    rows: Int[np.ndarray, 'B'],
+    length: int,
+    real: int | None = None,
+    *,
+    seed: int = 0,
+    epoch: int = EVALUATION,
   ) -> Batch:
     """Cuts one padded batch.
 
@@ -109,22 +205,25 @@ class Features:
       rows: Indices of the examples.
       length: Length S of the sequences, at least that of the longest row.
       real: How many of the rows count; the others get weight 0. None: all.
+      seed: See `columns`.
+      epoch: See `columns`.
 
     Returns:
       Every sequence column and 'attention_mask' as int32 [B, S] ([B, C, S]
-      with choices), every scalar column [B], and 'weights' float32 [B].
+      with choices), every scalar column [B, ...], and 'weights' float32 [B].
     """
-    choices = self.choices or 1
-    flat = (rows[:, None] * choices + np.arange(choices)).reshape(-1)
+    columns = self.columns(rows, seed, epoch)
+    count = len(columns['input_ids'])
     choice_axis = (self.choices,) if self.choices else ()
     shape = (len(rows), *choice_axis, length)
-    columns = {
-      name: column.padded(flat, length, self.pad[name])
-      for name, column in self.sequences.items()
+    place = (np.arange(count), np.zeros(count, np.int64))
+    arrays = {
+      name: column.laid_out((count, length), *place, self.pad[name])
+      for name, column in columns.items()
     }
-    ends = self.sequences['input_ids'].lengths()[flat][:, None]
-    columns['attention_mask'] = (np.arange(length) < ends).astype(np.int32)
-    batch = {name: column.reshape(shape) for name, column in columns.items()}
+    ends = columns['input_ids'].lengths()[:, None]
+    arrays['attention_mask'] = (np.arange(length) < ends).astype(np.int32)
+    batch = {name: array.reshape(shape) for name, array in arrays.items()}
     batch |= {name: values[rows] for name, values in self.scalars.items()}
     weights = np.ones(len(rows), np.float32)
     weights[len(rows) if real is None else real :] = 0
@@ -137,28 +236,38 @@ def resolve_buckets(
   """The lengths that batches are padded to, ascending.
 
   Every length is one compilation of the training step, so there should be
-  few. Without a choice they are the powers of two from 16 up to the longest
-  example, whose own length, rounded up to a multiple of 8, is the last.
+  few. Without a choice they are the powers of two from 16 up to what the
+  longest example needs (`Features.slots`); that, rounded up to a multiple of
+  8 but not above `max_length`, is the last.
 
   Raises:
-    InputError: The longest example fits in no bucket.
+    InputError: The longest example and the pad position behind it fit in no
+      bucket, or a bucket is longer than `max_length`.
   """
-  longest = int(features.lengths().max(initial=1))
+  needed = int(features.slots().max(initial=1))
+  limit = features.max_length
   if not buckets:
-    last = -(-longest // 8) * 8
+    last = min(-(-needed // 8) * 8, limit)
     powers = [_SMALLEST_BUCKET]
     while powers[-1] < last:
       powers.append(powers[-1] * 2)
     return (*(power for power in powers if power < last), last)
-  if longest > max(buckets):
+  if max(buckets) > limit:
+    raise InputError(
+      f'data.buckets ends at {max(buckets)}, but no sequence is longer than '
+      f'{limit} tokens; use buckets of at most {limit}'
+    )
+  if needed > max(buckets):
+    longest = int(features.lengths().max())
     raise InputError(
       f'data.buckets ends at {max(buckets)} but the longest example has '
-      f'{longest} tokens; add a bucket of at least {longest} or lower '
-      'data.max_length'
+      f'{longest} tokens'
+      + (' and needs a [PAD] behind them' if needed > longest else '')
+      + f'; add a bucket of at least {needed} or lower data.max_length'
     )
   return tuple(sorted(set(buckets)))
 
 
-def bucket_of(length: int, buckets: tuple[int, ...]) -> int:
-  """The smallest bucket that holds `length`; `buckets` is ascending."""
-  return next(bucket for bucket in buckets if bucket >= length)
+def bucket_of(needed: int, buckets: tuple[int, ...]) -> int:
+  """The smallest bucket with `needed` positions; `buckets` is ascending."""
+  return next(bucket for bucket in buckets if bucket >= needed)

@@ -118,7 +118,7 @@ def train_iterator(
 
   steps = steps_per_epoch(features, batch_size)
   buckets = resolve_buckets(features, buckets)
-  lengths = features.lengths()
+  lengths, slots = features.lengths(), features.slots()
   mine = _host_rows(batch_size, process_index, process_count)
 
   # Two epochs: threads that run ahead may already be in the next one.
@@ -128,7 +128,7 @@ def train_iterator(
 
   def batch(step: int) -> Batch:
     rows = plan(step // steps)[step % steps]
-    length = bucket_of(int(lengths[rows].max()), buckets)
+    length = bucket_of(int(slots[rows].max()), buckets)
     return features.batch(rows[mine], length)
 
   dataset = grain.MapDataset.range(num_steps).map(batch)
@@ -164,14 +164,14 @@ def eval_batches(
     InputError: As `train_iterator`.
   """
   buckets = resolve_buckets(features, buckets)
-  lengths = features.lengths()
+  lengths, slots = features.lengths(), features.slots()
   order = np.argsort(lengths, kind='stable')
   mine = _host_rows(batch_size, process_index, process_count)
   for start in range(0, len(order), batch_size):
     indices = order[start : start + batch_size]
     missing = batch_size - len(indices)
     rows = np.concatenate([indices, np.repeat(indices[-1:], missing)])
-    length = bucket_of(int(lengths[indices].max()), buckets)
+    length = bucket_of(int(slots[indices].max()), buckets)
     real = np.clip(len(indices) - mine.start, 0, mine.stop - mine.start)
     yield features.batch(rows[mine], length, real=int(real)), indices
 
