@@ -4,13 +4,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models.bottleneck import BlockInputs
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import Linear, block_norm, inner_axis
+from mobilebert_jax.models.segments import same_segment
 
 
 def attention_mask_4d(
@@ -43,6 +44,25 @@ def attention_mask_4d(
     f'attention_mask has {mask.ndim} axes, but must have 2 [batch, keys], '
     '3 [batch, queries, keys] or 4 [batch, heads, queries, keys].'
   )
+
+
+def within_segments(
+  mask: Array | None, segment_ids: Int[Array | np.ndarray, 'B S'] | None
+) -> Array | None:
+  """Narrows a mask to the keys of each query's own segment.
+
+  Args:
+    mask: from `attention_mask_4d`, or None.
+    segment_ids: the examples of packed rows; None leaves the mask as it is.
+  """
+  if segment_ids is None:
+    return mask
+  own = same_segment(jnp.asarray(segment_ids))[:, None]
+  if mask is None:
+    return own
+  if mask.dtype == jnp.bool_:
+    return mask & own
+  return jnp.where(own, mask, jnp.finfo(mask.dtype).min)
 
 
 def apply_mask(

@@ -14,17 +14,31 @@ from mobilebert_jax.models.layers import (
   Table,
   block_norm,
 )
+from mobilebert_jax.models.segments import (
+  SegmentIds,
+  segment_positions,
+  within_segment,
+)
 
 
-def trigram(x: Float[Array, 'B S E']) -> Float[Array, 'B S E3']:
+def trigram(
+  x: Float[Array, 'B S E'], segment_ids: Int[Array, 'B S'] | None = None
+) -> Float[Array, 'B S E3']:
   """Concatenates each vector with its next and its previous one.
 
   The order is [next, current, previous], with zeros past both ends (paper,
   section 3.1). No mask is applied: the last real token sees the vector of a
   following [PAD], so padding changes its output, as in the reference.
+
+  Args:
+    x: word vectors.
+    segment_ids: the examples of packed rows, whose ends are ends too; or None.
   """
   following = jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)))
   previous = jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
+  if segment_ids is not None:
+    following = within_segment(following, segment_ids, 1)
+    previous = within_segment(previous, segment_ids, -1)
   return jnp.concatenate([following, x, previous], axis=-1)
 
 
@@ -73,6 +87,7 @@ class MobileBertEmbeddings(nn.Module):
     inputs_embeds: Float[Array | np.ndarray, 'B S E'] | None = None,
     *,
     deterministic: bool = True,
+    segment_ids: SegmentIds = None,
   ) -> Float[Array, 'B S D']:
     """Embeds a batch.
 
@@ -80,10 +95,11 @@ class MobileBertEmbeddings(nn.Module):
       input_ids: token ids; or give `inputs_embeds`.
       token_type_ids: segment ids; all 0 unless given.
       position_ids: positions, for each row or one row for all; 0, 1, 2, ...
-        unless given.
+        unless given, from 0 in each segment of a packed row.
       inputs_embeds: word vectors in the place of `input_ids`, `embedding_size`
         wide: the trigram and the projection still follow.
       deterministic: no dropout.
+      segment_ids: the examples of packed rows, or None.
 
     Returns:
       The first hidden states.
@@ -97,9 +113,13 @@ class MobileBertEmbeddings(nn.Module):
       words = self.word_embeddings(input_ids)
     else:
       words = jnp.asarray(inputs_embeds, self.compute.dtype)
+    if segment_ids is not None:
+      segment_ids = jnp.asarray(segment_ids)
+      if position_ids is None:
+        position_ids = segment_positions(segment_ids)
     self._check_shapes(words, position_ids, inputs_embeds is not None)
     c = self.config
-    inputs = trigram(words) if c.trigram_input else words
+    inputs = trigram(words, segment_ids) if c.trigram_input else words
     x = self.embedding_transformation(inputs)
     if not c.trigram_input and c.embedding_size == c.hidden_size:
       # The reference has the transformation's parameters even here, where it

@@ -1,11 +1,9 @@
-"""The seven models with heads, named and shaped as in transformers."""
+"""Models with heads, named and shaped as in transformers."""
 
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
 
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.errors import InputError
@@ -25,26 +23,32 @@ from mobilebert_jax.models.outputs import (
   MaskedLMOutput,
   MobileBertForPreTrainingOutput,
   ModelOutput,
-  MultipleChoiceModelOutput,
   NextSentencePredictorOutput,
   QuestionAnsweringModelOutput,
   SequenceClassifierOutput,
   TokenClassifierOutput,
 )
+from mobilebert_jax.models.segments import ClsPositions, SegmentIds
 
 
 class HeadedModel(nn.Module):
-  """What the seven have in common: the bare model and its arguments.
+  """What all seven have in common: the bare model and its arguments.
 
   Attributes:
     config: the architecture.
     compute: dtypes, loop over layers, rematerialisation.
+
+  Class attributes:
+    has_pooler: whether the head reads the pooled output.
+    outputs_per: what the logits have a row for: each 'example', each 'token',
+      or 'both' (logits of either kind).
   """
 
   config: MobileBertConfig
   compute: Compute = Compute()
 
   has_pooler: ClassVar[bool] = True
+  outputs_per: ClassVar[Literal['example', 'token', 'both']] = 'example'
 
   def setup(self):
     self.mobilebert = MobileBertModel(
@@ -64,11 +68,14 @@ class HeadedModel(nn.Module):
     deterministic: bool = True,
     output_hidden_states: bool = False,
     output_attentions: bool = False,
+    segment_ids: SegmentIds = None,
+    cls_positions: ClsPositions = None,
   ) -> ModelOutput:
     """Encodes a batch and applies the head.
 
     The arguments, shapes and errors are `MobileBertModel`'s. Logits are in
-    float32 at least.
+    float32 at least. In a packed batch, logits of an example have one row for
+    each of `cls_positions`, and logits of tokens stay where the tokens are.
     """
     body = self.mobilebert(
       input_ids,
@@ -80,6 +87,8 @@ class HeadedModel(nn.Module):
       deterministic=deterministic,
       output_hidden_states=output_hidden_states,
       output_attentions=output_attentions,
+      segment_ids=segment_ids,
+      cls_positions=cls_positions,
     )
     return self._head(body, deterministic)
 
@@ -107,6 +116,8 @@ class HeadedModel(nn.Module):
 class MobileBertForPreTraining(HeadedModel):
   """Masked language model and next-sentence prediction together."""
 
+  outputs_per = 'both'
+
   def _setup_head(self):
     self.predictions = MaskedLMHead(self.config, self.compute)
     self.seq_relationship = self._linear(2)
@@ -126,6 +137,7 @@ class MobileBertForMaskedLM(HeadedModel):
   """Predicts masked tokens."""
 
   has_pooler = False
+  outputs_per = 'token'
 
   def _setup_head(self):
     self.predictions = MaskedLMHead(self.config, self.compute)
@@ -175,6 +187,7 @@ class MobileBertForTokenClassification(HeadedModel):
   """Labels every token."""
 
   has_pooler = False
+  outputs_per = 'token'
 
   def _setup_head(self):
     self.dropout = nn.Dropout(self.config.head_dropout)
@@ -197,6 +210,7 @@ class MobileBertForQuestionAnswering(HeadedModel):
   """
 
   has_pooler = False
+  outputs_per = 'token'
 
   def _setup_head(self):
     if self.config.num_labels != 2:
@@ -215,65 +229,3 @@ class MobileBertForQuestionAnswering(HeadedModel):
       hidden_states=body.hidden_states,
       attentions=body.attentions,
     )
-
-
-Choices = Int[Array | np.ndarray, 'B N S'] | None
-
-
-class MobileBertForMultipleChoice(HeadedModel):
-  """Chooses among N texts or pairs; inputs are [B, N, S]."""
-
-  def _setup_head(self):
-    self.dropout = nn.Dropout(self.config.head_dropout)
-    self.classifier = self._linear(1)
-
-  def _head(self, body, deterministic):
-    pooled = self.dropout(body.pooler_output, deterministic=deterministic)
-    return MultipleChoiceModelOutput(
-      logits=self.classifier(pooled),
-      hidden_states=body.hidden_states,
-      attentions=body.attentions,
-    )
-
-  def __call__(
-    self,
-    input_ids: Choices = None,
-    attention_mask: Choices = None,
-    token_type_ids: Choices = None,
-    position_ids: Choices = None,
-    head_mask: HeadMask = None,
-    inputs_embeds: Float[Array | np.ndarray, 'B N S E'] | None = None,
-    *,
-    deterministic: bool = True,
-    output_hidden_states: bool = False,
-    output_attentions: bool = False,
-  ) -> MultipleChoiceModelOutput:
-    """Scores the choices: logits [B, N].
-
-    The arguments are `MobileBertModel`'s with an axis of choices after the
-    batch's; errors are the same, and other shapes are an InputError.
-    """
-    inputs: Any = inputs_embeds if input_ids is None else input_ids
-    expected = 4 if input_ids is None else 3
-    if inputs is not None and inputs.ndim != expected:
-      raise InputError(
-        f'The input has {inputs.ndim} axes, but multiple choice needs '
-        'input_ids [batch, choices, tokens] or inputs_embeds [batch, choices, '
-        'tokens, embedding_size].'
-      )
-
-    def flat(x):
-      return None if x is None else x.reshape(-1, *x.shape[2:])
-
-    out: Any = super().__call__(
-      flat(input_ids),
-      flat(attention_mask),
-      flat(token_type_ids),
-      flat(position_ids),
-      head_mask,
-      flat(inputs_embeds),
-      deterministic=deterministic,
-      output_hidden_states=output_hidden_states,
-      output_attentions=output_attentions,
-    )
-    return out.replace(logits=out.logits.reshape(-1, inputs.shape[1]))

@@ -6,12 +6,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.models.attention import attention_mask_4d
+from mobilebert_jax.models.attention import attention_mask_4d, within_segments
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.embeddings import MobileBertEmbeddings
 from mobilebert_jax.models.encoder import Encoder, Options
 from mobilebert_jax.models.layers import Linear
 from mobilebert_jax.models.outputs import BaseModelOutputWithPooling
+from mobilebert_jax.models.segments import (
+  ClsPositions,
+  SegmentIds,
+  check_segments,
+  take_tokens,
+)
 from mobilebert_jax.sharding import constrain
 
 Ids = Int[Array | np.ndarray, 'B S'] | None
@@ -58,6 +64,8 @@ class MobileBertModel(nn.Module):
     deterministic: bool = True,
     output_hidden_states: bool = False,
     output_attentions: bool = False,
+    segment_ids: SegmentIds = None,
+    cls_positions: ClsPositions = None,
   ) -> BaseModelOutputWithPooling:
     """Encodes a batch.
 
@@ -66,36 +74,57 @@ class MobileBertModel(nn.Module):
       attention_mask: which keys are seen; see `attention_mask_4d`. Without
         one, all are.
       token_type_ids: segment ids; all 0 unless given.
-      position_ids: positions; 0, 1, 2, ... unless given.
+      position_ids: positions; 0, 1, 2, ... unless given, beginning anew in
+        each segment of `segment_ids`.
       head_mask: factors for the attention probabilities, [heads] or
         [layers, heads] (transformers 4).
       inputs_embeds: word vectors, `embedding_size` wide.
       deterministic: no dropout; otherwise `apply` needs rngs={'dropout': key}.
       output_hidden_states: return the embeddings' output and each block's.
       output_attentions: return each block's attention probabilities.
+      segment_ids: for rows that hold several examples, which of them each
+        position belongs to: 1, 2, ..., each in one piece, 0 for nobody. A
+        query sees the keys of its own example, as far as `attention_mask`
+        lets it, and the trigram input sees zero past an example's ends. To
+        stand for an example padded to some length, an example needs one [PAD]
+        of its own behind it, with attention_mask 0.
+      cls_positions: where each example of a packed row begins, [B, examples]
+        (or [B, examples, choices]); a slot without an example may point
+        anywhere. Without a pooler they are not read.
 
     Returns:
       Hidden states in the compute dtype. The pooled output is the first
-      token's vector, through tanh(dense) with `classifier_activation`.
+      token's vector, through tanh(dense) with `classifier_activation`; with
+      `cls_positions`, one for each of them, row after row.
 
     Raises:
-      InputError: contradicting inputs, too long a sequence, a mask of a wrong
-        shape.
+      InputError: contradicting inputs, too long a sequence, a mask or segments
+        of a wrong shape.
     """
+    words = inputs_embeds if input_ids is None else input_ids
+    if words is not None:
+      check_segments(
+        words.shape[:2],
+        segment_ids,
+        cls_positions,
+        is_pooled=self.add_pooling_layer,
+      )
     x = self.embeddings(
       input_ids,
       token_type_ids,
       position_ids,
       inputs_embeds,
       deterministic=deterministic,
+      segment_ids=segment_ids,
     )
     x = constrain(x, 'batch', 'sequence', None)
     mask = None if attention_mask is None else attention_mask_4d(attention_mask)
+    mask = within_segments(mask, segment_ids)
     options = Options(deterministic, output_hidden_states, output_attentions)
     out = self.encoder(x, mask, head_mask, options)
     return BaseModelOutputWithPooling(
       last_hidden_state=out.last_hidden_state,
-      pooler_output=self._pool(out.last_hidden_state),
+      pooler_output=self._pool(out.last_hidden_state, cls_positions),
       hidden_states=None
       if out.hidden_states is None
       else (x, *out.hidden_states),
@@ -106,10 +135,10 @@ class MobileBertModel(nn.Module):
     """The word vectors, for a decoder that is tied to them."""
     return self.embeddings.word_embeddings.embedding
 
-  def _pool(self, x: Array) -> Array | None:
+  def _pool(self, x: Array, cls_positions: ClsPositions) -> Array | None:
     if not self.add_pooling_layer:
       return None
-    first = x[:, 0]
+    first = x[:, 0] if cls_positions is None else take_tokens(x, cls_positions)
     if not self.config.classifier_activation:
       return first
     return jnp.tanh(self.pooler(first))
