@@ -1,6 +1,7 @@
 """A training run from its config: build, restore, loop, evaluate, save."""
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -9,19 +10,18 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mobilebert_jax import preparation, sharding, training
+from mobilebert_jax import finish, preparation, sharding, training
 from mobilebert_jax.checkpoint import Checkpoints
 from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.data import loader
 from mobilebert_jax.evaluate import Evaluator, Split
 from mobilebert_jax.optimizer import make_optimizer
 from mobilebert_jax.preparation import Start
-from mobilebert_jax.reporting import curves, metrics_log
 from mobilebert_jax.reporting.metrics_log import MetricsLog
 from mobilebert_jax.reporting.progress import Progress
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.workdir import Workdir, write_json
+from mobilebert_jax.workdir import Workdir
 
 Scores = dict[str, float]
 
@@ -281,32 +281,24 @@ class _Trainer:
     return scores
 
   def _report(self, state: training.TrainState) -> dict[str, Any]:
-    """Predictions of the best weights, the curves, and results.json."""
+    """Writes what the best weights and the whole run amount to."""
     run, facts = self._run, self._facts
     params = state.params
     if facts.best_step != int(state.step):
       params, _ = self._checkpoints.restore_params(
         self._abstract, facts.best_step
       )
-    run.workdir.predictions.mkdir(exist_ok=True)
-    for name in (*run.task.splits.evaluation, *run.task.splits.test):
-      split = run.splits[name]
-      predictions = self._evaluator.predictions(params, split)
-      run.task.write_predictions(
-        run.workdir.predictions, name, predictions, split.examples,
-        split.features,
-      )  # fmt: skip
-    metric = run.task.primary_metric
-    records = metrics_log.read(run.workdir.metrics)
-    curves.draw(run.workdir.curves, records, metric)
     results = {
       'task': run.task.name,
-      'primary_metric': metric,
+      'primary_metric': run.task.primary_metric,
       'first': {'step': 0, **facts.first},
       'final': {'step': int(state.step), **facts.last},
       'best': {'step': facts.best_step, **facts.best},
     }
-    write_json(run.workdir.results, results)
+    predict = functools.partial(self._evaluator.predictions, params)
+    finish.write(
+      run.config, run.workdir, run.task, run.splits, results, params, predict
+    )
     return results
 
 

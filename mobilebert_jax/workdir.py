@@ -62,6 +62,16 @@ class Workdir:
     return self.path / 'curves.png'
 
   @property
+  def report(self) -> pathlib.Path:
+    """What was learnt, for people: scores, pictures, worst mistakes."""
+    return self.path / 'report.md'
+
+  @property
+  def pictures(self) -> pathlib.Path:
+    """Directory of the report's pictures."""
+    return self.path / 'report'
+
+  @property
   def predictions(self) -> pathlib.Path:
     """Directory of prediction files."""
     return self.path / 'predictions'

@@ -23,7 +23,7 @@ _LAYERS = (
   ('data', 'pipelines'),
   ('tasks',),
   ('evaluate', 'workdir'),
-  ('preparation',),
+  ('preparation', 'finish'),
   ('scoring', 'loop', 'cli'),
 )
 _WALLS = {
@@ -36,10 +36,11 @@ _WALLS = {
   'huggingface_hub': {'convert.hub'},
   'safetensors': {'convert.safetensors_files'},
   'tensorboardX': {'reporting.metrics_log'},
-  'matplotlib': {'reporting.curves'},
+  'matplotlib': {'reporting.canvas'},
   'tqdm': {'reporting.progress'},
   'ml_collections': {'cli'},
   'absl': {'cli'},
+  'seqeval': {'tagging_metrics'},
   'sklearn': {'metrics'},
   'scipy': {'metrics'},
 }

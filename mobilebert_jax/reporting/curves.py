@@ -1,9 +1,10 @@
-"""Loss and score over the steps, as a picture; the one user of matplotlib."""
+"""Loss and score over the steps, as a picture."""
 
 import os
 import pathlib
 from collections.abc import Sequence
 
+from mobilebert_jax.reporting import canvas
 from mobilebert_jax.reporting.metrics_log import Record
 
 # Weight of the newest value in the smoothed loss.
@@ -23,11 +24,7 @@ def draw(
   Returns:
     The path.
   """
-  # Figures without pyplot touch no global state and need no display.
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(9, 3.6), layout='constrained')
+  figure = canvas.figure(9, 3.6)
   left, right = figure.subplots(1, 2)
   steps, losses = _series(records, 'loss')
   left.plot(steps, losses, color='tab:blue', alpha=0.3, linewidth=1)
@@ -42,11 +39,7 @@ def draw(
   right.set(xlabel='step', ylabel=metric)
   for axes in (left, right):
     axes.grid(alpha=0.3)
-  path = pathlib.Path(path)
-  partial = path.with_suffix('.partial')
-  FigureCanvasAgg(figure).print_png(partial)
-  os.replace(partial, path)
-  return path
+  return canvas.save(figure, path)
 
 
 def _series(

@@ -1,0 +1,51 @@
+"""Figures without a display, and their files; the one user of matplotlib."""
+
+import os
+import pathlib
+import warnings
+from typing import Any
+
+_LONGEST_NAME = 24
+
+
+def figure(width: float, height: float) -> Any:
+  """An empty figure of a size in inches, 100 dots each.
+
+  Figures made without pyplot touch no global state and need no display.
+  """
+  from matplotlib.figure import Figure
+
+  return Figure(figsize=(width, height), layout='constrained')
+
+
+def save(drawn: Any, path: str | os.PathLike[str]) -> pathlib.Path:
+  """Writes a figure as a PNG that appears only when it is complete.
+
+  The bytes depend on the figure and on matplotlib's version alone.
+
+  Args:
+    drawn: the figure.
+    path: the file.
+
+  Returns:
+    The path.
+  """
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+  path = pathlib.Path(path)
+  partial = path.with_suffix('.partial')
+  with warnings.catch_warnings():
+    # A script that the font lacks shows as boxes; the report has the text.
+    warnings.filterwarnings('ignore', r'Glyph \d+ .* missing from font')
+    FigureCanvasAgg(drawn).print_png(partial)
+  os.replace(partial, path)
+  return path
+
+
+def name(text: str) -> str:
+  """A name from data on one line, short, and without any markup."""
+  text = ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
+  if len(text) > _LONGEST_NAME:
+    text = f'{text[: _LONGEST_NAME - 1]}…'
+  # matplotlib reads what stands between dollar signs as a formula.
+  return text.replace('$', r'\$')

@@ -1,0 +1,88 @@
+"""Which classes are taken for which: counts, rates, the worst pairs."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from mobilebert_jax.outcome import Outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassRates:
+  """How well one class is told from the others.
+
+  Attributes:
+    label: its name.
+    examples: examples of it.
+    predicted: examples taken for it.
+    precision: part of those taken for it that are of it; None: there are none.
+    recall: part of those of it that are taken for it; None: there are none.
+    f1: their harmonic mean, 2 hits / (examples + predicted); None: neither.
+  """
+
+  label: str
+  examples: int
+  predicted: int
+  precision: float | None
+  recall: float | None
+  f1: float | None
+
+
+def are_classes(outcomes: Sequence[Outcome], labels: Sequence[str]) -> bool:
+  """Whether each answer is exactly one of the labels."""
+  known = set(labels)
+  return bool(known and outcomes) and all(
+    outcome.expected in known and outcome.predicted in known
+    for outcome in outcomes
+  )
+
+
+def confusion(
+  outcomes: Sequence[Outcome], labels: Sequence[str]
+) -> Int[np.ndarray, 'C C']:
+  """Examples by expected (rows) and predicted class (columns)."""
+  number = {label: index for index, label in enumerate(labels)}
+  counts = np.zeros((len(labels), len(labels)), np.int64)
+  for outcome in outcomes:
+    counts[number[str(outcome.expected)], number[str(outcome.predicted)]] += 1
+  return counts
+
+
+def rates(
+  counts: Int[np.ndarray, 'C C'], labels: Sequence[str]
+) -> list[ClassRates]:
+  """Precision, recall and F1 of each class, in the order of the labels."""
+  found = []
+  for index, label in enumerate(labels):
+    hits = int(counts[index, index])
+    examples = int(counts[index].sum())
+    predicted = int(counts[:, index].sum())
+    found.append(
+      ClassRates(
+        label,
+        examples,
+        predicted,
+        _ratio(hits, predicted),
+        _ratio(hits, examples),
+        _ratio(2 * hits, examples + predicted),
+      )
+    )
+  return found
+
+
+def most_confused(
+  counts: Int[np.ndarray, 'C C'], labels: Sequence[str], most: int
+) -> list[tuple[str, str, int]]:
+  """The pairs (expected, predicted, examples) of most mistakes."""
+  wrong = counts * ~np.eye(len(counts), dtype=bool)
+  order = np.argsort(-wrong, axis=None, kind='stable')[:most]
+  pairs = zip(*np.unravel_index(order, wrong.shape))
+  return [
+    (labels[i], labels[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]
+  ]
+
+
+def _ratio(part: int, whole: int) -> float | None:
+  return part / whole if whole else None

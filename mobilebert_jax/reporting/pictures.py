@@ -1,0 +1,146 @@
+"""The pictures of a report: mistakes, certainty, numbers, lengths."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mobilebert_jax.reporting import canvas
+
+# Cells beyond these many classes are too small for numbers.
+_MOST_NUMBERED = 12
+# Up to so many classes the cells are wide enough for most names.
+_MOST_LARGE = 4
+_RIGHT, _WRONG = 'tab:green', 'tab:red'
+_BINS = 40
+_Path = str | os.PathLike[str]
+
+
+def confusion(
+  path: _Path, counts: Int[np.ndarray, 'C C'], labels: Sequence[str]
+) -> pathlib.Path:
+  """Draws how often each class is taken for each, in parts of its examples."""
+  shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+  cell = 1.1 if len(labels) <= _MOST_LARGE else 0.55
+  size = 2 + cell * len(labels)
+  figure = canvas.figure(size + 1, size)
+  axes = figure.subplots()
+  image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
+  names = [canvas.name(label) for label in labels]
+  places = range(len(labels))
+  wide = max(map(len, names)) > 12 * cell
+  side = 'right' if wide else 'center'
+  axes.set_xticks(places, names, rotation=40 * wide, ha=side)
+  axes.set_yticks(places, names)
+  axes.set(xlabel='predicted', ylabel='expected')
+  if len(labels) <= _MOST_NUMBERED:
+    for (i, j), share in np.ndenumerate(shares):
+      # White on dark cells.
+      color = 'white' if share > 0.55 else 'black'
+      text = f'{counts[i, j]:,}\n{share:.0%}'
+      axes.text(j, i, text, ha='center', va='center', color=color, fontsize=9)
+  bar = figure.colorbar(image, ax=axes, shrink=0.8)
+  bar.set_label('part of the expected class')
+  return canvas.save(figure, path)
+
+
+def certainty(
+  path: _Path,
+  badness: Float[np.ndarray, 'N'],
+  is_right: np.ndarray,
+  *,
+  is_log_probability: bool,
+) -> pathlib.Path:
+  """Draws how right and wrong answers are spread over certainty.
+
+  Args:
+    path: the file.
+    badness: of each answer.
+    is_right: whether it counts as right, bool [N].
+    is_log_probability: badness is minus the logarithm of a probability, which
+      then is drawn, from 0 to 1; else badness itself.
+  """
+  values = np.exp(-badness) if is_log_probability else _clipped(badness)
+  top = 1.0 if is_log_probability else float(values.max(initial=0)) or 1.0
+  figure = canvas.figure(6.5, 3.4)
+  axes = figure.subplots()
+  axes.hist(
+    [values[is_right], values[~is_right]],
+    bins=np.linspace(0, top, _BINS // 2 + 1).tolist(),
+    stacked=True,
+    color=[_RIGHT, _WRONG],
+    label=[f'right ({is_right.sum():,})', f'wrong ({(~is_right).sum():,})'],
+  )
+  what = 'probability of the right answer' if is_log_probability else 'badness'
+  axes.set(xlabel=what, ylabel='examples', xlim=(0, top))
+  axes.legend()
+  axes.grid(alpha=0.3, axis='y')
+  return canvas.save(figure, path)
+
+
+def numbers(
+  path: _Path,
+  expected: Float[np.ndarray, 'N'],
+  predicted: Float[np.ndarray, 'N'],
+) -> pathlib.Path:
+  """Draws predicted over expected numbers, and how the errors are spread."""
+  figure = canvas.figure(9, 4)
+  left, right = figure.subplots(1, 2)
+  low, high = float(expected.min()), float(expected.max())
+  # Dense clouds stay readable where points let through what is below.
+  alpha = float(np.clip(200 / max(len(expected), 1), 0.08, 0.8))
+  left.plot([low, high], [low, high], color='gray', linewidth=1, label='exact')
+  left.plot(expected, predicted, 'o', markersize=4, alpha=alpha, mew=0)
+  left.set(xlabel='expected', ylabel='predicted', aspect='equal')
+  left.legend()
+  errors = predicted - expected
+  bins = min(_BINS, 8 + len(errors) // 8)
+  right.hist(errors, bins=bins, color='tab:blue')
+  right.axvline(0, color='gray', linewidth=1)
+  right.set(xlabel='predicted - expected', ylabel='examples')
+  for axes in (left, right):
+    axes.grid(alpha=0.3)
+  return canvas.save(figure, path)
+
+
+def lengths(
+  path: _Path, tokens: Mapping[str, Int[np.ndarray, 'N']], max_length: int
+) -> pathlib.Path:
+  """Draws how long the rows of each split are.
+
+  Args:
+    path: the file.
+    tokens: the lengths, by split.
+    max_length: where longer texts are cut.
+  """
+  longest = max(int(rows.max()) for rows in tokens.values())
+  width = max(1, -(-longest // _BINS))
+  edges = (np.arange(-(-longest // width) + 1) * width + 0.5).tolist()
+  figure = canvas.figure(6.5, 3.4)
+  axes = figure.subplots()
+  for number, (name, rows) in enumerate(tokens.items()):
+    shares = np.full(len(rows), 100 / len(rows))
+    style: dict[str, Any] = {'color': f'C{number}', 'label': canvas.name(name)}
+    axes.hist(rows, edges, weights=shares, alpha=0.35, **style)
+    style.pop('label')
+    axes.hist(rows, edges, weights=shares, histtype='step', **style)
+  if 2 * longest > max_length:
+    axes.axvline(max_length, color='black', linestyle='--', linewidth=1)
+    axes.text(
+      max_length, 1.01, f'max_length {max_length}', ha='right', va='bottom',
+      fontsize=9, transform=axes.get_xaxis_transform(),
+    )  # fmt: skip
+  axes.set(xlabel='tokens', ylabel='part of the split in %', xlim=(0, None))
+  axes.legend()
+  axes.grid(alpha=0.3, axis='y')
+  return canvas.save(figure, path)
+
+
+def _clipped(values: Float[np.ndarray, 'N']) -> Float[np.ndarray, 'N']:
+  """Values below their 99th percentile's double, so that most are seen."""
+  finite = values[np.isfinite(values)]
+  top = 2 * float(np.percentile(finite, 99)) if len(finite) else 1.0
+  return np.minimum(values, top or 1.0)
