@@ -36,7 +36,8 @@ def test_a_workdir_holds_everything(finished):
     'config.json', 'metrics.jsonl', 'curves.png', 'results.json',
     'checkpoints/8', 'model/model.safetensors', 'model/config.json',
     'model/vocab.txt', 'predictions/SST-2.tsv',
-    'predictions/SST-2-validation.tsv',
+    'predictions/SST-2-validation.tsv', 'report.md', 'report/confusion.png',
+    'report/certainty.png', 'report/lengths.png',
   ):  # fmt: skip
     assert (workdir / name).exists(), name
   assert list((workdir / 'tensorboard').iterdir())
