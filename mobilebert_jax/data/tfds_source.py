@@ -18,7 +18,10 @@ _CHUNK = 2000
 _TIMEOUT_SECONDS = 15
 # Builders of the old style are known to TFDS only once their module has been
 # imported (with TensorFlow installed, TFDS finds them by itself).
-_OLD_STYLE = {'glue': 'tensorflow_datasets.text.glue'}
+_OLD_STYLE = {
+  'conll2003': 'tensorflow_datasets.text.conll2003.conll2003',
+  'glue': 'tensorflow_datasets.text.glue',
+}
 
 
 def read_split(
@@ -38,7 +41,8 @@ def read_split(
     progress: Called with the rows done and all rows.
 
   Yields:
-    One mapping per row; text is decoded from UTF-8.
+    One mapping per row; text is decoded from UTF-8, a sequence is a list, and
+    a class is its number (`class_names`).
 
   Raises:
     InputError: The data set is not prepared or cannot be read without
@@ -67,6 +71,26 @@ def read_split(
       progress(indices.stop, len(source))
 
 
+def class_names(
+  name: str, column: str, data_dir: str | None = None
+) -> tuple[str, ...]:
+  """The names of the classes in a column, or in the sequences of a column.
+
+  Raises:
+    InputError: As `find_prepared`; or the column has no classes.
+  """
+  builder = find_prepared(name, data_dir)
+  features = builder.info.features
+  feature: Any = features[column] if column in features else None
+  feature = getattr(feature, 'feature', feature)
+  if not hasattr(feature, 'names'):
+    raise InputError(
+      f'TFDS data set {name} in {builder.data_dir} has no classes in '
+      f'{column!r}; prepare it anew with a newer tensorflow-datasets'
+    )
+  return tuple(feature.names)
+
+
 def find_prepared(name: str, data_dir: str | None = None) -> Any:
   """The builder of a data set that is ready to be read.
 
@@ -93,6 +117,15 @@ def find_prepared(name: str, data_dir: str | None = None) -> Any:
       f'`{command}` with another --data_dir to prepare it as array_record'
     )
   return builder
+
+
+def is_prepared(name: str, data_dir: str | None = None) -> bool:
+  """Whether `find_prepared` finds a data set."""
+  try:
+    find_prepared(name, data_dir)
+  except InputError:
+    return False
+  return True
 
 
 def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
@@ -167,4 +200,6 @@ def _require_reachable(url: str) -> None:
 def _plain(value: Any) -> Any:
   if isinstance(value, bytes):
     return value.decode('utf-8')
+  if isinstance(value, list) or getattr(value, 'ndim', None):
+    return [_plain(item) for item in value]
   return value.item() if hasattr(value, 'item') else value

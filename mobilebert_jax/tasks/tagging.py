@@ -1,0 +1,313 @@
+"""Token classification: a tag for each word of a sentence.
+
+The model learns tags in IOB2, whatever the scheme of the data: in IOB1 the
+B- that separates neighbours is too rare to be learnt. Predictions are brought
+back to the scheme of the data before they are scored and written, so that the
+score is that of the file.
+
+A word without tokens (a lone variation selector, say) is predicted to be O.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from mobilebert_jax import fields, losses, packing, tagging_metrics
+from mobilebert_jax.data import conll, iob
+from mobilebert_jax.data.conll import Sentence
+from mobilebert_jax.data.features import Features
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.models import MobileBertForTokenClassification
+from mobilebert_jax.outcome import Outcome
+from mobilebert_jax.tasks.prediction_files import write_lines
+from mobilebert_jax.tasks.tagging_rows import WORDS, encode
+from mobilebert_jax.tasks.task import (
+  SPLITS,
+  Examples,
+  Predictions,
+  Splits,
+  Task,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggingOptions:
+  """How words are tagged.
+
+  Attributes:
+    labels: The tags in IOB2, in the order of the logits; (): O, and B- and I-
+      for each type of the training file, in alphabetical order.
+    scheme: How the data marks entities. Scores are strict in this scheme.
+    label_all_subtokens: Learn from all tokens of a word (B- becomes I- behind
+      the first one), not from its first one alone. Predictions are always
+      those of the first tokens.
+    stride: Tokens that the parts of a sentence longer than `max_length` have
+      in common.
+  """
+
+  labels: tuple[str, ...] = ()
+  scheme: iob.Scheme = 'IOB2'
+  label_all_subtokens: bool = False
+  stride: int = fields.setting(0, at_least=0)
+
+
+def tagging_task(
+  name: str,
+  *,
+  labels: tuple[str, ...],
+  options: TaggingOptions,
+  load: Callable[[Any, str], Examples],
+  splits: Splits = SPLITS,
+) -> Task:
+  """Makes the task of tagging words.
+
+  Args:
+    name: The task's name.
+    labels: The tags in IOB2, in the order of the logits; see `check_labels`.
+    options: The options; their `labels` are not read.
+    load: `Task.load`, giving `Sentence`s whose tags are checked
+      (`check_sentence`).
+    splits: Names of the splits.
+  """
+  return Task(
+    name=name,
+    head=MobileBertForTokenClassification,
+    labels=labels,
+    primary_metric=f'{splits.evaluation[0]}/f1',
+    load=load,
+    encode=functools.partial(
+      encode,
+      labels,
+      label_all_subtokens=options.label_all_subtokens,
+      stride=options.stride,
+    ),
+    loss=loss,
+    predict=predict,
+    score=functools.partial(score, labels, options.scheme),
+    write_predictions=functools.partial(
+      write_predictions, labels, options.scheme
+    ),
+    texts=texts,
+    outcomes=functools.partial(outcomes, labels, options.scheme),
+    splits=splits,
+  )
+
+
+def check_labels(labels: Sequence[str]):
+  """Checks `TaggingOptions.labels`.
+
+  Raises:
+    InputError: There is no O, a tag is given twice or is none, or a type has
+      no B-.
+  """
+  where = 'config.options.labels'
+  wrong = [label for label in labels if not iob.is_tag(label)]
+  if wrong:
+    raise InputError(f'{where} has {wrong[0]!r}; expected O, B-TYPE or I-TYPE.')
+  twice = [label for label in labels if labels.count(label) > 1]
+  if twice:
+    raise InputError(f'{where} has {twice[0]!r} twice; give every tag once.')
+  needed = {iob.OUTSIDE, *(f'B-{iob.type_of(x)}' for x in labels if x != 'O')}
+  missing = sorted(needed - set(labels))
+  if missing:
+    raise InputError(
+      f'{where} lacks {", ".join(missing)}; expected O and a B- for every '
+      'type, because tags are learnt in IOB2.'
+    )
+
+
+def check_sentence(
+  sentence: Sentence, scheme: iob.Scheme, labels: Sequence[str] | None
+) -> Sentence:
+  """Returns a sentence whose tags are tags, in the scheme, and known.
+
+  Raises:
+    InputError: They are not; the message names file and line.
+  """
+  tags = sentence.tags
+  for word, tag in enumerate(tags):
+    if not iob.is_tag(tag):
+      raise InputError(
+        f'{sentence.place(word)}: the tag is {tag!r}; expected O, B-TYPE or '
+        'I-TYPE'
+      )
+  index = iob.violation(tags, scheme)
+  if index is not None:
+    other = 'IOB1' if scheme == 'IOB2' else 'IOB2'
+    before = tags[index - 1] if index else 'the beginning of the sentence'
+    raise InputError(
+      f'{sentence.place(index)}: {tags[index]} after {before} is not {scheme}; '
+      f'correct it, or set options.scheme={other} if the file is in {other}'
+    )
+  for word, tag in enumerate(iob.to_iob2(tags)):
+    if labels is not None and tag not in labels:
+      raise InputError(
+        f'{sentence.place(word)}: the tag {tags[word]} is unknown; the tags of '
+        f'the training data (or options.labels) are {", ".join(labels)}'
+      )
+  return sentence
+
+
+def labels_of(sentences: Sequence[Sentence]) -> tuple[str, ...]:
+  """O, then B- and I- of each type that occurs, in alphabetical order."""
+  kinds = {iob.type_of(tag) for s in sentences for tag in s.tags} - {''}
+  return (
+    iob.OUTSIDE,
+    *(f'{prefix}-{kind}' for kind in sorted(kinds) for prefix in 'BI'),
+  )
+
+
+def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
+  """Cross-entropy over the tokens that are labelled."""
+  weights = packing.token_weights(batch)
+  return (losses.cross_entropy(outputs.logits, batch['labels'], weights),)
+
+
+def predict(
+  outputs: Any, batch: Mapping[str, Array]
+) -> dict[str, Float[Array, 'B S C']]:
+  """Keeps the logits."""
+  del batch
+  return {'logits': outputs.logits}
+
+
+def score(
+  labels: Sequence[str],
+  scheme: iob.Scheme,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> dict[str, float]:
+  """Scores entities, in the scheme of the data.
+
+  Returns:
+    'precision', 'recall' and 'f1' of entities (strict: `tagging_metrics`),
+    'conlleval_f1' (as the official scripts of CoNLL-2003 and WNUT-17 count),
+    and 'accuracy': the share of words with the right tag.
+  """
+  gold = [sentence.tags for sentence in examples]
+  predicted = predicted_tags(labels, scheme, predictions, examples, features)
+  exact = tagging_metrics.strict(gold, predicted, scheme)
+  right = [
+    a == b for tags in zip(gold, predicted) for a, b in zip(*tags, strict=True)
+  ]
+  return {
+    'precision': exact.precision,
+    'recall': exact.recall,
+    'f1': exact.f1,
+    'conlleval_f1': tagging_metrics.lenient(gold, predicted).f1,
+    'accuracy': float(np.mean(right)),
+  }
+
+
+def predicted_tags(
+  labels: Sequence[str],
+  scheme: iob.Scheme,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> list[list[str]]:
+  """The tags of each sentence, put together from its windows."""
+  column = features.sequences[WORDS]
+  lengths = column.lengths()
+  decides = column.values >= 0
+  row = np.repeat(np.arange(len(column)), lengths)
+  position = np.arange(len(column.values)) - np.repeat(
+    column.offsets[:-1], lengths
+  )
+  best = predictions['logits'][row[decides], position[decides]].argmax(-1)
+  ends = np.cumsum([len(sentence.words) for sentence in examples])
+  tags = np.full(ends[-1], labels.index(iob.OUTSIDE))
+  tags[column.values[decides]] = best
+  named = [[labels[i] for i in part] for part in np.split(tags, ends[:-1])]
+  return named if scheme == 'IOB2' else [iob.to_iob1(part) for part in named]
+
+
+def write_predictions(
+  labels: Sequence[str],
+  scheme: iob.Scheme,
+  directory: pathlib.Path,
+  split: str,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> pathlib.Path:
+  """Writes '<split>.conll' and '<split>_types.txt'.
+
+  The first has the lines of the data with the predicted tag as a further
+  column: what conlleval and wnuteval read. The second has the scores of each
+  type of entity.
+  """
+  predicted = predicted_tags(labels, scheme, predictions, examples, features)
+  directory = pathlib.Path(directory)
+  gold = [sentence.tags for sentence in examples]
+  write_lines(
+    directory / f'{split}_types.txt', _type_table(gold, predicted, scheme)
+  )
+  lines = (
+    line
+    for sentence, tags in zip(examples, predicted, strict=True)
+    for line in conll.tagged_lines(sentence, tags)
+  )
+  return write_lines(directory / f'{split}.conll', [*lines, ''])
+
+
+def _type_table(
+  gold: tagging_metrics.Tags, predicted: tagging_metrics.Tags, scheme: str
+) -> Iterator[str]:
+  scores = tagging_metrics.by_type(gold, predicted, scheme)
+  scores['all'] = tagging_metrics.strict(gold, predicted, scheme)
+  width = max(map(len, scores))
+  yield f'{"type":{width}}  precision  recall      f1  entities'
+  for name, (precision, recall, f1, support) in scores.items():
+    yield (
+      f'{name:{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  '
+      f'{support:8d}'
+    )
+
+
+def texts(example: Sentence) -> tuple[str, ...]:
+  """The words, joined by spaces."""
+  return (' '.join(example.words),)
+
+
+def outcomes(
+  labels: Sequence[str],
+  scheme: iob.Scheme,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> list[Outcome]:
+  """The gold and the predicted entities of each sentence.
+
+  The badness is the number of entities that are missing or wrong.
+  """
+  predicted = predicted_tags(labels, scheme, predictions, examples, features)
+  found = []
+  for sentence, tags in zip(examples, predicted, strict=True):
+    expected = tagging_metrics.entities(sentence.tags, scheme)
+    answer = tagging_metrics.entities(tags, scheme)
+    wrong = len(set(expected) ^ set(answer))
+    found.append(
+      Outcome(
+        text=' '.join(sentence.words),
+        expected=_shown(sentence, expected),
+        predicted=_shown(sentence, answer),
+        badness=float(wrong),
+        is_right=not wrong,
+      )
+    )
+  return found
+
+
+def _shown(sentence: Sentence, entities: Sequence[tuple[str, int, int]]) -> str:
+  parts = [
+    f'{" ".join(sentence.words[start:end])} ({kind})'
+    for kind, start, end in entities
+  ]
+  return ', '.join(parts) or 'no entity'
