@@ -21,6 +21,8 @@ _LAYERS = (
     'losses',
     'metrics',
     'tagging_metrics',
+    'squad_metrics',
+    'spans',
     'packing',
     'models',
     'reporting',

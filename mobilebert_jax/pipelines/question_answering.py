@@ -13,6 +13,7 @@ from mobilebert_jax.pipelines.base import (
   check_count,
   encoded_rows,
 )
+from mobilebert_jax.spans import best_spans
 
 
 class QuestionAnswering(Pipeline):
@@ -178,14 +179,11 @@ def _spans(
   Sums of logarithms rank spans whose probabilities underflow, which the large
   logits of MobileBERT can cause.
   """
-  scores = start[:, None] + end[None, :]
-  valid = np.tril(np.triu(np.ones(scores.shape, bool)), longest - 1)
-  scores = np.where(valid, scores, -np.inf)
-  best = np.argsort(-scores, axis=None, kind='stable')[:top_k]
+  found = best_spans(start[None], end[None], longest=longest, count=top_k)
   return [
-    (int(first), int(last), float(np.exp(scores[first, last])))
-    for first, last in zip(*np.unravel_index(best, scores.shape))
-    if np.isfinite(scores[first, last])
+    (int(first), int(last), float(np.exp(score)))
+    for first, last, score in zip(*(column[0] for column in found))
+    if np.isfinite(score)
   ]
 
 
