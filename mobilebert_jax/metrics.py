@@ -1,5 +1,7 @@
 """Scores of predictions; the one module that knows scikit-learn and SciPy."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -84,6 +86,17 @@ def spearman(
   from scipy import stats
 
   return float(stats.spearmanr(predicted, values).statistic)
+
+
+def mean_of(
+  *scores: Callable[[np.ndarray, np.ndarray], float],
+) -> Callable[[np.ndarray, np.ndarray], float]:
+  """The score that is the mean of others, such as GLUE's for MRPC."""
+
+  def mean(predicted: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean([score(predicted, labels) for score in scores]))
+
+  return mean
 
 
 def _averaged_f1(

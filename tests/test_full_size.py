@@ -91,7 +91,7 @@ def test_first_loss_is_pytorchs(torch_parts, shared_data, data, tmp_path):
   from mobilebert_jax import MobileBertTokenizerFast
   from mobilebert_jax.data import loader
   from mobilebert_jax.run_config import DataConfig
-  from mobilebert_jax.tasks.sst2 import SST2
+  from mobilebert_jax.tasks import TASKS
 
   torch, _ = torch_parts
   init = tmp_path / 'init'
@@ -106,7 +106,7 @@ def test_first_loss_is_pytorchs(torch_parts, shared_data, data, tmp_path):
   )
   loss = next(row['loss'] for row in rows if row.get('step') == 1)
 
-  task = SST2
+  task = TASKS['sst2'].make_task({}, DataConfig())
   settings = DataConfig(source='files', path=str(data), max_length=MAX_LENGTH)
   features = task.encode(
     task.load(settings, 'train'),

@@ -12,14 +12,8 @@ from mobilebert_jax.run_config import DataConfig
 from mobilebert_jax.tasks import TASKS, task
 from mobilebert_jax.tasks.classification import TextExample
 from mobilebert_jax.tasks.entailment import ENTAILMENT
-from mobilebert_jax.tasks.mnli import MNLI
-from mobilebert_jax.tasks.sst2 import SST2
 
-MNLI_HEADER = (
-  'index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\t'
-  'sentence2_binary_parse\tsentence1_parse\tsentence2_parse\tsentence1\t'
-  'sentence2'
-)
+SST2 = TASKS['sst2'].make_task({}, DataConfig())
 
 
 class WordTokenizer:
@@ -57,32 +51,6 @@ def sst2(tmp_path):
   return tmp_path
 
 
-@pytest.fixture
-def mnli(tmp_path):
-  folder = tmp_path / 'MNLI'
-  folder.mkdir()
-  parts = 'x\t' * 7
-  header = {
-    'train': f'{MNLI_HEADER}\tlabel1\tgold_label\n',
-    'dev': f'{MNLI_HEADER}\tlabel1\tlabel2\tgold_label\n',
-    'test': f'{MNLI_HEADER}\n',
-  }
-  (folder / 'train.tsv').write_text(
-    header['train']
-    + f'0\t{parts}A man.\tA person.\tneutral\tentailment\n'
-    + f'1\t{parts}A man.\tA dog.\tneutral\t-\n'
-    + f'2\t{parts}A man.\t\tneutral\tcontradiction\n'
-  )
-  for kind in ('matched', 'mismatched'):
-    (folder / f'dev_{kind}.tsv').write_text(
-      header['dev'] + f'0\t{parts}p {kind}\th\tneutral\tneutral\tneutral\n'
-    )
-    (folder / f'test_{kind}.tsv').write_text(
-      header['test'] + f'7\t{parts}p {kind}\th\n'
-    )
-  return tmp_path
-
-
 def test_every_task_is_complete():
   assert {'entailment', 'sst2', 'mnli'} <= set(TASKS)
   for name in ('entailment', 'sst2', 'mnli'):
@@ -117,19 +85,6 @@ def test_sst2_from_files(sst2):
   assert len(load(limited, 'validation')) == 1
 
 
-def test_mnli_from_files(mnli):
-  load = MNLI.load
-  assert load(files(mnli), 'train') == (
-    TextExample('0', 'A man.', 'A person.', 0),
-    TextExample('2', 'A man.', '', 2),
-  )
-  for kind in ('matched', 'mismatched'):
-    (dev,) = load(files(mnli), f'validation_{kind}')
-    assert dev == TextExample('0', f'p {kind}', 'h', 1)
-    (test,) = load(files(mnli), f'test_{kind}')
-    assert test == TextExample('7', f'p {kind}', 'h')
-
-
 def test_both_sources_give_the_same_examples(sst2, monkeypatch):
   stored = [(2, 'meh', 0), (0, 'good ', 1), (1, 'bad', 0)]
   monkeypatch.setattr(
@@ -142,21 +97,6 @@ def test_both_sources_give_the_same_examples(sst2, monkeypatch):
   load = SST2.load
   tfds = load(DataConfig(source='tfds', path='x'), 'train')
   assert tfds == load(files(sst2), 'train')
-
-
-@pytest.mark.parametrize(
-  ('row', 'message'),
-  [
-    ('good\t2\n', r"train\.tsv:2: column 'label' is '2'; .* '0', '1'"),
-    ('good\t\n', r"train\.tsv:2: column 'label' is ''"),
-    (' \t1\n', r"train\.tsv:2: column 'sentence' is empty"),
-    ('good\n', r'train\.tsv:2: 1 tab-separated columns'),
-  ],
-)
-def test_a_wrong_row_names_its_line(sst2, row, message):
-  (sst2 / 'SST-2' / 'train.tsv').write_text(f'sentence\tlabel\n{row}')
-  with pytest.raises(InputError, match=message):
-    SST2.load(files(sst2), 'train')
 
 
 def test_wrong_sources():
@@ -244,35 +184,3 @@ def test_loss_and_scores_of_logits():
   features = SST2.encode(examples, WordTokenizer(), max_length=8)
   scores = record.score({'logits': logits}, examples, features)
   assert scores == {'accuracy': 1 / 3}
-
-
-@pytest.mark.parametrize(
-  ('name', 'split', 'file', 'lines'),
-  [
-    ('sst2', 'test', 'SST-2.tsv', ['7\t0', '9\t1']),
-    ('mnli', 'test_matched', 'MNLI-m.tsv', ['7\tentailment', '9\tneutral']),
-    ('mnli', 'test_mismatched', 'MNLI-mm.tsv', ['7\tentailment', '9\tneutral']),
-  ],
-)
-def test_predictions_have_the_official_format(
-  tmp_path, name, split, file, lines
-):
-  record = TASKS[name].make_task({}, DataConfig())
-  logits = np.eye(len(record.labels), dtype=np.float32)[:2]
-  examples = [TextExample('7', 'a'), TextExample('9', 'b')]
-  features = SST2.encode(examples, WordTokenizer(), max_length=8)
-  path = record.write_predictions(
-    tmp_path, split, {'logits': logits}, examples, features
-  )
-  assert path == tmp_path / file
-  assert path.read_text().splitlines() == ['index\tprediction', *lines]
-  assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.data
-def test_the_official_sst2(shared_data):
-  load = SST2.load
-  data = files(shared_data / 'glue')
-  counts = [len(load(data, split)) for split in ('train', 'validation', 'test')]
-  assert counts == [67349, 872, 1821]
-  assert sum(example.label for example in load(data, 'validation')) == 444

@@ -1,11 +1,16 @@
+import re
 import time
+import warnings
 from unittest import mock
 
+import glue_files
 import pytest
 
 from mobilebert_jax.data import prepare, tfds_source
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.tasks import mnli, sst2
+from mobilebert_jax.run_config import DataConfig
+from mobilebert_jax.tasks import TASKS
+from mobilebert_jax.tasks.glue_tasks import AX, TABLE
 
 tfds = pytest.importorskip('tensorflow_datasets')
 
@@ -110,22 +115,91 @@ def test_a_data_set_that_needs_tensorflow_is_refused(data_dir):
     tfds_source.find_prepared('glue/sst2', data_dir)
 
 
-@pytest.mark.parametrize(
-  'table', [sst2.TABLE, mnli.TABLE], ids=lambda t: t.folder
-)
-def test_our_columns_are_those_of_tfds(table, monkeypatch):
-  monkeypatch.setattr(
-    tfds_source,
-    'find_prepared',
-    lambda name, _: tfds_source._builder(name, None),
-  )
-  columns = (*table.tfds_columns, 'label', 'idx')
-  with tfds.testing.mock_data(num_examples=5):
-    builder = tfds_source.find_prepared(table.tfds_name, None)
-    source = tfds.data_source(table.tfds_name, split=table.splits.train)
-    assert set(source[0]) == set(columns)
-    assert set(columns) == set(builder.info.features)
-    assert builder.info.features['label'].num_classes == len(table.labels)
+@pytest.mark.parametrize('name', TABLE)
+def test_our_columns_are_those_of_tfds(name):
+  table = TABLE[name].table
+  info = tfds_source._builder(table.tfds_name, None).info
+  assert set(info.features) == {*table.tfds_columns, 'label', 'idx'}
+  if table.labels:
+    names = info.features['label'].names
+    assert tuple(names) == TABLE[name].target.labels
+
+
+@pytest.mark.parametrize('name', ['cola', 'mrpc', 'stsb', 'qqp', 'mnli', 'rte'])
+def test_both_sources_give_the_same_examples(name, tmp_path):
+  """TFDS's own builders read the official files as this package does."""
+  files = glue_files.write(tmp_path / 'files', name)
+  folder = files / glue_files.SAMPLES[name].folder
+  if name == 'qqp':
+    path = folder / 'train.tsv'
+    rows = path.read_text().splitlines()
+    rows[2:2] = ['7\t5\t6\tcut off', '8\t5\t6\ta\tb\t']
+    path.write_text('\n'.join(rows) + '\n')
+  if name == 'mnli':
+    path = folder / 'train.tsv'
+    # TFDS knows no missing label; the official file has none.
+    path.write_text(re.sub('.*\t-\n', '', path.read_text()))
+    (files / 'AX.tsv').write_text(glue_files.DIAGNOSTICS)
+  stored = tmp_path / 'tfds'
+  with (
+    download_from(folder),
+    mock.patch.object(
+      tfds.download.DownloadManager, 'download', downloads(folder, tmp_path)
+    ),
+    mock.patch.object(tfds_source, '_require_reachable'),
+  ):
+    tfds_source.prepare(f'glue/{name}', str(stored))
+    if name == 'mnli':
+      tfds_source.prepare('glue/ax', str(stored))
+  sources = [
+    DataConfig(source='files', path=str(files)),
+    DataConfig(source='tfds', path=str(stored)),
+  ]
+  tasks = [TASKS[name].make_task({}, data) for data in sources]
+  assert tasks[0].splits == tasks[1].splits
+  assert (AX in tasks[0].splits.test) == (name == 'mnli')
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore' if name == 'qqp' else 'error')
+    for split in tasks[0].splits.all():
+      official, prepared = (
+        [content(e, name) for e in task.load(data, split)]
+        for task, data in zip(tasks, sources)
+      )
+      assert official == prepared, split
+      assert official
+
+
+def content(example, name):
+  """TFDS numbers rows; MRPC's before it takes the dev rows out of them."""
+  id_ = None if name in ('mrpc', 'mnli') else example.id
+  return id_, example.text, example.pair, example.label
+
+
+def downloads(folder, directory):
+  """What TFDS gets for MRPC (the original files) and for the diagnostics."""
+  lines = {
+    name: (folder / f'{name}.tsv').read_text().splitlines()
+    for name in ('train', 'dev', 'test')
+    if (folder / f'{name}.tsv').exists()
+  }
+
+  def download(self, urls):
+    if isinstance(urls, str):
+      return folder.parent / 'AX.tsv'
+    ids = ['\t'.join(row.split('\t')[1:3]) for row in lines['dev'][1:]]
+    texts = {
+      'dev_ids': ids,
+      # Three bytes of byte-order mark, then a header.
+      'train': [*lines['train'], *lines['dev'][1:]],
+      'test': lines['test'],
+    }
+    paths = {}
+    for name, rows in texts.items():
+      paths[name] = directory / f'mrpc_{name}'
+      paths[name].write_text('\n'.join(rows) + '\n')
+    return paths
+
+  return download
 
 
 def test_the_prepare_command(raw, tmp_path, capsys):

@@ -30,7 +30,6 @@ def test_quotes_and_odd_line_ends_are_part_of_the_text(write):
     (3, {'text': 'one\u2028two\x0bthree\x85four', 'label': '0'}),
     (4, {'text': 'last', 'label': '1'}),
   ]
-  assert tsv.header_of(path) == ('label', 'other', 'text')
 
 
 @pytest.mark.parametrize(
@@ -53,6 +52,34 @@ def test_quotes_and_odd_line_ends_are_part_of_the_text(write):
 def test_wrong_files_name_the_place(write, content, message):
   with pytest.raises(InputError, match=message):
     read(write(content))
+
+
+def test_a_file_without_header(write):
+  path = write('\ufeff1\ta\r\n0\tb'.encode())
+  rows = tsv.read_rows(path, ('text',), header=('label', 'text'))
+  assert [(line, dict(row)) for line, row in rows] == [
+    (1, {'text': 'a'}),
+    (2, {'text': 'b'}),
+  ]
+  for content, message in (
+    (b'', r'rows\.tsv: the file is empty; expected rows of label, text'),
+    (b'1\n', r'rows\.tsv:1: 1 tab-separated columns; expected 2: label, text'),
+  ):
+    with pytest.raises(InputError, match=message):
+      list(tsv.read_rows(write(content), ('text',), ('label', 'text')))
+
+
+def test_rows_that_are_cut_off_are_counted_on_request(write):
+  path = write(b'text\tlabel\na\nb\t1\nc\n')
+  broken = []
+  rows = list(tsv.read_rows(path, ('text',), broken=broken))
+  assert [line for line, _ in rows] == [3]
+  assert broken == [2, 4]
+
+
+def test_a_column_twice(write):
+  with pytest.raises(InputError, match=r"rows\.tsv:1: .* column 'text' twice"):
+    read(write(b'text\tlabel\ttext\na\t1\tb\n'))
 
 
 def test_a_missing_file(tmp_path):
