@@ -1,0 +1,195 @@
+"""Masked language modelling on the user's own text.
+
+Continues the training of a checkpoint on a domain's text, or begins one from
+scratch. A document's tokens are cut into sequences of `max_length`: full ones
+and a shorter one at the end, each between [CLS] and [SEP]. No token is lost,
+and no sequence goes across documents. What is masked: `masking.Masking`.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from mobilebert_jax import fields, losses, packing
+from mobilebert_jax.data.documents import Document
+from mobilebert_jax.data.features import Features
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.models import MobileBertForMaskedLM
+from mobilebert_jax.outcome import Outcome
+from mobilebert_jax.tasks import text_files
+from mobilebert_jax.tasks.masked_sequences import MaskSequences, encode
+from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+
+if TYPE_CHECKING:
+  from mobilebert_jax.run_config import DataConfig
+
+# exp of more is no float.
+_LARGEST_LOSS = 700.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLmOptions(text_files.TextOptions):
+  """`config.options` of masked_lm.
+
+  Attributes:
+    mask_probability: Share of the tokens to predict.
+    whole_word: Mask all pieces of a word together.
+    max_predictions_per_sequence: Tokens to predict in one sequence at most.
+  """
+
+  mask_probability: float = fields.setting(0.15, above=0, below=1)
+  whole_word: bool = False
+  max_predictions_per_sequence: int | None = fields.setting(None, at_least=1)
+
+
+def make(options: MaskedLmOptions, data: 'DataConfig') -> Task:
+  """The task with these options."""
+  del data
+  return Task(
+    name='masked_lm',
+    head=MobileBertForMaskedLM,
+    labels=(),
+    primary_metric='validation/accuracy',
+    load=functools.partial(text_files.load, options),
+    encode=functools.partial(
+      encode,
+      probability=options.mask_probability,
+      whole_word=options.whole_word,
+      most=options.max_predictions_per_sequence,
+    ),
+    loss=loss,
+    predict=predict,
+    score=score,
+    write_predictions=write_predictions,
+    texts=texts,
+    outcomes=outcomes,
+    splits=text_files.SPLITS,
+  )
+
+
+MASKED_LM = TaskSpec('masked_lm', make, MaskedLmOptions)
+
+
+def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
+  """Cross-entropy of the masked tokens."""
+  return losses.token_loss(
+    outputs.logits, batch['labels'], packing.token_weights(batch)
+  )
+
+
+def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
+  """Keeps [B, S] for each position, instead of the logits [B, S, V].
+
+  Returns:
+    'counts': whether the token is to be predicted; 'target': its id, 'guess':
+    the most probable id, 'nll': minus the log-probability of the target; all
+    three 0 elsewhere.
+  """
+  logits, labels = outputs.logits, batch['labels']
+  counts = labels != losses.IGNORE_INDEX
+  target = jnp.where(counts, labels, 0)
+  picked = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+  nll = jax.nn.logsumexp(logits, axis=-1) - picked
+  return {
+    'counts': counts,
+    'target': target,
+    'guess': jnp.where(counts, jnp.argmax(logits, axis=-1), 0),
+    'nll': jnp.where(counts, nll, 0),
+  }
+
+
+def score(
+  predictions: Predictions, examples: Sequence[Document], features: Features
+) -> dict[str, float]:
+  """Accuracy and perplexity, exp(mean nll), of the masked tokens.
+
+  Raises:
+    InputError: No token was masked.
+  """
+  del examples, features
+  counts = predictions['counts']
+  if not counts.any():
+    raise InputError('there is no masked token to score; give more text')
+  right = predictions['guess'][counts] == predictions['target'][counts]
+  mean = float(np.mean(predictions['nll'][counts], dtype=np.float64))
+  return {
+    'accuracy': float(np.mean(right)),
+    'perplexity': math.exp(min(mean, _LARGEST_LOSS)),
+  }
+
+
+def write_predictions(
+  directory: pathlib.Path,
+  split: str,
+  predictions: Predictions,
+  examples: Sequence[Document],
+  features: Features,
+) -> pathlib.Path:
+  """Writes a JSON line per sequence: document, masked, accuracy, nll.
+
+  There is no official format. 'nll' is the mean over the masked tokens; it
+  and 'accuracy' are null where none is masked.
+  """
+  path = pathlib.Path(directory) / f'{split}.jsonl'
+  partial = path.with_name(f'{path.name}.partial')
+  lengths = features.sequences['input_ids'].lengths()
+  with partial.open('w', encoding='utf-8') as file:
+    for row, counts in enumerate(predictions['counts']):
+      guess, target, nll = (
+        predictions[name][row][counts] for name in ('guess', 'target', 'nll')
+      )
+      record = {
+        'document': examples[features.scalars['document'][row]].id,
+        'tokens': int(lengths[row]),
+        'masked': int(counts.sum()),
+        'accuracy': float(np.mean(guess == target)) if counts.any() else None,
+        'nll': float(np.mean(nll)) if counts.any() else None,
+      }
+      file.write(json.dumps(record, ensure_ascii=False) + '\n')
+  os.replace(partial, path)
+  return path
+
+
+def texts(example: Document) -> Sequence[str]:
+  """The document's lines."""
+  return example.lines()
+
+
+def outcomes(
+  predictions: Predictions, examples: Sequence[Document], features: Features
+) -> list[Outcome]:
+  """The worst predicted token of each sequence, [bracketed] in its text."""
+  del examples
+  transform = features.transform
+  assert isinstance(transform, MaskSequences)
+  names = transform.masking.tokens
+  ids = features.sequences['input_ids']
+  found = []
+  for row, counts in enumerate(predictions['counts']):
+    if not counts.any():
+      continue
+    nll = np.where(counts, predictions['nll'][row], -np.inf)
+    place = int(np.argmax(nll))
+    tokens = [names[i] for i in ids.values[slice(*ids.offsets[row : row + 2])]]
+    tokens[place] = f'[{tokens[place]}]'
+    target, guess = (predictions[k][row, place] for k in ('target', 'guess'))
+    found.append(
+      Outcome(
+        text=' '.join(tokens[1:-1]).replace(' ##', ''),
+        expected=names[target],
+        predicted=names[guess],
+        badness=max(0.0, float(nll[place])),
+        is_right=bool(target == guess),
+      )
+    )
+  return found
