@@ -1,0 +1,68 @@
+"""SQuAD 1.1: answers to questions, as spans of paragraphs from Wikipedia.
+
+Command:  python train.py --config=configs/squad_v1.py
+Hardware: one TPU core or GPU.
+Starts from google/mobilebert-uncased with the settings that google-research
+publishes for MobileBERT; the data comes from TFDS (squad/v1.1), or from
+train-v1.1.json and dev-v1.1.json (or .json.gz) with --config.data.source=files
+--config.data.path=DIR. predictions/predictions.json in the workdir is what
+evaluate-v1.1.py reads.
+
+Variant from scratch, for two CPU cores (with official files):
+  small  layer_norm, 2.3M parameters in the body, windows of 128 tokens, the
+         first 20,000 questions
+It needs a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
+"""
+
+from mobilebert_jax import cli
+
+_SMALL = {
+  'init': 'scratch',
+  'data': {
+    'source': 'tfds',
+    'max_length': 128,
+    'buckets': (64, 96, 128),
+    'train_examples': 20_000,
+  },
+  'options': {'doc_stride': 64, 'max_query_length': 32},
+  'batch_size': 32,
+  'num_epochs': 3.0,
+  'optimizer': {'learning_rate': 1e-3},
+  'model': {
+    'hidden_size': 128,
+    'intra_bottleneck_size': 64,
+    'embedding_size': 64,
+    'num_hidden_layers': 3,
+    'num_attention_heads': 4,
+    'intermediate_size': 256,
+    'num_feedforward_networks': 2,
+    'hidden_dropout_prob': 0.1,
+    'attention_probs_dropout_prob': 0.1,
+    'normalization_type': 'layer_norm',
+  },
+}
+
+
+def get_config(variant: str = ''):
+  settings = {
+    'task': 'squad_v1',
+    'init': 'google/mobilebert-uncased',
+    'data': {
+      'source': 'tfds',
+      'max_length': 384,
+      'buckets': (128, 192, 256, 384),
+    },
+    'options': {
+      'doc_stride': 128,
+      'max_query_length': 64,
+      'max_answer_length': 30,
+      'n_best': 20,
+    },
+    'optimizer': {'learning_rate': 4e-5, 'epsilon': 1e-6},
+    'batch_size': 32,
+    'eval_batch_size': 64,
+    'num_epochs': 5.0,
+  }
+  return cli.config_dict(
+    **settings | cli.choose(variant, {'': {}, 'small': _SMALL})
+  )

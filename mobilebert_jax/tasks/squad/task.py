@@ -1,0 +1,273 @@
+"""Questions about a text, answered by a span of it: SQuAD 1.1 and 2.0."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Array, Float
+
+from mobilebert_jax import losses, packing, squad_metrics
+from mobilebert_jax.data import squad
+from mobilebert_jax.data.squad import Question
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.models import MobileBertForQuestionAnswering
+from mobilebert_jax.outcome import Outcome
+from mobilebert_jax.tasks.squad import answers, windows, writing
+from mobilebert_jax.tasks.squad.answers import Found
+from mobilebert_jax.tasks.squad.options import NullSpanOptions, SpanOptions
+from mobilebert_jax.tasks.task import (
+  Examples,
+  Predictions,
+  Splits,
+  Task,
+  TaskSpec,
+)
+
+if TYPE_CHECKING:
+  from mobilebert_jax.run_config import DataConfig
+
+# The test sets are not public.
+SPLITS = Splits(test=())
+_NO_ANSWER = '(no answer)'
+# Characters of the text on either side of an answer in a report.
+_EXCERPT = 60
+
+
+def span_task(
+  name: str,
+  options: SpanOptions,
+  *,
+  load: Callable[['DataConfig', str], Examples],
+  splits: Splits = SPLITS,
+) -> Task:
+  """Makes the task of answering questions by spans of texts.
+
+  Args:
+    name: the task's name.
+    options: with `NullSpanOptions` a text may not answer its question, and
+      the scores are those of SQuAD 2.0; else those of SQuAD 1.1.
+    load: `Task.load`, giving `Question`s.
+    splits: names of the splits.
+  """
+  return Task(
+    name=name,
+    head=MobileBertForQuestionAnswering,
+    labels=(),
+    primary_metric=f'{splits.evaluation[0]}/f1',
+    load=load,
+    encode=functools.partial(windows.encode, options),
+    loss=loss,
+    predict=predict,
+    score=functools.partial(score, options),
+    write_predictions=functools.partial(write_predictions, options),
+    texts=texts,
+    outcomes=functools.partial(outcomes, options),
+    splits=splits,
+  )
+
+
+def load_squad(
+  version: str, with_null: bool, data: 'DataConfig', split: str
+) -> tuple[Question, ...]:
+  """`Task.load` of SQuAD.
+
+  As run_squad does, this leaves out training questions whose answer does not
+  stand in the text where it should (`Question.span`), and says how many.
+
+  Raises:
+    InputError: the data is not there, is wrong, or no answer is in its text.
+  """
+  is_train = split == SPLITS.train
+  if data.source == 'tfds':
+    place = f'squad/v{version}'
+    read = squad.read_tfds(place, split, data.path, with_null=with_null)
+  elif data.source == 'files' and data.path is not None:
+    stem = f'{"train" if is_train else "dev"}-v{version}'
+    file = squad.find_file(data.path, stem)
+    place, read = str(file), squad.read_file(file, with_null=with_null)
+  else:
+    raise InputError(
+      f'data.source={data.source!r} does not fit SQuAD; use "tfds", or "files" '
+      'with data.path'
+    )
+  questions = list(read)
+  if is_train:
+    questions = _trainable(questions, place)
+  limit = data.train_examples if is_train else data.eval_examples
+  return tuple(questions[:limit])
+
+
+def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
+  """Cross-entropy of the first and the last token, over each window alone.
+
+  Padding takes no part in the softmax (in run_squad and transformers it
+  does), so that the loss does not depend on how windows are batched.
+  """
+  start, end = (
+    packing.example_logits(logits, batch)
+    for logits in (outputs.start_logits, outputs.end_logits)
+  )
+  return losses.question_answering_loss(
+    start,
+    end,
+    batch['start_positions'],
+    batch['end_positions'],
+    batch['weights'],
+  )
+
+
+def predict(
+  outputs: Any, batch: Mapping[str, Array]
+) -> dict[str, Float[Array, 'B S']]:
+  """Keeps the logits."""
+  del batch
+  return {
+    'start_logits': outputs.start_logits,
+    'end_logits': outputs.end_logits,
+  }
+
+
+def score(
+  options: SpanOptions,
+  predictions: Predictions,
+  examples: Sequence[Question],
+  features: windows.Features,
+) -> dict[str, float]:
+  """`scores_v1` or `scores_v2` of the best answers (`squad_metrics`).
+
+  Raises:
+    InputError: the answers of a question are not known.
+  """
+  found = answers.find(options, predictions, examples, features, count=1)
+  texts = [one.best.text for one in found]
+  golds = _golds(examples)
+  if not isinstance(options, NullSpanOptions):
+    return squad_metrics.scores_v1(texts, golds)
+  odds = [one.null_odds for one in found]
+  return squad_metrics.scores_v2(
+    texts, golds, odds, options.null_score_threshold
+  )
+
+
+def write_predictions(
+  options: SpanOptions,
+  directory: pathlib.Path,
+  split: str,
+  predictions: Predictions,
+  examples: Sequence[Question],
+  features: windows.Features,
+) -> pathlib.Path:
+  """Writes predictions, n-best lists and null odds; see `writing.write`."""
+  found = answers.find(options, predictions, examples, features, options.n_best)
+  return writing.write(
+    directory,
+    split,
+    examples,
+    found,
+    _given(options, found, examples),
+    n_best=options.n_best,
+    with_null=isinstance(options, NullSpanOptions),
+  )
+
+
+def texts(example: Question) -> tuple[str, str]:
+  """Question and text."""
+  return example.question, example.context
+
+
+def outcomes(
+  options: SpanOptions,
+  predictions: Predictions,
+  examples: Sequence[Question],
+  features: windows.Features,
+) -> list[Outcome]:
+  """What became of each question; badness is 1 - F1."""
+  with_null = isinstance(options, NullSpanOptions)
+  found = answers.find(options, predictions, examples, features, count=1)
+  told = []
+  for example, known, answer in zip(
+    examples, _golds(examples), _given(options, found, examples)
+  ):
+    golds = squad_metrics.golds_v2(known) if with_null else known
+    shared = squad_metrics.f1(answer, golds, wordless_match=with_null)
+    told.append(
+      Outcome(
+        text=f'{example.question} | {_excerpt(example)}',
+        expected=' / '.join(dict.fromkeys(g or _NO_ANSWER for g in golds)),
+        predicted=answer or _NO_ANSWER,
+        badness=1.0 - shared,
+        is_right=squad_metrics.exact_match(answer, golds) == 1.0,
+      )
+    )
+  return told
+
+
+def _given(
+  options: SpanOptions, found: Sequence[Found], examples: Sequence[Question]
+) -> list[str]:
+  """The answer to each question, '' where none is better."""
+  texts = [one.best.text for one in found]
+  if not isinstance(options, NullSpanOptions):
+    return texts
+  odds = [one.null_odds for one in found]
+  threshold = options.null_score_threshold
+  if threshold is None:
+    threshold = 0.0
+    if all(example.answers is not None for example in examples):
+      scores = squad_metrics.scores_v2(texts, _golds(examples), odds)
+      threshold = scores['best_f1_thresh']
+  return ['' if odd > threshold else text for odd, text in zip(odds, texts)]
+
+
+def _golds(examples: Sequence[Question]) -> list[list[str]]:
+  for example in examples:
+    if example.answers is None:
+      raise InputError(
+        f'question {example.id!r} has no known answers and cannot be scored'
+      )
+  return [[a.text for a in example.answers or ()] for example in examples]
+
+
+def _excerpt(example: Question) -> str:
+  """The text around the answer; its beginning if there is none."""
+  start, end = example.span() or (0, _EXCERPT)
+  first, last = max(0, start - _EXCERPT), end + _EXCERPT
+  words = ' '.join(example.context[first:last].split())
+  before = '...' if first else ''
+  return f'{before}{words}{"..." if last < len(example.context) else ""}'
+
+
+def _trainable(questions: list[Question], place: str) -> list[Question]:
+  kept = [q for q in questions if not q.answers or q.span()]
+  lost = len(questions) - len(kept)
+  if not kept:
+    raise InputError(
+      f'{place}: none of the {lost} answers stands in its text at answer_start'
+    )
+  if lost:
+    first = next(q.id for q in questions if q.answers and not q.span())
+    print(
+      f'{place}: {lost} of {len(questions)} training questions are left out, '
+      'since their answer does not stand in the text at answer_start (the '
+      f'first is {first!r}).'
+    )
+  return kept
+
+
+def squad_task(
+  name: str, version: str, options: SpanOptions, data: 'DataConfig'
+) -> Task:
+  """`TaskSpec.make` of a version of SQuAD."""
+  del data
+  with_null = isinstance(options, NullSpanOptions)
+  load = functools.partial(load_squad, version, with_null)
+  return span_task(name, options, load=load)
+
+
+SQUAD_V1 = TaskSpec(
+  'squad_v1', functools.partial(squad_task, 'squad_v1', '1.1'), SpanOptions
+)
+SQUAD_V2 = TaskSpec(
+  'squad_v2', functools.partial(squad_task, 'squad_v2', '2.0'), NullSpanOptions
+)
