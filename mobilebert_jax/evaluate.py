@@ -1,18 +1,20 @@
 """Exact evaluation: every example counts once, for any batch size and mesh."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 
 from mobilebert_jax import sharding, training
 from mobilebert_jax.data import loader
 from mobilebert_jax.data.features import Features
+from mobilebert_jax.data.packing import Placement
 from mobilebert_jax.run_config import TrainConfig
-from mobilebert_jax.tasks.task import Task
+from mobilebert_jax.tasks.task import Predictions, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +33,16 @@ class Evaluator:
     task: what to keep, and how to score it.
     model: the model.
     mesh: the mesh, already set.
-    config: eval_batch_size and data.buckets.
+    config: eval_batch_size, data.batching and data.buckets.
   """
 
   def __init__(self, task: Task, model: Any, mesh: Mesh, config: TrainConfig):
+    if task.head.outputs_per == 'both':
+      # Nothing would say which of the predictions are to be cut into examples.
+      raise ValueError(
+        f'task {task.name}: {task.head.__name__} has logits of tokens and of '
+        'examples; a task needs a head with one kind'
+      )
     self._task, self._mesh, self._config = task, mesh, config
     self._step = training.make_eval_step(model, task.predict, task.loss)
     self._step_without_loss = training.make_eval_step(model, task.predict, None)
@@ -59,59 +67,89 @@ class Evaluator:
     return self._run(self._step_without_loss, params, split)[0]
 
   def _run(self, step: training.EvalStep, params: Any, split: Split):
+    config = self._config
     batches = loader.eval_batches(
       split.features,
-      batch_size=self._config.eval_batch_size,
-      buckets=self._config.data.buckets,
+      batch_size=config.eval_batch_size,
+      batching=config.data.batching,
+      buckets=config.data.buckets,
+      row_multiple=sharding.batch_divisor(self._mesh),
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    rows: list[np.ndarray] = []
-    outputs: list[dict[str, np.ndarray]] = []
+    lengths = split.features.lengths()
+    placements: list[Placement] = []
+    outputs: list[Predictions] = []
     terms: list[Any] = []
+
+    def fetch(placement: Placement, results: Any):
+      predictions, found = jax.device_get(results)
+      if self._task.head.outputs_per == 'token':
+        predictions = by_token(predictions, placement, lengths)
+      else:
+        predictions = by_example(predictions, placement)
+      placements.append(placement)
+      outputs.append(predictions)
+      terms.append(found)
+
     waiting = None
     # One batch late: the device works while the host fetches.
-    for batch, indices in batches:
+    for batch, placement in batches:
       results = step(params, sharding.put_batch(batch, self._mesh))
       if waiting is not None:
-        _fetch(waiting, rows, outputs, terms)
-      waiting = (indices, results)
+        fetch(*waiting)
+      waiting = (placement, results)
     if waiting is not None:
-      _fetch(waiting, rows, outputs, terms)
-    return _in_order(rows, outputs), terms
+      fetch(*waiting)
+    return _in_order(placements, outputs), terms
 
 
-def _fetch(waiting, rows, outputs, terms):
-  indices, results = waiting
-  predictions, found = jax.device_get(results)
-  rows.append(indices)
-  outputs.append({k: v[: len(indices)] for k, v in predictions.items()})
-  terms.append(found)
+def by_example(
+  predictions: Predictions, placement: Placement
+) -> dict[str, np.ndarray]:
+  """Takes each example's row from arrays with a row for every slot."""
+  index = placement.rows * placement.slots_per_row + placement.slots
+  return {name: array[index] for name, array in predictions.items()}
+
+
+def by_token(
+  predictions: Predictions,
+  placement: Placement,
+  lengths: Int[np.ndarray, 'N'],
+) -> dict[str, np.ndarray]:
+  """Cuts arrays with a value for every position apart into examples.
+
+  Args:
+    predictions: arrays [rows, S, ...].
+    placement: where the examples are.
+    lengths: number of tokens of every example of the split.
+
+  Returns:
+    Arrays [B, L, ...], where L is the longest of `lengths`; zero behind an
+    example's last token.
+  """
+  width = int(lengths.max(initial=0))
+  offset = np.arange(width)
+  inside = offset < lengths[placement.examples][:, None]
+  position = np.where(inside, placement.starts[:, None] + offset, 0)
+  found = {}
+  for name, array in predictions.items():
+    taken = array[placement.rows[:, None], position]
+    mask = inside.reshape(inside.shape + (1,) * (taken.ndim - 2))
+    found[name] = np.where(mask, taken, np.zeros((), taken.dtype))
+  return found
 
 
 def _in_order(
-  rows: Sequence[np.ndarray], outputs: Sequence[Mapping[str, np.ndarray]]
+  placements: Sequence[Placement], outputs: Sequence[Predictions]
 ) -> dict[str, np.ndarray]:
   """Joins batches and puts their rows into the order of the examples."""
-  order = np.argsort(np.concatenate(rows), kind='stable')
+  examples = np.concatenate([placement.examples for placement in placements])
+  order = np.argsort(examples, kind='stable')
   return {
-    name: np.concatenate(_same_length([part[name] for part in outputs]))[order]
+    name: np.concatenate([part[name] for part in outputs])[order]
     for name in outputs[0]
   }
-
-
-def _same_length(parts: list[np.ndarray]) -> list[np.ndarray]:
-  """Fills a second axis, the length of the batch, with zeros."""
-  if parts[0].ndim < 2:
-    return parts
-  longest = max(part.shape[1] for part in parts)
-  return [
-    np.pad(
-      part,
-      [(0, 0), (0, longest - part.shape[1])] + [(0, 0)] * (part.ndim - 2),
-    )
-    for part in parts
-  ]
 
 
 def _total(batches: Sequence[Sequence[Any]]) -> float:

@@ -137,7 +137,9 @@ def _build(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
     batch_size=config.batch_size,
     num_steps=total_steps,
     seed=config.seed,
+    batching=config.data.batching,
     buckets=config.data.buckets,
+    row_multiple=sharding.batch_divisor(mesh) * config.accumulation_steps,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )

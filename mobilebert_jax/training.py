@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from mobilebert_jax import losses, models, sharding
+from mobilebert_jax import losses, models, packing, sharding
 from mobilebert_jax.optimizer import Optimizer, Params, global_norm
 
 Batch = Mapping[str, Array]
@@ -20,7 +20,13 @@ Loss = Callable[[Any, Batch], Terms]
 Metrics = dict[str, Float[Array, '']]
 
 # The columns of a batch that the model reads; the others are the loss's.
-MODEL_INPUTS = ('input_ids', 'attention_mask', 'token_type_ids')
+MODEL_INPUTS = (
+  'input_ids',
+  'attention_mask',
+  'token_type_ids',
+  'segment_ids',
+  'cls_positions',
+)
 
 
 @flax.struct.dataclass
@@ -117,7 +123,8 @@ def make_train_step(
 
   Args:
     model: the model, with a head.
-    loss: (outputs, batch) -> terms.
+    loss: (outputs, batch) -> terms; a packed batch comes as
+      `packing.per_example` leaves it.
     tx: the optimizer.
     mesh: the mesh that is set when the step is called.
     accumulation_steps: micro-batches; must divide the batch.
@@ -135,7 +142,7 @@ def make_train_step(
       deterministic=False,
       rngs={'dropout': key},
     )
-    terms = loss(outputs, batch)
+    terms = loss(outputs, packing.per_example(batch))
     whole = (term._replace(weight=w) for term, w in zip(terms, weights))
     return losses.total(tuple(whole))
 
@@ -188,7 +195,7 @@ def make_eval_step(
   Args:
     model: the model, with a head.
     predict: (outputs, batch) -> what scoring needs, arrays whose first axis is
-      the batch.
+      that of the outputs; the batch is as for `loss`.
     loss: as for training; None where there are no labels.
 
   Returns:
@@ -198,8 +205,9 @@ def make_eval_step(
   @jax.jit
   def step(params: Params, batch: Batch):
     outputs = model.apply({'params': params}, **model_inputs(batch))
-    kept = predict(outputs, batch)
-    return kept, () if loss is None else loss(outputs, batch)
+    seen = packing.per_example(batch)
+    kept = predict(outputs, seen)
+    return kept, () if loss is None else loss(outputs, seen)
 
   return step
 
@@ -221,7 +229,8 @@ def total_weights(
     lambda p, b: model.apply({'params': p}, **model_inputs(b)), params, batch
   )
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), outputs)
-  return tuple(jnp.asarray(term.weight) for term in loss(zeros, batch))
+  terms = loss(zeros, packing.per_example(batch))
+  return tuple(jnp.asarray(term.weight) for term in terms)
 
 
 def _split(x: Array, parts: int) -> Array:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import chex
@@ -21,6 +22,11 @@ def make(count, longest=30):
     {'input_ids': -1},
     max_length=32,
   )
+
+
+def join(parts):
+  """The hosts' rows of one batch, put together."""
+  return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def take(features, **changes):
@@ -54,16 +60,16 @@ def test_the_order_is_the_one_of_every_version():
 
 
 @pytest.mark.parametrize('hosts', [1, 2, 4])
-def test_hosts_share_the_same_global_batches(hosts):
+@pytest.mark.parametrize('batching', ['bucketed', 'packed'])
+def test_hosts_share_the_same_global_batches(hosts, batching):
   features = make(83)
+  settings = {'batching': batching, 'row_multiple': 4}
   parts = [
-    take(features, process_index=i, process_count=hosts) for i in range(hosts)
+    take(features, process_index=i, process_count=hosts, **settings)
+    for i in range(hosts)
   ]
-  joined = [
-    {name: np.concatenate([p[name] for p in step]) for name in step[0]}
-    for step in zip(*parts)
-  ]
-  chex.assert_trees_all_equal(joined, take(features))
+  joined = [join(step) for step in zip(*parts)]
+  chex.assert_trees_all_equal(joined, take(features, **settings))
 
 
 def test_batches_hold_examples_of_similar_length():
@@ -78,20 +84,22 @@ def test_batches_hold_examples_of_similar_length():
 
 def test_a_batch_is_padded_to_the_smallest_bucket():
   for batch in take(make(200)):
-    longest = batch['attention_mask'].sum(axis=1).max()
+    needed = batch['attention_mask'].sum(axis=1).max() + 1
     length = batch['input_ids'].shape[1]
-    assert length == min(b for b in (8, 16, 32) if b >= longest)
+    assert length == min(b for b in (8, 16, 32) if b >= needed)
 
 
-def test_continuing_from_a_saved_position_gives_the_same_batches():
+@pytest.mark.parametrize('batching', ['bucketed', 'packed', 'padded'])
+def test_continuing_from_a_saved_position_gives_the_same_batches(batching):
   features = make(83)
-  whole = take(features)
+  settings = SETTINGS | {'batching': batching}
+  whole = take(features, **settings)
   for stop in (0, 1, 9, 10, 29, 30):
-    iterator = loader.train_iterator(features, **SETTINGS)
+    iterator = loader.train_iterator(features, **settings)
     for _ in range(stop):
       next(iterator)
     state = json.loads(json.dumps(iterator.get_state()))
-    again = loader.train_iterator(features, **SETTINGS)
+    again = loader.train_iterator(features, **settings)
     again.set_state(state)
     chex.assert_trees_all_equal(list(again), whole[stop:])
 
@@ -106,32 +114,103 @@ def test_hosts_that_cannot_share_a_batch():
     take(make(83), process_count=3)
   with pytest.raises(InputError, match='multiple of 3'):
     list(loader.eval_batches(make(9), batch_size=8, process_count=3))
+  with pytest.raises(InputError, match='2 rows cannot be shared by 4 hosts'):
+    take(make(83), batching='packed', row_multiple=2, process_count=4)
+  with pytest.raises(InputError, match='batch size 8 is no multiple of 3'):
+    take(make(83), batching='packed', row_multiple=3)
 
 
 @pytest.mark.parametrize('count', [1, 7, 8, 9, 83])
 @pytest.mark.parametrize('hosts', [1, 4])
-def test_evaluation_has_every_example_once(count, hosts):
+@pytest.mark.parametrize('batching', ['bucketed', 'packed', 'padded'])
+def test_evaluation_has_every_example_once(count, hosts, batching):
   features = make(count)
   seen = []
   parts = [
     loader.eval_batches(
-      features, batch_size=8, process_index=i, process_count=hosts
+      features,
+      batch_size=8,
+      batching=batching,
+      row_multiple=4,
+      process_index=i,
+      process_count=hosts,
     )
     for i in range(hosts)
   ]
   for step in zip(*parts, strict=True):
-    indices = step[0][1]
+    placement = step[0][1]
     for _, others in step:
-      chex.assert_trees_all_equal(others, indices)
-    labels = np.concatenate([batch['labels'] for batch, _ in step])
-    weights = np.concatenate([batch['weights'] for batch, _ in step])
-    chex.assert_trees_all_equal(labels[: len(indices)], indices)
-    chex.assert_trees_all_equal(
-      weights, (np.arange(8) < len(indices)).astype(np.float32)
-    )
-    seen += labels[weights > 0].tolist()
+      chex.assert_trees_all_equal(vars(others), vars(placement))
+    batch = join([batch for batch, _ in step])
+    place = (placement.rows, placement.slots)
+    if batching != 'packed':
+      place = placement.rows
+    chex.assert_trees_all_equal(batch['labels'][place], placement.examples)
+    weights = np.zeros_like(batch['weights'])
+    weights[place] = 1
+    chex.assert_trees_all_equal(batch['weights'], weights)
+    seen += batch['labels'][weights > 0].tolist()
   assert sorted(seen) == list(range(count))
 
 
 def test_no_examples_are_no_batches():
-  assert list(loader.eval_batches(make(0), batch_size=8)) == []
+  for batching in ('bucketed', 'packed', 'padded'):
+    batches = loader.eval_batches(make(0), batch_size=8, batching=batching)
+    assert list(batches) == []
+
+
+def tokens_of(batch):
+  """The labels and their tokens in a batch of any kind."""
+  if 'segment_ids' not in batch:
+    masks, ids = batch['attention_mask'] > 0, batch['input_ids']
+    return {
+      label: row[mask].tolist()
+      for label, row, mask in zip(batch['labels'], ids, masks)
+    }
+  found = {}
+  for row, slot in zip(*np.nonzero(batch['weights'])):
+    start = batch['cls_positions'][row, slot]
+    mask = batch['segment_ids'][row] == slot + 1
+    assert mask.argmax() == start
+    mask = mask & (batch['attention_mask'][row] > 0)
+    found[batch['labels'][row, slot]] = batch['input_ids'][row, mask].tolist()
+  return found
+
+
+def test_packed_and_padded_steps_have_the_same_examples():
+  features = make(83)
+  packed, padded = (take(features, batching=b) for b in ('packed', 'padded'))
+  for one, other in zip(packed, padded, strict=True):
+    assert other['input_ids'].shape == (8, 32)
+    assert one['input_ids'].shape[1] == 32
+    assert len(one['input_ids']) < 8
+    assert tokens_of(one) == tokens_of(other)
+    assert len(tokens_of(one)) == 8
+
+
+def test_a_transform_sees_seed_and_epoch():
+  def noted(columns, rows, seed, epoch):
+    note = np.repeat(1000 * seed + 100 * epoch + rows, columns['ids'].lengths())
+    ids = columns['input_ids']
+    return {**columns, 'input_ids': dataclasses.replace(ids, values=note)}
+
+  base = make(20)
+  features = dataclasses.replace(
+    base,
+    sequences={**base.sequences, 'ids': base.sequences['input_ids']},
+    pad={**base.pad, 'ids': -1},
+    transform=noted,
+  )
+  for batching in ('bucketed', 'packed', 'padded'):
+    batches = take(features, batching=batching, num_steps=4)
+    for step, batch in enumerate(batches):
+      real = batch['attention_mask'] > 0
+      expected = 3000 + 100 * (step // 2) + batch['ids'][real]
+      chex.assert_trees_all_equal(batch['input_ids'][real], expected)
+    for batch, _ in loader.eval_batches(
+      features, batch_size=8, batching=batching
+    ):
+      real = batch['attention_mask'] > 0
+      chex.assert_trees_all_equal(
+        batch['input_ids'][real], batch['ids'][real] - 100
+      )

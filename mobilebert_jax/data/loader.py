@@ -1,24 +1,27 @@
 """Batches for training and evaluation; the one module that knows grain.
 
-The batch of a step is a pure function of (features, batch size, seed, step).
+The batch of a step is a pure function of (features, batch size, batching, seed,
+step). Packed batches and batches padded to `max_length` have the same examples.
 Every host computes the same global batch and keeps its own rows of it, so the
 order does not depend on the number of hosts. grain adds threads that prepare
 batches ahead, and a position that a checkpoint can hold.
 """
 
 import functools
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Int
 
 from mobilebert_jax.data.features import (
+  EVALUATION,
   Batch,
   Features,
   bucket_of,
   resolve_buckets,
 )
+from mobilebert_jax.data.packing import Packer, Placement
 from mobilebert_jax.errors import InputError
 
 # Examples of similar length are sought among this many batches: enough to
@@ -26,6 +29,9 @@ from mobilebert_jax.errors import InputError
 _POOL_BATCHES = 64
 _THREADS = 2
 _AHEAD = 8
+
+Batching = Literal['bucketed', 'packed', 'padded']
+_Cut = Callable[[Int[np.ndarray, 'B'], int, int], tuple[Batch, Placement]]
 
 
 class TrainIterator(Protocol):
@@ -57,19 +63,26 @@ def steps_per_epoch(features: Features, batch_size: int) -> int:
 
 
 def batch_plan(
-  lengths: Int[np.ndarray, 'N'], batch_size: int, seed: int, epoch: int
+  lengths: Int[np.ndarray, 'N'],
+  batch_size: int,
+  seed: int,
+  epoch: int,
+  *,
+  by_length: bool = True,
 ) -> Int[np.ndarray, 'steps B']:
   """Which examples make up each batch of one epoch.
 
-  The examples are shuffled, pools of 64 batches are sorted by length and cut
-  into batches, and the batches are shuffled. What does not fill a batch is
-  left out; it is other examples in every epoch.
+  The examples are shuffled and cut into batches. To bring similar lengths
+  together, pools of 64 batches are sorted by length before they are cut, and
+  the batches are shuffled. What does not fill a batch is left out; it is other
+  examples in every epoch.
 
   Args:
     lengths: Each example's number of tokens.
     batch_size: Examples in a global batch.
     seed: Seed of the run, at least 0.
     epoch: Number of the epoch, from 0.
+    by_length: Whether to bring similar lengths together.
   """
   # Ranks of raw random words: the raw stream of a NumPy bit generator never
   # changes between versions, the stream of `Generator.permutation` may.
@@ -77,6 +90,8 @@ def batch_plan(
   count = len(lengths)
   steps = count // batch_size
   order = np.argsort(words(count), kind='stable')[: steps * batch_size]
+  if not by_length:
+    return order.reshape(steps, batch_size)
   pool = _POOL_BATCHES * batch_size
   ordered = [
     part[np.argsort(lengths[part], kind='stable')]
@@ -92,7 +107,9 @@ def train_iterator(
   batch_size: int,
   num_steps: int,
   seed: int,
+  batching: Batching = 'bucketed',
   buckets: tuple[int, ...] = (),
+  row_multiple: int = 1,
   process_index: int = 0,
   process_count: int = 1,
 ) -> TrainIterator:
@@ -103,7 +120,11 @@ def train_iterator(
     batch_size: Examples in a global batch.
     num_steps: Length of the run; epochs follow one another without a break.
     seed: Seed of the order.
-    buckets: Lengths to pad to; () chooses them (`resolve_buckets`).
+    batching: How examples share a batch; see `DataConfig`.
+    buckets: Lengths to pad to, if bucketed; () chooses them
+      (`resolve_buckets`).
+    row_multiple: What the number of packed rows must be a multiple of: the
+      devices that divide a batch, times the micro-batches.
     process_index: This host's number.
     process_count: Number of hosts.
 
@@ -117,19 +138,21 @@ def train_iterator(
   import grain
 
   steps = steps_per_epoch(features, batch_size)
-  buckets = resolve_buckets(features, buckets)
-  lengths, slots = features.lengths(), features.slots()
-  mine = _host_rows(batch_size, process_index, process_count)
+  lengths = features.lengths()
+  cut = _cutter(
+    features, batch_size, batching, buckets, row_multiple, process_index,
+    process_count,
+  )  # fmt: skip
 
   # Two epochs: threads that run ahead may already be in the next one.
   @functools.lru_cache(maxsize=2)
   def plan(epoch: int) -> Int[np.ndarray, 'steps B']:
-    return batch_plan(lengths, batch_size, seed, epoch)
+    by_length = batching == 'bucketed'
+    return batch_plan(lengths, batch_size, seed, epoch, by_length=by_length)
 
   def batch(step: int) -> Batch:
-    rows = plan(step // steps)[step % steps]
-    length = bucket_of(int(slots[rows].max()), buckets)
-    return features.batch(rows[mine], length)
+    epoch, number = divmod(step, steps)
+    return cut(plan(epoch)[number], seed, epoch)[0]
 
   dataset = grain.MapDataset.range(num_steps).map(batch)
   options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)
@@ -140,50 +163,94 @@ def eval_batches(
   features: Features,
   *,
   batch_size: int,
+  batching: Batching = 'bucketed',
   buckets: tuple[int, ...] = (),
+  row_multiple: int = 1,
   process_index: int = 0,
   process_count: int = 1,
-) -> Iterator[tuple[Batch, Int[np.ndarray, 'real']]]:
-  """Yields every example exactly once, shortest first.
+) -> Iterator[tuple[Batch, Placement]]:
+  """Yields every example exactly once.
 
-  The last batch is filled up with repeats of weight 0, behind the real rows.
+  The last batch is filled up with repeats of weight 0 behind the real rows,
+  or with empty rows if packed.
 
   Args:
     features: The encoded examples, the same on every host.
     batch_size: Examples in a global batch.
-    buckets: Lengths to pad to; () chooses them (`resolve_buckets`).
+    batching: How examples share a batch; see `DataConfig`.
+    buckets: Lengths to pad to, if bucketed; () chooses them
+      (`resolve_buckets`).
+    row_multiple: What the number of packed rows must be a multiple of: the
+      devices that divide a batch, times the micro-batches.
     process_index: This host's number.
     process_count: Number of hosts.
 
   Yields:
-    This host's rows of the batch, and the indices of the examples in the
-    global batch (the same on every host): row i of the global batch belongs
-    to example `indices[i]`, and the rows from `len(indices)` on to none.
+    This host's rows of the batch, and where the examples are in the global
+    batch (the same on every host).
 
   Raises:
     InputError: As `train_iterator`.
   """
-  buckets = resolve_buckets(features, buckets)
-  lengths, slots = features.lengths(), features.slots()
-  order = np.argsort(lengths, kind='stable')
-  mine = _host_rows(batch_size, process_index, process_count)
+  cut = _cutter(
+    features, batch_size, batching, buckets, row_multiple, process_index,
+    process_count,
+  )  # fmt: skip
+  order = np.arange(len(features))
+  if batching == 'bucketed':
+    order = np.argsort(features.lengths(), kind='stable')
   for start in range(0, len(order), batch_size):
-    indices = order[start : start + batch_size]
-    missing = batch_size - len(indices)
-    rows = np.concatenate([indices, np.repeat(indices[-1:], missing)])
-    length = bucket_of(int(slots[indices].max()), buckets)
-    real = np.clip(len(indices) - mine.start, 0, mine.stop - mine.start)
-    yield features.batch(rows[mine], length, real=int(real)), indices
+    yield cut(order[start : start + batch_size], 0, EVALUATION)
 
 
-def _host_rows(
-  batch_size: int, process_index: int, process_count: int
-) -> slice:
+def _cutter(
+  features: Features,
+  batch_size: int,
+  batching: Batching,
+  buckets: tuple[int, ...],
+  row_multiple: int,
+  process_index: int,
+  process_count: int,
+) -> _Cut:
+  """A function of (examples, seed, epoch) that gives this host's rows."""
+  share = functools.partial(
+    _host_rows, process_index=process_index, process_count=process_count
+  )
+  if batching == 'packed':
+    share(row_multiple)
+    packer = Packer(features, batch_size, row_multiple)
+
+    def packed(examples, seed, epoch):
+      batch, placement = packer.batch(examples, seed=seed, epoch=epoch)
+      mine = share(len(batch['input_ids']))
+      return {k: v[mine] for k, v in batch.items()}, placement
+
+    return packed
+  if batching == 'padded':
+    buckets = (features.max_length,)
+  buckets = resolve_buckets(features, buckets)
+  needed = features.slots().max(axis=1)
+  mine = share(batch_size)
+
+  def padded(examples, seed, epoch):
+    missing = batch_size - len(examples)
+    rows = np.concatenate([examples, np.repeat(examples[-1:], missing)])
+    length = bucket_of(int(needed[examples].max()), buckets)
+    real = int(np.clip(len(examples) - mine.start, 0, mine.stop - mine.start))
+    batch = features.batch(
+      rows[mine], length, real=real, seed=seed, epoch=epoch
+    )
+    return batch, Placement.one_per_row(examples)
+
+  return padded
+
+
+def _host_rows(rows: int, process_index: int, process_count: int) -> slice:
   """The rows of a global batch that belong to one host."""
-  if batch_size % process_count:
+  if rows % process_count:
     raise InputError(
-      f'batch size {batch_size} cannot be shared by {process_count} hosts; '
+      f'a batch of {rows} rows cannot be shared by {process_count} hosts; '
       f'use a multiple of {process_count}'
     )
-  share = batch_size // process_count
+  share = rows // process_count
   return slice(process_index * share, (process_index + 1) * share)

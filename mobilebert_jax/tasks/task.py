@@ -11,8 +11,13 @@ no change of the loop:
   `score` receives one prediction per row together with the features, which
   say what each row was made of;
 - tags: the labels are a sequence column, padded with -100, and predictions
-  have a second axis of the batch's length;
+  have a second axis of positions;
 - multiple choice: `Features.choices` sequences per row, batches [B, C, S].
+
+Batches may be packed, several examples in a row (`mobilebert_jax.packing`). A
+loss of examples notices nothing; a loss of tokens takes
+`packing.token_weights(batch)`, a loss over an example's positions (spans) takes
+`packing.example_logits(logits, batch)`.
 """
 
 import dataclasses
@@ -27,6 +32,7 @@ from mobilebert_jax import fields
 from mobilebert_jax.data.features import Features
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.losses import Term
+from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -76,10 +82,11 @@ class Task:
     encode: `encode(examples, tokenizer, max_length, progress=None)` gives the
       model's inputs and the labels, as far as the examples have any.
     loss: `loss(outputs, batch)` gives the terms of the loss, traceable.
-    predict: `predict(outputs, batch)` keeps what scoring needs, traceable;
-      arrays whose first axis is the batch. A further axis may have the batch's
-      length; it then is filled up with zeros to the longest batch before the
-      batches are joined.
+    predict: `predict(outputs, batch)` keeps what scoring needs, traceable. For
+      a head with `outputs_per` 'example': arrays with a row for each example.
+      For 'token': arrays [rows, S, ...] with a value for each position, each
+      from its own position alone; the evaluator cuts them into one row per
+      example, as long as the longest example and zero behind the last token.
     score: `score(predictions, examples, features)` gives scores by name;
       `predictions` has one row per row of `features`, in their order.
     write_predictions: `write_predictions(directory, split, predictions,
@@ -95,7 +102,7 @@ class Task:
   """
 
   name: str
-  head: type
+  head: type[HeadedModel]
   labels: tuple[str, ...]
   primary_metric: str
   load: Callable[['DataConfig', str], Examples]
