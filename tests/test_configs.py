@@ -7,15 +7,20 @@ import pytest
 
 from mobilebert_jax import cli, preparation, sharding, training
 from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.errors import InputError
 from mobilebert_jax.optimizer import make_optimizer
+from mobilebert_jax.tasks import glue_tasks
 
 RUNS = (
   'quickstart.py',
-  'glue_sst2.py',
-  'glue_sst2.py:small',
+  *(f'glue_{name}.py' for name in glue_tasks.TABLE),
+  *(f'glue_{name}.py:small' for name in glue_tasks.TABLE),
   'glue_sst2.py:small_layer_norm',
   'glue_sst2.py:small_no_norm',
-  'glue_mnli.py',
+  'squad_v1.py',
+  'squad_v1.py:small',
+  'squad_v2.py',
+  'squad_v2.py:small',
 )
 
 
@@ -57,6 +62,25 @@ def test_the_small_sst2_model_has_the_size_that_its_docstring_names(repo, norm):
   shapes, _ = training.abstract_state(model, tx, mesh)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
   assert 2.2e6 < count < 2.4e6
+
+
+@pytest.mark.parametrize('name', glue_tasks.TABLE)
+def test_glue_settings_lie_in_the_range_of_the_paper(repo, name):
+  run = f'--config={repo}/configs/glue_{name}.py'
+  config = cli.parse(['train.py', run], {}).config
+  assert config.task == name
+  assert config.batch_size in (16, 32, 48)
+  assert 1e-5 <= config.optimizer.learning_rate <= 1e-4
+  assert 2 <= config.num_epochs <= 10
+  small = cli.parse(['train.py', f'{run}:small'], {}).config
+  assert small.init == 'scratch'
+  assert small.data == config.data
+
+
+def test_a_variant_that_is_not_there(repo):
+  run = f'--config={repo}/configs/glue_rte.py:tiny'
+  with pytest.raises(InputError, match=r"no variant 'tiny'; .* small_no_norm"):
+    cli.parse(['train.py', run], {})
 
 
 @pytest.mark.parametrize('name', sorted({r.partition(':')[0] for r in RUNS}))

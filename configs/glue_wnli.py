@@ -1,0 +1,39 @@
+"""WNLI: what does the pronoun of a sentence mean? (GLUE).
+
+Command:  python train.py --config=configs/glue_wnli.py
+Hardware: one TPU core or GPU.
+Starts from google/mobilebert-uncased; the data comes from TFDS, or from the
+official files with --config.data.source=files --config.data.path=DIR. The
+settings lie in the range that the paper searches (batches of 16, 32 and 48,
+rates from 1e-5 to 10e-5, 2 to 10 epochs); python -m mobilebert_jax.sweep
+searches it.
+
+Sentences of the development set repeat training sentences with the other
+label: a model that learns them scores below chance there, and BERT's paper
+leaves the task out.
+
+Variants from scratch, for two CPU cores (with official files):
+  small             layer_norm, 2.3M parameters, 2.0M of them word vectors
+  small_layer_norm  the same
+  small_no_norm     the same with the published normalization
+They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
+"""
+
+from mobilebert_jax import cli, recipes
+
+
+def get_config(variant: str = ''):
+  variants = recipes.fine_tuning(
+    small_epochs=3.0,
+    task='wnli',
+    data={
+      'source': 'tfds',
+      'max_length': 128,
+      'buckets': (32, 48, 64, 96, 128),
+    },
+    optimizer={'learning_rate': 2e-5},
+    batch_size=16,
+    eval_batch_size=64,
+    num_epochs=3.0,
+  )
+  return cli.config_dict(**cli.choose(variant, variants))
