@@ -90,7 +90,7 @@ def example_logits(
     return jnp.where(is_token, logits, lowest)
   rows, length = logits.shape
   first = batch['cls_positions']
-  position = first[..., None] + jnp.arange(length)
+  position = first[..., None] + jnp.arange(length).reshape(1, 1, -1)
   inside = position < length
   position = jnp.minimum(position, length - 1).reshape(rows, -1)
 

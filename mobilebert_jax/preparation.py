@@ -63,23 +63,22 @@ def find_task(config: TrainConfig) -> Task:
 
 
 def make_mesh(config: TrainConfig) -> Mesh:
-  """The mesh, checked against the batch sizes.
+  """The mesh, checked against the batch of a training step.
+
+  An evaluation batch is filled up to any number of devices.
 
   Raises:
-    InputError: sizes that do not fit the devices or the batches.
+    InputError: sizes that do not fit the devices or the batch.
   """
   mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
   divisor = sharding.batch_divisor(mesh)
   micro = config.batch_size // config.accumulation_steps
-  for name, size in (
-    ('batch_size / accumulation_steps', micro),
-    ('eval_batch_size', config.eval_batch_size),
-  ):
-    if size % divisor:
-      raise InputError(
-        f'config.{name} is {size}, but must be a multiple of {divisor}: the '
-        'mesh divides each batch by mesh.data x mesh.fsdp.'
-      )
+  if micro % divisor:
+    raise InputError(
+      f'config.batch_size / accumulation_steps is {micro}, but must be a '
+      f'multiple of {divisor}: the mesh divides each batch by mesh.data x '
+      'mesh.fsdp.'
+    )
   return mesh
 
 

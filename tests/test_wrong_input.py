@@ -162,9 +162,6 @@ CASES = {
   'batch that the mesh cannot divide': Case(
     ('batch_size', 'multiple of 8'), ('--config.batch_size=12',)
   ),
-  'evaluation batch that the mesh cannot divide': Case(
-    ('eval_batch_size is 4', 'multiple of 8'), ('--config.eval_batch_size=4',)
-  ),
   # The model.
   'impossible architecture': Case(
     ('num_attention_heads is 3', 'divisor'),

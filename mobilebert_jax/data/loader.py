@@ -123,8 +123,8 @@ def train_iterator(
     batching: How examples share a batch; see `DataConfig`.
     buckets: Lengths to pad to, if bucketed; () chooses them
       (`resolve_buckets`).
-    row_multiple: What the number of packed rows must be a multiple of: the
-      devices that divide a batch, times the micro-batches.
+    row_multiple: What the number of rows of a global batch must be a multiple
+      of: the devices that divide it, times the micro-batches in training.
     process_index: This host's number.
     process_count: Number of hosts.
 
@@ -171,8 +171,9 @@ def eval_batches(
 ) -> Iterator[tuple[Batch, Placement]]:
   """Yields every example exactly once.
 
-  The last batch is filled up with repeats of weight 0 behind the real rows,
-  or with empty rows if packed.
+  A batch that lacks examples, the last one or any if `batch_size` is no
+  multiple of `row_multiple`, is filled up with repeats of weight 0 behind the
+  real rows, or with empty rows if packed.
 
   Args:
     features: The encoded examples, the same on every host.
@@ -180,8 +181,8 @@ def eval_batches(
     batching: How examples share a batch; see `DataConfig`.
     buckets: Lengths to pad to, if bucketed; () chooses them
       (`resolve_buckets`).
-    row_multiple: What the number of packed rows must be a multiple of: the
-      devices that divide a batch, times the micro-batches.
+    row_multiple: What the number of rows of a global batch must be a multiple
+      of: the devices that divide it, times the micro-batches in training.
     process_index: This host's number.
     process_count: Number of hosts.
 
@@ -230,10 +231,11 @@ def _cutter(
     buckets = (features.max_length,)
   buckets = resolve_buckets(features, buckets)
   needed = features.slots().max(axis=1)
-  mine = share(batch_size)
+  count = -(-batch_size // row_multiple) * row_multiple
+  mine = share(count)
 
   def padded(examples, seed, epoch):
-    missing = batch_size - len(examples)
+    missing = count - len(examples)
     rows = np.concatenate([examples, np.repeat(examples[-1:], missing)])
     length = bucket_of(int(needed[examples].max()), buckets)
     real = int(np.clip(len(examples) - mine.start, 0, mine.stop - mine.start))

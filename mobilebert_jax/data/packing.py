@@ -18,7 +18,6 @@ from mobilebert_jax.data.features import (
   Features,
   Ragged,
 )
-from mobilebert_jax.errors import InputError
 
 # A row of S positions has a slot for every 8 of them: more examples than that
 # are rarely so short, and every slot is an output row, full or empty.
@@ -90,23 +89,17 @@ class Packer:
     features: The encoded examples.
     batch_size: Examples in a full batch.
     row_multiple: What the number of rows must be a multiple of, so that
-      micro-batches and devices can share them; it divides `batch_size`.
+      micro-batches and devices can share them.
 
   Attributes:
     length: Positions of a row: `max_length`, times the number of choices.
     slots_per_row: Examples in a row, at most.
-
-  Raises:
-    InputError: `row_multiple` does not divide `batch_size`.
   """
 
   def __init__(self, features: Features, batch_size: int, row_multiple: int):
-    if batch_size % row_multiple:
-      raise InputError(
-        f'batch size {batch_size} is no multiple of {row_multiple}, by which '
-        'devices and micro-batches divide the rows'
-      )
-    self._features, self._batch_size = features, batch_size
+    self._features = features
+    # One example in each row is always possible.
+    self._most = math.ceil(batch_size / row_multiple) * row_multiple
     self._slots = features.slots()
     self._sizes = self._slots.sum(axis=1)
     self.length = features.max_length * (features.choices or 1)
@@ -129,8 +122,7 @@ class Packer:
     starts[order] = before - before[firsts]
     needed = int(rows.max(initial=0)) + 1
     count = max(math.ceil(needed / self._step) * self._step, self._fewest)
-    # One example in each row is always possible.
-    count = min(count, self._batch_size)
+    count = min(count, self._most)
     placement = Placement(examples, rows, slots, starts, self.slots_per_row)
     return placement, count
 
