@@ -19,8 +19,11 @@ from mobilebert_jax.convert.pretrained import (
   load_pretrained,
   resize_token_embeddings,
 )
+from mobilebert_jax.data import token_cache
+from mobilebert_jax.data.features import Features
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.evaluate import Split
+from mobilebert_jax.reporting.progress import Work
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import TASKS, Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
@@ -132,11 +135,42 @@ def encode_split(
   name: str,
   examples: tuple[Any, ...],
 ) -> Split:
-  """Encodes examples that have been read already."""
+  """Encodes examples that have been read already, or takes them from disk.
+
+  Raises:
+    InputError: there are none, or they cannot be encoded.
+  """
   if not examples:
     raise InputError(f'the split {name!r} of {task.name} has no examples.')
-  features = task.encode(examples, tokenizer, config.data.max_length)
+  with Work(f'encoding {name}', 'examples') as work:
+
+    def encode(some: Sequence[Any]) -> Features:
+      return task.encode(some, tokenizer, config.data.max_length, work.is_at)
+
+    if config.data.cache_dir is None:
+      features = encode(examples)
+    else:
+      features = token_cache.encode(
+        config.data.cache_dir, encode, examples, tokenizer,
+        _encoding_settings(config, task, name),
+      )  # fmt: skip
   return Split(name, examples, features)
+
+
+def _encoding_settings(
+  config: TrainConfig, task: Task, split: str
+) -> dict[str, Any]:
+  """Everything but examples and tokenizer that may decide an encoding."""
+  data = dataclasses.asdict(config.data)
+  for name in ('cache_dir', 'batching', 'buckets'):
+    del data[name]
+  return {
+    'task': config.task,
+    'options': dict(config.options),
+    'labels': task.labels,
+    'split': split,
+    'data': data,
+  }
 
 
 def compute_of(config: TrainConfig) -> models.Compute:

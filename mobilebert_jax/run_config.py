@@ -41,6 +41,9 @@ class DataConfig:
       which examples share a step, but not what an example means.
     buckets: lengths to which 'bucketed' batches are padded, one compilation
       each; (): powers of two up to the longest example.
+    cache_dir: where encoded examples are kept for other runs on the same
+      data, for instance ~/.cache/mobilebert_jax/tokens; None: not kept, for
+      nothing is written outside of the workdir unasked.
   """
 
   source: Literal['tfds', 'files', 'generated'] = 'tfds'
@@ -50,6 +53,7 @@ class DataConfig:
   eval_examples: int | None = fields.setting(None, at_least=1)
   batching: Literal['bucketed', 'packed', 'padded'] = 'bucketed'
   buckets: tuple[int, ...] = ()
+  cache_dir: str | None = None
 
   def __post_init__(self):
     fields.check(self, 'config.data')

@@ -1,10 +1,12 @@
-"""A progress bar with loss, speed and time left; the one module with tqdm."""
+"""Progress bars, of training and of other work; the one module with tqdm."""
 
 import sys
 import time
 
 # Without a terminal: a line at most so often, in seconds.
 _LINE_EVERY = 20.0
+# Work that takes no longer than this shows nothing.
+_PATIENCE = 2.0
 
 
 class Progress:
@@ -82,6 +84,53 @@ class Progress:
     seconds = time.monotonic() - self._window_start
     steps = self._done - self._window_first
     return steps * self._batch_size / max(seconds, 1e-9)
+
+
+class Work:
+  """Shows how far work beside training is; a context manager.
+
+  Work of a moment shows nothing. On a terminal longer work has a bar on
+  stderr that goes away at its end; elsewhere a plain line now and then.
+
+  Args of the constructor:
+    what: such as 'encoding train'.
+    unit: what is counted.
+    terminal_only: no lines elsewhere, for programs in a pipe.
+  """
+
+  def __init__(self, what: str, unit: str, terminal_only: bool = False):
+    from tqdm import tqdm
+
+    self._what, self._unit = what, unit
+    self._is_terminal = sys.stderr.isatty()
+    self._has_lines = not self._is_terminal and not terminal_only
+    self._bar = tqdm(
+      desc=what,
+      unit=f' {unit}',
+      dynamic_ncols=True,
+      leave=False,
+      delay=_PATIENCE,
+      disable=not self._is_terminal,
+    )
+    self._last_line = time.monotonic()
+
+  def __enter__(self) -> 'Work':
+    return self
+
+  def __exit__(self, *error: object):
+    self._bar.close()
+
+  def is_at(self, done: int, total: int | None = None):
+    """Notes how much is done, of how much if it is known."""
+    self._bar.total = total
+    self._bar.update(done - self._bar.n)
+    now = time.monotonic()
+    if self._has_lines and now - self._last_line > _LINE_EVERY:
+      self._last_line = now
+      of = '' if total is None else f' of {total:,}'
+      print(
+        f'{self._what}: {done:,}{of} {self._unit}', file=sys.stderr, flush=True
+      )
 
 
 def _clock(seconds: float) -> str:

@@ -116,15 +116,19 @@ class Pretrained(SpecialTokens):
     if target.exists() and not target.is_dir():
       raise InputError(f'{target} is a file; give a directory')
     target.mkdir(parents=True, exist_ok=True)
-    texts = {
+    texts = self.files()
+    for name, text in texts.items():
+      _write(target / name, text)
+    return tuple(target / name for name in texts)
+
+  def files(self) -> dict[str, str]:
+    """The texts of those files by name: the tokenizer's whole state."""
+    return {
       VOCAB: ''.join(f'{token}\n' for token in _base_tokens(self)),
       TOKENIZER: _backend_json(self),
       CONFIG: _to_json(_config(self)),
       SPECIAL: _to_json(_special_tokens_map(self)),
     }
-    for name, text in texts.items():
-      _write(target / name, text)
-    return tuple(target / name for name in texts)
 
 
 def _arguments(files: Mapping[str, pathlib.Path]) -> dict[str, Any]:
