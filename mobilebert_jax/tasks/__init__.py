@@ -1,6 +1,11 @@
 """The tasks, by the name that a config gives."""
 
-from mobilebert_jax.tasks import glue_tasks, own
+from mobilebert_jax.tasks import (
+  glue_tasks,
+  multiple_choice_benchmarks,
+  own,
+  tagging_benchmarks,
+)
 from mobilebert_jax.tasks.entailment import ENTAILMENT
 from mobilebert_jax.tasks.squad import SQUAD_V1, SQUAD_V2
 from mobilebert_jax.tasks.task import Splits, Task, TaskSpec, fixed
@@ -12,6 +17,8 @@ TASKS = {
     SQUAD_V1,
     SQUAD_V2,
     *glue_tasks.SPECS,
+    *tagging_benchmarks.SPECS,
+    *multiple_choice_benchmarks.SPECS,
     *own.SPECS,
   )
 }

@@ -151,5 +151,7 @@ _WNUT17 = ColumnData(
   ),
 )
 
-CONLL2003 = TaskSpec('conll2003', _CONLL2003.make, TaggingOptions)
-WNUT17 = TaskSpec('wnut17', _WNUT17.make, TaggingOptions)
+SPECS = tuple(
+  TaskSpec(data.name, data.make, TaggingOptions)
+  for data in (_CONLL2003, _WNUT17)
+)
