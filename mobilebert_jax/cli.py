@@ -8,10 +8,9 @@ sentence and exit with status 2 (absl itself would exit with 1).
 import dataclasses
 import pathlib
 import runpy
-import sys
 import traceback
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -21,6 +20,7 @@ from ml_collections import config_flags
 from mobilebert_jax import fields, run_config
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.errors import InputError
+from mobilebert_jax.exit_status import run as run
 
 _PREFIX = 'config.'
 
@@ -91,25 +91,56 @@ def parse(
   Raises:
     InputError: any mistake in the flags, the config file or an override.
   """
+  known = {'config': '', **own}
+  given, rest = take_flags(argv, known, ('config', *required))
+  file = given.pop('config')
+  path, _, variant = file.partition(':')
+  name = pathlib.Path(path).stem + (f'_{variant}' if variant else '')
+  return Command(configure(file, rest), name, given)
+
+
+def take_flags(
+  argv: Sequence[str], known: Mapping[str, str], required: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+  """Takes flags with text values from a command line.
+
+  Args:
+    argv: the program's name and its arguments.
+    known: the flags' names, with their help.
+    required: the names of flags that must be given.
+
+  Returns:
+    The values of the flags that were given, and the other arguments.
+
+  Raises:
+    InputError: a flag without its value, or a missing one.
+  """
   values = flags.FlagValues()
-  for name in ('config', *own):
-    flags.DEFINE_string(name, None, own.get(name, ''), flag_values=values)
+  for name, text in known.items():
+    flags.DEFINE_string(name, None, text, flag_values=values)
   try:
     rest = values(list(argv), known_only=True)
   except flags.Error as error:
     raise InputError(_sentence(error)) from None
-  for name in ('config', *required):
-    if not values[name].value:
+  given = {name: values[name].value for name in known}
+  for name in required:
+    if not given[name]:
       raise InputError(f'the flag --{name} is missing.')
-  given = {
-    name: str(values[name].value)
-    for name in ('config', *own)
-    if values[name].value is not None
-  }
-  path, _, variant = given.pop('config').partition(':')
-  config = _override(load_config_file(path, variant), rest)
-  name = pathlib.Path(path).stem + (f'_{variant}' if variant else '')
-  return Command(to_train_config(config), name, given)
+  return {k: v for k, v in given.items() if v is not None}, rest
+
+
+def configure(file: str, argv: Sequence[str]) -> run_config.TrainConfig:
+  """The settings of FILE[:VARIANT] with overrides.
+
+  Args:
+    file: what --config says.
+    argv: the program's name and arguments like --config.a.b=value.
+
+  Raises:
+    InputError: see `parse`.
+  """
+  path, _, variant = file.partition(':')
+  return to_train_config(_override(load_config_file(path, variant), argv))
 
 
 def load_config_file(path: str, variant: str = '') -> mlc.ConfigDict:
@@ -142,33 +173,6 @@ def load_config_file(path: str, variant: str = '') -> mlc.ConfigDict:
     raise InputError(
       f'{path}{line}: {type(error).__name__}: {_sentence(error)}'
     ) from None
-
-
-def run(main: Callable[[Sequence[str]], None], doc: str | None) -> int:
-  """Runs a command and turns its errors into an exit status.
-
-  Args:
-    main: takes the command line.
-    doc: what --help prints.
-
-  Returns:
-    0; 2 for a wrong input; 1 for a run that failed; 130 when interrupted.
-  """
-  if any(arg in ('-h', '--help', '-help') for arg in sys.argv[1:]):
-    print((doc or '').strip())
-    return 0
-  try:
-    main(sys.argv)
-  except InputError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  except FloatingPointError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    print('interrupted; the same command continues.', file=sys.stderr)
-    return 130
-  return 0
 
 
 def _options_of(task: Any) -> type:

@@ -14,7 +14,7 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent / 'mobilebert_jax'
 # and from its own package.
 _LAYERS = (
   ('errors', 'outcome'),
-  ('fields', 'recipes'),
+  ('exit_status', 'fields', 'recipes'),
   ('config',),
   ('config_json', 'sharding', 'run_config'),
   (
