@@ -9,38 +9,12 @@ train-v1.1.json and dev-v1.1.json (or .json.gz) with --config.data.source=files
 evaluate-v1.1.py reads.
 
 Variant from scratch, for two CPU cores (with official files):
-  small  layer_norm, 2.3M parameters in the body, windows of 128 tokens, the
-         first 20,000 questions
+  small  layer_norm, 2.3M parameters, windows of 128 tokens, the first 20,000
+         questions
 It needs a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """
 
-from mobilebert_jax import cli
-
-_SMALL = {
-  'init': 'scratch',
-  'data': {
-    'source': 'tfds',
-    'max_length': 128,
-    'buckets': (64, 96, 128),
-    'train_examples': 20_000,
-  },
-  'options': {'doc_stride': 64, 'max_query_length': 32},
-  'batch_size': 32,
-  'num_epochs': 3.0,
-  'optimizer': {'learning_rate': 1e-3},
-  'model': {
-    'hidden_size': 128,
-    'intra_bottleneck_size': 64,
-    'embedding_size': 64,
-    'num_hidden_layers': 3,
-    'num_attention_heads': 4,
-    'intermediate_size': 256,
-    'num_feedforward_networks': 2,
-    'hidden_dropout_prob': 0.1,
-    'attention_probs_dropout_prob': 0.1,
-    'normalization_type': 'layer_norm',
-  },
-}
+from mobilebert_jax import cli, recipes
 
 
 def get_config(variant: str = ''):
@@ -63,6 +37,18 @@ def get_config(variant: str = ''):
     'eval_batch_size': 64,
     'num_epochs': 5.0,
   }
+  small = {
+    **recipes.small(),
+    'data': {
+      'source': 'tfds',
+      'max_length': 128,
+      'buckets': (64, 96, 128),
+      'train_examples': 20_000,
+    },
+    'options': {'doc_stride': 64, 'max_query_length': 32},
+    'batch_size': 32,
+    'num_epochs': 3.0,
+  }
   return cli.config_dict(
-    **settings | cli.choose(variant, {'': {}, 'small': _SMALL})
+    **settings | cli.choose(variant, {'': {}, 'small': small})
   )
