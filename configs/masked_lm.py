@@ -15,7 +15,7 @@ from mobilebert_jax import cli
 
 _SMALL = {
   'init': 'scratch',
-  'data': {'source': 'files', 'max_length': 64, 'buckets': (64,)},
+  'data': {'source': 'files', 'max_length': 64},
   'batch_size': 64,
   'num_epochs': 10.0,
   'optimizer': {'learning_rate': 2e-3},
@@ -39,7 +39,7 @@ def get_config(variant: str = ''):
   settings = {
     'task': 'masked_lm',
     'init': 'google/mobilebert-uncased',
-    'data': {'source': 'files', 'max_length': 128, 'buckets': (64, 128)},
+    'data': {'source': 'files', 'max_length': 128},
     'optimizer': {'learning_rate': 1e-4},
     'batch_size': 64,
     'eval_batch_size': 64,

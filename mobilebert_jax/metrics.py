@@ -88,6 +88,14 @@ def spearman(
   return float(stats.spearmanr(predicted, values).statistic)
 
 
+def mean_squared_error(
+  predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
+) -> float:
+  """The mean of the squared errors, in float64."""
+  _check(predicted, values)
+  return float(np.mean(np.square(predicted - values, dtype=np.float64)))
+
+
 def mean_of(
   *scores: Callable[[np.ndarray, np.ndarray], float],
 ) -> Callable[[np.ndarray, np.ndarray], float]:

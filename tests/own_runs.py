@@ -3,13 +3,16 @@
 import importlib.util
 import pathlib
 import sys
+from unittest import mock
 
+import jax
+import numpy as np
 from tiny import SPECIAL
 
-from mobilebert_jax import cli
+from mobilebert_jax import cli, sharding
 
 MODEL = {
-  'hidden_size': 16, 'intra_bottleneck_size': 16, 'embedding_size': 16,
+  'hidden_size': 16, 'intra_bottleneck_size': 16, 'embedding_size': 8,
   'num_hidden_layers': 1, 'num_attention_heads': 2, 'intermediate_size': 16,
   'num_feedforward_networks': 1, 'max_position_embeddings': 32,
   'normalization_type': 'layer_norm', 'hidden_dropout_prob': 0.0,
@@ -53,8 +56,16 @@ def command(name: str, *arguments: str) -> int:
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  before, sys.argv = sys.argv, [f'{name}.py', *arguments]
-  try:
+  with (
+    mock.patch.object(sys, 'argv', [f'{name}.py', *arguments]),
+    # Programs for one device compile in a fraction of the time; the many
+    # devices of the test suite are for the tests of the loop.
+    mock.patch.object(sharding, 'make_mesh', _one_device),
+  ):
     return cli.run(module.main, module.__doc__)
-  finally:
-    sys.argv = before
+
+
+def _one_device(data: int = -1, fsdp: int = 1, tensor: int = 1):
+  assert (data, fsdp, tensor) == (-1, 1, 1)
+  devices = np.array(jax.devices()[:1]).reshape(1, 1, 1)
+  return jax.sharding.Mesh(devices, sharding.MESH_AXES)

@@ -215,21 +215,20 @@ def world(tmp_path_factory):
   return root
 
 
-@pytest.mark.parametrize('batching', ['bucketed', 'packed'])
-def test_the_whole_run(world, tmp_path, capsys, batching):
+def test_the_whole_run(world, tmp_path, capsys):
   flags = own_runs.flags(
     'masked_lm.py', world, '--config.options.whole_word=True',
     **{
-      'data.buckets': '(8,16)', 'num_steps': 60, 'eval_every': 30,
-      'optimizer.learning_rate': 2e-2, 'data.batching': batching,
+      'options.validation_fraction': 0.3, 'data.batching': 'packed',
+      'num_steps': 80, 'eval_every': 40, 'optimizer.learning_rate': 2e-2,
     },
   )  # fmt: skip
   run = tmp_path / 'run'
   assert own_runs.command('train', *flags, f'--workdir={run}') == 0
   results = json.loads((run / 'results.json').read_text())
   first, final = results['first'], results['final']
-  # Half of the words follow from the others.
-  assert final['validation/accuracy'] > 0.5 > first['validation/accuracy']
+  # Nearly half of the words are the same in each sentence.
+  assert final['validation/accuracy'] > 0.4 > first['validation/accuracy']
   assert final['validation/perplexity'] < first['validation/perplexity'] / 2
   for scores in (first, final):
     loss = math.log(scores['validation/perplexity'])
@@ -241,7 +240,7 @@ def test_the_whole_run(world, tmp_path, capsys, batching):
     k: v for k, v in final.items() if k != 'step'
   }
   rows = (run / 'predictions' / 'validation.jsonl').read_text().splitlines()
-  assert sum(json.loads(row)['masked'] for row in rows) > 20
+  assert sum(json.loads(row)['masked'] for row in rows) > 80
   model, _ = from_pretrained(MobileBertForMaskedLM, run / 'model')
   assert model.config.vocab_size == 5 + len(WORDS)
 

@@ -8,6 +8,7 @@ sentences.
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
+from mobilebert_jax.data.lines import read_lines
 from mobilebert_jax.errors import InputError
 
 
@@ -107,22 +108,4 @@ def _header(
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-  try:
-    file = path.open('rb')
-  except OSError as error:
-    raise InputError(
-      f'{path}: cannot be read ({error.strerror}); expected a '
-      'tab-separated file'
-    ) from None
-  with file:
-    for number, line in enumerate(file, start=1):
-      try:
-        text = line.decode('utf-8')
-      except UnicodeDecodeError as error:
-        raise InputError(
-          f'{path}:{number}: byte {error.start + 1} of the line is not valid '
-          'UTF-8; save the file as UTF-8'
-        ) from None
-      # Windows editors mark UTF-8 with a byte-order mark.
-      text = text.removeprefix('\ufeff') if number == 1 else text
-      yield number, text.rstrip('\r\n')
+  return ((number, line.rstrip('\r\n')) for number, line in read_lines(path))
