@@ -165,7 +165,7 @@ def labels_of(sentences: Sequence[Sentence]) -> tuple[str, ...]:
 def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
   """Cross-entropy over the tokens that are labelled."""
   weights = packing.token_weights(batch)
-  return (losses.cross_entropy(outputs.logits, batch['labels'], weights),)
+  return losses.token_loss(outputs.logits, batch['labels'], weights)
 
 
 def predict(
