@@ -34,7 +34,9 @@ _LAYERS = (
   ('tasks',),
   ('evaluate', 'workdir'),
   ('preparation', 'finish'),
-  ('scoring', 'loop', 'cli'),
+  ('scoring', 'loop', 'cli', 'predict'),
+  ('attempt',),
+  ('glue', 'sweep'),
 )
 _WALLS = {
   'orbax': {'checkpoint'},

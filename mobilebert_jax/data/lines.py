@@ -7,12 +7,15 @@ sentences.
 import gzip
 import json
 import pathlib
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from mobilebert_jax.errors import InputError
 
+# Stands for standard input; messages call it by this name.
+STANDARD_INPUT = pathlib.Path('standard input')
 # How much of a wrong line a message shows.
 _SHOWN = 40
 
@@ -21,7 +24,8 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
   """Reads a text file line by line; a byte-order mark is left out.
 
   Args:
-    path: A UTF-8 file; gzipped if its name ends in '.gz'.
+    path: A UTF-8 file, gzipped if its name ends in '.gz', or
+      `STANDARD_INPUT`.
 
   Yields:
     The line's number, counted from 1, and the line with its line end.
@@ -71,6 +75,9 @@ def read_objects(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _raw_lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
+  if path is STANDARD_INPUT:
+    yield from enumerate(sys.stdin.buffer, start=1)
+    return
   opened: Any = gzip.open if path.name.endswith('.gz') else open
   number = 0
   try:

@@ -13,20 +13,22 @@ import os
 from typing import Any
 
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.pipelines.base import Pipeline
+from mobilebert_jax.pipelines.base import ItemError, Pipeline
 from mobilebert_jax.pipelines.feature_extraction import FeatureExtraction
 from mobilebert_jax.pipelines.fill_mask import FillMask
+from mobilebert_jax.pipelines.multiple_choice import MultipleChoice
 from mobilebert_jax.pipelines.question_answering import QuestionAnswering
 from mobilebert_jax.pipelines.text_classification import TextClassification
 from mobilebert_jax.pipelines.token_classification import TokenClassification
 from mobilebert_jax.pipelines.zero_shot import ZeroShotClassification
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
-__all__ = ['PIPELINES', 'Pipeline', 'pipeline']
+__all__ = ['PIPELINES', 'ItemError', 'Pipeline', 'pipeline']
 
 PIPELINES: dict[str, type[Pipeline]] = {
   'feature-extraction': FeatureExtraction,
   'fill-mask': FillMask,
+  'multiple-choice': MultipleChoice,
   'question-answering': QuestionAnswering,
   'text-classification': TextClassification,
   'token-classification': TokenClassification,
@@ -59,7 +61,7 @@ def pipeline(
   Args:
     task: 'fill-mask', 'text-classification' ('sentiment-analysis'),
       'token-classification' ('ner'), 'question-answering',
-      'feature-extraction' or 'zero-shot-classification'.
+      'multiple-choice', 'feature-extraction' or 'zero-shot-classification'.
     model: a hub name or path, or the pair `(model, params)`.
     tokenizer: a tokenizer, or a name or path; None is the model's own.
     batch_size: rows computed together.

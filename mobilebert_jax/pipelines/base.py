@@ -16,6 +16,20 @@ _BUCKETS = (16, 32, 64, 96, 128, 192, 256, 384)
 Row = Mapping[str, Sequence[int]]
 
 
+class ItemError(InputError):
+  """One of several inputs is wrong.
+
+  Attributes:
+    index: which one, from 0.
+    problem: what is wrong with it, such as 'has no mask token'.
+  """
+
+  def __init__(self, index: int, problem: str):
+    super().__init__(f'input {index} {problem}')
+    self.index = index
+    self.problem = problem
+
+
 class Pipeline:
   """A model and its tokenizer; subclasses turn logits into answers.
 
@@ -71,6 +85,10 @@ class Pipeline:
     """
     raise NotImplementedError
 
+  def shaped(self, inputs: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The model's inputs [B, S, ...] with the axes that it wants."""
+    return inputs
+
   def tokenize(
     self,
     text: Any,
@@ -102,13 +120,15 @@ class Pipeline:
       For each row, in order, what `select` picked, still padded.
 
     Raises:
-      InputError: a row longer than the model takes.
+      ItemError: a row longer than the model takes.
     """
     for i, row in enumerate(rows):
       if len(row['input_ids']) > self.max_length:
-        raise InputError(
-          f'input {i} has {len(row["input_ids"])} tokens, but the model takes '
-          f'{self.max_length}; shorten it or pass truncation=True'
+        raise ItemError(
+          i,
+          f'has {len(row["input_ids"])} tokens, but the model takes '
+          f'{self.max_length}; shorten it, or let it be cut (truncation=True, '
+          'on the command line --truncate)',
         )
     results: list[dict[str, np.ndarray]] = [{} for _ in rows]
     for indices, length in self._groups(rows):
@@ -127,12 +147,12 @@ class Pipeline:
     mask = batch['attention_mask']
     # Zero is what the trigram reads behind the end of an unpadded row.
     words = jnp.where(mask[..., None] > 0, table[batch['input_ids']], 0)
-    outputs = self.model.apply(
-      {'params': params},
-      inputs_embeds=words,
-      attention_mask=mask,
-      token_type_ids=batch['token_type_ids'],
-    )
+    inputs = {
+      'inputs_embeds': words,
+      'attention_mask': mask,
+      'token_type_ids': batch['token_type_ids'],
+    }
+    outputs = self.model.apply({'params': params}, **self.shaped(inputs))
     return self.select(outputs, batch)
 
   def _groups(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], int]]:

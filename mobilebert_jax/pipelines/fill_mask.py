@@ -11,6 +11,7 @@ import numpy as np
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForMaskedLM
 from mobilebert_jax.pipelines.base import (
+  ItemError,
   Pipeline,
   as_texts,
   check_count,
@@ -60,9 +61,10 @@ class FillMask(Pipeline):
         if token == self.tokenizer.mask_token_id
       ]
       if not places:
-        raise InputError(
-          f'input {i} has no mask token: put {self.tokenizer.mask_token} where '
-          'a token is to be guessed'
+        raise ItemError(
+          i,
+          f'has no mask token: put {self.tokenizer.mask_token} where a token '
+          'is to be guessed',
         )
       rows.append({**row, 'places': places})
     chosen = None if targets is None else self._target_ids(targets)

@@ -1,6 +1,7 @@
 """Question answering: the span of a text that answers a question."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,9 +64,9 @@ class QuestionAnswering(Pipeline):
       max_seq_len = min(self.max_length, 384)
     if doc_stride is None:
       doc_stride = min(max_seq_len // 2, 128)
-    results = []
-    for asked, text in _examples(question, context):
-      encoded = self.tokenize(
+    examples = _examples(question, context)
+    encodings = [
+      self.tokenize(
         [asked],
         [text],
         truncation='only_second',
@@ -74,8 +75,15 @@ class QuestionAnswering(Pipeline):
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
       )
+      for asked, text in examples
+    ]
+    parts = [encoded_rows(encoded) for encoded in encodings]
+    picked = iter(self.run([row for rows in parts for row in rows]))
+    results = []
+    for (_, text), encoded, rows in zip(examples, encodings, parts):
+      computed = list(itertools.islice(picked, len(rows)))
       answers = self._answers(
-        text, encoded, top_k, max_answer_len, align_to_words
+        text, encoded, computed, top_k, max_answer_len, align_to_words
       )
       if not handle_impossible_answer:
         answers = [a for a in answers if a['answer']]
@@ -87,6 +95,7 @@ class QuestionAnswering(Pipeline):
     self,
     text: str,
     encoded: Any,
+    computed: Sequence[Mapping[str, np.ndarray]],
     top_k: int,
     max_answer_len: int,
     align_to_words: bool,
@@ -94,7 +103,7 @@ class QuestionAnswering(Pipeline):
     """Candidates of all parts of a text, and the empty answer."""
     answers: list[dict[str, Any]] = []
     null_score = 1.0
-    for part, picked in enumerate(self.run(encoded_rows(encoded))):
+    for part, picked in enumerate(computed):
       start, end, null = _log_probabilities(picked, encoded.sequence_ids(part))
       null_score = min(null_score, null)
       for first, last, score in _spans(start, end, top_k, max_answer_len):

@@ -29,16 +29,18 @@ class TokenClassification(Pipeline):
     inputs: str | Sequence[str],
     aggregation_strategy: str = 'none',
     ignore_labels: Sequence[str] = ('O',),
+    truncation: bool = True,
   ) -> list:
     """Labels tokens, or entities made of them.
 
     Args:
-      inputs: a text or a list of texts; too long ones are cut.
+      inputs: a text or a list of texts.
       aggregation_strategy: 'none' (one result per token), 'simple' (join
         neighbours with the same label by their B- and I-), or join tokens to
         words first, which get the label of their 'first' token, of the
         'average' of their scores or of the 'max'imum.
       ignore_labels: labels to leave out.
+      truncation: cut texts that are too long.
 
     Returns:
       Per text a list of mappings with `entity`, `score`, `index`, `word`,
@@ -46,7 +48,8 @@ class TokenClassification(Pipeline):
       and no `index`. For a list of texts a list of those.
 
     Raises:
-      InputError: an input that is no text, or an unknown strategy.
+      InputError: an input that is no text or too long, or an unknown
+        strategy.
     """
     if aggregation_strategy not in STRATEGIES:
       raise InputError(
@@ -56,7 +59,7 @@ class TokenClassification(Pipeline):
     texts = as_texts(inputs)
     encoded = self.tokenize(
       texts,
-      truncation=True,
+      truncation=truncation,
       return_offsets_mapping=True,
       return_special_tokens_mask=True,
     )
