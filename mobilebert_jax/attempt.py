@@ -1,0 +1,86 @@
+"""One of several runs: it may diverge without stopping the others."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from typing import Any
+
+import jax
+
+from mobilebert_jax import loop
+from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.workdir import Workdir, write_json
+
+# Written beside a run's config when it has diverged.
+_DIVERGED = 'diverged.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+  """What became of a run.
+
+  Attributes:
+    results: what its `results.json` holds; None if it diverged or has not
+      been finished.
+    problem: how it diverged; None if it did not.
+  """
+
+  results: dict[str, Any] | None = None
+  problem: str | None = None
+
+  @property
+  def status(self) -> str:
+    """'finished', 'diverged' or 'not finished'."""
+    if self.results is not None:
+      return 'finished'
+    return 'not finished' if self.problem is None else 'diverged'
+
+  @property
+  def score(self) -> float | None:
+    """The best value of the primary metric; None if it has no finite one."""
+    if self.results is None:
+      return None
+    score = self.results['best'][self.results['primary_metric']]
+    return score if math.isfinite(score) else None
+
+
+def read(config: TrainConfig, path: pathlib.Path) -> Attempt:
+  """What is known of a run before it is started, or started again.
+
+  Raises:
+    InputError: the directory holds other things, or another run.
+  """
+  workdir = Workdir(path)
+  if not workdir.is_started(config):
+    return Attempt()
+  told = path / _DIVERGED
+  if told.exists():
+    problem = json.loads(told.read_text(encoding='utf-8'))['problem']
+    return Attempt(problem=problem)
+  return Attempt(workdir.read_results())
+
+
+def train(config: TrainConfig, path: pathlib.Path) -> Attempt:
+  """Trains, or continues, or takes what an earlier start has finished.
+
+  A run that diverged is not tried again: it would do the same.
+
+  Args:
+    config: the run.
+    path: its workdir.
+
+  Raises:
+    InputError: anything wrong with the config or the data.
+  """
+  known = read(config, path)
+  if known.status != 'not finished':
+    return known
+  try:
+    return Attempt(loop.train(config, path))
+  except loop.NonFiniteError as error:
+    write_json(path / _DIVERGED, {'problem': str(error)})
+    return Attempt(problem=str(error))
+  finally:
+    # Every run compiles programs of its own, which no later run uses.
+    jax.clear_caches()

@@ -1,0 +1,1 @@
+"""Search over fields of a config; see `python -m mobilebert_jax.sweep`."""
