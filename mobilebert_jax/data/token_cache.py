@@ -123,7 +123,7 @@ def save(path: pathlib.Path, key: str, features: Features):
     'max_length': features.max_length,
     'has_transform': features.transform is not None,
   }
-  arrays = {
+  arrays: dict[str, Any] = {
     'about': np.frombuffer(json.dumps(about).encode(), np.uint8),
     # All sequences have the same lengths.
     'offsets': features.sequences['input_ids'].offsets,

@@ -85,7 +85,7 @@ class Pipeline:
     """
     raise NotImplementedError
 
-  def shaped(self, inputs: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  def shaped(self, inputs: dict[str, Any]) -> dict[str, Any]:
     """The model's inputs [B, S, ...] with the axes that it wants."""
     return inputs
 
@@ -147,7 +147,7 @@ class Pipeline:
     mask = batch['attention_mask']
     # Zero is what the trigram reads behind the end of an unpadded row.
     words = jnp.where(mask[..., None] > 0, table[batch['input_ids']], 0)
-    inputs = {
+    inputs: dict[str, Any] = {
       'inputs_embeds': words,
       'attention_mask': mask,
       'token_type_ids': batch['token_type_ids'],

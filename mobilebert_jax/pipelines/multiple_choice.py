@@ -70,7 +70,7 @@ class MultipleChoice(Pipeline):
     """The score of each row's only choice."""
     return {'logits': outputs.logits[:, 0]}
 
-  def shaped(self, inputs: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  def shaped(self, inputs: dict[str, Any]) -> dict[str, Any]:
     """Each pair is a question with one choice: the head scores it alone."""
     return {name: value[:, None] for name, value in inputs.items()}
 

@@ -55,7 +55,9 @@ class Item:
   fields: Mapping[str, Any]
 
 
-def from_arguments(form: Form, texts: Sequence[str], is_pair: bool) -> list:
+def from_arguments(
+  form: Form, texts: Sequence[str], is_pair: bool
+) -> list[Item]:
   """Inputs from the command line.
 
   Args:
@@ -67,6 +69,7 @@ def from_arguments(form: Form, texts: Sequence[str], is_pair: bool) -> list:
   Raises:
     InputError: too few or too many, or an empty one.
   """
+  named: list[dict[str, Any]]
   if form.is_text and not is_pair:
     named = [{form.required[0]: text} for text in texts]
   elif form.lists:
