@@ -3,9 +3,10 @@
 Command:  python train.py --config=configs/race.py
 Hardware: a TPU or GPU with 16 GB.
 Starts from google/mobilebert-uncased; the data comes from TFDS (race/middle
-and race/high), or with --config.data.source=files --config.data.path=DIR from
-the official directories train, dev and test. Articles are cut to fit, questions
-and options are not.
+and race/high, which only TensorFlow can prepare, but which are read without
+it), or with --config.data.source=files --config.data.path=DIR from the official
+directories train, dev and test. Articles are cut to fit, questions and options
+are not.
 
 Variants from scratch, for two CPU cores (hours; shorter with
 --config.data.train_examples=N):

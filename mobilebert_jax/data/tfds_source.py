@@ -139,7 +139,8 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
     The directory of the prepared data set.
 
   Raises:
-    InputError: There is no such data set, or its server cannot be reached.
+    InputError: There is no such data set, its server cannot be reached, or it
+      needs TensorFlow to be prepared (lists of lists, as in RACE).
   """
   import tensorflow_datasets as tfds
 
@@ -152,9 +153,17 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
     url = getattr(builder.builder_config, 'data_url', None)
     if url:
       _require_reachable(url)
-    builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
+    try:
+      builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+      )
+    except ModuleNotFoundError as error:
+      if 'tensorflow' not in str(error):
+        raise
+      raise InputError(
+        f'preparing {name} needs TensorFlow (reading it does not): run '
+        "pip install 'mobilebert_jax[tf]' and the same command again"
+      ) from None
   return pathlib.Path(builder.data_dir)
 
 
