@@ -63,7 +63,7 @@ def settings(learning_rate: float) -> OptimizerConfig:
   )
 
 
-def torch_model(config, dtype):
+def torch_model(class_name, config, dtype):
   """A model with transformers' own initialisation."""
   import torch
   import transformers
@@ -73,16 +73,16 @@ def torch_model(config, dtype):
     attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0, **config
   )
   config._attn_implementation = 'eager'
-  model = transformers.MobileBertForSequenceClassification(config)
+  model = getattr(transformers, class_name)(config)
   return model.to(getattr(torch, dtype)).train()
 
 
-def train_torch(model, data, steps: int, learning_rate: float):
+def train_torch(model, batches, learning_rate: float):
   """Losses of torch's AdamW with clipping and a linear schedule."""
   import torch
   import transformers
 
-  config = settings(learning_rate)
+  config, steps = settings(learning_rate), len(batches)
   plain = [
     p
     for name, p in model.named_parameters()
@@ -103,7 +103,7 @@ def train_torch(model, data, steps: int, learning_rate: float):
     optimizer, round(config.warmup_fraction * steps), steps
   )
   values = []
-  for batch in batches(data, steps):
+  for batch in batches:
     optimizer.zero_grad()
     tensors = {n: torch.from_numpy(v).long() for n, v in batch.items()}
     loss = model(**tensors).loss
@@ -115,42 +115,77 @@ def train_torch(model, data, steps: int, learning_rate: float):
   return np.array(values)
 
 
-def train_ours(config, dtype, state, data, steps: int, learning_rate: float):
+def train_ours(
+  class_name, config, dtype, state, batches, learning_rate: float, loss
+):
   """Losses of this project's own train step from the same weights."""
   import ours
 
-  model = ours.build('MobileBertForSequenceClassification', config, dtype=dtype)
+  model = ours.build(class_name, config, dtype=dtype)
   assert {'bias', 'scale'} <= UNDECAYED
-  tx = make_optimizer(settings(learning_rate), steps)
+  tx = make_optimizer(settings(learning_rate), len(batches))
   mesh = jax.sharding.Mesh(
     np.array(jax.devices()[:1]).reshape(1, 1, 1), sharding.MESH_AXES
   )
-
-  def loss(outputs, batch):
-    return losses.classification_loss(outputs.logits, batch['labels'])
-
   values = []
   with jax.set_mesh(mesh):
     step = training.make_train_step(model, loss, tx, mesh)
     params = ours.params_from(model, state)
     current = training.create_state(model, tx, mesh, params, jax.random.key(0))
-    for batch in batches(data, steps):
+    for batch in batches:
       current, metrics = step(current, sharding.put_batch(batch, mesh))
       values.append(float(metrics['loss']))
   return np.array(values)
 
 
-def both(name: str, data: pathlib.Path, steps: int):
-  """(torch's losses, ours) of one of `RUNS`."""
+def compare(
+  class_name: str, config, dtype: str, learning_rate: float, batches, loss
+):
+  """Trains one model here and in torch on the same batches.
+
+  Args:
+    class_name: the model class, of the same name in both.
+    config: fields of the model's config; nothing has dropout.
+    dtype: 'float64' or 'float32'.
+    learning_rate: the peak of the schedule.
+    batches: a list of batches, a step for each. The names of their columns are
+      arguments of torch's model, which computes the loss; 'weights' is ours.
+    loss: `Task.loss`.
+
+  Returns:
+    torch's losses, and ours.
+  """
   import torch_reference
 
-  config, dtype, learning_rate = RUNS[name]
-  model = torch_model(config, dtype)
+  model = torch_model(class_name, config, dtype)
   state = {k: v.copy() for k, v in torch_reference.state(model).items()}
-  reference = train_torch(model, data, steps, learning_rate)
+  shared = [
+    {name: value for name, value in batch.items() if name != 'weights'}
+    for batch in batches
+  ]
+  reference = train_torch(model, shared, learning_rate)
   with jax.enable_x64(dtype == 'float64'):
-    mine = train_ours(config, dtype, state, data, steps, learning_rate)
+    mine = train_ours(
+      class_name, config, dtype, state, batches, learning_rate, loss
+    )
   return reference, mine
+
+
+def both(name: str, data: pathlib.Path, steps: int):
+  """(torch's losses, ours) of one of `RUNS`."""
+  config, dtype, learning_rate = RUNS[name]
+
+  def loss(outputs, batch):
+    return losses.classification_loss(outputs.logits, batch['labels'])
+
+  return compare(
+    'MobileBertForSequenceClassification',
+    config,
+    dtype,
+    learning_rate,
+    list(batches(data, steps)),
+    loss,
+  )
 
 
 def draw(results, path: pathlib.Path):
