@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import pathlib
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -132,13 +132,14 @@ def save(path: pathlib.Path, key: str, features: Features):
     arrays[f'sequence_{number}'] = ragged.values
   for number, values in enumerate(features.scalars.values()):
     arrays[f'scalar_{number}'] = values
-  handle, partial = tempfile.mkstemp(dir=path.parent, suffix='.partial')
+  # A name of its own: others may be writing the same at this moment.
+  partial = path.with_name(f'{path.name}.{uuid.uuid4().hex}.partial')
   try:
-    with os.fdopen(handle, 'wb') as file:
+    with partial.open('xb') as file:
       np.savez(file, **arrays)
     os.replace(partial, path)
   except BaseException:
-    pathlib.Path(partial).unlink(missing_ok=True)
+    partial.unlink(missing_ok=True)
     raise
 
 

@@ -25,7 +25,6 @@ import json
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, NoReturn
 
@@ -201,16 +200,13 @@ def _output(name: str | None) -> Iterator[Callable[[dict], None]]:
   path = pathlib.Path(name).expanduser()
   if path.is_dir() or not path.parent.is_dir():
     raise InputError(f'--output={path} must be a file in an existing directory')
-  handle, partial = tempfile.mkstemp(dir=path.parent, suffix='.partial')
+  partial = path.with_name(f'{path.name}.partial')
   try:
-    with open(handle, 'w', encoding='utf-8', newline='\n') as file:
+    with partial.open('w', encoding='utf-8', newline='\n') as file:
       yield lambda result: _write(file, result)
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(partial, 0o666 & ~umask)
     os.replace(partial, path)
   except BaseException:
-    pathlib.Path(partial).unlink(missing_ok=True)
+    partial.unlink(missing_ok=True)
     raise
 
 

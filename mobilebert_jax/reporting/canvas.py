@@ -37,7 +37,9 @@ def save(drawn: Any, path: str | os.PathLike[str]) -> pathlib.Path:
   with warnings.catch_warnings():
     # A script that the font lacks shows as boxes; the report has the text.
     warnings.filterwarnings('ignore', r'Glyph \d+ .* missing from font')
-    FigureCanvasAgg(drawn).print_png(partial)
+    FigureCanvasAgg(drawn)
+    # Tight: the layout alone cuts labels off beside axes of fixed shape.
+    drawn.savefig(partial, format='png', bbox_inches='tight')
   os.replace(partial, path)
   return path
 

@@ -25,8 +25,8 @@ def confusion(
   """Draws how often each class is taken for each, in parts of its examples."""
   shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   cell = 1.1 if len(labels) <= _MOST_LARGE else 0.55
-  size = 2 + cell * len(labels)
-  figure = canvas.figure(size + 1, size)
+  size = 1.4 + cell * len(labels)
+  figure = canvas.figure(size + 1.6, size)
   axes = figure.subplots()
   image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
   names = [canvas.name(label) for label in labels]
