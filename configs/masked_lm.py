@@ -7,42 +7,24 @@ Continues from google/mobilebert-uncased. TEXTS is a file or a directory of
 *.txt and *.jsonl (both may be gzipped); a twentieth of the text is held out
 unless --config.options.validation_file=NAME names a file or directory in TEXTS.
 
-The variant small is a little model from scratch, for two CPU cores; it needs a
-vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
+Variants from scratch, for two CPU cores:
+  small             layer_norm, 2.3M parameters, 2.0M of them word vectors
+  small_layer_norm  the same
+  small_no_norm     the same with the published normalization
+They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """
 
-from mobilebert_jax import cli
-
-_SMALL = {
-  'init': 'scratch',
-  'data': {'source': 'files', 'max_length': 64},
-  'batch_size': 64,
-  'num_epochs': 10.0,
-  'optimizer': {'learning_rate': 2e-3},
-  'model': {
-    'hidden_size': 128,
-    'intra_bottleneck_size': 64,
-    'embedding_size': 64,
-    'num_hidden_layers': 3,
-    'num_attention_heads': 4,
-    'intermediate_size': 256,
-    'num_feedforward_networks': 2,
-    'hidden_dropout_prob': 0.1,
-    'attention_probs_dropout_prob': 0.1,
-    'normalization_type': 'layer_norm',
-  },
-}
-_VARIANTS = {'': {}, 'small': _SMALL}
+from mobilebert_jax import cli, recipes
 
 
 def get_config(variant: str = ''):
-  settings = {
-    'task': 'masked_lm',
-    'init': 'google/mobilebert-uncased',
-    'data': {'source': 'files', 'max_length': 128},
-    'optimizer': {'learning_rate': 1e-4},
-    'batch_size': 64,
-    'eval_batch_size': 64,
-    'num_epochs': 3.0,
-  }
-  return cli.config_dict(**settings | cli.choose(variant, _VARIANTS))
+  variants = recipes.fine_tuning(
+    small_epochs=10.0,
+    task='masked_lm',
+    data={'source': 'files', 'path': 'data', 'max_length': 128},
+    optimizer={'learning_rate': 1e-4},
+    batch_size=64,
+    eval_batch_size=64,
+    num_epochs=3.0,
+  )
+  return cli.config_dict(**cli.choose(variant, variants))

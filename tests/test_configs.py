@@ -3,6 +3,7 @@
 import re
 
 import jax
+import own_data
 import pytest
 
 from mobilebert_jax import cli, preparation, sharding, training
@@ -11,6 +12,8 @@ from mobilebert_jax.errors import InputError
 from mobilebert_jax.optimizer import make_optimizer
 from mobilebert_jax.tasks import glue_tasks
 
+# The user's own data: these read a training file to find the labels.
+OWN = ('choice', 'classification', 'qa', 'regression', 'tagging')
 RUNS = (
   'quickstart.py',
   *(f'glue_{name}.py' for name in glue_tasks.TABLE),
@@ -31,6 +34,12 @@ RUNS = (
   'squad_v1.py:small',
   'squad_v2.py',
   'squad_v2.py:small',
+  'masked_lm.py',
+  'masked_lm.py:small',
+  'next_sentence.py',
+  'next_sentence.py:small',
+  *(f'own_{name}.py' for name in OWN),
+  *(f'own_{name}.py:small' for name in OWN),
 )
 
 
@@ -40,7 +49,10 @@ def test_every_file_is_tested(repo):
 
 
 @pytest.mark.parametrize('run', RUNS)
-def test_config_builds_its_abstract_state(repo, run):
+def test_config_builds_its_abstract_state(repo, run, tmp_path, monkeypatch):
+  if run.startswith('own_'):
+    name = run.partition('.')[0].removeprefix('own_')
+    monkeypatch.chdir(own_data.write(name, tmp_path))
   command = cli.parse(['train.py', f'--config={repo}/configs/{run}'], {})
   config = command.config
   task = preparation.find_task(config)

@@ -152,16 +152,11 @@ def write_single(
 ) -> pathlib.Path:
   """Writes '<split>.csv': id, prediction, and the prediction's probability."""
   del features
-  chances = own_output.softmax(predictions['logits'])
-  return own_output.write_csv(
+  return own_output.write_classes(
     pathlib.Path(directory) / f'{split}.csv',
-    ('id', 'prediction', 'probability'),
-    (
-      (example.id, labels[int(best)], own_output.told(row[best]))
-      for example, best, row in zip(
-        examples, predictions['logits'].argmax(axis=-1), chances, strict=True
-      )
-    ),
+    labels,
+    predictions['logits'],
+    [example.id for example in examples],
   )
 
 
@@ -182,7 +177,7 @@ def write_multi(
     (
       {
         'id': example.id,
-        'prediction': [labels[i] for i in np.flatnonzero(picked)],
+        'prediction': [labels[int(i)] for i in np.flatnonzero(picked)],
         'probability': dict(zip(labels, map(own_output.told, row))),
       }
       for example, picked, row in zip(examples, chosen, chances, strict=True)

@@ -34,8 +34,8 @@ class FileOptions:
     validation_file: Another name for the file to score on.
     test_file: Another name for the file to predict; it needs no labels.
     validation_fraction: Share of the training rows to hold out if there is no
-      validation file: those that come first in the order of a hash of their
-      ids, so it is the same rows in every run.
+      validation file: spread over the file by a hash of their positions, the
+      same ones in every run.
   """
 
   train_file: str | None = None
@@ -70,8 +70,7 @@ class OwnFiles:
     """`Task.load`: the examples of a split, in the order of the file.
 
     Args:
-      read: `read(path, labelled)` gives the examples of a file; each has an
-        `id` of its own.
+      read: `read(path, labelled)` gives the examples of a file.
       data: The limits.
       split: The split's name.
 
@@ -97,8 +96,7 @@ class OwnFiles:
         f'options.validation_fraction={self.fraction}; give more rows, another '
         'fraction or a validation file'
       )
-    ranks = [hashlib.sha256(e.id.encode()).digest() for e in examples]
-    held = set(sorted(range(len(examples)), key=ranks.__getitem__)[:count])
+    held = set(sorted(range(len(examples)), key=_rank)[:count])
     return (
       [e for i, e in enumerate(examples) if i not in held],
       [e for i, e in enumerate(examples) if i in held],
@@ -168,6 +166,10 @@ def check_ids(examples: Sequence[tuple[str, str]]):
         'row an id of its own'
       )
     seen[id_] = place
+
+
+def _rank(position: int) -> bytes:
+  return hashlib.sha256(str(position).encode()).digest()
 
 
 def _search(

@@ -23,6 +23,21 @@ def write_csv(
   return write_lines(path, map(_csv_line, (header, *rows)))
 
 
+def write_classes(
+  path: pathlib.Path,
+  labels: Sequence[str],
+  logits: Float[np.ndarray, 'N C'],
+  ids: Sequence[str],
+) -> pathlib.Path:
+  """Writes a table of id, the most probable class, and its probability."""
+  chances = softmax(logits)
+  rows = (
+    (id_, labels[int(best)], told(row[best]))
+    for id_, best, row in zip(ids, logits.argmax(-1), chances, strict=True)
+  )
+  return write_csv(path, ('id', 'prediction', 'probability'), rows)
+
+
 def write_jsonl(
   path: pathlib.Path, rows: Iterable[Mapping[str, Any]]
 ) -> pathlib.Path:

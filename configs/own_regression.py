@@ -1,0 +1,32 @@
+"""A number for each of your own texts, or pairs of texts.
+
+Command:  python train.py --config=configs/own_regression.py \
+            --config.data.path=DIR --config.options.text_column=sentence1 \
+            --config.options.pair_column=sentence2 \
+            --config.options.label_column=similarity
+Hardware: one TPU core or GPU.
+Starts from google/mobilebert-uncased. DIR holds train.csv (or .tsv, .jsonl,
+also gzipped), perhaps validation.* and test.*; without validation.* a tenth of
+the rows is held out.
+
+Variants from scratch, for two CPU cores:
+  small             layer_norm, 2.3M parameters, 2.0M of them word vectors
+  small_layer_norm  the same
+  small_no_norm     the same with the published normalization
+They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
+"""
+
+from mobilebert_jax import cli, recipes
+
+
+def get_config(variant: str = ''):
+  variants = recipes.fine_tuning(
+    small_epochs=10.0,
+    task='own_regression',
+    data={'source': 'files', 'path': 'data', 'max_length': 128},
+    optimizer={'learning_rate': 3e-5},
+    batch_size=32,
+    eval_batch_size=64,
+    num_epochs=3.0,
+  )
+  return cli.config_dict(**cli.choose(variant, variants))
