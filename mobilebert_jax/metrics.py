@@ -27,8 +27,12 @@ def f1(predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']) -> float:
 def matthews(
   predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']
 ) -> float:
-  """Matthews's correlation of two classifications, from -1 to 1."""
-  _check(predicted, labels)
+  """Matthews's correlation of two classifications, from -1 to 1.
+
+  It is 0 if one side has a single class (it then is undefined).
+  """
+  if _is_constant(predicted, labels):
+    return 0.0
   from sklearn import metrics
 
   return float(metrics.matthews_corrcoef(labels, predicted))
@@ -74,7 +78,7 @@ def pearson(
     return 0.0
   from scipy import stats
 
-  return float(stats.pearsonr(predicted, values).statistic)
+  return float(stats.pearsonr(_from_zero(predicted), _from_zero(values))[0])
 
 
 def spearman(
@@ -119,6 +123,15 @@ def _averaged_f1(
     found, named = found.sum(keepdims=True), named.sum(keepdims=True)
   safe = np.maximum(named, 1)
   return float(np.mean(2 * found / safe))
+
+
+def _from_zero(values: np.ndarray) -> np.ndarray:
+  """Shifted, which changes no correlation but keeps the digits of differences.
+
+  The predictions of an untrained model are nearly constant.
+  """
+  values = values.astype(np.float64)
+  return values - values[0]
 
 
 def _is_constant(first: np.ndarray, second: np.ndarray) -> bool:
