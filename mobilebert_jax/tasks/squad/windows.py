@@ -74,25 +74,18 @@ def encode(
   Raises:
     InputError: `max_length` leaves no room for the text.
   """
-  if max_length <= options.max_query_length + _SPECIAL:
-    raise InputError(
-      f'data.max_length is {max_length}, but a question may take '
-      f'{options.max_query_length} tokens (options.max_query_length) and '
-      f'{_SPECIAL} go to special tokens, which leaves none for the text; use '
-      f'at least {options.max_query_length + _SPECIAL + 1}'
-    )
+  _check_room(options, max_length)
   rows: list[Row] = []
   numbers: list[int] = []
   known: dict[str, Tokens] = {}
   for start in range(0, len(examples), _CHUNK):
     chunk = examples[start : start + _CHUNK]
-    queries = tokenizer(
-      [example.question for example in chunk],
-      add_special_tokens=False,
-      verbose=False,
-    )['input_ids']
+    asked = [example.question for example in chunk]
+    queries = tokenizer(asked, add_special_tokens=False, verbose=False)
     _tokenize_contexts(chunk, tokenizer, known)
-    for number, (example, query) in enumerate(zip(chunk, queries), start):
+    for number, (example, query) in enumerate(
+      zip(chunk, queries['input_ids']), start
+    ):
       query = query[: options.max_query_length]
       found = list(
         _rows(example, query, known[example.context], tokenizer, options,
@@ -103,6 +96,16 @@ def encode(
     if progress:
       progress(start + len(chunk), len(examples))
   return _features(examples, rows, numbers, tokenizer, max_length)
+
+
+def _check_room(options: SpanOptions, max_length: int) -> None:
+  if max_length <= options.max_query_length + _SPECIAL:
+    raise InputError(
+      f'data.max_length is {max_length}, but a question may take '
+      f'{options.max_query_length} tokens (options.max_query_length) and '
+      f'{_SPECIAL} go to special tokens, which leaves none for the text; use '
+      f'at least {options.max_query_length + _SPECIAL + 1}'
+    )
 
 
 def cut(length: int, room: int, stride: int) -> list[tuple[int, int]]:
