@@ -19,9 +19,10 @@ from mobilebert_jax.data.features import (
   Ragged,
 )
 
-# A row of S positions has a slot for every 8 of them: more examples than that
-# are rarely so short, and every slot is an output row, full or empty.
-_POSITIONS_PER_SLOT = 8
+# A row has a slot for every 4 of its positions: [CLS], a word, [SEP] and [PAD]
+# is as short as examples usually get, and an empty slot costs no more than a
+# row of the head's output.
+_POSITIONS_PER_SLOT = 4
 # The number of rows is rounded up to a multiple of about 1/8 of what a batch
 # needs on average: a handful of shapes to compile, little waste.
 _STEPS_TO_AVERAGE = 8
