@@ -88,7 +88,7 @@ def write_predictions(
   beside it.
   """
   if split != 'test':
-    write_columns(directory, split, predictions, examples, features)
+    write_columns(directory, split, predictions, tuple(examples), features)
   predicted = tagging.predicted_tags(
     labels, options.scheme, predictions, examples, features
   )
