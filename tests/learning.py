@@ -105,7 +105,7 @@ def train_torch(model, batches, learning_rate: float):
   values = []
   for batch in batches:
     optimizer.zero_grad()
-    tensors = {n: torch.from_numpy(v).long() for n, v in batch.items()}
+    tensors = {n: _tensor(v, model.dtype) for n, v in batch.items()}
     loss = model(**tensors).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -113,6 +113,14 @@ def train_torch(model, batches, learning_rate: float):
     schedule.step()
     values.append(loss.item())
   return np.array(values)
+
+
+def _tensor(values, dtype):
+  """Class ids and tokens as torch wants them; numbers in the model's dtype."""
+  import torch
+
+  tensor = torch.from_numpy(values)
+  return tensor.to(dtype) if tensor.is_floating_point() else tensor.long()
 
 
 def train_ours(

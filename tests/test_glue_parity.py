@@ -1,0 +1,104 @@
+"""Fine-tuning on texts: the same losses as transformers, step by step.
+
+One label (CoLA), a number (STS-B), and several labels at once.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import mobilebert_jax as mb
+from mobilebert_jax.run_config import DataConfig
+from mobilebert_jax.tasks import TASKS
+from mobilebert_jax.tasks.classification import classification_task
+from mobilebert_jax.tasks.targets import MultiLabel
+
+pytestmark = [pytest.mark.parity, pytest.mark.data]
+
+_STEPS, _BATCH, _LENGTH = 50, 16, 32
+_COLUMNS = ('input_ids', 'token_type_ids', 'attention_mask', 'labels')
+
+
+def with_several_labels(examples):
+  """What the sentences look like, as several labels at once."""
+  return tuple(
+    dataclasses.replace(
+      example,
+      label=tuple(
+        number
+        for number, applies in enumerate(
+          (
+            ' the ' in example.text,
+            len(example.text) > 40,
+            example.text.endswith('?'),
+          )
+        )
+        if applies
+      ),
+    )
+    for example in examples
+  )
+
+
+def task_and_examples(kind, data):
+  if kind != 'several labels':
+    task = TASKS[kind].make_task({}, data)
+    return task, task.load(data, 'train')
+  examples = TASKS['cola'].make_task({}, data).load(data, 'train')
+  task = classification_task(
+    'several',
+    MultiLabel(('the', 'long', 'question')),
+    load=lambda data, split: (),
+    write_predictions=lambda *_: None,
+  )
+  return task, with_several_labels(examples)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'normalization'),
+  [
+    ('cola', 'layer_norm'),
+    ('cola', 'no_norm'),
+    ('stsb', 'layer_norm'),
+    ('stsb', 'no_norm'),
+    ('several labels', 'layer_norm'),
+  ],
+)
+def test_fine_tuning_follows_torch(shared_data, kind, normalization):
+  pytest.importorskip('torch')
+  pytest.importorskip('transformers')
+  import learning
+
+  data = DataConfig(
+    source='files',
+    path=str(shared_data / 'glue'),
+    train_examples=_STEPS * _BATCH,
+  )
+  task, examples = task_and_examples(kind, data)
+  tokenizer = mb.MobileBertTokenizerFast(shared_data / 'vocab' / 'vocab.txt')
+  features = task.encode(examples, tokenizer, _LENGTH)
+  rows = np.random.default_rng(0).permutation(_STEPS * _BATCH)
+  steps = []
+  for part in rows.reshape(_STEPS, _BATCH):
+    batch = features.batch(part, _LENGTH)
+    steps.append({name: batch[name] for name in (*_COLUMNS, 'weights')})
+  labels = np.concatenate([batch['labels'] for batch in steps])
+  assert labels.std() > 0.1
+  reference, mine = learning.compare(
+    task.head.__name__,
+    {
+      **learning.SMALL,
+      'normalization_type': normalization,
+      **task.model_overrides(),
+    },
+    'float64',
+    1e-3,
+    steps,
+    task.loss,
+  )
+  assert len(mine) == _STEPS
+  error = np.abs(mine - reference) / np.abs(reference)
+  assert error.max() <= 1e-6, (int(error.argmax()), error.max())
+  # The comparison means something: the weights moved, and the loss with them.
+  assert np.ptp(mine) > 0.05
