@@ -1,12 +1,11 @@
 """Splits a file of SQuAD by article into a training and a dev file.
 
-  python benchmarks/split_squad.py FILE DIR [--share 0.8 | --same N]
+  python benchmarks/split_squad.py FILE DIR [--share 0.8]
 
 Writes DIR/train-vX.json and DIR/dev-vX.json, X the file's version. Every
 article is in one of them only, so that no text of the dev file is trained on.
 The first articles are the training file: as many as come nearest to the share
-of the questions. With --same both files hold the first N questions: to see
-whether a model can fit them.
+of the questions.
 """
 
 import argparse
@@ -30,26 +29,12 @@ def split(articles: list[dict], share: float) -> tuple[list, list]:
   return articles[:first], articles[first:]
 
 
-def first(articles: list[dict], count: int) -> list[dict]:
-  """The articles with their first `count` questions alone."""
-  kept = []
-  for article in articles:
-    paragraphs = []
-    for paragraph in article['paragraphs']:
-      some = paragraph['qas'][:count]
-      count -= len(some)
-      paragraphs.append({**paragraph, 'qas': some})
-    kept.append({**article, 'paragraphs': paragraphs})
-  return kept
-
-
 def main():
   """Splits the file named on the command line."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('file', type=pathlib.Path)
   parser.add_argument('directory', type=pathlib.Path)
   parser.add_argument('--share', type=float, default=0.8)
-  parser.add_argument('--same', type=int, metavar='N')
   args = parser.parse_args()
   data = args.file.read_bytes()
   if args.file.suffix == '.gz':
@@ -57,10 +42,7 @@ def main():
   whole = json.loads(data)
   version = whole['version'].removeprefix('v')
   args.directory.mkdir(parents=True, exist_ok=True)
-  if args.same is None:
-    parts = split(whole['data'], args.share)
-  else:
-    parts = (first(whole['data'], args.same),) * 2
+  parts = split(whole['data'], args.share)
   for name, articles in zip(('train', 'dev'), parts):
     path = args.directory / f'{name}-v{version}.json'
     path.write_text(json.dumps({'version': version, 'data': articles}))
