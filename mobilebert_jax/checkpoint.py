@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.training import Params, TrainState
@@ -102,8 +103,8 @@ class Checkpoints:
     self._manager.save(
       step,
       args=args.Composite(
-        params=args.StandardSave(state.params),
-        rest=args.StandardSave(_rest(state)),
+        params=args.StandardSave(_filled(state.params)),
+        rest=args.StandardSave(_filled(_rest(state))),
         facts=args.JsonSave(facts),
       ),
     )
@@ -149,8 +150,13 @@ class Checkpoints:
         f'{", ".join(map(str, self.steps()))}.'
       )
     try:
-      self._check_shapes(step, wanted)
-      return self._read_step(step, wanted)
+      stored = _filled(wanted)
+      self._check_shapes(step, stored)
+      read = self._read_step(step, stored)
+      arrays = {
+        name: _with_empty(target, read[name]) for name, target in wanted.items()
+      }
+      return {'facts': read['facts'], **arrays}
     except InputError:
       raise
     # orbax and tensorstore report a damaged file by many exceptions.
@@ -190,7 +196,7 @@ class Checkpoints:
     """What to do about a damaged checkpoint."""
     for step in reversed([step for step in self.steps() if step < bad]):
       try:
-        self._read_step(step, wanted)
+        self._read_step(step, _filled(wanted))
       except Exception:
         continue
       return f'remove it to continue from step {step}, which is good.'
@@ -202,6 +208,27 @@ def _arrays_handler(ocp: Any) -> Any:
   # an array's header on a busy machine, and the save then fails; with layers
   # stacked there are few arrays anyway.
   return ocp.StandardCheckpointHandler(use_ocdbt=False)
+
+
+def _filled(tree: Any) -> Any:
+  """Without arrays of no elements, which Orbax refuses to save.
+
+  The language model's head has one where embeddings are as wide as the body.
+  """
+  return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
+
+
+def _with_empty(abstract: Any, read: Any) -> Any:
+  """Puts them back."""
+  return jax.tree.map(
+    lambda leaf, value: (
+      jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+      if value is None
+      else value
+    ),
+    abstract,
+    read,
+  )
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

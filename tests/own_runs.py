@@ -44,7 +44,7 @@ def flags(config: str, root: pathlib.Path, *more: str, **settings) -> list[str]:
     'eval_batch_size': 8, 'num_epochs': 'none', 'num_steps': 8,
     'eval_every': 4, 'optimizer.learning_rate': 1e-2, **settings,
   }  # fmt: skip
-  values |= {f'model.{name}': value for name, value in MODEL.items()}
+  values = {f'model.{name}': value for name, value in MODEL.items()} | values
   given = [f'--config.{name}={value}' for name, value in values.items()]
   return [f'--config={repo}/configs/{config}', *given, *more]
 

@@ -9,6 +9,7 @@ import pytest
 
 from mobilebert_jax import losses
 from mobilebert_jax.convert.pretrained import from_pretrained
+from mobilebert_jax.data import token_cache
 from mobilebert_jax.data.documents import Document
 from mobilebert_jax.data.features import EVALUATION
 from mobilebert_jax.errors import InputError
@@ -202,6 +203,27 @@ def test_predictions_say_how_each_sequence_went(tokenizer, tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
+def test_features_from_disk_are_masked_alike(tokenizer, tmp_path):
+  examples = [Document('a:1', 'unknown'), Document('b:1', text(30))]
+  encode = make(whole_word=True).encode
+
+  def batch():
+    features = token_cache.encode(
+      tmp_path,
+      lambda part: encode(part, tokenizer, 16),
+      examples,
+      tokenizer,
+      {},
+    )
+    return features.batch(np.arange(len(features)), 16, seed=1, epoch=2)
+
+  made, found = batch(), batch()
+  assert len(list(tmp_path.iterdir())) == 1
+  assert (made['labels'] != -100).any()
+  assert made.keys() == found.keys()
+  assert all(np.array_equal(made[name], found[name]) for name in made)
+
+
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
   """Two books and a vocabulary."""
@@ -221,6 +243,8 @@ def test_the_whole_run(world, tmp_path, capsys):
     **{
       'options.validation_fraction': 0.3, 'data.batching': 'packed',
       'num_steps': 80, 'eval_every': 40, 'optimizer.learning_rate': 2e-2,
+      # As wide as the body: the head then has a matrix without elements.
+      'model.embedding_size': 16,
     },
   )  # fmt: skip
   run = tmp_path / 'run'

@@ -33,7 +33,15 @@ PRIMARY = {
 }
 
 
-@pytest.mark.parametrize('kind', OPTIONS)
+# The others differ from these in parts that have quicker tests of their own.
+USUAL = ('classification', 'tagging', 'qa')
+KINDS = [
+  pytest.param(kind, marks=() if kind in USUAL else pytest.mark.long)
+  for kind in OPTIONS
+]
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_the_whole_run(tmp_path, capsys, kind):
   root = own_data.write(kind, tmp_path)
   config = 'classification' if kind == 'multi' else kind
