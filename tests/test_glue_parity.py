@@ -16,7 +16,7 @@ from mobilebert_jax.tasks.targets import MultiLabel
 
 pytestmark = [pytest.mark.parity, pytest.mark.data]
 
-_STEPS, _BATCH, _LENGTH = 50, 16, 32
+_STEPS, _BATCH, _LENGTH = 50, 8, 32
 _COLUMNS = ('input_ids', 'token_type_ids', 'attention_mask', 'labels')
 
 
@@ -59,8 +59,8 @@ def task_and_examples(kind, data):
   ('kind', 'normalization'),
   [
     ('cola', 'layer_norm'),
-    ('cola', 'no_norm'),
-    ('stsb', 'layer_norm'),
+    pytest.param('cola', 'no_norm', marks=pytest.mark.long),
+    pytest.param('stsb', 'layer_norm', marks=pytest.mark.long),
     ('stsb', 'no_norm'),
     ('several labels', 'layer_norm'),
   ],
