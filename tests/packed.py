@@ -18,7 +18,6 @@ CONFIG = MobileBertConfig(
   num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
   num_feedforward_networks=1, max_position_embeddings=MAX_LENGTH,
   hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=2,
-  normalization_type='layer_norm',
 )  # fmt: skip
 HEADS = {
   'pretraining': models.MobileBertForPreTraining,

@@ -119,8 +119,17 @@ def alone():
   return functools.cache(lambda head: evaluated(head, 'padded', 1, 1))
 
 
-@pytest.mark.parametrize('devices', [1, 8])
-@pytest.mark.parametrize('size', [1, 7, 32])
+@pytest.mark.parametrize(
+  ('size', 'devices'),
+  [
+    (7, 1),
+    (1, 8),
+    (7, 8),
+    (32, 8),
+    pytest.param(1, 1, marks=pytest.mark.long),
+    pytest.param(32, 1, marks=pytest.mark.long),
+  ],
+)
 @pytest.mark.parametrize('batching', MODES)
 def test_every_way_of_batching_gives_one_evaluation(
   alone, batching, size, devices
