@@ -53,7 +53,9 @@ def section(
     yield from _certainty(outcomes, is_classes, place)
 
 
-def mistakes(split: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
+def mistakes(
+  split: str, outcomes: Sequence[Outcome], labels: Sequence[str]
+) -> Iterator[str]:
   """The worst answers with their texts; lines of Markdown."""
   wrong = [outcome for outcome in outcomes if not outcome.is_right]
   # The sort is stable: of equally bad ones the first in the data.
@@ -64,9 +66,13 @@ def mistakes(split: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
   if not worst:
     yield 'There is no mistake.'
     return
-  number = are_numbers(worst)
+  how_bad = 'badness'
+  if are_numbers(worst):
+    how_bad = 'error'
+  elif classes.are_classes(worst, labels):
+    how_bad = '-log p(expected)'
   yield from table(
-    ('', 'text', 'expected', 'predicted', 'error' if number else 'badness'),
+    ('', 'text', 'expected', 'predicted', how_bad),
     (
       (
         str(place),

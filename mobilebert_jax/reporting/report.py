@@ -75,7 +75,7 @@ def write(
     '',
     *answers.section(told.split, told.outcomes, told.labels, place),
     *_lengths(told, place),
-    *answers.mistakes(told.split, told.outcomes),
+    *answers.mistakes(told.split, told.outcomes, told.labels),
   ]
   partial = path.with_name(f'{path.name}.partial')
   text = '\n'.join(lines).rstrip() + '\n'
