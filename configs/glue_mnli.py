@@ -12,7 +12,7 @@ Where GLUE's diagnostics are beside the data (AX.tsv or diagnostic.tsv, or
 TFDS's glue/ax), the model answers them too.
 
 Variants from scratch, for two CPU cores (with official files):
-  small             layer_norm, 2.3M parameters, 2.0M of them word vectors
+  small             layer_norm, 2.4M parameters, 2.0M of them word vectors
   small_layer_norm  the same
   small_no_norm     the same with the published normalization
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).

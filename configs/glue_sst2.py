@@ -9,7 +9,7 @@ rates from 1e-5 to 10e-5, 2 to 10 epochs); python -m mobilebert_jax.sweep
 searches it.
 
 Variants from scratch, for two CPU cores (with official files):
-  small             layer_norm, 2.3M parameters, 2.0M of them word vectors
+  small             layer_norm, 2.4M parameters, 2.0M of them word vectors
   small_layer_norm  the same
   small_no_norm     the same with the published normalization
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).

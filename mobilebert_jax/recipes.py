@@ -9,7 +9,7 @@ from typing import Any
 
 Settings = dict[str, Any]
 
-# 2.3M parameters, 2.0M of them in the word table.
+# 2.4M parameters, 2.0M of them in the word table.
 _SMALL_MODEL: Settings = {
   'hidden_size': 128,
   'intra_bottleneck_size': 64,
