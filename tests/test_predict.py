@@ -419,6 +419,8 @@ def test_wrong_models(directories, tmp_path, capsys):
     return err
 
   assert 'does not exist' in error('classify', tmp_path / 'no' / 'model')
+  other = error('answer', directories / 'classify', 'b')
+  assert f'{directories}/classify is no model for answer: ' in other
   fresh = error('classify', directories / 'fill-mask')
   assert 'has no weights for classifier/' in fresh
   assert 'classify needs a model that was fine-tuned for it' in fresh

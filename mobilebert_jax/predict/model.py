@@ -47,9 +47,15 @@ def load(name: str, flags: argparse.Namespace) -> Any:
     'subfolder': flags.subfolder,
   }
   model_class = PIPELINES[name].model_class
-  model, params, report = load_pretrained(
-    model_class, source, dtype=flags.dtype, **options
-  )
+  try:
+    loaded = load_pretrained(model_class, source, dtype=flags.dtype, **options)
+  except InputError as error:
+    if source in str(error):
+      raise
+    raise InputError(
+      f'{source} is no model for {flags.task}: {error}'
+    ) from None
+  model, params, report = loaded
   if report.fresh:
     raise InputError(
       f'{source} has no weights for {", ".join(report.fresh)}; {flags.task} '
