@@ -209,10 +209,11 @@ def test_the_prepare_command(raw, tmp_path, capsys):
   assert tfds_source.find_prepared('glue/sst2', str(tmp_path))
 
 
-def test_the_prepare_command_without_network(tmp_path, capsys):
+@pytest.mark.parametrize('name', ['glue/mnli', 'glue/mrpc'])
+def test_the_prepare_command_without_network(name, tmp_path, capsys):
   error = OSError('Name or service not known')
   with mock.patch('urllib.request.urlopen', side_effect=error):
-    assert prepare.main(['glue/mnli', '--data_dir', str(tmp_path)]) == 2
+    assert prepare.main([name, '--data_dir', str(tmp_path)]) == 2
   err = capsys.readouterr().err
   assert err.startswith('error: https://')
   assert 'cannot be reached (Name or service not known)' in err

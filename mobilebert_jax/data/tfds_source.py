@@ -22,6 +22,8 @@ _OLD_STYLE = {
   'conll2003': 'tensorflow_datasets.text.conll2003.conll2003',
   'glue': 'tensorflow_datasets.text.glue',
 }
+# Servers of data sets whose builders do not say where they download from.
+_SERVERS = {'glue/mrpc': 'https://dl.fbaipublicfiles.com'}
 
 
 def read_split(
@@ -150,7 +152,8 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
       f'TFDS knows no data set {name!r}; names look like glue/sst2 or squad'
     )
   if not builder.is_prepared():
-    url = getattr(builder.builder_config, 'data_url', None)
+    stated = getattr(builder.builder_config, 'data_url', None)
+    url = stated or _SERVERS.get(name)
     if url:
       _require_reachable(url)
     try:
