@@ -9,7 +9,7 @@ test_rand_split_no_answers.jsonl) lie in data/commonsenseqa, or
 --config.options.predict_test=False
 
 Variants from scratch, for two CPU cores:
-  small             layer_norm, 2.3M parameters, 2.0M of them word vectors
+  small             layer_norm, 2.4M parameters, 2.0M of them word vectors
   small_layer_norm  the same
   small_no_norm     the same with the published normalization
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).

@@ -8,7 +8,7 @@ train.txt, valid.txt and test.txt, or the original eng.train, eng.testa and
 eng.testb (for which also --config.options.scheme=IOB1, which they are in).
 
 Variants from scratch, for two CPU cores (with files):
-  small             layer_norm, 2.3M parameters, 2.0M of them word vectors
+  small             layer_norm, 2.4M parameters, 2.0M of them word vectors
   small_layer_norm  the same
   small_no_norm     the same with the published normalization
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).

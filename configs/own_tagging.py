@@ -10,7 +10,7 @@ validation.* and test.*. Without validation.* a tenth of the sentences is held
 out. Tags in IOB1: --config.options.scheme=IOB1.
 
 Variants from scratch, for two CPU cores:
-  small             layer_norm, 2.3M parameters, 2.0M of them word vectors
+  small             layer_norm, 2.4M parameters, 2.0M of them word vectors
   small_layer_norm  the same
   small_no_norm     the same with the published normalization
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).

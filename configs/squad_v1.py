@@ -9,7 +9,7 @@ train-v1.1.json and dev-v1.1.json (or .json.gz) with --config.data.source=files
 evaluate-v1.1.py reads.
 
 Variant from scratch, for two CPU cores (with official files):
-  small  layer_norm, 2.3M parameters, windows of 128 tokens, the first 20,000
+  small  layer_norm, 2.4M parameters, windows of 128 tokens, the first 20,000
          questions
 It needs a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """

@@ -11,7 +11,7 @@ chosen for the best F1 on the evaluation split;
 --config.options.null_score_threshold=X fixes it.
 
 Variant from scratch, for two CPU cores (with official files):
-  small  layer_norm, 2.3M parameters, windows of 128 tokens, the first 20,000
+  small  layer_norm, 2.4M parameters, windows of 128 tokens, the first 20,000
          questions
 It needs a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """

@@ -8,7 +8,7 @@ emerging_entities_17) lie in data/wnut17, or --config.data.path=DIR. TFDS does
 not have them.
 
 Variants from scratch, for two CPU cores:
-  small             layer_norm, 2.3M parameters, 2.0M of them word vectors
+  small             layer_norm, 2.4M parameters, 2.0M of them word vectors
   small_layer_norm  the same
   small_no_norm     the same with the published normalization
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
