@@ -11,7 +11,7 @@ from mobilebert_jax.data.conll import Sentence
 from mobilebert_jax.data.features import Features
 from mobilebert_jax.data.tables import Row, read_table
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.tasks import own_files, own_output, tagging
+from mobilebert_jax.tasks import own_files, own_output, tagging, tagging_labels
 from mobilebert_jax.tasks.classification import WritePredictions
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
@@ -48,9 +48,9 @@ def make(options: OwnTaggingOptions, data: 'DataConfig') -> Task:
   files = own_files.find(options, data, (*_JSONL, *_COLUMNS))
   labels = options.labels
   if labels:
-    tagging.check_labels(labels)
+    tagging_labels.check_labels(labels)
   else:
-    labels = tagging.labels_of(
+    labels = tagging_labels.labels_of(
       _read(options, None, files.paths['train'], labelled=True)
     )
   read = functools.partial(_read, options, labels)
@@ -122,7 +122,7 @@ def _read(
       for sentence in sentences
     ]
   return [
-    tagging.check_sentence(sentence, options.scheme, labels)
+    tagging_labels.check_sentence(sentence, options.scheme, labels)
     for sentence in sentences
   ]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mobilebert_jax.data import conll, tfds_source
 from mobilebert_jax.data.conll import Sentence
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.tasks import tagging
+from mobilebert_jax.tasks import tagging, tagging_labels
 from mobilebert_jax.tasks.tagging import TaggingOptions
 from mobilebert_jax.tasks.task import Splits, Task, TaskSpec
 
@@ -48,11 +48,11 @@ class ColumnData:
     """
     labels = options.labels
     if labels:
-      tagging.check_labels(labels)
+      tagging_labels.check_labels(labels)
     else:
       train = self._sentences(data, SPLITS.train)
-      labels = tagging.labels_of(
-        [tagging.check_sentence(s, options.scheme, None) for s in train]
+      labels = tagging_labels.labels_of(
+        [tagging_labels.check_sentence(s, options.scheme, None) for s in train]
       )
     return tagging.tagging_task(
       self.name,
@@ -77,7 +77,7 @@ class ColumnData:
     is_train = split == SPLITS.train
     limit = data.train_examples if is_train else data.eval_examples
     found = tuple(
-      tagging.check_sentence(sentence, options.scheme, labels)
+      tagging_labels.check_sentence(sentence, options.scheme, labels)
       for sentence in self._sentences(data, split)
     )
     return found[:limit]
