@@ -179,8 +179,8 @@ def _lengths(
   yield from table(header, rows, 'lrrrrr')
   yield ''
   yield (
-    'Tokens include special tokens. A row that fills max_length has been cut, '
-    'or is exactly as long.'
+    'Tokens include special tokens. A row that fills max_length has been cut '
+    'or split, or is exactly as long.'
   )
   yield ''
 
