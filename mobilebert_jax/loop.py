@@ -8,78 +8,22 @@ import pathlib
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
-from mobilebert_jax import finish, preparation, sharding, training
+from mobilebert_jax import assembly, finish, preparation, sharding, training
+from mobilebert_jax.assembly import Run
 from mobilebert_jax.checkpoint import Checkpoints
 from mobilebert_jax.convert.pretrained import save_pretrained
-from mobilebert_jax.data import loader
-from mobilebert_jax.evaluate import Evaluator, Split
+from mobilebert_jax.evaluate import Evaluator
+from mobilebert_jax.facts import Facts, Scores
 from mobilebert_jax.optimizer import make_optimizer
-from mobilebert_jax.preparation import Start
 from mobilebert_jax.reporting.metrics_log import MetricsLog
 from mobilebert_jax.reporting.progress import Progress
 from mobilebert_jax.run_config import TrainConfig
-from mobilebert_jax.tasks import Task
 from mobilebert_jax.workdir import Workdir
-
-Scores = dict[str, float]
 
 
 class NonFiniteError(FloatingPointError):
   """Training diverged: a loss or gradient is infinite or not a number."""
-
-
-@dataclasses.dataclass
-class Facts:
-  """What a run knows beside its arrays; saved with every checkpoint.
-
-  Attributes:
-    data: position in the training data.
-    first: scores before training.
-    last: scores of the latest evaluation.
-    best: scores of the best evaluation.
-    best_step: its step.
-    stale: evaluations since then.
-    is_finished: whether training has ended.
-  """
-
-  data: dict[str, Any] = dataclasses.field(default_factory=dict)
-  first: Scores = dataclasses.field(default_factory=dict)
-  last: Scores = dataclasses.field(default_factory=dict)
-  best: Scores = dataclasses.field(default_factory=dict)
-  best_step: int | None = None
-  stale: int = 0
-  is_finished: bool = False
-
-  def note(self, step: int, scores: Scores, metric: str) -> bool:
-    """Takes in an evaluation; returns whether it is the best so far."""
-    self.last = scores
-    better = not self.best or scores[metric] > self.best[metric]
-    self.stale = 0 if better else self.stale + 1
-    if better:
-      self.best, self.best_step = scores, step
-    return better
-
-
-@dataclasses.dataclass
-class Run:
-  """The parts of one run, put together."""
-
-  config: TrainConfig
-  workdir: Workdir
-  task: Task
-  start: Start
-  mesh: Mesh
-  splits: dict[str, Split]
-  batches: loader.TrainIterator
-  steps_per_epoch: int
-  total_steps: int
-
-  @property
-  def evaluation(self) -> list[Split]:
-    """The splits with labels that are evaluated."""
-    return [self.splits[name] for name in self.task.splits.evaluation]
 
 
 def train(
@@ -106,51 +50,11 @@ def train(
   resumes = place.is_started(config)
   results = place.read_results() if resumes else None
   if results is None:
-    run = _build(config, place, resumes)
+    run = assembly.build(config, place, resumes)
     with jax.set_mesh(run.mesh):
       results = _Trainer(run).run()
   print(closing_line(results, place))
   return results
-
-
-def _build(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
-  """Finds everything that can be wrong before it writes anything."""
-  task = preparation.find_task(config)
-  mesh = preparation.make_mesh(config)
-  names = task.splits.all()
-  examples = {name: task.load(config.data, name) for name in names}
-  if resumes:
-    start = preparation.resume(config, task, workdir)
-  else:
-    start = preparation.begin(config, task, examples[task.splits.train])
-  splits = {
-    name: preparation.encode_split(
-      config, task, start.tokenizer, name, examples[name]
-    )
-    for name in names
-  }
-  features = splits[task.splits.train].features
-  steps_per_epoch = loader.steps_per_epoch(features, config.batch_size)
-  total_steps = config.total_steps(steps_per_epoch)
-  batches = loader.train_iterator(
-    features,
-    batch_size=config.batch_size,
-    num_steps=total_steps,
-    seed=config.seed,
-    batching=config.data.batching,
-    buckets=config.data.buckets,
-    row_multiple=sharding.batch_divisor(mesh) * config.accumulation_steps,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
-  if not resumes:
-    for note in start.notes:
-      print(note)
-    workdir.start(config, start.model, start.tokenizer)
-  return Run(
-    config, workdir, task, start, mesh, splits, batches, steps_per_epoch,
-    total_steps,
-  )  # fmt: skip
 
 
 class _Trainer:

@@ -13,9 +13,9 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent / 'mobilebert_jax'
 # Lower layers first; a module imports from layers above its own in this list,
 # and from its own package.
 _LAYERS = (
-  ('errors', 'outcome'),
+  ('errors', 'outcome', 'facts'),
   ('exit_status', 'fields', 'recipes'),
-  ('config',),
+  ('config', 'config_groups'),
   ('config_json', 'sharding', 'run_config'),
   (
     'losses',
@@ -34,6 +34,7 @@ _LAYERS = (
   ('tasks',),
   ('evaluate', 'workdir'),
   ('preparation', 'finish'),
+  ('assembly',),
   ('scoring', 'loop', 'cli', 'predict'),
   ('attempt',),
   ('glue', 'sweep'),

@@ -1,0 +1,74 @@
+"""Puts the parts of a run together: task, data, model, mesh, batches."""
+
+import dataclasses
+
+import jax
+from jax.sharding import Mesh
+
+from mobilebert_jax import preparation, sharding
+from mobilebert_jax.data import loader
+from mobilebert_jax.evaluate import Split
+from mobilebert_jax.preparation import Start
+from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.tasks import Task
+from mobilebert_jax.workdir import Workdir
+
+
+@dataclasses.dataclass
+class Run:
+  """The parts of one run, put together."""
+
+  config: TrainConfig
+  workdir: Workdir
+  task: Task
+  start: Start
+  mesh: Mesh
+  splits: dict[str, Split]
+  batches: loader.TrainIterator
+  steps_per_epoch: int
+  total_steps: int
+
+  @property
+  def evaluation(self) -> list[Split]:
+    """The splits with labels that are evaluated."""
+    return [self.splits[name] for name in self.task.splits.evaluation]
+
+
+def build(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
+  """Finds everything that can be wrong before it writes anything."""
+  task = preparation.find_task(config)
+  mesh = preparation.make_mesh(config)
+  names = task.splits.all()
+  examples = {name: task.load(config.data, name) for name in names}
+  if resumes:
+    start = preparation.resume(config, task, workdir)
+  else:
+    start = preparation.begin(config, task, examples[task.splits.train])
+  splits = {
+    name: preparation.encode_split(
+      config, task, start.tokenizer, name, examples[name]
+    )
+    for name in names
+  }
+  features = splits[task.splits.train].features
+  steps_per_epoch = loader.steps_per_epoch(features, config.batch_size)
+  total_steps = config.total_steps(steps_per_epoch)
+  batches = loader.train_iterator(
+    features,
+    batch_size=config.batch_size,
+    num_steps=total_steps,
+    seed=config.seed,
+    batching=config.data.batching,
+    buckets=config.data.buckets,
+    row_multiple=sharding.batch_divisor(mesh) * config.accumulation_steps,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+  if not resumes:
+    for note in start.notes:
+      print(note)
+    workdir.start(config, start.model, start.tokenizer)
+  return Run(
+    config, workdir, task, start, mesh, splits, batches, steps_per_epoch,
+    total_steps,
+  )  # fmt: skip

@@ -1,0 +1,38 @@
+"""What a run knows beside its arrays; every checkpoint has it as JSON."""
+
+import dataclasses
+from typing import Any
+
+Scores = dict[str, float]
+
+
+@dataclasses.dataclass
+class Facts:
+  """What a run knows beside its arrays; saved with every checkpoint.
+
+  Attributes:
+    data: position in the training data.
+    first: scores before training.
+    last: scores of the latest evaluation.
+    best: scores of the best evaluation.
+    best_step: its step.
+    stale: evaluations since then.
+    is_finished: whether training has ended.
+  """
+
+  data: dict[str, Any] = dataclasses.field(default_factory=dict)
+  first: Scores = dataclasses.field(default_factory=dict)
+  last: Scores = dataclasses.field(default_factory=dict)
+  best: Scores = dataclasses.field(default_factory=dict)
+  best_step: int | None = None
+  stale: int = 0
+  is_finished: bool = False
+
+  def note(self, step: int, scores: Scores, metric: str) -> bool:
+    """Takes in an evaluation; returns whether it is the best so far."""
+    self.last = scores
+    better = not self.best or scores[metric] > self.best[metric]
+    self.stale = 0 if better else self.stale + 1
+    if better:
+      self.best, self.best_step = scores, step
+    return better
