@@ -12,13 +12,9 @@ from typing import Any, Literal
 from mobilebert_jax import fields
 from mobilebert_jax.config import FrozenMap, MobileBertConfig
 from mobilebert_jax.config_groups import (
-  DataConfig as DataConfig,
-)
-from mobilebert_jax.config_groups import (
-  MeshConfig as MeshConfig,
-)
-from mobilebert_jax.config_groups import (
-  OptimizerConfig as OptimizerConfig,
+  DataConfig,
+  MeshConfig,
+  OptimizerConfig,
 )
 from mobilebert_jax.errors import InputError
 
