@@ -10,8 +10,8 @@
                 --config.init=DIR --config.model.hidden_dropout_prob=0.1;
                 'none' unsets a field that may be unset.
 
-The fields are described in mobilebert_jax/run_config.py and config_groups.py. Exit status: 0; 1 if
-training diverged; 2 if the input was wrong.
+The fields are described in mobilebert_jax/run_config.py and config_groups.py.
+Exit status: 0; 1 if training diverged; 2 if the input was wrong.
 """
 
 import pathlib
