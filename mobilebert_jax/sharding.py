@@ -4,7 +4,7 @@ Modules name the axes of their parameters and activations; `RULES` says which
 mesh axis, if any, divides each of them. To shard differently, change `RULES`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -76,19 +76,26 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, spec)
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+def make_mesh(
+  data: int = -1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
   """A mesh over all devices, to be set with `jax.set_mesh`.
 
   Args:
     data: data-parallel replicas; -1 takes the devices that are left.
     fsdp: shards of parameters and optimizer state (the batch is divided too).
     tensor: shards of attention heads and feed-forward widths.
+    devices: those to use, such as a topology's that is only compiled for;
+      None: all devices of this run, over all processes.
 
   Raises:
     InputError: sizes whose product is not the number of devices.
   """
   sizes = {'data': data, 'fsdp': fsdp, 'tensor': tensor}
-  count = jax.device_count()
+  count = jax.device_count() if devices is None else len(devices)
   free = [name for name, size in sizes.items() if size == -1]
   fixed = int(np.prod([size for size in sizes.values() if size != -1]))
   if any(size < 1 for size in sizes.values() if size != -1) or len(free) > 1:
@@ -103,7 +110,10 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
   for name in free:
     sizes[name] = count // fixed
   return jax.make_mesh(
-    tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3
+    tuple(sizes.values()),
+    MESH_AXES,
+    axis_types=(AxisType.Auto,) * 3,
+    devices=devices,
   )
 
 

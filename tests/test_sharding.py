@@ -96,6 +96,15 @@ def test_wrong_mesh(sizes, message):
     sharding.make_mesh(*sizes)
 
 
+def test_a_mesh_of_given_devices():
+  devices = jax.devices()[2:6]
+  mesh = sharding.make_mesh(2, 1, -1, devices=devices)
+  assert mesh.devices.shape == (2, 1, 2)
+  assert set(mesh.devices.flat) == set(devices)
+  with pytest.raises(mb.InputError, match='number of devices, 4'):
+    sharding.make_mesh(8, devices=devices)
+
+
 def test_mesh_that_does_not_divide_a_parameter():
   config = CONFIG.replace(intermediate_size=27)
   with pytest.raises(mb.InputError, match="27 rows along 'intermediate'"):
