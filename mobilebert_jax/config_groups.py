@@ -50,6 +50,10 @@ class DataConfig:
           f'lengths from 3 to data.max_length ({self.max_length})',
         )  # fmt: skip
 
+  def limit(self, *, is_train: bool) -> int | None:
+    """How many examples of a split are used; None: all."""
+    return self.train_examples if is_train else self.eval_examples
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:

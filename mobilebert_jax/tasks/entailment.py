@@ -30,10 +30,10 @@ def load(data: 'DataConfig', split: str) -> tuple[TextExample, ...]:
       f'data.source={data.source!r} does not fit the task entailment; use '
       '"generated"'
     )
-  if split == 'train':
-    count = data.train_examples or _TRAIN_EXAMPLES
-  else:
-    count = data.eval_examples or _EVAL_EXAMPLES
+  is_train = split == 'train'
+  count = data.limit(is_train=is_train) or (
+    _TRAIN_EXAMPLES if is_train else _EVAL_EXAMPLES
+  )
   return tuple(
     TextExample(
       str(number),

@@ -82,8 +82,7 @@ class GlueTable:
       )
     examples = readers[data.source](data.path, split)
     is_train = split == self.splits.train
-    limit = data.train_examples if is_train else data.eval_examples
-    return tuple(examples[:limit])
+    return tuple(examples[: data.limit(is_train=is_train)])
 
   def _from_tfds(self, path: str | None, split: str) -> list[TextExample]:
     columns = (*self.tfds_columns, 'label', 'idx')

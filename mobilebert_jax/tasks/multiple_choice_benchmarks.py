@@ -136,8 +136,7 @@ def _file(
 def _limited(
   examples: Iterable[ChoiceExample], data: 'DataConfig', split: str
 ) -> tuple[ChoiceExample, ...]:
-  is_train = split == SPLITS.train
-  limit = data.train_examples if is_train else data.eval_examples
+  limit = data.limit(is_train=split == SPLITS.train)
   return tuple(examples)[:limit]
 
 

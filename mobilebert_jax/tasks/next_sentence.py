@@ -91,7 +91,7 @@ def load(
   ]
   pairs = sentence_pairs.make_pairs(documents, segmented, options.seed)
   is_train = split == text_files.SPLITS.train
-  return pairs[: data.train_examples if is_train else data.eval_examples]
+  return pairs[: data.limit(is_train=is_train)]
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:

@@ -85,8 +85,7 @@ class OwnFiles:
     else:
       train, held = self._divided(read(self.paths['train'], True))
       examples = train if is_train else held
-    limit = data.train_examples if is_train else data.eval_examples
-    return tuple(examples[:limit])
+    return tuple(examples[: data.limit(is_train=is_train)])
 
   def _divided(self, examples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     count = round(self.fraction * len(examples))

@@ -74,13 +74,11 @@ class ColumnData:
     Raises:
       InputError: The data is not there or has a wrong line.
     """
-    is_train = split == SPLITS.train
-    limit = data.train_examples if is_train else data.eval_examples
     found = tuple(
       tagging_labels.check_sentence(sentence, options.scheme, labels)
       for sentence in self._sentences(data, split)
     )
-    return found[:limit]
+    return found[: data.limit(is_train=split == SPLITS.train)]
 
   def _sentences(self, data: 'DataConfig', split: str) -> Iterator[Sentence]:
     if data.source == 'tfds' and self.tfds_name:

@@ -60,7 +60,7 @@ def load(
       _read(options, train), options.validation_fraction
     )
     found = parts[0] if is_train else parts[1]
-  return found[: data.train_examples if is_train else data.eval_examples]
+  return found[: data.limit(is_train=is_train)]
 
 
 def _files(

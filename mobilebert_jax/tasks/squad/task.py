@@ -94,8 +94,7 @@ def load_squad(
   questions = list(read)
   if is_train:
     questions = _trainable(questions, place)
-  limit = data.train_examples if is_train else data.eval_examples
-  return tuple(questions[:limit])
+  return tuple(questions[: data.limit(is_train=is_train)])
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
