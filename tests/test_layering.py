@@ -14,7 +14,7 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent / 'mobilebert_jax'
 # and from its own package.
 _LAYERS = (
   ('errors', 'outcome', 'facts'),
-  ('exit_status', 'fields', 'recipes'),
+  ('exit_status', 'fields', 'files', 'recipes'),
   ('config', 'config_groups'),
   ('config_json', 'sharding', 'run_config'),
   (
@@ -41,6 +41,9 @@ _LAYERS = (
 )
 _WALLS = {
   'orbax': {'checkpoint'},
+  'etils': {'files'},
+  'fsspec': {'files'},
+  'gcsfs': set(),
   'grain': {'data.loader'},
   'tensorflow_datasets': {'data.tfds_source'},
   'tensorflow': {'convert.tf1'},
