@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,8 @@ from mobilebert_jax.data.features import Features, Ragged
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.outcome import Outcome
-from mobilebert_jax.tasks.targets import (
-  Label,
-  Target,
-)
+from mobilebert_jax.tasks.encoding import in_chunks, room_for_text
+from mobilebert_jax.tasks.targets import Label, Target
 from mobilebert_jax.tasks.task import (
   SPLITS,
   Examples,
@@ -27,9 +25,6 @@ from mobilebert_jax.tasks.task import (
   Splits,
   Task,
 )
-
-# Texts given to the tokenizer at once.
-_CHUNK = 1000
 
 # A score of (decisions, truth), both as the target makes them.
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -148,13 +143,8 @@ def encode(
   ids: list[list[int]] = []
   types: list[list[int]] = []
   paired = bool(examples) and examples[0].pair is not None
-  special = 3 if paired else 2
-  if max_length <= special:
-    raise InputError(
-      f'data.max_length is {max_length}, but {special} places go to special '
-      f'tokens; use at least {special + 1}'
-    )
-  for chunk in _chunks(examples):
+  room_for_text(max_length, special=3 if paired else 2)
+  for _, chunk in in_chunks(examples, progress):
     encoded = tokenizer(
       [example.text for example in chunk],
       [example.pair for example in chunk] if paired else None,
@@ -164,8 +154,6 @@ def encode(
     )
     ids += encoded['input_ids']
     types += encoded['token_type_ids']
-    if progress:
-      progress(len(ids), len(examples))
   labels = [example.label for example in examples]
   return Features(
     sequences={
@@ -281,10 +269,3 @@ def _truth(target: Target, examples: Sequence[TextExample]) -> np.ndarray:
   if None in labels:
     raise InputError('a split without labels cannot be scored')
   return target.truth(labels)
-
-
-def _chunks(
-  examples: Sequence[TextExample],
-) -> Iterator[Sequence[TextExample]]:
-  for start in range(0, len(examples), _CHUNK):
-    yield examples[start : start + _CHUNK]

@@ -12,11 +12,13 @@ from mobilebert_jax.data.documents import Document
 from mobilebert_jax.data.features import Features, Ragged
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.losses import IGNORE_INDEX
+from mobilebert_jax.tasks.encoding import room_for_text
 from mobilebert_jax.tasks.masking import Masking
 from mobilebert_jax.tasks.task import Progress
 
 # Lines given to the tokenizer at once.
 _CHUNK = 1000
+_SPECIAL = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,12 +74,7 @@ def encode(
   Raises:
     InputError: `max_length` leaves no room for text, or no sequence is left.
   """
-  room = max_length - 2
-  if room < 1:
-    raise InputError(
-      f'data.max_length is {max_length}, but 2 places go to special tokens; '
-      'use at least 3'
-    )
+  room = room_for_text(max_length, _SPECIAL)
   masking = Masking.of(tokenizer, **settings)
   ids, owners = _sequences(examples, tokenizer, masking, room, progress)
   types = Ragged(np.zeros_like(ids.values), ids.offsets)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mobilebert_jax.data.choice_files import ChoiceExample
 from mobilebert_jax.data.features import Features, Ragged
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.tasks.encoding import in_chunks, room_for_text
 from mobilebert_jax.tasks.task import Progress
 
 # Which text of a pair is cut if both together are too long.
@@ -16,8 +16,6 @@ Cut = Literal['longest_first', 'only_first']
 MASK = 'choice_mask'
 
 _SPECIAL = 3
-# Questions given to the tokenizer at once.
-_CHUNK = 1000
 
 
 def encode(
@@ -47,19 +45,13 @@ def encode(
   Raises:
     InputError: `max_length` leaves no room for two texts.
   """
-  room = max_length - _SPECIAL
-  if room < 2:
-    raise InputError(
-      f'data.max_length is {max_length}, but {_SPECIAL} places go to special '
-      f'tokens; use at least {_SPECIAL + 2}'
-    )
+  room = room_for_text(max_length, _SPECIAL, least=2)
   choices = max(len(example.choices) for example in examples)
   frame = tokenizer.build_inputs_with_special_tokens
   types_of = tokenizer.create_token_type_ids_from_sequences
   ids: list[list[int]] = []
   types: list[list[int]] = []
-  for start in range(0, len(examples), _CHUNK):
-    chunk = examples[start : start + _CHUNK]
+  for _, chunk in in_chunks(examples, progress):
     tokens = _tokens(chunk, tokenizer)
     for example in chunk:
       for choice in example.choices:
@@ -69,8 +61,6 @@ def encode(
       missing = choices - len(example.choices)
       ids += [frame([])] * missing
       types += [types_of([])] * missing
-    if progress:
-      progress(start + len(chunk), len(examples))
   mask = [
     [int(i < len(example.choices)) for i in range(choices)]
     for example in examples

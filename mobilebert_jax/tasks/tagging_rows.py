@@ -11,13 +11,12 @@ from mobilebert_jax.data.features import Features, Ragged
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.tasks import tagging_windows
+from mobilebert_jax.tasks.encoding import in_chunks, room_for_text
 from mobilebert_jax.tasks.task import Progress
 
 # The column that says which word's tag is read at a position: the word's
 # number among all words of the split, or -1.
 WORDS = 'words'
-# Sentences given to the tokenizer at once.
-_CHUNK = 1000
 _SPECIAL = 2
 
 
@@ -61,12 +60,7 @@ def encode(
     InputError: `max_length` leaves no room, the stride does not fit, or the
       tokenizer leaves nothing of any sentence.
   """
-  capacity = max_length - _SPECIAL
-  if capacity < 1:
-    raise InputError(
-      f'data.max_length is {max_length}, but {_SPECIAL} places go to special '
-      f'tokens; use at least {_SPECIAL + 1}'
-    )
+  capacity = room_for_text(max_length, _SPECIAL)
   if stride >= capacity:
     raise InputError(
       f'options.stride is {stride}, but a row has room for {capacity} '
@@ -74,8 +68,7 @@ def encode(
     )
   rows: list[list[_Word]] = []
   number = 0
-  for start in range(0, len(examples), _CHUNK):
-    chunk = examples[start : start + _CHUNK]
+  for _, chunk in in_chunks(examples, progress):
     encoded = tokenizer(
       [list(sentence.words) for sentence in chunk],
       is_split_into_words=True,
@@ -89,8 +82,6 @@ def encode(
       words = _words(sentence, pieces, labels, number, label_all_subtokens)
       rows += _rows(words, capacity, stride)
       number += len(words)
-    if progress:
-      progress(start + len(chunk), len(examples))
   if not rows:
     raise InputError('the tokenizer leaves no token of any sentence')
   return _features(rows, tokenizer, max_length)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int
 from mobilebert_jax.data.features import Features, Ragged
 from mobilebert_jax.data.squad import Question
 from mobilebert_jax.errors import InputError
+from mobilebert_jax.tasks.encoding import in_chunks
 from mobilebert_jax.tasks.squad.options import SpanOptions
 from mobilebert_jax.tasks.task import Progress
 
@@ -23,8 +24,6 @@ BEGINS = 'answer_begins'
 ENDS = 'answer_ends'
 EXAMPLE = 'example'
 
-# Questions given to the tokenizer at once.
-_CHUNK = 1000
 _SPECIAL = 3
 _NOWHERE = -1
 
@@ -78,8 +77,7 @@ def encode(
   rows: list[Row] = []
   numbers: list[int] = []
   known: dict[str, Tokens] = {}
-  for start in range(0, len(examples), _CHUNK):
-    chunk = examples[start : start + _CHUNK]
+  for start, chunk in in_chunks(examples, progress):
     asked = [example.question for example in chunk]
     queries = tokenizer(asked, add_special_tokens=False, verbose=False)
     _tokenize_contexts(chunk, tokenizer, known)
@@ -93,8 +91,6 @@ def encode(
       )  # fmt: skip
       rows += found
       numbers += [number] * len(found)
-    if progress:
-      progress(start + len(chunk), len(examples))
   return _features(examples, rows, numbers, tokenizer, max_length)
 
 
