@@ -17,8 +17,8 @@ from mobilebert_jax.data.features import Features
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForMultipleChoice
 from mobilebert_jax.outcome import Outcome
+from mobilebert_jax.tasks import targets
 from mobilebert_jax.tasks.multiple_choice_rows import MASK, Cut, encode
-from mobilebert_jax.tasks.prediction_files import write_lines
 from mobilebert_jax.tasks.task import (
   SPLITS,
   Examples,
@@ -117,7 +117,7 @@ def write_predictions(
   text = io.StringIO()
   csv.writer(text, lineterminator='\n').writerows(rows(examples, keys))
   lines = text.getvalue().removesuffix('\n').split('\n')
-  return write_lines(pathlib.Path(directory) / f'{split}.csv', lines)
+  return write_lines(directory / f'{split}.csv', lines)
 
 
 def id_and_key(
@@ -143,16 +143,14 @@ def outcomes(
     InputError: A question has no answer.
   """
   del features
-  logits = predictions['logits'].astype(np.float64)
   answers, chosen = _answers(examples), _chosen(predictions)
-  right = logits[np.arange(len(logits)), answers]
-  badness = np.logaddexp.reduce(logits, axis=-1) - right
+  badness = targets.negative_log_likelihood(predictions['logits'], answers)
   return [
     Outcome(
       text=' | '.join(texts(example)),
       expected=example.choices[answer],
       predicted=example.choices[choice],
-      badness=max(0.0, float(cost)),
+      badness=float(cost),
       is_right=bool(answer == choice),
     )
     for example, answer, choice, cost in zip(

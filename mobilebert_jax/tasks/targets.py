@@ -52,6 +52,16 @@ class Target(Protocol):
     """Whether a decision counts as right."""
 
 
+def negative_log_likelihood(
+  logits: Logits, truth: Int[np.ndarray, 'N']
+) -> Float[np.ndarray, 'N']:
+  """Minus the log-probability of the right class, in float64, at least 0."""
+  logits = logits.astype(np.float64)
+  right = np.take_along_axis(logits, truth[:, None], axis=-1)[:, 0]
+  # Rounding must not make a sure and right decision better than perfect.
+  return np.maximum(np.logaddexp.reduce(logits, axis=-1) - right, 0.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class SingleLabel:
   """Exactly one of several classes; labels are class indices (int32 [N])."""
@@ -72,9 +82,7 @@ class SingleLabel:
     self, logits: Logits, truth: Int[np.ndarray, 'N']
   ) -> Float[np.ndarray, 'N']:
     """Minus the log-probability of the right class."""
-    logits = logits.astype(np.float64)
-    right = np.take_along_axis(logits, truth[:, None], axis=-1)[:, 0]
-    return np.maximum(np.logaddexp.reduce(logits, axis=-1) - right, 0.0)
+    return negative_log_likelihood(logits, truth)
 
   def told(self, value: int) -> str:
     return self.labels[value]
