@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mobilebert_jax.data.choice_files import ChoiceExample
 from mobilebert_jax.data.features import Features
-from mobilebert_jax.data.tables import Row, read_table
+from mobilebert_jax.data.tables import Row
 from mobilebert_jax.tasks import multiple_choice, own_files, own_output
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
@@ -87,13 +87,9 @@ def _read(
     options.question_column,
     *(options.choice_columns or (options.choices_column,)),
     *([options.answer_column] * labelled),
-    *([] if options.id_column is None else [options.id_column]),
   ]
-  examples, places = [], []
-  for number, row in enumerate(read_table(path, columns)):
-    id_ = str(number)
-    if options.id_column is not None:
-      id_ = row.name(options.id_column)
+  examples = []
+  for id_, row in own_files.read_rows(path, columns, options.id_column):
     text = row.text(options.question_column)
     if not text.strip():
       raise row.wrong(options.question_column, 'expected a text')
@@ -101,8 +97,6 @@ def _read(
     keys = _keys(options, choices)
     answer = _answer(options, row, keys) if labelled else None
     examples.append(ChoiceExample(id_, text, choices, keys, answer))
-    places.append((row.place, id_))
-  own_files.check_ids(places)
   return examples
 
 

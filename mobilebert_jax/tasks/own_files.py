@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mobilebert_jax import fields
 from mobilebert_jax.data import tables
+from mobilebert_jax.data.tables import Row
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.tasks.task import Splits
 
@@ -148,17 +149,36 @@ def find(
   return OwnFiles(paths, options.validation_fraction)
 
 
-def check_ids(examples: Sequence[tuple[str, str]]):
-  """Checks that no two examples have the same id.
+def read_rows(
+  path: pathlib.Path, columns: Sequence[str], id_column: str | None
+) -> Iterator[tuple[str, Row]]:
+  """Reads the named columns of every row, and what the row is called.
 
   Args:
-    examples: Each one's 'file:line' and id.
+    path: See `tables.read_table`.
+    columns: Names of the columns.
+    id_column: A further column, with the rows' ids; None: a row is called by
+      its number, from 0.
+
+  Yields:
+    Each row's id, and the row.
 
   Raises:
-    InputError: Two have; the message names both lines.
+    InputError: As `read_table`; or, behind the last row, two rows have the
+      same id.
   """
+  given = [] if id_column is None else [id_column]
+  places = []
+  for number, row in enumerate(tables.read_table(path, [*columns, *given])):
+    id_ = str(number) if id_column is None else row.name(id_column)
+    places.append((row.place, id_))
+    yield id_, row
+  _check_ids(places)
+
+
+def _check_ids(places: Sequence[tuple[str, str]]):
   seen: dict[str, str] = {}
-  for place, id_ in examples:
+  for place, id_ in places:
     if id_ in seen:
       raise InputError(
         f'{place}: the id {id_!r} is that of {seen[id_]} as well; give every '

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobilebert_jax.data import squad
 from mobilebert_jax.data.squad import Answer, Question
-from mobilebert_jax.data.tables import SUFFIXES, Row, read_table
+from mobilebert_jax.data.tables import SUFFIXES, Row
 from mobilebert_jax.tasks import own_files
 from mobilebert_jax.tasks.squad.options import NullSpanOptions, SpanOptions
 from mobilebert_jax.tasks.squad.task import span_task
@@ -72,24 +72,15 @@ def _read(
     found = squad.read_file(path, with_null=options.allow_no_answer)
     return list(found)
   texts = [options.question_column, options.context_column]
-  columns = [
-    *texts,
-    *([options.answers_column] * labelled),
-    *([] if options.id_column is None else [options.id_column]),
-  ]
-  questions, places = [], []
-  for number, row in enumerate(read_table(path, columns)):
-    id_ = str(number)
-    if options.id_column is not None:
-      id_ = row.name(options.id_column)
+  columns = [*texts, *([options.answers_column] * labelled)]
+  questions = []
+  for id_, row in own_files.read_rows(path, columns, options.id_column):
     for column in texts:
       if not row.text(column).strip():
         raise row.wrong(column, 'expected a text')
     question, context = (row.text(column) for column in texts)
     answers = _answers(options, row, context) if labelled else None
     questions.append(Question(id_, question, context, answers))
-    places.append((row.place, id_))
-  own_files.check_ids(places)
   return questions
 
 

@@ -2,10 +2,10 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from mobilebert_jax.data.tables import Row, read_table
+from mobilebert_jax.data.tables import Row
 from mobilebert_jax.tasks import own_files
 from mobilebert_jax.tasks.classification import TextExample
 
@@ -45,24 +45,17 @@ def read(
     InputError: As `read_table`; or a row has no text, a cell of a wrong type,
       or the id of another row; or `read_label` finds a mistake.
   """
-  texts = [options.text_column, *_given(options.pair_column)]
+  texts = [options.text_column]
+  if options.pair_column is not None:
+    texts.append(options.pair_column)
   labels = [] if read_label is None else [options.label_column]
-  columns = [*texts, *labels, *_given(options.id_column)]
-  examples, places = [], []
-  for number, row in enumerate(read_table(path, columns)):
+  examples = []
+  rows = own_files.read_rows(path, [*texts, *labels], options.id_column)
+  for id_, row in rows:
     text, *pair = (row.text(column) for column in texts)
     # As in GLUE, one of the two may be empty.
     if not any(part.strip() for part in (text, *pair)):
       raise row.wrong(options.text_column, 'expected a text')
-    id_ = str(number)
-    if options.id_column is not None:
-      id_ = row.name(options.id_column)
     label = None if read_label is None else read_label(row)
     examples.append(TextExample(id_, text, pair[0] if pair else None, label))
-    places.append((row.place, id_))
-  own_files.check_ids(places)
   return examples
-
-
-def _given(column: str | None) -> Sequence[str]:
-  return [] if column is None else [column]
