@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 
-from mobilebert_jax import loop
+from mobilebert_jax import files, loop
 from mobilebert_jax.run_config import TrainConfig
-from mobilebert_jax.workdir import Workdir, write_json
+from mobilebert_jax.workdir import Workdir
 
 # Written beside a run's config when it has diverged.
 _DIVERGED = 'diverged.json'
@@ -79,7 +79,7 @@ def train(config: TrainConfig, path: pathlib.Path) -> Attempt:
   try:
     return Attempt(loop.train(config, path))
   except loop.NonFiniteError as error:
-    write_json(path / _DIVERGED, {'problem': str(error)})
+    files.write_json(path / _DIVERGED, {'problem': str(error)})
     return Attempt(problem=str(error))
   finally:
     # Every run compiles programs of its own, which no later run uses.

@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from mobilebert_jax import files
 from mobilebert_jax.config import FrozenMap, MobileBertConfig
 from mobilebert_jax.errors import InputError
 
@@ -180,7 +181,7 @@ def load_config(path: Path, dialect: Dialect | None = None) -> MobileBertConfig:
   Raises:
     InputError: no such file, no JSON object in it, or a wrong value.
   """
-  file = pathlib.Path(path)
+  file = files.path(path)
   if file.is_dir():
     file = file / 'config.json'
   try:
@@ -202,9 +203,8 @@ def save_config(
   Returns:
     The file written.
   """
-  file = pathlib.Path(path)
+  file = files.path(path)
   if file.is_dir():
     file = file / 'config.json'
   text = json.dumps(to_dict(config, architectures), indent=2) + '\n'
-  file.write_text(text, encoding='utf-8')
-  return file
+  return files.write_text(file, text)

@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from mobilebert_jax import models
+from mobilebert_jax import files, models
 from mobilebert_jax.evaluate import Split
 from mobilebert_jax.reporting import curves, metrics_log, report
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tasks.task import Predictions
-from mobilebert_jax.workdir import Workdir, write_json
+from mobilebert_jax.workdir import Workdir
 
 
 def write(
@@ -61,7 +61,7 @@ def write(
     batch_size=config.batch_size,
   )
   report.write(workdir.report, workdir.pictures, workdir.curves, told)
-  write_json(workdir.results, results)
+  files.write_json(workdir.results, results)
 
 
 def _write_predictions(

@@ -3,11 +3,10 @@
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
-from mobilebert_jax import config_json, run_config
+from mobilebert_jax import config_json, files, run_config
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.convert.output import atomic_directory
 from mobilebert_jax.errors import InputError
@@ -129,21 +128,13 @@ class Workdir:
       architecture = config_json.to_dict(
         model.config, architectures=(type(model).__name__,)
       )
-      write_json(new.model_config, architecture)
+      files.write_json(new.model_config, architecture)
       tokenizer.save_pretrained(new.tokenizer)
-      new.config.write_text(run_config.to_json(config), encoding='utf-8')
+      files.write_text(new.config, run_config.to_json(config))
 
   def read_results(self) -> dict[str, Any] | None:
     """The scores of a finished run; None while it is not finished."""
     return json.loads(_read(self.results)) if self.results.exists() else None
-
-
-def write_json(path: pathlib.Path, value: Any):
-  """Writes a JSON file in one step."""
-  partial = path.with_name(f'{path.name}.partial')
-  text = json.dumps(value, indent=2, sort_keys=True) + '\n'
-  partial.write_text(text, encoding='utf-8')
-  os.replace(partial, path)
 
 
 def _read(path: pathlib.Path) -> str:

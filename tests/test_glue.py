@@ -14,10 +14,11 @@ import tiny
 
 from mobilebert_jax import loop, run_config
 from mobilebert_jax.errors import InputError
+from mobilebert_jax.files import write_json
 from mobilebert_jax.glue import __main__ as command
 from mobilebert_jax.glue import averages, submission
 from mobilebert_jax.tasks import glue_tasks
-from mobilebert_jax.workdir import Workdir, write_json
+from mobilebert_jax.workdir import Workdir
 
 # BERT_BASE on the test sets: BERT's paper and the benchmark's site.
 BERT_BASE = {

@@ -14,10 +14,11 @@ from safetensors.numpy import load_file
 
 from mobilebert_jax import loop, run_config
 from mobilebert_jax.errors import InputError
+from mobilebert_jax.files import write_json
 from mobilebert_jax.reporting import sweep_plot
 from mobilebert_jax.sweep import __main__ as command
 from mobilebert_jax.sweep import grid
-from mobilebert_jax.workdir import Workdir, write_json
+from mobilebert_jax.workdir import Workdir
 
 RATES = '--sweep.optimizer.learning_rate'
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mobilebert_jax import files
 from mobilebert_jax.errors import InputError
 
 _UNITS = {'': 1, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9,
@@ -83,8 +84,7 @@ def write_index(
       name: file for file, part in parts.items() for name in sorted(part)
     },
   }
-  text = json.dumps(index, indent=2, sort_keys=True) + '\n'
-  pathlib.Path(path).write_text(text, encoding='utf-8')
+  files.write_json(pathlib.Path(path), index)
 
 
 def read_index(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import pathlib
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 import tokenizers
 
 import mobilebert_jax
+from mobilebert_jax import files
 from mobilebert_jax.data.features import Features, Ragged, Transform
 from mobilebert_jax.errors import InputError
 
@@ -132,15 +132,11 @@ def save(path: pathlib.Path, key: str, features: Features):
     arrays[f'sequence_{number}'] = ragged.values
   for number, values in enumerate(features.scalars.values()):
     arrays[f'scalar_{number}'] = values
-  # A name of its own: others may be writing the same at this moment.
-  partial = path.with_name(f'{path.name}.{uuid.uuid4().hex}.partial')
-  try:
-    with partial.open('xb') as file:
-      np.savez(file, **arrays)
-    os.replace(partial, path)
-  except BaseException:
-    partial.unlink(missing_ok=True)
-    raise
+  with (
+    files.replacing(path, unique=True) as partial,
+    partial.open('xb') as file,
+  ):
+    np.savez(file, **arrays)
 
 
 def load(

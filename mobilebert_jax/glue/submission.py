@@ -1,9 +1,10 @@
 """The archive that https://gluebenchmark.com takes."""
 
-import os
 import pathlib
 import zipfile
 from collections.abc import Mapping
+
+from mobilebert_jax import files
 
 # Official file -> the task whose run writes it.
 MEMBERS: Mapping[str, str] = {
@@ -41,12 +42,13 @@ def write(
     for name, task in MEMBERS.items()
     if task in predictions and (file := predictions[task] / name).is_file()
   }
-  partial = path.with_name(f'{path.name}.partial')
-  with zipfile.ZipFile(partial, 'w') as archive:
+  with (
+    files.replacing(path) as partial,
+    zipfile.ZipFile(partial, 'w') as archive,
+  ):
     for name, file in found.items():
       member = zipfile.ZipInfo(name, _TIME)
       member.compress_type = zipfile.ZIP_DEFLATED
       member.external_attr = 0o644 << 16
       archive.writestr(member, file.read_bytes())
-  os.replace(partial, path)
   return tuple(name for name in MEMBERS if name not in found)

@@ -5,13 +5,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax import attempt, preparation
+from mobilebert_jax import attempt, files, preparation
 from mobilebert_jax.attempt import Attempt
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.glue import averages, submission
 from mobilebert_jax.reporting import markdown
 from mobilebert_jax.run_config import TrainConfig
-from mobilebert_jax.workdir import Workdir, write_json
+from mobilebert_jax.workdir import Workdir
 
 ARCHIVE = 'glue_submission.zip'
 TABLE = 'glue.md'
@@ -42,7 +42,7 @@ def run(
     InputError: anything wrong with a config or with the data of any task;
       found before the first run.
   """
-  root = pathlib.Path(workdir).expanduser()
+  root = files.path(workdir)
   _check(configs, root)
   attempts = {
     task: attempt.read(configs[task], root / task)
@@ -103,11 +103,8 @@ def _write(root: pathlib.Path, attempts: Mapping[str, Attempt]):
     'bert_average': averages.bert(finished),
     'missing_files': list(missing),
   }
-  write_json(root / DATA, summary)
-  path = root / TABLE
-  partial = path.with_name(f'{path.name}.partial')
-  partial.write_text('\n'.join(_lines(summary)) + '\n', encoding='utf-8')
-  os.replace(partial, path)
+  files.write_json(root / DATA, summary)
+  files.write_lines(root / TABLE, _lines(summary))
   return summary
 
 

@@ -28,6 +28,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, NoReturn
 
+from mobilebert_jax import files
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.predict import inputs, model
 from mobilebert_jax.predict.kinds import KINDS, Kind, positive
@@ -197,17 +198,14 @@ def _output(name: str | None) -> Iterator[Callable[[dict], None]]:
       sys.stdout.reconfigure(encoding='utf-8')
     yield lambda result: _write(sys.stdout, result)
     return
-  path = pathlib.Path(name).expanduser()
-  if path.is_dir() or not path.parent.is_dir():
+  path = files.path(name)
+  if path.is_dir() or not (files.is_remote(path) or path.parent.is_dir()):
     raise InputError(f'--output={path} must be a file in an existing directory')
-  partial = path.with_name(f'{path.name}.partial')
-  try:
-    with partial.open('w', encoding='utf-8', newline='\n') as file:
-      yield lambda result: _write(file, result)
-    os.replace(partial, path)
-  except BaseException:
-    partial.unlink(missing_ok=True)
-    raise
+  with (
+    files.replacing(path) as partial,
+    partial.open('w', encoding='utf-8', newline='\n') as file,
+  ):
+    yield lambda result: _write(file, result)
 
 
 def _write(file: IO[str], result: dict[str, Any]):

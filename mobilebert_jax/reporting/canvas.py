@@ -5,6 +5,8 @@ import pathlib
 import warnings
 from typing import Any
 
+from mobilebert_jax import files
+
 _LONGEST_NAME = 24
 
 
@@ -32,16 +34,14 @@ def save(drawn: Any, path: str | os.PathLike[str]) -> pathlib.Path:
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-  path = pathlib.Path(path)
-  partial = path.with_suffix('.partial')
-  with warnings.catch_warnings():
+  target = files.path(path)
+  with files.replacing(target) as partial, warnings.catch_warnings():
     # A script that the font lacks shows as boxes; the report has the text.
     warnings.filterwarnings('ignore', r'Glyph \d+ .* missing from font')
     FigureCanvasAgg(drawn)
     # Tight: the layout alone cuts labels off beside axes of fixed shape.
     drawn.savefig(partial, format='png', bbox_inches='tight')
-  os.replace(partial, path)
-  return path
+  return target
 
 
 def name(text: str) -> str:

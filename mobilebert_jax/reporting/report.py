@@ -1,7 +1,6 @@
 """`report.md`: what a run learnt, for people who look rather than read logs."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from mobilebert_jax import files
 from mobilebert_jax.outcome import Outcome
 from mobilebert_jax.reporting import answers, pictures
 from mobilebert_jax.reporting.markdown import escape, table
@@ -77,11 +77,7 @@ def write(
     *_lengths(told, place),
     *answers.mistakes(told.split, told.outcomes, told.labels),
   ]
-  partial = path.with_name(f'{path.name}.partial')
-  text = '\n'.join(lines).rstrip() + '\n'
-  partial.write_text(text, encoding='utf-8')
-  os.replace(partial, path)
-  return path
+  return files.write_text(path, '\n'.join(lines).rstrip() + '\n')
 
 
 def training_seconds(records: Sequence[Record], batch_size: int) -> float:

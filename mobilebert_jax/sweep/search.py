@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax import attempt, preparation
+from mobilebert_jax import attempt, files, preparation
 from mobilebert_jax.attempt import Attempt
 from mobilebert_jax.convert.output import atomic_directory
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.reporting import markdown, sweep_plot
 from mobilebert_jax.sweep.grid import Point
-from mobilebert_jax.workdir import Workdir, write_json
+from mobilebert_jax.workdir import Workdir
 
 TABLE = 'sweep.md'
 DATA = 'sweep.json'
@@ -41,7 +41,7 @@ def search(
   Raises:
     InputError: anything wrong with the points; what has been finished stays.
   """
-  root = pathlib.Path(workdir).expanduser()
+  root = files.path(workdir)
   metric = _check(points, root)
   attempts = {p.name: attempt.read(p.config, root / p.name) for p in points}
   root.mkdir(parents=True, exist_ok=True)
@@ -128,12 +128,9 @@ def _row(point: Point, done: Attempt) -> dict[str, Any]:
 
 
 def _write(root: pathlib.Path, summary: Mapping[str, Any]):
-  write_json(root / DATA, summary)
+  files.write_json(root / DATA, summary)
   sweep_plot.draw(root / PICTURE, summary)
-  path = root / TABLE
-  partial = path.with_name(f'{path.name}.partial')
-  partial.write_text('\n'.join(_lines(summary)) + '\n', encoding='utf-8')
-  os.replace(partial, path)
+  files.write_lines(root / TABLE, _lines(summary))
 
 
 def _lines(summary: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from mobilebert_jax import losses, metrics
+from mobilebert_jax import files, losses, metrics
 from mobilebert_jax.data.features import Features, Ragged
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForSequenceClassification
@@ -224,11 +223,7 @@ def write_submission(
   words = map(submission.word, target.decide(predictions['logits']))
   rows = zip((example.id for example in examples), words, strict=True)
   lines = ['index\tprediction', *(f'{id_}\t{word}' for id_, word in rows)]
-  path = pathlib.Path(directory) / submission.files[split]
-  partial = path.with_name(f'{path.name}.partial')
-  partial.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-  os.replace(partial, path)
-  return path
+  return files.write_lines(directory / submission.files[split], lines)
 
 
 def texts(example: TextExample) -> tuple[str, ...]:

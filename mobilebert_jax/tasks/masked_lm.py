@@ -8,9 +8,8 @@ and no sequence goes across documents. What is masked: `masking.Masking`.
 
 import dataclasses
 import functools
-import json
+import itertools
 import math
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from mobilebert_jax.data.features import Features
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForMaskedLM
 from mobilebert_jax.outcome import Outcome
-from mobilebert_jax.tasks import text_files
+from mobilebert_jax.tasks import own_output, text_files
 from mobilebert_jax.tasks.masked_sequences import MaskSequences, encode
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
@@ -140,24 +139,22 @@ def write_predictions(
   There is no official format. 'nll' is the mean over the masked tokens; it
   and 'accuracy' are null where none is masked.
   """
-  path = pathlib.Path(directory) / f'{split}.jsonl'
-  partial = path.with_name(f'{path.name}.partial')
   lengths = features.sequences['input_ids'].lengths()
-  with partial.open('w', encoding='utf-8') as file:
-    for row, counts in enumerate(predictions['counts']):
-      guess, target, nll = (
-        predictions[name][row][counts] for name in ('guess', 'target', 'nll')
-      )
-      record = {
-        'document': examples[features.scalars['document'][row]].id,
-        'tokens': int(lengths[row]),
-        'masked': int(counts.sum()),
-        'accuracy': float(np.mean(guess == target)) if counts.any() else None,
-        'nll': float(np.mean(nll)) if counts.any() else None,
-      }
-      file.write(json.dumps(record, ensure_ascii=False) + '\n')
-  os.replace(partial, path)
-  return path
+
+  def record(row: int, counts: np.ndarray) -> dict[str, Any]:
+    guess, target, nll = (
+      predictions[name][row][counts] for name in ('guess', 'target', 'nll')
+    )
+    return {
+      'document': examples[features.scalars['document'][row]].id,
+      'tokens': int(lengths[row]),
+      'masked': int(counts.sum()),
+      'accuracy': float(np.mean(guess == target)) if counts.any() else None,
+      'nll': float(np.mean(nll)) if counts.any() else None,
+    }
+
+  rows = itertools.starmap(record, enumerate(predictions['counts']))
+  return own_output.write_jsonl(directory / f'{split}.jsonl', rows)
 
 
 def texts(example: Document) -> Sequence[str]:

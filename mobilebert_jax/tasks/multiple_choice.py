@@ -15,6 +15,7 @@ from mobilebert_jax import losses, metrics
 from mobilebert_jax.data.choice_files import ChoiceExample
 from mobilebert_jax.data.features import Features
 from mobilebert_jax.errors import InputError
+from mobilebert_jax.files import write_lines
 from mobilebert_jax.models import MobileBertForMultipleChoice
 from mobilebert_jax.outcome import Outcome
 from mobilebert_jax.tasks import targets

@@ -111,7 +111,7 @@ def write_predictions(
   """Writes '<split>.csv': id (document#segment), prediction, probability."""
   del features
   return own_output.write_classes(
-    pathlib.Path(directory) / f'{split}.csv',
+    directory / f'{split}.csv',
     _TARGET.labels,
     predictions['logits'],
     [example.id for example in examples],

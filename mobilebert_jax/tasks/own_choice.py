@@ -76,7 +76,7 @@ def write_predictions(
       examples, logits.argmax(-1), own_output.softmax(logits), strict=True
     )
   )
-  path = pathlib.Path(directory) / f'{split}.csv'
+  path = directory / f'{split}.csv'
   return own_output.write_csv(path, ('id', 'prediction', 'probability'), rows)
 
 

@@ -153,7 +153,7 @@ def write_single(
   """Writes '<split>.csv': id, prediction, and the prediction's probability."""
   del features
   return own_output.write_classes(
-    pathlib.Path(directory) / f'{split}.csv',
+    directory / f'{split}.csv',
     labels,
     predictions['logits'],
     [example.id for example in examples],
@@ -173,7 +173,7 @@ def write_multi(
   chosen = MultiLabel(tuple(labels)).decide(predictions['logits'])
   chances = own_output.sigmoid(predictions['logits'])
   return own_output.write_jsonl(
-    pathlib.Path(directory) / f'{split}.jsonl',
+    directory / f'{split}.jsonl',
     (
       {
         'id': example.id,

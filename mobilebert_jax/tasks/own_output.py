@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mobilebert_jax.tasks.prediction_files import write_lines
+from mobilebert_jax.files import write_lines
 
 # What is written of a probability.
 _DIGITS = 6

@@ -60,7 +60,7 @@ def write_predictions(
   del features
   numbers = Regression().decide(predictions['logits'])
   return own_output.write_csv(
-    pathlib.Path(directory) / f'{split}.csv',
+    directory / f'{split}.csv',
     ('id', 'prediction'),
     zip((example.id for example in examples), map(float, numbers), strict=True),
   )

@@ -93,7 +93,7 @@ def write_predictions(
     labels, options.scheme, predictions, examples, features
   )
   return own_output.write_jsonl(
-    pathlib.Path(directory) / f'{split}.jsonl',
+    directory / f'{split}.jsonl',
     (
       {'id': str(number), 'tokens': list(sentence.words), 'prediction': tags}
       for number, (sentence, tags) in enumerate(

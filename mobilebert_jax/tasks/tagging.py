@@ -21,9 +21,9 @@ from mobilebert_jax import fields, losses, packing, tagging_metrics
 from mobilebert_jax.data import conll, iob
 from mobilebert_jax.data.conll import Sentence
 from mobilebert_jax.data.features import Features
+from mobilebert_jax.files import write_lines
 from mobilebert_jax.models import MobileBertForTokenClassification
 from mobilebert_jax.outcome import Outcome
-from mobilebert_jax.tasks.prediction_files import write_lines
 from mobilebert_jax.tasks.tagging_rows import WORDS, encode
 from mobilebert_jax.tasks.task import (
   SPLITS,
@@ -180,7 +180,6 @@ def write_predictions(
   type of entity.
   """
   predicted = predicted_tags(labels, scheme, predictions, examples, features)
-  directory = pathlib.Path(directory)
   gold = [sentence.tags for sentence in examples]
   write_lines(
     directory / f'{split}_types.txt', _type_table(gold, predicted, scheme)

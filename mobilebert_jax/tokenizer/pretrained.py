@@ -3,10 +3,10 @@
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any, Self
 
+from mobilebert_jax import files
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.tokenizer.special_tokens import (
   EXTRA_NAMES,
@@ -112,13 +112,14 @@ class Pretrained(SpecialTokens):
     Raises:
       InputError: `directory` is a file.
     """
-    target = pathlib.Path(directory).expanduser()
+    target = files.path(directory)
     if target.exists() and not target.is_dir():
       raise InputError(f'{target} is a file; give a directory')
     target.mkdir(parents=True, exist_ok=True)
     texts = self.files()
     for name, text in texts.items():
-      _write(target / name, text)
+      # Several processes may save a tokenizer in one place.
+      files.write_text(target / name, text, unique=True)
     return tuple(target / name for name in texts)
 
   def files(self) -> dict[str, str]:
@@ -220,19 +221,3 @@ def _special_tokens_map(tokenizer: Any) -> dict[str, Any]:
 
 def _to_json(value: Mapping[str, Any]) -> str:
   return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-  """Writes a file in one step, so that a kill leaves no half of it."""
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  try:
-    with os.fdopen(handle, 'w', encoding='utf-8', newline='\n') as file:
-      file.write(text)
-    # mkstemp makes files for the owner only; these are meant to be shared.
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(temporary, 0o666 & ~umask)
-    os.replace(temporary, path)
-  except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
-    raise

@@ -1,13 +1,13 @@
 """SQuAD's prediction files, as google-research's run_squad writes them."""
 
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mobilebert_jax import files
 from mobilebert_jax.data.squad import Question
 from mobilebert_jax.tasks.squad.answers import Found
 
@@ -46,20 +46,18 @@ def write(
   """
   ids = [example.id for example in examples]
   nbest = [_nbest(one, n_best, with_null) for one in found]
-  files: dict[str, dict[str, Any]] = {
+  contents: dict[str, dict[str, Any]] = {
     'nbest_predictions.json': dict(zip(ids, nbest))
   }
   if with_null:
-    files['null_odds.json'] = {
+    contents['null_odds.json'] = {
       id_: one.null_odds for id_, one in zip(ids, found)
     }
-  files['predictions.json'] = dict(zip(ids, answers))
+  contents['predictions.json'] = dict(zip(ids, answers))
   prefix = '' if split == 'validation' else f'{split}_'
-  for name, content in files.items():
-    path = pathlib.Path(directory) / f'{prefix}{name}'
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_text(json.dumps(content, indent=4) + '\n', encoding='utf-8')
-    os.replace(partial, path)
+  for name, content in contents.items():
+    path = directory / f'{prefix}{name}'
+    files.write_text(path, json.dumps(content, indent=4) + '\n')
   return path
 
 
