@@ -28,6 +28,7 @@ _LAYERS = (
     'reporting',
     'optimizer',
   ),
+  ('gradients',),
   ('training', 'convert.hub'),
   ('tokenizer', 'convert', 'checkpoint'),
   ('data', 'pipelines'),
@@ -37,7 +38,7 @@ _LAYERS = (
   ('assembly',),
   ('scoring', 'loop', 'cli', 'predict'),
   ('attempt',),
-  ('glue', 'sweep'),
+  ('glue', 'sweep', 'tpu_compile'),
 )
 _WALLS = {
   'orbax': {'checkpoint'},
