@@ -4,7 +4,9 @@ Modules name the axes of their parameters and activations; `RULES` says which
 mesh axis, if any, divides each of them. To shard differently, change `RULES`.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -64,6 +66,25 @@ def partitioned(init: Any, axes: tuple[str | None, ...]) -> Any:
   return nn.with_logical_partitioning(init, axes)
 
 
+# Whether the code that is being traced sees one replica's rows alone.
+_is_within_replica = contextvars.ContextVar('is_within_replica', default=False)
+
+
+@contextlib.contextmanager
+def within_replica() -> Iterator[None]:
+  """Around a `vmap` over replicas with `spmd_axis_name='data'`.
+
+  There the replicas' axis lies along 'data', so that `constrain` must not
+  divide the rows of one replica by it again. To be entered inside the function
+  that `jit` traces: around a call, it would be too late for a cached trace.
+  """
+  token = _is_within_replica.set(True)
+  try:
+    yield
+  finally:
+    _is_within_replica.reset(token)
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   """Pins an activation's layout inside `jit`.
 
@@ -73,6 +94,30 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   spec = partition_spec(axes)
   if jax.sharding.get_abstract_mesh().axis_names != MESH_AXES:
     return x
+  if _is_within_replica.get():
+    spec = PartitionSpec(*(_without_data(entry) for entry in spec))
+  return jax.lax.with_sharding_constraint(x, spec)
+
+
+def _without_data(entry: str | tuple[str, ...] | None) -> Any:
+  names = (entry,) if isinstance(entry, str) else entry or ()
+  return tuple(name for name in names if name != 'data') or None
+
+
+def pin_replicas(x: jax.Array, place: NamedSharding) -> jax.Array:
+  """Pins [data, ...], a value of each replica, to the replicas' devices.
+
+  Args:
+    x: the values; inside `jit`.
+    place: how one replica divides its value; without 'data'.
+  """
+  apart = NamedSharding(place.mesh, PartitionSpec('data', *place.spec))
+  return jax.lax.with_sharding_constraint(x, apart)
+
+
+def pin_micro_batches(x: jax.Array) -> jax.Array:
+  """Pins [steps, data, rows, ...] inside `jit`: no row leaves its devices."""
+  spec = PartitionSpec(None, 'data', 'fsdp')
   return jax.lax.with_sharding_constraint(x, spec)
 
 

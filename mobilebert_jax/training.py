@@ -1,6 +1,6 @@
 """Training state and the two compiled steps, as pure functions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -11,22 +11,19 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from mobilebert_jax import losses, models, packing, sharding
+from mobilebert_jax import models, packing, sharding
+from mobilebert_jax.gradients import (
+  Batch,
+  Loss,
+  Terms,
+  accumulated,
+  gradient_fn,
+  model_inputs,
+  total_weights,
+)
 from mobilebert_jax.optimizer import Optimizer, Params, global_norm
 
-Batch = Mapping[str, Array]
-Terms = tuple[losses.Term, ...]
-Loss = Callable[[Any, Batch], Terms]
 Metrics = dict[str, Float[Array, '']]
-
-# The columns of a batch that the model reads; the others are the loss's.
-MODEL_INPUTS = (
-  'input_ids',
-  'attention_mask',
-  'token_type_ids',
-  'segment_ids',
-  'cls_positions',
-)
 
 
 @flax.struct.dataclass
@@ -118,8 +115,9 @@ def make_train_step(
   """Compiles one optimizer step.
 
   A batch is cut into `accumulation_steps` micro-batches whose gradients add up
-  to exactly that of the whole batch: each is divided by the weight of the whole
-  batch, which is known from the labels alone.
+  to exactly that of the whole batch (`gradients.accumulated`). Without dropout
+  the result depends neither on their number nor on the mesh, but for rounding;
+  with dropout and accumulation, the masks depend on both.
 
   Args:
     model: the model, with a head.
@@ -134,55 +132,43 @@ def make_train_step(
     and 'learning_rate', float32 scalars). The old state is donated.
   """
   _, places = abstract_state(model, tx, mesh)
-
-  def micro_loss(params, batch, weights, key):
-    outputs = model.apply(
-      {'params': params},
-      **model_inputs(batch),
-      deterministic=False,
-      rngs={'dropout': key},
-    )
-    terms = loss(outputs, packing.per_example(batch))
-    whole = (term._replace(weight=w) for term, w in zip(terms, weights))
-    return losses.total(tuple(whole))
-
-  grad = jax.value_and_grad(micro_loss)
-
-  def gradients(state: TrainState, batch: Batch):
-    key = jax.random.fold_in(state.key, state.step)
-    weights = total_weights(model, loss, state.params, batch)
-    if accumulation_steps == 1:
-      return grad(state.params, batch, weights, key)
-
-    def add(sums, inputs):
-      index, micro = inputs
-      micro_key = jax.random.fold_in(key, index)
-      new = grad(state.params, micro, weights, micro_key)
-      return jax.tree.map(jnp.add, sums, new), None
-
-    abstract = jax.eval_shape(grad, state.params, batch, weights, key)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), abstract)
-    micros = jax.tree.map(lambda x: _split(x, accumulation_steps), dict(batch))
-    indices = jnp.arange(accumulation_steps)
-    return jax.lax.scan(add, zeros, (indices, micros))[0]
+  gradient = gradient_fn(model, loss)
+  if accumulation_steps > 1:
+    gradient = accumulated(gradient, accumulation_steps, mesh, places.params)
 
   def step(state: TrainState, batch: Batch):
-    value, grads = gradients(state, batch)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    metrics = {
-      'loss': value,
-      'grad_norm': global_norm(grads),
-      'learning_rate': tx.learning_rate(state.step),
-    }
-    state = TrainState(
-      step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
-      opt_state=opt_state,
-      key=state.key,
-    )
-    return state, metrics
+    key = jax.random.fold_in(state.key, state.step)
+    weights = total_weights(model, loss, state.params, batch)
+    value, grads = gradient(state.params, batch, weights, key)
+    return apply_gradients(state, tx, value, grads)
 
   return jax.jit(step, donate_argnames='state', out_shardings=(places, None))
+
+
+def apply_gradients(
+  state: TrainState, tx: Optimizer, value: Float[Array, ''], grads: Params
+) -> tuple[TrainState, Metrics]:
+  """The state behind one optimizer step, and the step's metrics.
+
+  Args:
+    state: the state.
+    tx: the optimizer.
+    value: the loss of the whole batch.
+    grads: its gradient (`gradients.gradient_fn`).
+  """
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  metrics = {
+    'loss': value,
+    'grad_norm': global_norm(grads),
+    'learning_rate': tx.learning_rate(state.step),
+  }
+  state = TrainState(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    opt_state=opt_state,
+    key=state.key,
+  )
+  return state, metrics
 
 
 def make_eval_step(
@@ -210,33 +196,3 @@ def make_eval_step(
     return kept, () if loss is None else loss(outputs, seen)
 
   return step
-
-
-def model_inputs(batch: Batch) -> dict[str, Any]:
-  """The columns that the model reads."""
-  return {name: batch[name] for name in MODEL_INPUTS if name in batch}
-
-
-def total_weights(
-  model: nn.Module, loss: Loss, params: Params, batch: Batch
-) -> tuple[Float[Array, ''], ...]:
-  """The weight of each term of the loss over a whole batch.
-
-  Weights depend on labels alone, so the loss of outputs that are all zero has
-  the right ones; the compiler drops everything else that it computes.
-  """
-  outputs = jax.eval_shape(
-    lambda p, b: model.apply({'params': p}, **model_inputs(b)), params, batch
-  )
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), outputs)
-  terms = loss(zeros, packing.per_example(batch))
-  return tuple(jnp.asarray(term.weight) for term in terms)
-
-
-def _split(x: Array, parts: int) -> Array:
-  """[B, ...] to [parts, B / parts, ...].
-
-  Part i has rows i, i + parts, ...: so every device keeps its own rows when
-  the batch is divided among devices.
-  """
-  return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
