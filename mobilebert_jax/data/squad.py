@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mobilebert_jax.data import lines, tfds_source
+from mobilebert_jax.data import lines, official, tfds_source
 from mobilebert_jax.errors import InputError
 
 _SUFFIXES = ('.json', '.json.gz')
@@ -61,15 +61,7 @@ def find_file(path: str | pathlib.Path, stem: str) -> pathlib.Path:
   Raises:
     InputError: it is in neither.
   """
-  root = pathlib.Path(path).expanduser()
-  for folder in (root, root / 'squad'):
-    for suffix in _SUFFIXES:
-      if (folder / (stem + suffix)).is_file():
-        return folder / (stem + suffix)
-  raise InputError(
-    f'data.path={str(path)!r}: expected the file {stem}.json or {stem}.json.gz '
-    f'there or in {str(root / "squad")!r}'
-  )
+  return official.find_file(path, 'squad', [stem + s for s in _SUFFIXES])
 
 
 def read_file(path: pathlib.Path, *, with_null: bool) -> Iterator[Question]:

@@ -2,11 +2,10 @@
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from mobilebert_jax.data import conll, tfds_source
+from mobilebert_jax.data import conll, official, tfds_source
 from mobilebert_jax.data.conll import Sentence
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.tasks import tagging, tagging_labels
@@ -88,19 +87,9 @@ class ColumnData:
       raise InputError(
         f'data.source={data.source!r} does not fit {self.name}; use {sources}'
       )
-    return conll.read_sentences(self._find(str(data.path), split))
-
-  def _find(self, path: str, split: str) -> pathlib.Path:
-    root = pathlib.Path(path).expanduser()
     names = [files[split] for files in self.files]
-    for folder in (root, root / self.folder):
-      for name in names:
-        if (folder / name).is_file():
-          return folder / name
-    raise InputError(
-      f'data.path={path!r}: expected the file {" or ".join(names)} there or in '
-      f'{str(root / self.folder)!r}'
-    )
+    path = official.find_file(str(data.path), self.folder, names)
+    return conll.read_sentences(path)
 
   def _from_tfds(
     self, name: str, path: str | None, split: str
