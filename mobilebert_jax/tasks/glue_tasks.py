@@ -21,7 +21,7 @@ from mobilebert_jax.tasks.classification import (
 )
 from mobilebert_jax.tasks.glue import GlueTable
 from mobilebert_jax.tasks.targets import Regression, SingleLabel, Target
-from mobilebert_jax.tasks.task import Splits, Task, TaskSpec
+from mobilebert_jax.tasks.task import Splits, SubmissionOptions, Task, TaskSpec
 
 if TYPE_CHECKING:
   from mobilebert_jax.run_config import DataConfig
@@ -44,18 +44,6 @@ _CORRELATIONS: Mapping[str, Score] = {
 }
 _NLI = ('entailment', 'neutral', 'contradiction')
 _RTE = ('entailment', 'not_entailment')
-
-
-@dataclasses.dataclass(frozen=True)
-class GlueOptions:
-  """Options of every GLUE task.
-
-  Attributes:
-    predict_test: whether to read the splits without labels and to write the
-      submission files of their predictions.
-  """
-
-  predict_test: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +196,9 @@ def _load_mnli(data: 'DataConfig', split: str) -> tuple[TextExample, ...]:
   return table.load(dataclasses.replace(data, path=str(file.parent)), AX)
 
 
-def make_task(name: str, options: GlueOptions, data: 'DataConfig') -> Task:
+def make_task(
+  name: str, options: SubmissionOptions, data: 'DataConfig'
+) -> Task:
   """One of GLUE's tasks.
 
   MNLI's model also answers the diagnostics, where their file (or TFDS's
@@ -216,14 +206,12 @@ def make_task(name: str, options: GlueOptions, data: 'DataConfig') -> Task:
 
   Args:
     name: A key of `TABLE`.
-    options: See `GlueOptions`.
+    options: Whether to read the splits without labels.
     data: Where the data is.
   """
   row = TABLE[name]
-  splits, load = row.table.splits, row.table.load
-  if not options.predict_test:
-    splits = dataclasses.replace(splits, test=())
-  elif name == 'mnli' and _has_diagnostics(data):
+  splits, load = options.splits(row.table.splits), row.table.load
+  if options.predict_test and name == 'mnli' and _has_diagnostics(data):
     splits = dataclasses.replace(splits, test=(*splits.test, AX))
     load = _load_mnli
   return classification_task(
@@ -256,7 +244,9 @@ def _word(table: GlueTable) -> Callable[[Any], str]:
 def spec(name: str) -> TaskSpec:
   """What a config names by `task=name`."""
   return TaskSpec(
-    name, lambda options, data: make_task(name, options, data), GlueOptions
+    name,
+    lambda options, data: make_task(name, options, data),
+    SubmissionOptions,
   )
 
 

@@ -1,6 +1,5 @@
 """SWAG, RACE and CommonsenseQA."""
 
-import dataclasses
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +8,14 @@ from mobilebert_jax.data import choice_files, tfds_source, tsv
 from mobilebert_jax.data.choice_files import ChoiceExample
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.tasks.multiple_choice import choice_task
-from mobilebert_jax.tasks.task import SPLITS, Splits, Task, TaskSpec, fixed
+from mobilebert_jax.tasks.task import (
+  SPLITS,
+  Splits,
+  SubmissionOptions,
+  Task,
+  TaskSpec,
+  fixed,
+)
 
 if TYPE_CHECKING:
   from mobilebert_jax.run_config import DataConfig
@@ -30,23 +36,7 @@ _RACE_FOLDERS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
 _RACE_COLUMNS = ('example_id', 'article', 'questions', 'options', 'answers')
 
 
-@dataclasses.dataclass(frozen=True)
-class ChoiceOptions:
-  """What is there to predict.
-
-  Attributes:
-    predict_test: Write predictions for the test file, which has no public
-      answers; False: the file need not be there.
-  """
-
-  predict_test: bool = True
-
-  def splits(self) -> Splits:
-    """The splits of the task."""
-    return SPLITS if self.predict_test else Splits(test=())
-
-
-def _make_swag(options: ChoiceOptions, data: 'DataConfig') -> Task:
+def _make_swag(options: SubmissionOptions, data: 'DataConfig') -> Task:
   del data
   return choice_task(
     'swag', load=_load_swag, rows=_numbered, splits=options.splits()
@@ -69,7 +59,7 @@ def _numbered(
     yield str(number), key
 
 
-def _make_commonsenseqa(options: ChoiceOptions, data: 'DataConfig') -> Task:
+def _make_commonsenseqa(options: SubmissionOptions, data: 'DataConfig') -> Task:
   del data
   return choice_task(
     'commonsenseqa', load=_load_commonsenseqa, splits=options.splits()
@@ -141,8 +131,8 @@ def _limited(
 
 
 SPECS = (
-  TaskSpec('swag', _make_swag, ChoiceOptions),
-  TaskSpec('commonsenseqa', _make_commonsenseqa, ChoiceOptions),
+  TaskSpec('swag', _make_swag, SubmissionOptions),
+  TaskSpec('commonsenseqa', _make_commonsenseqa, SubmissionOptions),
   fixed(
     choice_task('race', load=_load_race, cut='only_first', splits=_RACE_SPLITS)
   ),

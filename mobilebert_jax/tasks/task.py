@@ -146,6 +146,24 @@ class NoOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class SubmissionOptions:
+  """The options of a benchmark whose test answers are not public.
+
+  Attributes:
+    predict_test: Read the splits without answers and write their predictions;
+      False: their files need not be there.
+  """
+
+  predict_test: bool = True
+
+  def splits(self, splits: Splits = SPLITS) -> Splits:
+    """Those of a benchmark's splits that are wanted."""
+    if self.predict_test:
+      return splits
+    return dataclasses.replace(splits, test=())
+
+
+@dataclasses.dataclass(frozen=True)
 class TaskSpec:
   """A task that a config can name, before its options are known.
 
