@@ -12,13 +12,12 @@ import argparse
 import pathlib
 import sys
 
+import bootstrap
 import numpy as np
 
 from mobilebert_jax.run_config import DataConfig
 from mobilebert_jax.tasks.classification import TextExample
 from mobilebert_jax.tasks.glue_tasks import TABLE, GlueTask
-
-_SAMPLES = 2000
 
 
 def read(path: pathlib.Path, row: GlueTask) -> dict[str, float]:
@@ -41,11 +40,8 @@ def common_words(example: TextExample) -> float:
 
 def tell(name: str, row: GlueTask, guesses: np.ndarray, truth: np.ndarray):
   """Prints every score of the task with its 95% interval."""
-  rng = np.random.default_rng(0)
-  samples = rng.integers(len(truth), size=(_SAMPLES, len(truth)))
   for score, function in row.scores.items():
-    values = [function(guesses[rows], truth[rows]) for rows in samples]
-    low, high = np.percentile(values, [2.5, 97.5])
+    low, high = bootstrap.interval(function, guesses, truth)
     value = function(guesses, truth)
     print(f'{name:22} {score:9} {value:7.4f} [{low:.4f}, {high:.4f}]')
 

@@ -16,20 +16,18 @@ import json
 import pathlib
 import sys
 
+import bootstrap
 import numpy as np
 
 from mobilebert_jax import squad_metrics
 from mobilebert_jax.data import squad
 
-_SAMPLES = 2000
 _WORDS = 5
 
 
 def interval(values: np.ndarray) -> str:
   """Mean and percentile interval, in percent."""
-  rng = np.random.default_rng(0)
-  means = [rng.choice(values, len(values)).mean() for _ in range(_SAMPLES)]
-  low, high = np.percentile(means, [2.5, 97.5])
+  low, high = bootstrap.interval(np.mean, values)
   return f'{values.mean():7.2%} [{low:.2%}, {high:.2%}]'
 
 

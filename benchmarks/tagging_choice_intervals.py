@@ -16,23 +16,16 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
+import bootstrap
 import numpy as np
 
 from mobilebert_jax import tagging_metrics
 from mobilebert_jax.data import choice_files, conll
 
-_SAMPLES = 2000
-
 
 def interval(counts: np.ndarray, score: Callable[[np.ndarray], float]) -> str:
   """The score of summed counts, and its percentile interval."""
-  rng = np.random.default_rng(0)
-  size = len(counts)
-  samples = [
-    score(counts[rng.integers(size, size=size)].sum(axis=0))
-    for _ in range(_SAMPLES)
-  ]
-  low, high = np.percentile(samples, [2.5, 97.5])
+  low, high = bootstrap.interval(lambda part: score(part.sum(axis=0)), counts)
   return f'{score(counts.sum(axis=0)):7.2%} [{low:.2%}, {high:.2%}]'
 
 
