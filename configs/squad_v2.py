@@ -20,37 +20,4 @@ from mobilebert_jax import cli, recipes
 
 
 def get_config(variant: str = ''):
-  settings = {
-    'task': 'squad_v2',
-    'init': 'google/mobilebert-uncased',
-    'data': {
-      'source': 'tfds',
-      'max_length': 384,
-      'buckets': (128, 192, 256, 384),
-    },
-    'options': {
-      'doc_stride': 128,
-      'max_query_length': 64,
-      'max_answer_length': 30,
-      'n_best': 20,
-    },
-    'optimizer': {'learning_rate': 4e-5, 'epsilon': 1e-6},
-    'batch_size': 32,
-    'eval_batch_size': 64,
-    'num_epochs': 5.0,
-  }
-  small = {
-    **recipes.small(),
-    'data': {
-      'source': 'tfds',
-      'max_length': 128,
-      'buckets': (64, 96, 128),
-      'train_examples': 20_000,
-    },
-    'options': {'doc_stride': 64, 'max_query_length': 32},
-    'batch_size': 32,
-    'num_epochs': 3.0,
-  }
-  return cli.config_dict(
-    **settings | cli.choose(variant, {'': {}, 'small': small})
-  )
+  return cli.config_dict(**cli.choose(variant, recipes.squad('squad_v2')))

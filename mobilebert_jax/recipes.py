@@ -67,3 +67,49 @@ def fine_tuning(*, small_epochs: float, **settings: Any) -> dict[str, Settings]:
     variant: {**settings, **small(variant), **length}
     for variant in SMALL_VARIANTS
   }
+
+
+def squad(task: str) -> dict[str, Settings]:
+  """The variants of SQuAD's config files.
+
+  Args:
+    task: 'squad_v1' or 'squad_v2'.
+
+  Returns:
+    For `cli.choose`: '' is google/mobilebert-uncased with the settings that
+    google-research publishes for MobileBERT, 'small' a small model from
+    scratch on shorter windows.
+  """
+  published: Settings = {
+    'task': task,
+    'init': 'google/mobilebert-uncased',
+    'data': {
+      'source': 'tfds',
+      'max_length': 384,
+      'buckets': (128, 192, 256, 384),
+    },
+    'options': {
+      'doc_stride': 128,
+      'max_query_length': 64,
+      'max_answer_length': 30,
+      'n_best': 20,
+    },
+    'optimizer': {'learning_rate': 4e-5, 'epsilon': 1e-6},
+    'batch_size': 32,
+    'eval_batch_size': 64,
+    'num_epochs': 5.0,
+  }
+  from_scratch = {
+    **published,
+    **small(),
+    'data': {
+      'source': 'tfds',
+      'max_length': 128,
+      'buckets': (64, 96, 128),
+      'train_examples': 20_000,
+    },
+    'options': {'doc_stride': 64, 'max_query_length': 32},
+    'batch_size': 32,
+    'num_epochs': 3.0,
+  }
+  return {'': published, 'small': from_scratch}
