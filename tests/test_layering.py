@@ -14,6 +14,7 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent / 'mobilebert_jax'
 # and from its own package.
 _LAYERS = (
   ('errors', 'outcome', 'facts'),
+  ('distributed',),
   ('exit_status', 'fields', 'files', 'recipes'),
   ('config', 'config_groups'),
   ('config_json', 'sharding', 'run_config'),

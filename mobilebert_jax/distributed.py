@@ -1,0 +1,354 @@
+"""One run over many processes, by JAX's own runtime.
+
+Every process runs the same program. JAX's coordination service, which process 0
+hosts, carries what they must agree about; with a single process nothing here
+touches it, opens a port or loads jax.
+
+See https://docs.jax.dev/en/latest/multi_process.html. The one module that knows
+`jax.distributed`.
+"""
+
+import atexit
+import itertools
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from mobilebert_jax.errors import InputError
+
+T = TypeVar('T')
+
+# The flags of the commands, with their help.
+FLAGS = {
+  'coordinator_address': 'host:port of process 0, if several processes run',
+  'num_processes': 'how many processes run',
+  'process_id': 'the number of this process, from 0',
+}
+# A process that says nothing for so long is lost. Shorter values have killed
+# runs whose hosts were merely busy; a minute is what users are promised.
+_HEARTBEAT_SECONDS = 30
+# How long a process that ends waits for the others to end as well.
+_SHUTDOWN_SECONDS = 20
+# How long a process that starts waits for the others to start as well.
+_START_SECONDS = 300
+# One process may do long work, such as writing a model, while others wait.
+_WAIT_MS = 24 * 3600 * 1000
+# Waits are cut into pieces, so that Ctrl-C is heard.
+_POLL_MS = 2000
+# The exit status of a process that had to stop because another one was lost.
+LOST = 75
+
+_AGAIN = 'the same command on every process continues the run.'
+_numbers = itertools.count()
+
+
+class LostProcessError(RuntimeError):
+  """Another process of the run has stopped."""
+
+
+def initialize(flags: Mapping[str, str]):
+  """Joins the other processes of the run, if there are any.
+
+  They are known from the flags or from the environment: Cloud TPU, GKE, SLURM
+  and Open MPI, as `jax.distributed.initialize` finds them. A plain start on one
+  machine does nothing. To be called before any device is touched.
+
+  Args:
+    flags: those of `FLAGS` that were given; other names are not looked at.
+
+  Raises:
+    InputError: flags that are incomplete or wrong, or processes that do not
+      find one another.
+  """
+  given = {name: flags[name] for name in FLAGS if name in flags}
+  if given:
+    arguments = _parse(given)
+    if arguments['num_processes'] == 1:
+      return
+  elif _is_cluster():
+    arguments = {}
+  else:
+    return
+  _connect(arguments)
+
+
+def _parse(given: Mapping[str, str]) -> dict[str, Any]:
+  missing = [f'--{name}' for name in FLAGS if name not in given]
+  if missing:
+    raise InputError(
+      f'{", ".join(missing)} is missing: several processes need all of '
+      f'{", ".join(f"--{name}" for name in FLAGS)}.'
+    )
+  numbers = {}
+  for name in ('num_processes', 'process_id'):
+    if not given[name].isdecimal():
+      raise InputError(f'--{name} is {given[name]!r}, but must be a number.')
+    numbers[name] = int(given[name])
+  count, own = numbers.values()
+  if not own < count:
+    raise InputError(
+      f'--process_id is {own}, but must be from 0 to {count - 1}: '
+      f'--num_processes is {count}.'
+    )
+  address = given['coordinator_address']
+  host, _, port = address.rpartition(':')
+  if not host or not port.isdecimal():
+    raise InputError(
+      f'--coordinator_address is {address!r}, but must be host:port, such as '
+      '10.0.0.1:8476.'
+    )
+  return {'coordinator_address': address, **numbers}
+
+
+def _is_cluster() -> bool:
+  """Whether the environment says that this is one process of several.
+
+  On a Cloud TPU also when it is the only one: there the runtime brings the
+  notice of a preemption.
+  """
+  from jax._src import clusters
+
+  # As `jax.distributed.initialize` chooses among them.
+  for kind in clusters.ClusterEnv._cluster_types:
+    if kind.opt_in_only_method or not kind.is_env_present():
+      continue
+    if 'Tpu' in kind.__name__:
+      return os.environ.get('JAX_PLATFORMS') != 'cpu'
+    return kind.get_process_count() > 1
+  return False
+
+
+def _connect(arguments: Mapping[str, Any]):
+  import jax
+
+  try:
+    jax.distributed.initialize(
+      **arguments,
+      initialization_timeout=_START_SECONDS,
+      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+      shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+    )
+  except RuntimeError as error:
+    raise InputError(
+      f'the processes did not find one another ({_first_line(error)}); start '
+      'the same command on all of them, with the same coordinator address and '
+      'number of processes.'
+    ) from None
+  if process_count() > 1:
+    _leave_last_words()
+
+
+def _leave_last_words():
+  """Lets a shell speak for this process, should it be killed.
+
+  When a process is lost, JAX's runtime ends the others by an abort, with a
+  message of its own (`DistributedRuntimeClient`); Python is not asked. The
+  shell waits for a word that says that this process ended by itself.
+  """
+  text = (
+    f'error: process {process_index()} of {process_count()} was stopped: it '
+    'was killed, or another process of the run died or could not be reached '
+    f'(JAX says which, above); {_AGAIN}'
+  )
+  shell = subprocess.Popen(
+    ['sh', '-c', 'trap "" INT TERM HUP; read word || echo "$1" >&2', '-', text],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.DEVNULL,
+  )
+  global _shell
+  _shell = shell
+  atexit.register(_take_last_words)
+
+
+_shell: subprocess.Popen[bytes] | None = None
+
+
+def _take_last_words():
+  if _shell is not None and _shell.stdin is not None:
+    _shell.communicate(b'ended\n')
+
+
+def process_count() -> int:
+  """How many processes run this program together."""
+  return _state().num_processes if _client() else 1
+
+
+def process_index() -> int:
+  """The number of this process, from 0."""
+  return _state().process_id if _client() else 0
+
+
+def is_main() -> bool:
+  """Whether this process is the one that writes files and talks."""
+  return process_index() == 0
+
+
+def tell(text: str):
+  """Prints a line, once for all processes."""
+  if is_main():
+    print(text, flush=True)
+
+
+def barrier(name: str):
+  """Waits until every process has come here.
+
+  Args:
+    name: tells barriers apart in the runtime's messages.
+  """
+  if process_count() > 1:
+    number = next(_numbers)
+    _client().wait_at_barrier(f'mobilebert_jax/{number}/{name}', _WAIT_MS)
+
+
+def on_main(function: Callable[[], T]) -> T:
+  """Runs a function on process 0 alone; the others wait for its result.
+
+  Args:
+    function: what it returns is JSON-able and small.
+
+  Returns:
+    What it returned, on every process.
+
+  Raises:
+    InputError: it raised one; the same is raised on every process.
+    LostProcessError: it raised something else, on the other processes.
+  """
+  if process_count() == 1:
+    return function()
+  name = _name()
+  if not is_main():
+    outcome = _get(name)
+    _raise_for(outcome, 0)
+    return outcome['result']
+  result, outcome, error = _try(function)
+  _set(name, {'result': result, **outcome})
+  if error is not None:
+    raise error
+  return result  # type: ignore[return-value]
+
+
+def agree(function: Callable[[], T]) -> T:
+  """Runs a function on every process; an InputError on one is one on all.
+
+  Returns:
+    What it returned on this process.
+
+  Raises:
+    InputError: of the first process that raised one, on every process.
+    LostProcessError: it raised something else on another process.
+  """
+  if process_count() == 1:
+    return function()
+  result, outcome, error = _try(function)
+  outcomes = _exchange(outcome)
+  if error is not None and not isinstance(error, InputError):
+    raise error
+  for index, other in enumerate(outcomes):
+    _raise_for(other, index)
+  return result  # type: ignore[return-value]
+
+
+def gather(value: T) -> list[T]:
+  """A small JSON-able value of every process, on every process."""
+  return [value] if process_count() == 1 else _exchange(value)
+
+
+def fail(error: Exception):
+  """Ends this process of several at once, after an error that was not expected.
+
+  An ordinary end would wait for the other processes, which wait for this one.
+  With a single process it does nothing.
+  """
+  if process_count() == 1:
+    return
+  if is_lost(error):
+    print(
+      f'error: process {process_index()} of {process_count()} stops, because '
+      f'another process of the run has stopped ({_first_line(error)}); '
+      f'{_AGAIN}',
+      file=sys.stderr,
+    )
+  else:
+    traceback.print_exception(error)
+  _take_last_words()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(LOST if is_lost(error) else 1)
+
+
+def is_lost(error: BaseException) -> bool:
+  """Whether an error says that another process cannot be reached."""
+  # The CPU's collectives tell it by a ValueError or a JaxRuntimeError. Those of
+  # a TPU wait, until the heartbeats end the process.
+  return isinstance(error, LostProcessError) or 'Gloo ' in str(error)
+
+
+def _state() -> Any:
+  from jax._src import distributed
+
+  return distributed.global_state
+
+
+def _client() -> Any:
+  """The coordination service's client; None with a single process."""
+  return _state().client if 'jax' in sys.modules else None
+
+
+def _name() -> str:
+  """A key that all processes use at the same place of the program."""
+  return f'mobilebert_jax/{next(_numbers)}'
+
+
+def _exchange(value: Any) -> list[Any]:
+  name = _name()
+  if not is_main():
+    _set(f'{name}/{process_index()}', value)
+    return _get(name)
+  others = range(1, process_count())
+  values = [value, *(_get(f'{name}/{index}') for index in others)]
+  _set(name, values)
+  return values
+
+
+def _set(name: str, value: Any):
+  _client().key_value_set(name, json.dumps(value))
+
+
+def _get(name: str) -> Any:
+  import jax
+
+  while True:
+    try:
+      return json.loads(_client().blocking_key_value_get(name, _POLL_MS))
+    except jax.errors.JaxRuntimeError as error:
+      if 'DEADLINE_EXCEEDED' not in str(error):
+        raise LostProcessError(_first_line(error)) from None
+
+
+def _try(
+  function: Callable[[], T],
+) -> tuple[T | None, dict[str, str], BaseException | None]:
+  """The result of a call, what the others must know of it, and its error."""
+  try:
+    return function(), {}, None
+  except InputError as error:
+    return None, {'wrong': str(error)}, error
+  # Whatever it is, the others must not wait for it.
+  except BaseException as error:
+    return None, {'failed': f'{type(error).__name__}'}, error
+
+
+def _raise_for(outcome: Mapping[str, Any], index: int):
+  """Raises what another process has told."""
+  if 'wrong' in outcome:
+    raise InputError(outcome['wrong'])
+  if 'failed' in outcome:
+    raise LostProcessError(f'process {index}: {outcome["failed"]}')
+
+
+def _first_line(error: BaseException) -> str:
+  return str(error).strip().partition('\n')[0]
