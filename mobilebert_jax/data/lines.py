@@ -20,6 +20,18 @@ STANDARD_INPUT = pathlib.Path('standard input')
 _SHOWN = 40
 
 
+def is_unicode(text: str) -> bool:
+  """Whether a text has no half of a surrogate pair.
+
+  JSON can spell one; UTF-8, and so the tokenizer, cannot.
+  """
+  try:
+    text.encode('utf-8')
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
 def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
   """Reads a text file line by line; a byte-order mark is left out.
 

@@ -211,12 +211,10 @@ def _list(record: Any, name: str, where: str) -> list[Any]:
 
 def _text(record: Any, name: str, where: str) -> str:
   text = _field(record, name, str, where)
-  try:
-    text.encode('utf-8')
-  except UnicodeEncodeError:
+  if not lines.is_unicode(text):
     raise InputError(
       f'{where}: {name!r} has half of a surrogate pair; expected valid Unicode'
-    ) from None
+    )
   return text
 
 

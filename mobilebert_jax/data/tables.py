@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.data import tsv
-from mobilebert_jax.data.lines import read_lines, read_objects
+from mobilebert_jax.data.lines import is_unicode, read_lines, read_objects
 from mobilebert_jax.errors import InputError
 
 FORMATS = ('.csv', '.tsv', '.jsonl')
@@ -47,12 +47,8 @@ class Row:
     value = self.cells[column]
     if not isinstance(value, str):
       raise self.wrong(column, 'expected a text')
-    try:
-      value.encode('utf-8')
-    except UnicodeEncodeError:
-      raise self.wrong(
-        column, 'half of a surrogate pair is no valid Unicode'
-      ) from None
+    if not is_unicode(value):
+      raise self.wrong(column, 'half of a surrogate pair is no valid Unicode')
     return value
 
   def name(self, column: str) -> str:

@@ -8,7 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.data import tables
-from mobilebert_jax.data.lines import STANDARD_INPUT, read_lines, read_objects
+from mobilebert_jax.data.lines import (
+  STANDARD_INPUT,
+  is_unicode,
+  read_lines,
+  read_objects,
+)
 from mobilebert_jax.errors import InputError
 
 FORMATS = ('text', 'jsonl')
@@ -240,7 +245,7 @@ def _checked(form: Form, item: Item) -> Item:
           f'{item.place}: {field} has {text!r} where a text that is not empty '
           'is expected'
         )
-      if any('\ud800' <= char <= '\udfff' for char in text):
+      if not is_unicode(text):
         raise InputError(
           f'{item.place}: {field} holds half of a surrogate pair, which is no '
           'valid Unicode'
