@@ -46,13 +46,10 @@ def make(options: OwnTaggingOptions, data: 'DataConfig') -> Task:
     InputError: A file is missing or has a mistake, or wrong labels.
   """
   files = own_files.find(options, data, (*_JSONL, *_COLUMNS))
-  labels = options.labels
-  if labels:
-    tagging_labels.check_labels(labels)
-  else:
-    labels = tagging_labels.labels_of(
-      _read(options, None, files.paths['train'], labelled=True)
-    )
+  labels = tagging_labels.choose_labels(
+    options.labels,
+    lambda: _read(options, None, files.paths['train'], labelled=True),
+  )
   read = functools.partial(_read, options, labels)
   task = tagging.tagging_task(
     'own_tagging',

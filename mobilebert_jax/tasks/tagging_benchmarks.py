@@ -45,14 +45,9 @@ class ColumnData:
     Raises:
       InputError: Wrong labels, or missing or wrong training data.
     """
-    labels = options.labels
-    if labels:
-      tagging_labels.check_labels(labels)
-    else:
-      train = self._sentences(data, SPLITS.train)
-      labels = tagging_labels.labels_of(
-        [tagging_labels.check_sentence(s, options.scheme, None) for s in train]
-      )
+    labels = tagging_labels.choose_labels(
+      options.labels, lambda: self._checked(options, None, data, SPLITS.train)
+    )
     return tagging.tagging_task(
       self.name,
       labels=labels,
@@ -73,11 +68,20 @@ class ColumnData:
     Raises:
       InputError: The data is not there or has a wrong line.
     """
-    found = tuple(
+    found = self._checked(options, labels, data, split)
+    return found[: data.limit(is_train=split == SPLITS.train)]
+
+  def _checked(
+    self,
+    options: TaggingOptions,
+    labels: tuple[str, ...] | None,
+    data: 'DataConfig',
+    split: str,
+  ) -> tuple[Sentence, ...]:
+    return tuple(
       tagging_labels.check_sentence(sentence, options.scheme, labels)
       for sentence in self._sentences(data, split)
     )
-    return found[: data.limit(is_train=split == SPLITS.train)]
 
   def _sentences(self, data: 'DataConfig', split: str) -> Iterator[Sentence]:
     if data.source == 'tfds' and self.tfds_name:

@@ -1,10 +1,29 @@
 """The tags that a task knows, and sentences checked against them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mobilebert_jax.data import iob
 from mobilebert_jax.data.conll import Sentence
 from mobilebert_jax.errors import InputError
+
+
+def choose_labels(
+  given: tuple[str, ...], training: Callable[[], Sequence[Sentence]]
+) -> tuple[str, ...]:
+  """The labels of a task: those that are given, or else the training data's.
+
+  Args:
+    given: `TaggingOptions.labels`.
+    training: Gives the checked training sentences; not called if labels are
+      given.
+
+  Raises:
+    InputError: As `check_labels`, or what `training` raises.
+  """
+  if not given:
+    return labels_of(training())
+  check_labels(given)
+  return given
 
 
 def check_labels(labels: Sequence[str]):
