@@ -223,19 +223,30 @@ def _collective(
     kind,
     max(sizes),
     tuple(sorted({array.dtype for array in result})),
-    group_size(instruction.attribute('replica_groups') or ''),
+    group_size(_groups(instruction)),
     math.prod(trips for _, trips in loops),
     instruction.op_name,
     loops,
   )
 
 
+def _groups(instruction: Instruction) -> str:
+  """The text of the groups; a mesh may have its devices' order inside."""
+  whole = re.search(
+    r'replica_groups=(@?mesh\[[^{]*\{[^}]*\})', instruction.attributes
+  )
+  if whole:
+    return whole.group(1)
+  return instruction.attribute('replica_groups') or ''
+
+
 def group_size(groups: str) -> int:
   """Number of devices in each group; 0: all devices are one group.
 
   Args:
-    groups: XLA's text, one of '{{0,1},{2,3}}', '[2,2]<=[4]' and
-      "mesh['data'=2,'fsdp'=2] {'data'}".
+    groups: XLA's text, one of '{{0,1},{2,3}}', '[2,2]<=[4]',
+      "mesh['data'=2,'fsdp'=2] {'data'}" and
+      "mesh['data'=2,'fsdp'=2], device_ids=([2,2]T(1,0)) {'data'}".
 
   Raises:
     HloError: another text.
