@@ -65,15 +65,21 @@ def find_task(config: TrainConfig) -> Task:
   return TASKS[config.task].make_task(config.options, config.data)
 
 
-def make_mesh(config: TrainConfig) -> Mesh:
+def make_mesh(
+  config: TrainConfig, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
   """The mesh, checked against the batch of a training step.
 
   An evaluation batch is filled up to any number of devices.
 
+  Args:
+    config: mesh, batch_size and accumulation_steps.
+    devices: those to use; None: all of this run.
+
   Raises:
     InputError: sizes that do not fit the devices or the batch.
   """
-  mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+  mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh), devices=devices)
   divisor = sharding.batch_divisor(mesh)
   micro = config.batch_size // config.accumulation_steps
   if micro % divisor:

@@ -65,6 +65,7 @@ def make_task(head, seen=None):
     write_predictions=not_called,
     texts=not_called,
     outcomes=not_called,
+    specimens=not_called,
   )
 
 

@@ -42,6 +42,12 @@ SCORES: Mapping[str, Mapping[str, Score]] = {
   },
   'regression': {'pearson': metrics.pearson, 'spearman': metrics.spearman},
 }
+# A label that every target of this kind has.
+_ANY_LABEL: Mapping[str, Label] = {
+  'single_label_classification': 0,
+  'multi_label_classification': (0,),
+  'regression': 0.0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +118,7 @@ def classification_task(
     write_predictions=write_predictions,
     texts=texts,
     outcomes=functools.partial(outcomes, target),
+    specimens=functools.partial(specimens, target),
     splits=splits,
     problem_type=target.problem_type,
   )
@@ -163,6 +170,12 @@ def encode(
     pad={'input_ids': tokenizer.pad_token_id, 'token_type_ids': 0},
     max_length=max_length,
   )
+
+
+def specimens(target: Target, words: int) -> tuple[TextExample, ...]:
+  """`Task.specimens`: a single text with a label of the target's kind."""
+  text = ' '.join(['word'] * words)
+  return (TextExample('0', text, label=_ANY_LABEL[target.problem_type]),)
 
 
 def loss(

@@ -72,6 +72,7 @@ def make(options: MaskedLmOptions, data: 'DataConfig') -> Task:
     write_predictions=write_predictions,
     texts=texts,
     outcomes=outcomes,
+    specimens=specimens,
     splits=text_files.SPLITS,
   )
 
@@ -160,6 +161,11 @@ def write_predictions(
 def texts(example: Document) -> Sequence[str]:
   """The document's lines."""
   return example.lines()
+
+
+def specimens(words: int) -> tuple[Document, ...]:
+  """`Task.specimens`: one document."""
+  return (Document('0', ' '.join(['word'] * words)),)
 
 
 def outcomes(

@@ -39,6 +39,7 @@ def choice_task(
   cut: Cut = 'longest_first',
   rows: Rows | None = None,
   splits: Splits = SPLITS,
+  choices: int = 4,
 ) -> Task:
   """Makes the task of choosing one of several texts.
 
@@ -49,6 +50,7 @@ def choice_task(
     cut: Which text is cut if a pair is too long; see `cut_pair`.
     rows: The rows of '<split>.csv'; None: `id_and_key`.
     splits: Names of the splits.
+    choices: Choices of a question, as far as they are known without data.
   """
   return Task(
     name=name,
@@ -63,8 +65,16 @@ def choice_task(
     write_predictions=functools.partial(write_predictions, rows or id_and_key),
     texts=texts,
     outcomes=outcomes,
+    specimens=functools.partial(specimens, choices),
     splits=splits,
   )
+
+
+def specimens(choices: int, words: int) -> tuple[ChoiceExample, ...]:
+  """`Task.specimens`: one question with so many choices."""
+  keys = tuple(map(str, range(choices)))
+  text = ' '.join(['word'] * words)
+  return (ChoiceExample('0', text, (text,) * choices, keys, answer=0),)
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:

@@ -62,7 +62,10 @@ def _numbered(
 def _make_commonsenseqa(options: SubmissionOptions, data: 'DataConfig') -> Task:
   del data
   return choice_task(
-    'commonsenseqa', load=_load_commonsenseqa, splits=options.splits()
+    'commonsenseqa',
+    load=_load_commonsenseqa,
+    splits=options.splits(),
+    choices=5,
   )
 
 
@@ -102,7 +105,7 @@ def _article_order(name: str) -> tuple[int, int, str]:
 
 
 def _race_from_files(path: str | None, split: str) -> Iterator[ChoiceExample]:
-  root = pathlib.Path(str(path)).expanduser()
+  root = files.path(str(path))
   for folder in (root, root / 'RACE'):
     if (folder / split).is_dir():
       return choice_files.read_race(folder / split)

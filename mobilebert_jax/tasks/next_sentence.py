@@ -64,6 +64,7 @@ def make(options: NextSentenceOptions, data: 'DataConfig') -> Task:
     write_predictions=write_predictions,
     texts=classification.texts,
     outcomes=functools.partial(classification.outcomes, _TARGET),
+    specimens=functools.partial(classification.specimens, _TARGET),
     splits=text_files.SPLITS,
   )
 

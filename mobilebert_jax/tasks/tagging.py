@@ -94,8 +94,15 @@ def tagging_task(
     ),
     texts=texts,
     outcomes=functools.partial(outcomes, labels, options.scheme),
+    specimens=specimens,
     splits=splits,
   )
+
+
+def specimens(words: int) -> tuple[Sentence, ...]:
+  """`Task.specimens`: one sentence without an entity."""
+  some, tags = ('word',) * words, ('O',) * words
+  return (Sentence(some, tags, lines=('word O',) * words),)
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:

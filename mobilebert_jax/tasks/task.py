@@ -96,6 +96,8 @@ class Task:
       vocabulary may be learnt.
     outcomes: `outcomes(predictions, examples, features)` says of each example
       what became of it, for the report.
+    specimens: `specimens(words)` makes labelled examples up, with texts of at
+      least that many words: what batches look like without any data.
     splits: The names of the splits.
     problem_type: transformers' `problem_type` for a sequence classification
       head, else None.
@@ -115,6 +117,7 @@ class Task:
   ]
   texts: Callable[[Any], Sequence[str]]
   outcomes: Callable[[Predictions, Examples, Features], Sequence[Outcome]]
+  specimens: Callable[[int], Examples]
   splits: Splits = SPLITS
   problem_type: str | None = None
 

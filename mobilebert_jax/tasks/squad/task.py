@@ -63,8 +63,15 @@ def span_task(
     write_predictions=functools.partial(write_predictions, options),
     texts=texts,
     outcomes=functools.partial(outcomes, options),
+    specimens=specimens,
     splits=splits,
   )
+
+
+def specimens(words: int) -> tuple[Question, ...]:
+  """`Task.specimens`: one question, answered by its text's first word."""
+  text = ' '.join(['word'] * words)
+  return (Question('0', 'word', text, (squad.Answer('word', 0),)),)
 
 
 def load_squad(
