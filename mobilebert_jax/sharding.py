@@ -201,21 +201,88 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, partition_spec(('batch',)))
 
 
+def host_parts(mesh: Mesh) -> tuple[int, tuple[int, ...]]:
+  """Which rows of a batch this process's devices hold.
+
+  They need not be neighbours, and processes that 'tensor' joins have the same.
+
+  Returns:
+    The number of equal parts that the mesh cuts a batch into, and the numbers
+    of this process's parts, ascending.
+  """
+  count = batch_divisor(mesh)
+  places = batch_sharding(mesh).addressable_devices_indices_map((count,))
+  parts = {index[0].start or 0 for index in places.values() if index}
+  return count, tuple(sorted(parts))
+
+
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   """Moves this process's rows of a batch to its devices.
 
   Args:
-    batch: arrays of this process's rows; the first axis is the batch.
+    batch: arrays of this process's rows (`host_parts`); the first axis is the
+      batch.
     mesh: the mesh.
 
   Returns:
     Global arrays, divided along the batch.
   """
   sharding = batch_sharding(mesh)
-  return {
-    name: jax.make_array_from_process_local_data(sharding, value)
-    for name, value in batch.items()
-  }
+  if jax.process_count() == 1:
+    return {
+      name: jax.make_array_from_process_local_data(sharding, value)
+      for name, value in batch.items()
+    }
+  count, parts = host_parts(mesh)
+
+  def put(value: np.ndarray) -> jax.Array:
+    rows = len(value) // len(parts)
+
+    def piece(index: tuple[slice, ...]) -> np.ndarray:
+      at = parts.index((index[0].start or 0) // rows) * rows
+      return value[at : at + rows]
+
+    shape = (rows * count, *value.shape[1:])
+    return jax.make_array_from_callback(shape, sharding, piece)
+
+  return {name: put(value) for name, value in batch.items()}
+
+
+def put_tree(tree: Any, places: Any) -> Any:
+  """Lays arrays that every process has out on the mesh.
+
+  Args:
+    tree: arrays on the host, or on this process's default device.
+    places: the same tree of shardings.
+
+  Returns:
+    Global arrays.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(tree, places)
+
+  # `jax.device_put` would send everything around to see that it is the same.
+  def put(value: Any, place: NamedSharding) -> jax.Array:
+    value = np.asarray(value)
+    return jax.make_array_from_callback(value.shape, place, value.__getitem__)
+
+  return jax.tree.map(put, tree, places)
+
+
+def fetch_tree(tree: Any) -> Any:
+  """Whole copies of global arrays, on the host of every process.
+
+  To be called by all processes: they send each other their parts.
+  """
+  from jax.experimental import multihost_utils
+
+  # One array at a time, so that no device has to hold them all.
+  def fetch(leaf: jax.Array) -> np.ndarray:
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+      return jax.device_get(leaf)
+    return multihost_utils.process_allgather(leaf, tiled=True)
+
+  return jax.tree.map(fetch, tree)
 
 
 def _check_divides(where, axis, size, mesh_axes, mesh):
