@@ -3,6 +3,8 @@
 import sys
 import time
 
+from mobilebert_jax import distributed
+
 # Without a terminal: a line at most so often, in seconds.
 _LINE_EVERY = 20.0
 # Work that takes no longer than this shows nothing.
@@ -24,7 +26,9 @@ class Progress:
   def __init__(self, total: int, done: int, batch_size: int):
     from tqdm import tqdm
 
-    self._is_terminal = sys.stderr.isatty()
+    # Of several processes the first one speaks.
+    self._is_silent = not distributed.is_main()
+    self._is_terminal = sys.stderr.isatty() and not self._is_silent
     self._bar = tqdm(
       total=total,
       initial=done,
@@ -52,7 +56,8 @@ class Progress:
     )
     self._bar.update()
     now = time.monotonic()
-    if not self._is_terminal and now - self._last_line > _LINE_EVERY:
+    has_lines = not self._is_terminal and not self._is_silent
+    if has_lines and now - self._last_line > _LINE_EVERY:
       self._last_line = now
       left = (now - self._start) / (self._done - self._first)
       left *= self._total - self._done
@@ -77,7 +82,7 @@ class Progress:
   def say(self, text: str):
     """Prints a line on stdout, above the bar."""
     self._bar.clear()
-    print(text, flush=True)
+    distributed.tell(text)
     self._bar.refresh()
 
   def _speed(self) -> float:
@@ -102,8 +107,10 @@ class Work:
     from tqdm import tqdm
 
     self._what, self._unit = what, unit
-    self._is_terminal = sys.stderr.isatty()
-    self._has_lines = not self._is_terminal and not terminal_only
+    # Of several processes the first one speaks.
+    is_main = distributed.is_main()
+    self._is_terminal = sys.stderr.isatty() and is_main
+    self._has_lines = is_main and not self._is_terminal and not terminal_only
     self._bar = tqdm(
       desc=what,
       unit=f' {unit}',
