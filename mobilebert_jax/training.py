@@ -94,7 +94,7 @@ def create_state(
   _, places = abstract_state(model, tx, mesh)
   # A copy: the train step donates its state, the caller keeps its parameters.
   params = jax.tree.map(jnp.array, params)
-  params = jax.device_put(params, places.params)
+  params = sharding.put_tree(params, places.params)
   new_state = jax.jit(
     lambda params, key: _new_state(params, tx, key), out_shardings=places
   )
