@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
 from mobilebert_jax import sharding, training
@@ -44,8 +44,16 @@ class Evaluator:
         'examples; a task needs a head with one kind'
       )
     self._task, self._mesh, self._config = task, mesh, config
-    self._step = training.make_eval_step(model, task.predict, task.loss)
-    self._step_without_loss = training.make_eval_step(model, task.predict, None)
+    self._step = self._compiled(model, task.loss)
+    self._step_without_loss = self._compiled(model, None)
+
+  def _compiled(self, model: Any, loss: Any) -> training.EvalStep:
+    step = training.make_eval_step(model, self._task.predict, loss)
+    if jax.process_count() == 1:
+      return step
+    # Every process scores all predictions, and can fetch only what it holds.
+    whole = NamedSharding(self._mesh, PartitionSpec())
+    return jax.jit(step, out_shardings=whole)
 
   def scores(
     self, params: training.Params, splits: Sequence[Split]
@@ -74,8 +82,7 @@ class Evaluator:
       batching=config.data.batching,
       buckets=config.data.buckets,
       row_multiple=sharding.batch_divisor(self._mesh),
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      share=loader.Share(*sharding.host_parts(self._mesh)),
     )
     lengths = split.features.lengths()
     placements: list[Placement] = []
