@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from mobilebert_jax import files, loop
+from mobilebert_jax.nonfinite import NonFiniteError
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.workdir import Workdir
 
@@ -78,7 +79,7 @@ def train(config: TrainConfig, path: pathlib.Path) -> Attempt:
     return known
   try:
     return Attempt(loop.train(config, path))
-  except loop.NonFiniteError as error:
+  except NonFiniteError as error:
     files.write_json(path / _DIVERGED, {'problem': str(error)})
     return Attempt(problem=str(error))
   finally:

@@ -3,24 +3,30 @@
 A checkpoint is a directory `checkpoints/STEP` with the parameters, the rest of
 the training state and a few JSON facts (position in the data, best score so
 far). orbax writes it under another name and renames it when it is complete, so
-a kill at any moment never leaves half a checkpoint under its final name.
+a kill at any moment never leaves half a checkpoint under its final name. Each
+part has digests of its files, written before the renaming and checked before
+the reading: what has changed on the disk is never taken for good.
 """
 
 import logging
 import os
-import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from mobilebert_jax import digests, files, stored_state
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.training import Params, TrainState
 
 # orbax logs several lines for each save through absl, warnings among them that
-# an array format has nothing to merge; what matters arrives as an exception.
-_QUIET = ('absl', 'orbax')
+# an array format has nothing to merge, and an error many times over; what
+# matters arrives as an exception.
+_QUIET = ('absl', 'orbax', 'asyncio')
+
+
+class DamagedError(InputError):
+  """A checkpoint that is not what was saved."""
 
 
 class _LatestAndBest:
@@ -46,26 +52,31 @@ class Checkpoints:
   Args of the constructor:
     directory: holds one directory for each step; made if it is not there.
     keep: how many of the newest stay, beside the best one.
+    read_only: for others than the run itself, which may be saving meanwhile:
+      its unfinished files are left alone.
   """
 
-  def __init__(self, directory: str | os.PathLike[str], keep: int = 2):
+  def __init__(
+    self,
+    directory: str | os.PathLike[str],
+    keep: int = 2,
+    read_only: bool = False,
+  ):
     for name in _QUIET:
-      logging.getLogger(name).setLevel(logging.ERROR)
+      logging.getLogger(name).setLevel(logging.CRITICAL)
     import orbax.checkpoint as ocp
 
     self._ocp = ocp
-    self.directory = pathlib.Path(directory).resolve()
+    self.directory = files.absolute(directory)
     self._policy = _LatestAndBest(keep)
-    self._manager = ocp.CheckpointManager(
+    self._manager = _manager_class()(
       self.directory,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=self._policy, cleanup_tmp_directories=True
+        preservation_policy=self._policy,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
       ),
-      item_handlers={
-        'params': _arrays_handler(ocp),
-        'rest': _arrays_handler(ocp),
-        'facts': ocp.JsonCheckpointHandler(),
-      },
+      handler_registry=_handlers(),
     )
 
   def __enter__(self) -> 'Checkpoints':
@@ -103,15 +114,57 @@ class Checkpoints:
     self._manager.save(
       step,
       args=args.Composite(
-        params=args.StandardSave(_filled(state.params)),
-        rest=args.StandardSave(_filled(_rest(state))),
+        params=args.StandardSave(stored_state.filled(state.params)),
+        rest=args.StandardSave(stored_state.filled(stored_state.rest(state))),
         facts=args.JsonSave(facts),
       ),
     )
 
   def wait(self):
-    """Waits until everything is on disk."""
+    """Waits until everything is on disk.
+
+    Raises:
+      OSError, ValueError: something could not be written; see `check`.
+    """
     self._manager.wait_until_finished()
+
+  def check(self):
+    """Raises what went wrong with a save that was going on meanwhile.
+
+    A full disk arrives as an OSError, or as a ValueError of tensorstore's.
+    """
+    self._manager.check_for_errors()
+
+  def restore_newest(
+    self, abstract: TrainState
+  ) -> tuple[TrainState, dict[str, Any], list[str]]:
+    """Reads the newest checkpoint that is good, and removes newer ones.
+
+    Nothing is removed before a good one has been read. A run that continues
+    from there makes the removed ones again, with the same bits.
+
+    Returns:
+      What `restore` does, and what was wrong with each one that was removed.
+
+    Raises:
+      InputError: there is none, none is good, or it has other shapes.
+    """
+    self.latest()
+    damaged: dict[int, str] = {}
+    for step in reversed(self.steps()):
+      try:
+        state, facts = self.restore(abstract, step)
+      except DamagedError as error:
+        damaged[step] = str(error)
+        continue
+      for bad in damaged:
+        self._manager.delete(bad)
+      return state, facts, list(damaged.values())
+    raise InputError(
+      f'no checkpoint in {self.directory} is good, and nothing has been '
+      f'removed: {"; ".join(damaged.values())}. Bring back a good copy, or '
+      'start again in another --workdir.'
+    )
 
   def restore(
     self, abstract: TrainState, step: int | None = None
@@ -126,10 +179,12 @@ class Checkpoints:
       The state and the facts saved with it.
 
     Raises:
-      InputError: there is none, it cannot be read, or has other shapes.
+      DamagedError: it is not what was saved.
+      InputError: there is none, or it has other shapes.
     """
     read = self._read(
-      step, {'params': abstract.params, 'rest': _abstract_rest(abstract)}
+      step,
+      {'params': abstract.params, 'rest': stored_state.abstract_rest(abstract)},
     )
     rest = dict(read['rest'])
     key = jax.random.wrap_key_data(rest.pop('key'))
@@ -149,22 +204,31 @@ class Checkpoints:
         f'{self.directory} has no checkpoint of step {step}; it has: '
         f'{", ".join(map(str, self.steps()))}.'
       )
+    self._check_digests(step, wanted)
     try:
-      stored = _filled(wanted)
+      stored = stored_state.filled(wanted)
       self._check_shapes(step, stored)
       read = self._read_step(step, stored)
       arrays = {
-        name: _with_empty(target, read[name]) for name, target in wanted.items()
+        name: stored_state.with_empty(target, read[name])
+        for name, target in wanted.items()
       }
       return {'facts': read['facts'], **arrays}
     except InputError:
       raise
     # orbax and tensorstore report a damaged file by many exceptions.
     except Exception as error:
-      raise InputError(
+      raise DamagedError(
         f'the checkpoint {self.directory / str(step)} cannot be read '
-        f'({type(error).__name__}); {self._advice(step, wanted)}'
+        f'({type(error).__name__})'
       ) from error
+
+  def _check_digests(self, step: int, names: Iterable[str]):
+    directory = self.directory / str(step)
+    for name in ('facts', *names):
+      problem = digests.problem(directory / name)
+      if problem:
+        raise DamagedError(f'the checkpoint {directory} is damaged: {problem}')
 
   def _read_step(self, step: int, wanted: dict[str, Any]) -> Any:
     args = self._ocp.args
@@ -177,8 +241,8 @@ class Checkpoints:
 
   def _check_shapes(self, step: int, wanted: dict[str, Any]):
     metadata = self._manager.item_metadata(step)
-    there = _shapes({name: metadata[name].tree for name in wanted})
-    here = _shapes(wanted)
+    there = stored_state.shapes({name: metadata[name].tree for name in wanted})
+    here = stored_state.shapes(wanted)
     wrong = [
       f'{name} is {there.get(name, "missing")} there and '
       f'{here.get(name, "missing")} here'
@@ -192,67 +256,49 @@ class Checkpoints:
         f'{"; ".join(wrong[:3])}{more}.'
       )
 
-  def _advice(self, bad: int, wanted: dict[str, Any]) -> str:
-    """What to do about a damaged checkpoint."""
-    for step in reversed([step for step in self.steps() if step < bad]):
-      try:
-        self._read_step(step, _filled(wanted))
-      except Exception:
-        continue
-      return f'remove it to continue from step {step}, which is good.'
-    return 'no older checkpoint is good: start again in another directory.'
+
+def _manager_class() -> Any:
+  import orbax.checkpoint as ocp
+
+  class Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+      # orbax would ask JAX's preemption service with numbers of its own, which
+      # must not mix with those of `preemption.Watch`.
+      del step
+      return False
+
+  return Manager
 
 
-def _arrays_handler(ocp: Any) -> Any:
+def _handlers() -> Any:
+  """Which part of a checkpoint is read and written by what."""
+  import orbax.checkpoint as ocp
+
   # A directory for each array. The merged format (OCDBT) has been seen to lose
   # an array's header on a busy machine, and the save then fails; with layers
   # stacked there are few arrays anyway.
-  return ocp.StandardCheckpointHandler(use_ocdbt=False)
+  arrays = _with_digests(ocp.StandardCheckpointHandler)
+  facts = _with_digests(ocp.JsonCheckpointHandler)()
+  registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+  for part in ('params', 'rest'):
+    handler = arrays(use_ocdbt=False)
+    registry.add(part, ocp.args.StandardSave, handler)
+    registry.add(part, ocp.args.StandardRestore, handler)
+  registry.add('facts', ocp.args.JsonSave, facts)
+  registry.add('facts', ocp.args.JsonRestore, facts)
+  return registry
 
 
-def _filled(tree: Any) -> Any:
-  """Without arrays of no elements, which Orbax refuses to save.
+def _with_digests(kind: Any) -> Any:
+  """A kind of handler that also writes the digests of its files.
 
-  The language model's head has one where embeddings are as wide as the body.
+  orbax calls `finalize` on one process, when all processes have written, and
+  before the checkpoint gets its name.
   """
-  return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
 
+  class Digested(kind):
+    def finalize(self, directory: Any):
+      super().finalize(directory)
+      digests.write(directory)
 
-def _with_empty(abstract: Any, read: Any) -> Any:
-  """Puts them back."""
-  return jax.tree.map(
-    lambda leaf, value: (
-      jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
-      if value is None
-      else value
-    ),
-    abstract,
-    read,
-  )
-
-
-def _rest(state: TrainState) -> dict[str, Any]:
-  """All but the parameters; the random key as plain numbers."""
-  key = jax.random.key_data(state.key)
-  return {'step': state.step, 'opt_state': state.opt_state, 'key': key}
-
-
-def _abstract_rest(abstract: TrainState) -> dict[str, Any]:
-  """The same for shapes, which keep their shardings."""
-  key = jax.eval_shape(jax.random.key_data, abstract.key)
-  place = abstract.key.sharding
-  return {
-    'step': abstract.step,
-    'opt_state': abstract.opt_state,
-    'key': jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=place),
-  }
-
-
-def _shapes(tree: Any) -> dict[str, str]:
-  """Shape and dtype of each array, by its path joined with slashes."""
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): (
-      f'{tuple(leaf.shape)} {leaf.dtype}'
-    )
-    for path, leaf in jax.tree.leaves_with_path(tree)
-  }
+  return Digested

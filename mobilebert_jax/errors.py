@@ -1,4 +1,4 @@
-"""The one exception that means: the input is wrong, not the program."""
+"""The exceptions that are told in one sentence, without a traceback."""
 
 
 class InputError(ValueError):
@@ -6,5 +6,15 @@ class InputError(ValueError):
 
   The message names what is wrong, where (field, or file and line) and what
   would be right. The commands print it without a traceback and exit with
-  status 2; every other exception is a defect of this package.
+  status 2; every exception but those of this module is a defect of this
+  package.
+  """
+
+
+class RunError(RuntimeError):
+  """A run that its surroundings have stopped, told in one sentence.
+
+  A full disk, too little memory, a data loader that broke: the input may be
+  right, and the run can continue once the cause is removed. The commands exit
+  with status 1.
   """

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax import preemption
+from mobilebert_jax.errors import InputError, RunError
 
 
 def run(main: Callable[[Sequence[str]], None], doc: str | None) -> int:
@@ -14,19 +15,24 @@ def run(main: Callable[[Sequence[str]], None], doc: str | None) -> int:
     doc: what --help prints.
 
   Returns:
-    0; 2 for a wrong input; 1 for a run that failed; 130 when interrupted.
+    0: finished; 1: the run failed; 2: a wrong input; 75: asked to stop by
+    SIGTERM, the same command continues; 130: the same by Ctrl-C.
   """
   if any(arg in ('-h', '--help', '-help') for arg in sys.argv[1:]):
     print((doc or '').strip())
     return 0
   try:
-    main(sys.argv)
+    with preemption.stop_at_once():
+      main(sys.argv)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except FloatingPointError as error:
+  except (FloatingPointError, RunError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
+  except preemption.Interrupted as stop:
+    print(stop, file=sys.stderr)
+    return preemption.STATUS
   except KeyboardInterrupt:
     print('interrupted; the same command continues.', file=sys.stderr)
     return 130

@@ -17,6 +17,10 @@ class Facts:
     best: scores of the best evaluation.
     best_step: its step.
     stale: evaluations since then.
+    evaluated_step: step of the latest evaluation; None: none since training
+      began.
+    skipped_steps: steps that left the weights as they were (`nonfinite`).
+    skipped_in_a_row: how many of them were the last ones.
     is_finished: whether training has ended.
   """
 
@@ -26,11 +30,14 @@ class Facts:
   best: Scores = dataclasses.field(default_factory=dict)
   best_step: int | None = None
   stale: int = 0
+  evaluated_step: int | None = None
+  skipped_steps: int = 0
+  skipped_in_a_row: int = 0
   is_finished: bool = False
 
   def note(self, step: int, scores: Scores, metric: str) -> bool:
     """Takes in an evaluation; returns whether it is the best so far."""
-    self.last = scores
+    self.last, self.evaluated_step = scores, step
     better = not self.best or scores[metric] > self.best[metric]
     self.stale = 0 if better else self.stale + 1
     if better:

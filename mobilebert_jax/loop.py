@@ -2,28 +2,34 @@
 
 import dataclasses
 import functools
-import math
 import os
-import pathlib
 from typing import Any
 
 import jax
 
-from mobilebert_jax import assembly, finish, preparation, sharding, training
+from mobilebert_jax import (
+  assembly,
+  distributed,
+  files,
+  finish,
+  lock,
+  nonfinite,
+  preemption,
+  preparation,
+  sharding,
+  training,
+  trouble,
+)
 from mobilebert_jax.assembly import Run
 from mobilebert_jax.checkpoint import Checkpoints
 from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.evaluate import Evaluator
 from mobilebert_jax.facts import Facts, Scores
 from mobilebert_jax.optimizer import make_optimizer
-from mobilebert_jax.reporting.metrics_log import MetricsLog
+from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.reporting.progress import Progress
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.workdir import Workdir
-
-
-class NonFiniteError(FloatingPointError):
-  """Training diverged: a loss or gradient is infinite or not a number."""
 
 
 def train(
@@ -42,18 +48,25 @@ def train(
     What `results.json` holds.
 
   Raises:
-    InputError: anything wrong with the config or the files; then nothing has
-      been written.
+    InputError: anything wrong with the config or the files, or another run is
+      in `workdir`; then nothing has been written.
     NonFiniteError: training diverged.
+    RunError: a full disk, too little memory, or data that cannot be read.
+    Interrupted: SIGTERM; the last step is saved.
   """
-  place = Workdir(pathlib.Path(workdir).expanduser())
-  resumes = place.is_started(config)
-  results = place.read_results() if resumes else None
+  place = Workdir(files.path(workdir))
+
+  def known() -> tuple[bool, dict[str, Any] | None]:
+    resumes = place.is_started(config)
+    return resumes, place.read_results() if resumes else None
+
+  resumes, results = distributed.on_main(known)
   if results is None:
-    run = assembly.build(config, place, resumes)
-    with jax.set_mesh(run.mesh):
-      results = _Trainer(run).run()
-  print(closing_line(results, place))
+    with trouble.told(config, place.path), lock.held(place.path):
+      run = assembly.build(config, place, resumes)
+      with jax.set_mesh(run.mesh):
+        results = _Trainer(run).run()
+  distributed.tell(closing_line(results, place))
   return results
 
 
@@ -68,7 +81,10 @@ class _Trainer:
     self._step = training.make_train_step(
       model, run.task.loss, self._tx, run.mesh, config.accumulation_steps
     )
-    self._evaluator = Evaluator(run.task, model, run.mesh, config)
+    self._watch = preemption.Watch()
+    self._evaluator = Evaluator(
+      run.task, model, run.mesh, config, self._watch.check
+    )
     self._eval_every = config.eval_every or run.steps_per_epoch
     self._save_every = config.checkpoint_every or self._eval_every
     self._facts = Facts()
@@ -80,28 +96,33 @@ class _Trainer:
       run.workdir.checkpoints, config.keep_checkpoints
     ) as checkpoints:
       self._checkpoints = checkpoints
-      state = self._initial_state()
-      done = int(state.step)
-      with (
-        MetricsLog(
-          run.workdir.path, done if checkpoints.steps() else -1
-        ) as log,
-        Progress(run.total_steps, done, config.batch_size) as progress,
-      ):
-        self._log, self._progress = log, progress
-        if not self._facts.first:
-          self._facts.first = self._evaluate(state, 0)
-        state = self._train(state, done)
-      checkpoints.wait()
+      with self._watch:
+        state = self._initial_state()
+        done = int(state.step)
+        with (
+          metrics_log.start(
+            run.workdir.path, done if checkpoints.steps() else -1
+          ) as log,
+          Progress(run.total_steps, done, config.batch_size) as progress,
+        ):
+          self._log, self._progress = log, progress
+          state = self._train(state, done)
+        checkpoints.wait()
       return self._report(state)
 
   def _initial_state(self) -> training.TrainState:
     run = self._run
     if self._checkpoints.steps():
-      state, facts = self._checkpoints.restore(self._abstract)
+      state, facts, damaged = self._checkpoints.restore_newest(self._abstract)
+      for told in damaged:
+        distributed.tell(
+          f'{told}; it is removed, and its steps are done again.'
+        )
       self._facts = Facts(**facts)
       run.batches.set_state(self._facts.data)
-      print(f'continuing at step {int(state.step)} of {run.total_steps}.')
+      distributed.tell(
+        f'continuing at step {int(state.step)} of {run.total_steps}.'
+      )
       return state
     start = run.start
     if start.params is None:
@@ -114,66 +135,123 @@ class _Trainer:
     )
 
   def _train(self, state: training.TrainState, done: int):
-    run, total = self._run, self._run.total_steps
-    late = None
-    for step in range(done + 1, total + 1):
-      if self._facts.is_finished:
-        break
-      batch = sharding.put_batch(next(run.batches), run.mesh)
-      state, metrics = self._step(state, batch)
-      # Fetched while the device already works on the next step.
-      if late is not None:
-        self._take(*late)
-      late = (step, metrics)
-      is_last = step == total
-      evaluates = step % self._eval_every == 0 or is_last
-      if evaluates or step % self._save_every == 0:
-        self._take(*late)
-        late = None
-        self._save(state, step, evaluates)
+    """All steps after `done`; saves the last one if it is asked to stop."""
+    try:
+      if not self._facts.first:
+        self._facts.first = self._evaluate(state, 0)
+      if self._is_evaluated(done) and self._facts.evaluated_step != done:
+        # The run was asked to stop before or during this evaluation.
+        self._judge(state, done)
+      late = None
+      for step in range(done + 1, self._run.total_steps + 1):
+        if self._facts.is_finished:
+          break
+        state, metrics = self._step(state, self._next_batch(step))
+        # Fetched while the device already works on the next step.
+        if late is not None:
+          self._take(*late)
+        late = (step, metrics)
+        is_asked = self._watch.asked()
+        if is_asked or self._is_border(step):
+          self._take(*late)
+          late = None
+        if is_asked:
+          self._watch.check()
+        if self._is_border(step):
+          self._judge_and_save(state, step)
+    except preemption.Interrupted:
+      raise self._interrupted(state) from None
     return state
 
-  def _save(self, state: training.TrainState, step: int, evaluates: bool):
+  def _is_evaluated(self, step: int) -> bool:
+    is_due = step % self._eval_every == 0 or step == self._run.total_steps
+    return is_due and step > 0
+
+  def _is_border(self, step: int) -> bool:
+    return self._is_evaluated(step) or step % self._save_every == 0
+
+  def _next_batch(self, step: int) -> Any:
+    try:
+      batch = next(self._run.batches)
+    except Exception as error:
+      raise trouble.of_data(step, error) from error
+    # What failed meanwhile in the background must not stay unsaid.
+    self._checkpoints.check()
+    return sharding.put_batch(batch, self._run.mesh)
+
+  def _judge_and_save(self, state: training.TrainState, step: int):
+    is_best = self._is_evaluated(step) and self._judge(state, step)
+    if is_best or self._facts.is_finished or step % self._save_every == 0:
+      self._save(state)
+    self._progress.restart_clock()
+
+  def _judge(self, state: training.TrainState, step: int) -> bool:
+    """Evaluates; returns whether it is the best model so far, and keeps it."""
     run, facts = self._run, self._facts
-    is_best = False
-    if evaluates:
-      metric = run.task.primary_metric
-      is_best = facts.note(step, self._evaluate(state, step), metric)
-      patience = run.config.early_stop
-      facts.is_finished = step == run.total_steps or (
-        patience is not None and facts.stale >= patience
-      )
+    scores = self._evaluate(state, step)
+    is_best = facts.note(step, scores, run.task.primary_metric)
+    patience = run.config.early_stop
+    facts.is_finished = step == run.total_steps or (
+      patience is not None and facts.stale >= patience
+    )
     if is_best:
       # Before the checkpoint that knows about it: a kill between the two
       # repeats this evaluation.
-      params = jax.device_get(state.params)
-      save_pretrained(
-        run.workdir.model, run.start.model, params, run.start.tokenizer
+      params = sharding.fetch_tree(state.params)
+      model, tokenizer = run.start.model, run.start.tokenizer
+      distributed.on_main(
+        lambda: save_pretrained(run.workdir.model, model, params, tokenizer)
       )
-    if is_best or facts.is_finished or step % self._save_every == 0:
-      facts.data = run.batches.get_state()
-      self._checkpoints.save(state, dataclasses.asdict(facts))
-    self._progress.restart_clock()
+    return is_best
+
+  def _save(self, state: training.TrainState):
+    self._facts.data = self._run.batches.get_state()
+    # What a checkpoint has behind it is not logged again.
+    self._log.flush()
+    self._checkpoints.save(state, dataclasses.asdict(self._facts))
+
+  def _interrupted(self, state: training.TrainState) -> preemption.Interrupted:
+    """Saves what has been done, and says so."""
+    step = int(state.step)
+    if step:
+      self._save(state)
+      self._checkpoints.wait()
+    return preemption.Interrupted(
+      f'interrupted: step {step} of {self._run.total_steps} is saved in '
+      f'{self._checkpoints.directory}; the same command continues.'
+      if step
+      else 'interrupted before the first step; the same command starts again.'
+    )
 
   def _take(self, step: int, metrics: training.Metrics):
     """Fetches, checks and logs the numbers of one step."""
     values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-    for name in ('loss', 'grad_norm'):
-      if not math.isfinite(values[name]):
-        self._fail(name, values[name], step)
+    facts, config = self._facts, self._run.config
+    problem = nonfinite.problem(values)
+    if problem is None:
+      facts.skipped_in_a_row = 0
+    elif config.nonfinite == 'skip' and nonfinite.may_skip(facts):
+      self._progress.say(f'step {step}: {problem}; the step is skipped')
+    else:
+      self._fail(problem, step)
     self._progress.advance(values['loss'])
-    every, total = self._run.config.log_every, self._run.total_steps
-    if step == 1 or step % every == 0 or step == total:
+    is_told = step == 1 or step % config.log_every == 0
+    if is_told or problem or step == self._run.total_steps:
+      if config.nonfinite == 'skip':
+        values['skipped_steps'] = facts.skipped_steps
       values['epoch'] = step / self._run.steps_per_epoch
       values['examples_per_second'] = self._progress.examples_per_second()
-      self._log.write(step, values)
+      self._log.write(step, nonfinite.finite(values))
 
-  def _fail(self, name: str, value: float, step: int):
+  def _fail(self, problem: str, step: int):
     self._checkpoints.wait()
     steps = self._checkpoints.steps()
     good = f'{self._checkpoints.directory / str(steps[-1])}' if steps else None
-    raise NonFiniteError(
-      f'the {name} is {value} at step {step}; '
+    skipped = self._facts.skipped_in_a_row
+    raise nonfinite.NonFiniteError(
+      f'{problem} at step {step}'
+      + (f', after {skipped - 1} skipped ones' if skipped else '')
+      + '; '
       + (f'the last good checkpoint is {good}' if good else 'no checkpoint yet')
       + '; a lower optimizer.learning_rate or a longer warm-up may help.'
     )
@@ -194,13 +272,15 @@ class _Trainer:
       params, _ = self._checkpoints.restore_params(
         self._abstract, facts.best_step
       )
-    results = {
+    results: dict[str, Any] = {
       'task': run.task.name,
       'primary_metric': run.task.primary_metric,
       'first': {'step': 0, **facts.first},
       'final': {'step': int(state.step), **facts.last},
       'best': {'step': facts.best_step, **facts.best},
     }
+    if run.config.nonfinite == 'skip':
+      results['skipped_steps'] = facts.skipped_steps
     predict = functools.partial(self._evaluator.predictions, params)
     finish.write(
       run.config, run.workdir, run.task, run.splits, results, params, predict

@@ -58,6 +58,9 @@ class TrainConfig:
     log_every: steps between lines of metrics.
     early_stop: stop after so many evaluations without a better score.
     keep_checkpoints: newest checkpoints that are kept, beside the best one.
+    nonfinite: on a loss or gradient that is infinite or not a number, 'stop',
+      or 'skip' the step: the weights stay as they are, it is counted, and more
+      than 10 in a row stop the run.
     seed: of the weights, the dropout and the order of the examples.
     dtype: of the computation; parameters are float32 (float64 with float64).
     remat: activations to recompute in the backward pass.
@@ -89,6 +92,7 @@ class TrainConfig:
   log_every: int = fields.setting(10, at_least=1)
   early_stop: int | None = fields.setting(None, at_least=1)
   keep_checkpoints: int = fields.setting(2, at_least=1)
+  nonfinite: Literal['stop', 'skip'] = 'stop'
   seed: int = fields.setting(0, at_least=0, below=2**31)
   dtype: Literal['float32', 'bfloat16', 'float64'] = 'float32'
   remat: Literal['none', 'full', 'dots'] = 'none'

@@ -8,11 +8,17 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mobilebert_jax import preparation, training
+from mobilebert_jax import (
+  distributed,
+  files,
+  preparation,
+  sharding,
+  training,
+)
 from mobilebert_jax.checkpoint import Checkpoints
 from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.evaluate import Evaluator
+from mobilebert_jax.evaluate import Evaluator, Split
 from mobilebert_jax.optimizer import make_optimizer
 from mobilebert_jax.preparation import Start
 from mobilebert_jax.run_config import TrainConfig
@@ -37,17 +43,24 @@ def score(
   Raises:
     InputError: nothing readable there, or a model of other shapes.
   """
-  path = pathlib.Path(checkpoint).expanduser()
-  if not path.is_dir():
-    raise InputError(f'--checkpoint={path}: there is no such directory.')
-  task = preparation.find_task(config)
-  mesh = preparation.make_mesh(config)
+  path = files.path(checkpoint)
+
+  def find() -> tuple[Task, Mesh]:
+    if not path.is_dir():
+      raise InputError(f'--checkpoint={path}: there is no such directory.')
+    return preparation.find_task(config), preparation.make_mesh(config)
+
+  task, mesh = distributed.agree(find)
   with jax.set_mesh(mesh):
     start, facts = _load(config, task, path, mesh)
-    splits = [
-      preparation.load_split(config, task, start.tokenizer, name)
-      for name in task.splits.evaluation
-    ]
+
+    def read() -> list[Split]:
+      return [
+        preparation.load_split(config, task, start.tokenizer, name)
+        for name in task.splits.evaluation
+      ]
+
+    splits = distributed.agree(read)
     evaluator = Evaluator(task, start.model, mesh, config)
     return facts | evaluator.scores(start.params, splits)
 
@@ -69,7 +82,7 @@ def _load(
     **(dict(config.model) | task.model_overrides()),
   )
   _, places = _state(config, model, mesh)
-  params = jax.device_put(params, places.params)
+  params = sharding.put_tree(params, places.params)
   tokenizer = MobileBertTokenizerFast.from_pretrained(path)
   return Start(model, params, tokenizer), {}
 
@@ -85,7 +98,7 @@ def _from_workdir(
     raise InputError(f'{workdir.path} holds no checkpoint yet.')
   start = preparation.resume(config, task, workdir)
   abstract, _ = _state(config, start.model, mesh)
-  with Checkpoints(workdir.checkpoints) as checkpoints:
+  with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
     step = checkpoints.latest() if step is None else step
     params, _ = checkpoints.restore_params(abstract, step)
   return dataclasses.replace(start, params=params), {'step': step}

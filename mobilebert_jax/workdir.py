@@ -1,26 +1,28 @@
 """The directory of a run: its files, and whether it may be used."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
 from typing import Any
 
-from mobilebert_jax import config_json, files, run_config
+from mobilebert_jax import config_json, files, lock, run_config
 from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.convert.output import atomic_directory
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+
+# All that a start can leave behind that did not come to its end.
+_HALF_STARTED = ('config.json', 'model_config.json', 'tokenizer', lock.NAME)
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
   """Names of everything that a run writes.
 
-  `config.json`, `model_config.json` and `tokenizer/` appear together at the
-  start, when all input has been found good; so a workdir is either absent (or
-  empty) or can be continued, without the checkpoint that the run began from.
+  `model_config.json`, `tokenizer/` and then `config.json` are written at the
+  start, when all input has been found good. With `config.json` a workdir can
+  be continued, without the checkpoint that the run began from; without it,
+  there is nothing to lose.
   """
 
   path: pathlib.Path
@@ -92,7 +94,7 @@ class Workdir:
     if not self.path.is_dir():
       raise InputError(f'{self.path} is a file, but must be a directory.')
     if not self.config.exists():
-      if any(self.path.iterdir()):
+      if not self._is_free():
         raise InputError(
           f'{self.path} is not empty and holds no run (no config.json); '
           'choose another --workdir.'
@@ -118,19 +120,23 @@ class Workdir:
     """The tokenizer."""
     return MobileBertTokenizerFast.from_pretrained(self.tokenizer)
 
+  def _is_free(self) -> bool:
+    """Whether there is nothing, or what a killed start has left."""
+    names = [path.name for path in self.path.iterdir()]
+    return not names or (
+      (lock.NAME in names or files.is_remote(self.path))
+      and all(name.startswith(_HALF_STARTED) for name in names)
+    )
+
   def start(self, config: TrainConfig, model: Any, tokenizer: Any):
-    """Creates the directory with what is needed to continue."""
-    # An empty directory is in the way of the rename.
-    with contextlib.suppress(FileNotFoundError):
-      self.path.rmdir()
-    with atomic_directory(self.path) as partial:
-      new = Workdir(partial)
-      architecture = config_json.to_dict(
-        model.config, architectures=(type(model).__name__,)
-      )
-      files.write_json(new.model_config, architecture)
-      tokenizer.save_pretrained(new.tokenizer)
-      files.write_text(new.config, run_config.to_json(config))
+    """Writes what is needed to continue; `config.json` last."""
+    self.path.mkdir(parents=True, exist_ok=True)
+    architecture = config_json.to_dict(
+      model.config, architectures=(type(model).__name__,)
+    )
+    files.write_json(self.model_config, architecture)
+    tokenizer.save_pretrained(self.tokenizer)
+    files.write_text(self.config, run_config.to_json(config))
 
   def read_results(self) -> dict[str, Any] | None:
     """The scores of a finished run; None while it is not finished."""

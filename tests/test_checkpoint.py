@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from mobilebert_jax.checkpoint import Checkpoints
+from mobilebert_jax.checkpoint import Checkpoints, DamagedError
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.training import TrainState
 
@@ -102,31 +102,67 @@ def data_files(directory: pathlib.Path):
   ]
 
 
-@pytest.mark.parametrize('damage', ['truncate', 'empty', 'remove'])
-def test_a_damaged_checkpoint_is_named_with_the_good_one(tmp_path, damage):
+def damage_file(path: pathlib.Path, damage: str):
+  content = path.read_bytes()
+  if damage == 'remove':
+    path.unlink()
+  elif damage == 'flip':
+    middle = len(content) // 2
+    path.write_bytes(
+      content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    )
+  else:
+    path.write_bytes(content[: len(content) // 2 * (damage != 'empty')])
+
+
+@pytest.mark.parametrize('part', ['params', 'rest', 'facts'])
+@pytest.mark.parametrize('damage', ['truncate', 'empty', 'remove', 'flip'])
+def test_a_run_falls_back_to_the_newest_good_one(tmp_path, damage, part):
   save(tmp_path, [2, 4])
-  for path in data_files(tmp_path / '4' / 'params'):
-    if damage == 'remove':
-      path.unlink()
-    else:
-      content = path.read_bytes()
-      path.write_bytes(content[: len(content) // 2 * (damage != 'empty')])
+  damage_file(data_files(tmp_path / '4' / part)[-1], damage)
+  target = abstract(make_state(4))
   with Checkpoints(tmp_path) as checkpoints:
-    with pytest.raises(InputError) as error:
-      checkpoints.restore(abstract(make_state(4)))
-    state, _ = checkpoints.restore(abstract(make_state(4)), 2)
-  assert f'{tmp_path}/4 cannot be read' in str(error.value)
-  assert 'continue from step 2' in str(error.value)
-  assert int(state.step) == 2
+    with pytest.raises(DamagedError, match=f'{tmp_path}/4 is damaged'):
+      checkpoints.restore(target)
+    assert checkpoints.steps() == [2, 4]
+    state, facts, damaged = checkpoints.restore_newest(target)
+    assert (int(state.step), facts) == (2, {'number': 2})
+    assert len(damaged) == 1 and f'{tmp_path}/4/{part}/' in damaged[0]
+    assert checkpoints.steps() == [2]
+    # The step can be saved again.
+    checkpoints.save(make_state(4), {'number': 4})
+    checkpoints.wait()
+    assert checkpoints.restore(target)[1] == {'number': 4}
 
 
-def test_when_none_is_good(tmp_path):
-  save(tmp_path, [2])
-  for path in data_files(tmp_path / '2'):
+def test_when_none_is_good_all_are_named_and_none_is_removed(tmp_path):
+  save(tmp_path, [2, 4])
+  for path in data_files(tmp_path):
     path.write_bytes(b'')
   with Checkpoints(tmp_path) as checkpoints:
-    with pytest.raises(InputError, match='no older checkpoint is good'):
-      checkpoints.restore(abstract(make_state(2)))
+    with pytest.raises(InputError) as error:
+      checkpoints.restore_newest(abstract(make_state(2)))
+    assert checkpoints.steps() == [2, 4]
+  assert 'nothing has been removed' in str(error.value)
+  assert f'{tmp_path}/2 ' in str(error.value)
+  assert f'{tmp_path}/4 ' in str(error.value)
+
+
+def test_another_model_is_no_damage(tmp_path):
+  save(tmp_path, [2, 4])
+  with Checkpoints(tmp_path) as checkpoints:
+    with pytest.raises(InputError, match='4 is of another model'):
+      checkpoints.restore_newest(abstract(make_state(4, width=6)))
+    assert checkpoints.steps() == [2, 4]
+
+
+def test_a_reader_leaves_a_save_alone(tmp_path):
+  save(tmp_path, [2])
+  unfinished = tmp_path / '4.orbax-checkpoint-tmp'
+  unfinished.mkdir()
+  with Checkpoints(tmp_path, read_only=True) as checkpoints:
+    checkpoints.restore_params(abstract(make_state(2)))
+  assert unfinished.exists()
 
 
 def test_other_shapes_are_listed(tmp_path):

@@ -13,10 +13,11 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent / 'mobilebert_jax'
 # Lower layers first; a module imports from layers above its own in this list,
 # and from its own package.
 _LAYERS = (
-  ('errors', 'outcome', 'facts'),
+  ('errors', 'outcome', 'facts', 'preemption', 'digests'),
+  ('cluster', 'object_store'),
   ('distributed',),
   ('exit_status', 'fields', 'files', 'recipes'),
-  ('config', 'config_groups'),
+  ('config', 'config_groups', 'lock', 'nonfinite'),
   ('config_json', 'sharding', 'run_config'),
   (
     'losses',
@@ -28,10 +29,12 @@ _LAYERS = (
     'models',
     'reporting',
     'optimizer',
+    'trouble',
   ),
-  ('gradients',),
+  ('gradients', 'local_copies'),
   ('training', 'convert.hub'),
-  ('tokenizer', 'convert', 'checkpoint'),
+  ('tokenizer', 'convert', 'stored_state'),
+  ('checkpoint',),
   ('data', 'pipelines'),
   ('tasks',),
   ('evaluate', 'workdir'),
@@ -43,8 +46,8 @@ _LAYERS = (
 )
 _WALLS = {
   'orbax': {'checkpoint'},
-  'etils': {'files'},
-  'fsspec': {'files'},
+  'etils': {'object_store'},
+  'fsspec': {'object_store'},
   'gcsfs': set(),
   'grain': {'data.loader'},
   'tensorflow_datasets': {'data.tfds_source'},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from mobilebert_jax import cli, loop, scoring, training
+from mobilebert_jax import cli, loop, nonfinite, scoring, training
 from mobilebert_jax.convert.pretrained import from_pretrained
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForSequenceClassification
@@ -201,7 +201,7 @@ def test_a_non_finite_loss_stops_the_run(finished, tmp_path, monkeypatch):
 
   monkeypatch.setattr(training, 'make_train_step', make_bad)
   workdir = tmp_path / 'run'
-  with pytest.raises(loop.NonFiniteError) as error:
+  with pytest.raises(nonfinite.NonFiniteError) as error:
     loop.train(parse(finished[0]), workdir)
   assert 'the loss is nan at step 5' in str(error.value)
   assert f'the last good checkpoint is {workdir}/checkpoints/4' in str(
