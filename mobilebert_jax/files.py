@@ -13,12 +13,12 @@ import pathlib
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
+from mobilebert_jax import object_store
 from mobilebert_jax.errors import InputError
 
 Name = str | os.PathLike[str]
-_REMOTE = 'gs://'
 
 
 def path(name: Name) -> pathlib.Path:
@@ -32,19 +32,26 @@ def path(name: Name) -> pathlib.Path:
     (not `open` for appending, and no rights or links).
 
   Raises:
-    InputError: gs:// without gcsfs, or another kind of address.
+    InputError: another kind of address, no such bucket, no right to list it,
+      or no gcsfs.
   """
   text = os.fspath(name)
   if '://' not in text:
     return pathlib.Path(text).expanduser()
   if not is_remote(text):
     raise InputError(f'{text}: give a local path or one that begins with gs://')
-  return _remote_path(text)
+  return object_store.path(text)
+
+
+def absolute(name: Name) -> pathlib.Path:
+  """`path` without anything that depends on the current directory."""
+  found = path(name)
+  return found if is_remote(found) else found.resolve()
 
 
 def is_remote(name: Name) -> bool:
   """Whether a name is one of an object store."""
-  return os.fspath(name).startswith(_REMOTE)
+  return os.fspath(name).startswith(object_store.PREFIX)
 
 
 @contextlib.contextmanager
@@ -66,7 +73,7 @@ def replacing(
     with tempfile.TemporaryDirectory() as folder:
       made = pathlib.Path(folder) / target.name
       yield made
-      upload(made, target)
+      object_store.upload(made, target)
     return
   mark = f'{uuid.uuid4().hex}.' if unique else ''
   partial = target.with_name(f'{target.name}.{mark}partial')
@@ -112,31 +119,3 @@ def write_json(target: pathlib.Path, value: Any) -> pathlib.Path:
   """Writes a JSON file whose bytes depend on the value alone."""
   text = json.dumps(value, indent=2, sort_keys=True) + '\n'
   return write_text(target, text)
-
-
-def upload(source: pathlib.Path, target: pathlib.Path):
-  """Copies a local file to an object, which appears when it is complete."""
-  _store().put_file(str(source), os.fspath(target))
-
-
-def _remote_path(text: str) -> pathlib.Path:
-  # With TensorFlow installed, etils would load all of it to reach gs://.
-  os.environ.setdefault('EPATH_USE_TF', 'false')
-  from etils import epath
-
-  try:
-    _store()
-  except ImportError:
-    raise InputError(
-      f'{text} needs gcsfs; install it: pip install "mobilebert_jax[tpu]"'
-    ) from None
-  return cast(pathlib.Path, epath.Path(text))
-
-
-def _store() -> Any:
-  """The object store's file system, which epath shares."""
-  import fsspec
-
-  # What other processes and hosts write must be seen.
-  fsspec.config.conf.setdefault('gs', {'use_listings_cache': False})
-  return fsspec.filesystem('gs', finalize_on_close=True)

@@ -6,14 +6,13 @@ and this package load: config, weights and the files of the tokenizer.
 
 import argparse
 import logging
-import pathlib
 import shutil
 import sys
 from collections.abc import Sequence
 
 import jax
 
-from mobilebert_jax import config_json, models
+from mobilebert_jax import config_json, files, models
 from mobilebert_jax.convert import architecture, hub, output
 from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
 from mobilebert_jax.errors import InputError
@@ -62,7 +61,7 @@ def convert(args: argparse.Namespace) -> None:
   Raises:
     InputError: SRC is not readable, or DST must not be written.
   """
-  destination = pathlib.Path(args.destination).expanduser()
+  destination = files.path(args.destination)
   if destination.is_dir() and any(destination.iterdir()) and not args.force:
     raise InputError(
       f'{destination} is not empty; pass --force to replace files in it.'
@@ -90,8 +89,8 @@ def convert(args: argparse.Namespace) -> None:
       dtype=args.dtype,
       max_shard_size=args.max_shard_size,
     )
-    files = hub.resolve(args.source, _TOKENIZER_FILES, **options)
-    for name, path in files.items():
+    found = hub.resolve(args.source, _TOKENIZER_FILES, **options)
+    for name, path in found.items():
       shutil.copyfile(path, partial / name)
     written = sorted(file.name for file in partial.iterdir())
   print(f'wrote {destination}: {", ".join(written)}')

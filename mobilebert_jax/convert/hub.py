@@ -1,4 +1,4 @@
-"""Finds the files of a model: a local directory or file, else the hub.
+"""Finds the files of a model: here, on gs://, or else on the hub.
 
 The only module that imports huggingface_hub.
 """
@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from mobilebert_jax import files, local_copies
 from mobilebert_jax.errors import InputError
 
 # 'name' or 'owner/name', as the hub allows them.
@@ -18,18 +19,18 @@ _HUB_NAME = re.compile(r'[\w-][\w.-]*(/[\w-][\w.-]*)?')
 def local_directory(
   name_or_path: str | os.PathLike[str], subfolder: str = ''
 ) -> pathlib.Path | None:
-  """The directory that a local name stands for, or None for a hub name.
+  """The directory that a name stands for, or None for a name on the hub.
 
   Args:
-    name_or_path: a directory; a file in it; or the prefix of a TensorFlow
-      checkpoint, which is not a file itself.
+    name_or_path: a directory, also on gs://; a file in it; or the prefix of a
+      TensorFlow checkpoint, which is not a file itself.
     subfolder: a directory below it.
 
   Raises:
     InputError: the subfolder is missing, or the name can neither be a path
       that exists nor a name on the hub.
   """
-  path = pathlib.Path(name_or_path).expanduser()
+  path = files.path(name_or_path)
   if path.is_dir():
     directory = path / subfolder
     if not directory.is_dir():
@@ -58,7 +59,8 @@ def resolve(
   """Local paths of those files that the model has.
 
   Args:
-    name_or_path: a local directory, a file in it, or a name on the hub.
+    name_or_path: a directory, also on gs://, a file in it, or a name on the
+      hub.
     filenames: the files wanted; each may be missing.
     revision: branch, tag or commit on the hub; None is its main branch.
     token: access token; True or None is the one that `hf auth login` stored.
@@ -76,8 +78,10 @@ def resolve(
   """
   directory = local_directory(name_or_path, subfolder)
   if directory is not None:
-    paths = {name: directory / name for name in filenames}
-    return {name: path for name, path in paths.items() if path.is_file()}
+    there = [name for name in filenames if (directory / name).is_file()]
+    if there:
+      directory = local_copies.directory(directory, there.__contains__)
+    return {name: directory / name for name in there}
   options: dict[str, Any] = {
     'revision': revision,
     'token': token,

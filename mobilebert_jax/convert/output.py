@@ -6,7 +6,7 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from mobilebert_jax import config_json, models
+from mobilebert_jax import config_json, files, models, object_store
 from mobilebert_jax.convert import mapping, safetensors_files, shards, torch_bin
 from mobilebert_jax.errors import InputError
 
@@ -29,6 +29,8 @@ _FILES: dict[str, tuple[str, Callable[..., None]]] = {
 _WEIGHTS = re.compile(
   r'(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?'
 )
+# Without it there is no model and no run.
+_LAST = 'config.json'
 
 
 @contextlib.contextmanager
@@ -41,6 +43,9 @@ def atomic_directory(
   removed, so that it never holds two models; other files stay. After an
   exception nothing has changed.
 
+  On gs:// the files are uploaded when the block ends, `config.json` last: a
+  directory that has it is complete. One that is replaced lacks it meanwhile.
+
   Args:
     directory: the final name.
 
@@ -50,9 +55,15 @@ def atomic_directory(
   Raises:
     InputError: `directory` is a file, or cannot be written.
   """
-  target = pathlib.Path(directory).expanduser().absolute()
+  target = files.path(directory)
   if target.exists() and not target.is_dir():
     raise InputError(f'{target} is a file, but must be a directory.')
+  if files.is_remote(target):
+    with tempfile.TemporaryDirectory() as made:
+      yield pathlib.Path(made)
+      _upload(pathlib.Path(made), target)
+    return
+  target = target.absolute()
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     made = tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent)
@@ -77,6 +88,22 @@ def _move_into(partial: pathlib.Path, target: pathlib.Path) -> None:
   new = {file.name for file in partial.iterdir()}
   for file in partial.iterdir():
     os.replace(file, target / file.name)
+  _remove_other_weights(target, new)
+
+
+def _upload(made: pathlib.Path, target: pathlib.Path) -> None:
+  names = [p.relative_to(made) for p in made.rglob('*') if p.is_file()]
+  # False sorts before True.
+  names.sort(key=lambda name: (name.name == _LAST, name.as_posix()))
+  if any(name.name == _LAST for name in names):
+    (target / _LAST).unlink(missing_ok=True)
+  for name in names:
+    if name.as_posix() == _LAST:
+      _remove_other_weights(target, {name.name for name in names})
+    object_store.upload(made / name, target / name)
+
+
+def _remove_other_weights(target: pathlib.Path, new: Collection[str]) -> None:
   if any(_WEIGHTS.fullmatch(name) for name in new):
     for file in target.iterdir():
       if _WEIGHTS.fullmatch(file.name) and file.name not in new:

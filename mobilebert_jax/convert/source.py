@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mobilebert_jax import files, local_copies
 from mobilebert_jax.convert import (
   hub,
   safetensors_files,
@@ -33,6 +34,8 @@ _NO_CONFIG = ('tokenizer.json', 'tokenizer_config.json',
               'special_tokens_map.json', 'added_tokens.json')  # fmt: skip
 _SUFFIXES: dict[str, Format] = {'.safetensors': 'safetensors', '.bin': 'bin',
                                 '.pt': 'bin', '.pth': 'bin'}  # fmt: skip
+# The files of TensorFlow checkpoints, and the configs beside them.
+_TF1 = re.compile(r'.*\.(index|meta|data-\d+-of-\d+|json|ckpt)|checkpoint')
 _READERS: dict[Format, Callable[[Any], dict[str, np.ndarray]]] = {
   'safetensors': safetensors_files.read,
   'bin': torch_bin.read,
@@ -87,7 +90,8 @@ def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
   """Finds the weights and the config behind a name.
 
   Args:
-    name_or_path: a name on the hub, a transformers directory, a weights file
+    name_or_path: a name on the hub; or, here or on gs://, a transformers
+      directory, a weights file
       (`.safetensors`, `.bin`, an index), or a TensorFlow checkpoint: its
       prefix, one of its files, or a directory that holds a single one.
     **options: `revision, token, cache_dir, local_files_only, subfolder` as for
@@ -98,7 +102,7 @@ def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
   """
   name = os.fspath(name_or_path)
   directory = hub.local_directory(name, options.get('subfolder', ''))
-  path = pathlib.Path(name).expanduser()
+  path = files.path(name)
   if directory is not None and not path.is_dir():
     return _single(name, path, directory)
   for file, kind in WEIGHTS.items():
@@ -112,6 +116,7 @@ def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
     paths = hub.resolve(name, parts, **options)
     return _sharded(name, kind, found, parts, paths, config)
   if directory is not None:
+    directory = _with_tf1(directory)
     prefix = _tf1_prefix(directory)
     if prefix is not None:
       return Source(name, 'tf1', (prefix,), config=_tf1_config(directory))
@@ -147,21 +152,32 @@ def _single(name: str, path: pathlib.Path, directory: pathlib.Path) -> Source:
     kind = _SUFFIXES.get(pathlib.PurePath(path.name[: -len(_INDEX)]).suffix)
     if kind is None:
       raise InputError(f'{path} is no index of .safetensors or .bin files.')
+    path = local_copies.file(path)
     parts = sorted(set(shards.read_index(path).values()))
     paths = hub.resolve(directory, parts)
     return _sharded(name, kind, path, parts, paths, config)
   kind = _SUFFIXES.get(path.suffix)
   if kind is not None:
-    return Source(name, kind, (path,), config=config)
+    return Source(name, kind, (local_copies.file(path),), config=config)
   # The files of one TensorFlow checkpoint: X.index, X.meta, X.data-...
-  prefix = re.sub(r'\.(index|meta|data-\d+-of-\d+)$', '', str(path))
-  if pathlib.Path(f'{prefix}.index').is_file() or '.ckpt' in path.name:
+  prefix = re.sub(r'\.(index|meta|data-\d+-of-\d+)$', '', path.name)
+  directory = _with_tf1(directory)
+  if (directory / f'{prefix}.index').is_file() or '.ckpt' in path.name:
     return Source(
-      name, 'tf1', (pathlib.Path(prefix),), config=_tf1_config(directory)
+      name, 'tf1', (directory / prefix,), config=_tf1_config(directory)
     )
   raise InputError(
     f'{path} is no weights file; readable are .safetensors, .bin, their '
     '.index.json, and TensorFlow checkpoints (.ckpt, .index).'
+  )
+
+
+def _with_tf1(directory: pathlib.Path) -> pathlib.Path:
+  """A local directory with the TensorFlow checkpoints of one on gs://."""
+  if not any(_TF1.fullmatch(file.name) for file in directory.iterdir()):
+    return directory
+  return local_copies.directory(
+    directory, lambda name: _TF1.fullmatch(name) is not None
   )
 
 

@@ -7,6 +7,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mobilebert_jax import local_copies
 from mobilebert_jax.data import tables
 from mobilebert_jax.data.lines import read_objects
 from mobilebert_jax.errors import InputError
@@ -120,14 +121,21 @@ def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
   """
   ids = _Ids()
   for group in RACE_GROUPS:
-    files = sorted((folder / group).glob('*.txt'), key=race_order)
-    if not files:
+    found = sorted((folder / group).glob('*.txt'), key=race_order)
+    if not found:
       raise InputError(
         f'{folder / group}: there are no files *.txt; expected RACE as it is '
         'published, with the directories middle and high in each split'
       )
-    for file in files:
-      yield from race_questions(_json_object(file), group, str(file), ids)
+    # All at once: there are thousands.
+    copies = local_copies.directory(folder / group, _is_race_file)
+    for file in found:
+      row = _json_object(copies / file.name)
+      yield from race_questions(row, group, str(file), ids)
+
+
+def _is_race_file(name: str) -> bool:
+  return name.endswith('.txt')
 
 
 def race_order(file: pathlib.PurePath) -> tuple[int, int, str]:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from mobilebert_jax import local_copies
 from mobilebert_jax.errors import InputError
 
 # Stands for standard input; messages call it by this name.
@@ -36,7 +37,7 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
   """Reads a text file line by line; a byte-order mark is left out.
 
   Args:
-    path: A UTF-8 file, gzipped if its name ends in '.gz', or
+    path: A UTF-8 file, gzipped if its name ends in '.gz', also on gs://, or
       `STANDARD_INPUT`.
 
   Yields:
@@ -93,7 +94,7 @@ def _raw_lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
   opened: Any = gzip.open if path.name.endswith('.gz') else open
   number = 0
   try:
-    with opened(path, 'rb') as file:
+    with opened(local_copies.file(path), 'rb') as file:
       for number, line in enumerate(file, start=1):
         yield number, line
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
+from mobilebert_jax import files
 from mobilebert_jax.errors import InputError
 
 
@@ -19,7 +20,7 @@ def find_file(
   Raises:
     InputError: No such file is in either; the message names all.
   """
-  root = pathlib.Path(path).expanduser()
+  root = files.path(path)
   for directory in (root, root / folder):
     for name in names:
       if (directory / name).is_file():

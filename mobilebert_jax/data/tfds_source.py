@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mobilebert_jax import files, local_copies
 from mobilebert_jax.errors import InputError
 
 _CHUNK = 2000
@@ -103,8 +104,9 @@ def find_prepared(name: str, data_dir: str | None = None) -> Any:
     InputError: It is not there, or in a format that needs TensorFlow; the
       message says what to do.
   """
-  builder = _builder(name, data_dir)
   place = str(data_dir or default_data_dir())
+  local = _on_this_machine(name, place)
+  builder = None if local is None else _builder(name, local)
   command = f'python -m mobilebert_jax.data.prepare {name} --data_dir {place}'
   if builder is None or not builder.is_prepared():
     raise InputError(
@@ -146,7 +148,13 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
   """
   import tensorflow_datasets as tfds
 
-  builder = _builder(name, data_dir, file_format='array_record')
+  place = str(data_dir or default_data_dir())
+  if files.is_remote(place):
+    raise InputError(
+      f'{place}: a data set is prepared on a local disk; name a local '
+      f'--data_dir, and copy it: gcloud storage cp -r DATA_DIR/* {place}'
+    )
+  builder = _builder(name, place, file_format='array_record')
   if builder is None:
     raise InputError(
       f'TFDS knows no data set {name!r}; names look like glue/sst2 or squad'
@@ -172,18 +180,29 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
 
 def default_data_dir() -> pathlib.Path:
   """Where TFDS looks without a data_dir."""
-  default = '~/tensorflow_datasets'
-  return pathlib.Path(os.environ.get('TFDS_DATA_DIR', default)).expanduser()
+  return files.path(os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets'))
 
 
-def _builder(name: str, data_dir: str | None, **options: Any) -> Any:
+def _on_this_machine(name: str, place: str) -> str | None:
+  """A local data_dir with that data set; None if gs:// does not have it.
+
+  array_record is not known to read gs://.
+  """
+  if not files.is_remote(place):
+    return place
+  root = files.path(place)
+  if not (root / name).is_dir():
+    return None
+  return str(local_copies.directory(root, below=name))
+
+
+def _builder(name: str, data_dir: str, **options: Any) -> Any:
   """TFDS's builder, or None if there is none of that name."""
   import tensorflow_datasets as tfds
 
   module = _OLD_STYLE.get(name.split('/', maxsplit=1)[0])
   if module:
     importlib.import_module(module)
-  data_dir = str(data_dir or default_data_dir())
   try:
     return tfds.builder(name, data_dir=data_dir, try_gcs=False, **options)
   except tfds.core.DatasetNotFoundError:

@@ -58,7 +58,7 @@ def encode(
   Raises:
     InputError: the directory cannot be made; or whatever `function` raises.
   """
-  folder = pathlib.Path(directory).expanduser()
+  folder = files.path(directory)
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:

@@ -8,24 +8,25 @@ sentences.
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
+from mobilebert_jax import files
 from mobilebert_jax.data.lines import read_lines
 from mobilebert_jax.errors import InputError
 
 
 def find_folder(
-  path: str | pathlib.Path, folder: str, files: Sequence[str]
+  path: str | pathlib.Path, folder: str, names: Sequence[str]
 ) -> pathlib.Path:
-  """The directory that holds `files`: `path` itself or its `folder`.
+  """The directory that holds `names`: `path` itself or its `folder`.
 
   Raises:
     InputError: Neither has all of the files; the message names them.
   """
-  root = pathlib.Path(path).expanduser()
+  root = files.path(path)
   for candidate in (root, root / folder):
-    if all((candidate / name).is_file() for name in files):
+    if all((candidate / name).is_file() for name in names):
       return candidate
   raise InputError(
-    f'data.path={str(path)!r}: expected the files {", ".join(files)} there or '
+    f'data.path={str(path)!r}: expected the files {", ".join(names)} there or '
     f'in {str(root / folder)!r}'
   )
 

@@ -23,7 +23,6 @@ import contextlib
 import itertools
 import json
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, NoReturn
@@ -143,7 +142,7 @@ def _items(
       size = 1
     return inputs.from_stream(form, flags.format), size
   columns = [_column(text) for text in flags.column]
-  path = pathlib.Path(flags.file).expanduser()
+  path = files.path(flags.file)
   return inputs.from_file(form, path, columns), _POOL * size
 
 

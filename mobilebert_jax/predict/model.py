@@ -1,9 +1,9 @@
 """The model that a command line names, as a pipeline."""
 
 import argparse
-import pathlib
 from typing import Any
 
+from mobilebert_jax import files
 from mobilebert_jax.errors import InputError
 
 
@@ -76,7 +76,7 @@ def best_of(name: str) -> str:
   Raises:
     InputError: a run that has not saved a model yet.
   """
-  path = pathlib.Path(name).expanduser()
+  path = files.path(name)
   if not (path / 'model_config.json').is_file():
     return name
   best = path / 'model'

@@ -1,17 +1,25 @@
 """`metrics.jsonl` and TensorBoard events; the one module with tensorboardX."""
 
+import contextlib
 import json
 import os
 import pathlib
+import tempfile
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from mobilebert_jax import distributed, files, object_store
+
 Record = dict[str, Any]
+_LINES = 'metrics.jsonl'
+_BOARD = 'tensorboard'
+_UPLOAD_SECONDS = 60
 
 
 def read(path: str | os.PathLike[str]) -> list[Record]:
   """The complete lines of a metrics file; [] if it does not exist."""
-  path = pathlib.Path(path)
+  path = files.path(path)
   if not path.exists():
     return []
   records = []
@@ -22,8 +30,22 @@ def read(path: str | os.PathLike[str]) -> list[Record]:
   return records
 
 
+def start(
+  directory: str | os.PathLike[str], last_step: int
+) -> 'MetricsLog | Silence':
+  """The log of a run; of several processes the first one writes it."""
+  if distributed.is_main():
+    return MetricsLog(directory, last_step)
+  return Silence()
+
+
 class MetricsLog:
   """Writes one line for each logged step and each evaluation.
+
+  Nothing can be appended to an object: for a workdir on gs:// the files are
+  written on this machine, and uploaded at each `flush` and every
+  `_UPLOAD_SECONDS`. A kill loses lines of steps behind the last checkpoint
+  only, which are written again.
 
   Args of the constructor:
     directory: the workdir.
@@ -34,27 +56,45 @@ class MetricsLog:
   def __init__(self, directory: str | os.PathLike[str], last_step: int):
     from tensorboardX import SummaryWriter
 
-    path = pathlib.Path(directory) / 'metrics.jsonl'
-    kept = [record for record in read(path) if record['step'] <= last_step]
-    partial = path.with_suffix('.partial')
-    partial.write_text(''.join(map(_line, kept)), encoding='utf-8')
-    os.replace(partial, path)
+    self._target = files.path(directory)
+    self._closing = contextlib.ExitStack()
+    kept = [r for r in read(self._target / _LINES) if r['step'] <= last_step]
+    self._local = self._target
+    if files.is_remote(self._target):
+      made = self._closing.enter_context(tempfile.TemporaryDirectory())
+      self._local = pathlib.Path(made)
+    path = files.write_lines(self._local / _LINES, map(json.dumps, kept))
     self._file = path.open('a', encoding='utf-8')
     self._board = SummaryWriter(
-      str(pathlib.Path(directory) / 'tensorboard'), purge_step=last_step + 1
+      str(self._local / _BOARD), purge_step=last_step + 1
     )
+    self._uploaded = time.monotonic()
 
   def write(self, step: int, values: Mapping[str, float]):
     """Appends `values` of a step to both."""
-    self._file.write(_line({'step': step, **values}))
+    self._file.write(json.dumps({'step': step, **values}) + '\n')
     self._file.flush()
     for name, value in values.items():
       self._board.add_scalar(name, value, step)
+    if time.monotonic() - self._uploaded > _UPLOAD_SECONDS:
+      self.flush()
+
+  def flush(self):
+    """Brings to gs:// what is there; call it before a checkpoint is saved."""
+    if self._local == self._target:
+      return
+    self._board.flush()
+    for path in (self._local / _LINES, *(self._local / _BOARD).iterdir()):
+      name = path.relative_to(self._local)
+      object_store.upload(path, self._target / name)
+    self._uploaded = time.monotonic()
 
   def close(self):
     """Flushes and closes both."""
-    self._file.close()
-    self._board.close()
+    with self._closing:
+      self.flush()
+      self._file.close()
+      self._board.close()
 
   def __enter__(self) -> 'MetricsLog':
     return self
@@ -63,5 +103,17 @@ class MetricsLog:
     self.close()
 
 
-def _line(record: Record) -> str:
-  return json.dumps(record) + '\n'
+class Silence:
+  """What the other processes have in the place of a `MetricsLog`."""
+
+  def write(self, step: int, values: Mapping[str, float]):
+    """Writes nothing."""
+
+  def flush(self):
+    """Has nothing to bring."""
+
+  def __enter__(self) -> 'Silence':
+    return self
+
+  def __exit__(self, *error: object):
+    pass

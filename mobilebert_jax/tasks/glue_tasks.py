@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mobilebert_jax import metrics
+from mobilebert_jax import files, metrics
 from mobilebert_jax.data import tfds_source
 from mobilebert_jax.tasks.classification import (
   Score,
@@ -168,7 +168,7 @@ def find_diagnostics(path: str | None) -> pathlib.Path | None:
   """
   if path is None:
     return None
-  root = pathlib.Path(path).expanduser()
+  root = files.path(path)
   roots = (root, root.parent) if (root / 'train.tsv').is_file() else (root,)
   places = (
     base / folder / name

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mobilebert_jax import files
 from mobilebert_jax.data import choice_files, tfds_source, tsv
 from mobilebert_jax.data.choice_files import ChoiceExample
 from mobilebert_jax.errors import InputError
@@ -116,14 +117,14 @@ def _race_from_files(path: str | None, split: str) -> Iterator[ChoiceExample]:
 
 
 def _file(
-  name: str, files: Mapping[str, str], data: 'DataConfig', split: str
+  name: str, names: Mapping[str, str], data: 'DataConfig', split: str
 ) -> pathlib.Path:
   if data.source != 'files':
     raise InputError(
       f'data.source={data.source!r} does not fit {name}, which TFDS does not '
       'have; use "files"'
     )
-  return tsv.find_folder(str(data.path), name, (files[split],)) / files[split]
+  return tsv.find_folder(str(data.path), name, (names[split],)) / names[split]
 
 
 def _limited(

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mobilebert_jax import fields
+from mobilebert_jax import fields, files
 from mobilebert_jax.data import tables
 from mobilebert_jax.data.tables import Row
 from mobilebert_jax.errors import InputError
@@ -124,7 +124,7 @@ def find(
       f'data.source={data.source!r} does not fit a task on your own data; use '
       '"files" and set data.path to a file or a directory'
     )
-  root = pathlib.Path(data.path).expanduser()
+  root = files.path(data.path)
   paths = {}
   for split, stems in _STEMS.items():
     named = getattr(options, f'{split}_file')

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import TYPE_CHECKING, Literal
 
-from mobilebert_jax import fields
+from mobilebert_jax import fields, files
 from mobilebert_jax.data import documents
 from mobilebert_jax.data.documents import Document
 from mobilebert_jax.errors import InputError
@@ -72,7 +72,7 @@ def _files(
       f'data.source={data.source!r} does not fit a task on your own text; use '
       '"files" and set data.path to a text file or a directory'
     )
-  root = pathlib.Path(data.path).expanduser()
+  root = files.path(data.path)
   folder = root.parent if root.is_file() else root
 
   def named(name: str | None) -> tuple[pathlib.Path, ...]:
@@ -90,11 +90,11 @@ def _files(
 
 
 def _read(
-  options: TextOptions, files: tuple[pathlib.Path, ...]
+  options: TextOptions, paths: tuple[pathlib.Path, ...]
 ) -> tuple[Document, ...]:
   return tuple(
     document
-    for path in files
+    for path in paths
     for document in documents.read_documents(
       path, options.documents, options.text_column
     )

@@ -8,6 +8,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken
 
+from mobilebert_jax import files, local_copies
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.tokenizer.backend import build_backend
 from mobilebert_jax.tokenizer.special_tokens import (
@@ -178,7 +179,7 @@ def _as_index(index: Any) -> int:
 def _path(name: str, value: Any) -> pathlib.Path:
   if not isinstance(value, (str, os.PathLike)) or not str(value):
     raise InputError(f'{name} must be the path of a file, got {value!r}')
-  path = pathlib.Path(value).expanduser()
+  path = files.path(value)
   if not path.is_file():
     raise InputError(f'{name}: {path} is no file')
-  return path
+  return local_copies.file(path)

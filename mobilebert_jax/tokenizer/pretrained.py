@@ -55,7 +55,8 @@ class Pretrained(SpecialTokens):
 
     Args:
       name_or_path: a directory, a `vocab.txt` or `tokenizer.json` alone, a
-        checkpoint with these beside it, or a name on the Hugging Face hub.
+        checkpoint with these beside it, all also on gs://, or a name on the
+        Hugging Face hub.
       revision: branch, tag or commit on the hub.
       token: access token of the hub.
       cache_dir: where downloads are kept.
@@ -69,14 +70,14 @@ class Pretrained(SpecialTokens):
     Raises:
       InputError: nothing there, a corrupt file, or a setting of a wrong type.
     """
-    path = pathlib.Path(name_or_path).expanduser()
+    path = files.path(name_or_path)
     if path.suffix in ('.txt', '.json') and not path.is_dir():
       kind = 'vocab_file' if path.suffix == '.txt' else 'tokenizer_file'
       return cls(**{kind: path, **overrides})
     # Only here: a vocabulary alone needs nothing of the hub.
     from mobilebert_jax.convert import hub
 
-    files = hub.resolve(
+    found = hub.resolve(
       name_or_path,
       (VOCAB, TOKENIZER, CONFIG, SPECIAL, ADDED),
       revision=revision,
@@ -85,16 +86,16 @@ class Pretrained(SpecialTokens):
       local_files_only=local_files_only,
       subfolder=subfolder,
     )
-    if VOCAB not in files and TOKENIZER not in files:
+    if VOCAB not in found and TOKENIZER not in found:
       raise InputError(
         f'{name_or_path} has neither {TOKENIZER} nor {VOCAB}; one is needed '
         'to make a tokenizer'
       )
-    arguments = _arguments(files)
-    if TOKENIZER in files:
-      arguments['tokenizer_file'] = files[TOKENIZER]
+    arguments = _arguments(found)
+    if TOKENIZER in found:
+      arguments['tokenizer_file'] = found[TOKENIZER]
     else:
-      arguments['vocab_file'] = files[VOCAB]
+      arguments['vocab_file'] = found[VOCAB]
     return cls(**{**arguments, **overrides})
 
   def save_pretrained(

@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers import trainers
 
+from mobilebert_jax import files, local_copies
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.tokenizer.backend import build_backend
 from mobilebert_jax.tokenizer.tokenizer import MobileBertTokenizerFast
@@ -125,10 +126,10 @@ def _checked(sources: Any) -> Sequence[str | pathlib.Path]:
     if isinstance(item, str):
       checked.append(item)
     elif isinstance(item, os.PathLike):
-      path = pathlib.Path(item).expanduser()
+      path = files.path(item)
       if not path.is_file():
         raise InputError(f'texts_or_files[{i}]: {path} is no file')
-      checked.append(path)
+      checked.append(local_copies.file(path))
     else:
       raise InputError(
         f'texts_or_files[{i}] is {item!r}; it must be a string or a path'
