@@ -9,7 +9,8 @@
                 WORKDIR/model (the best weights)
 
 Prints the scores of the evaluation splits as one JSON object; they are those
-that training reported, bit for bit on the same machine. Exit status: 0; 2 if
+that training reported, bit for bit on the same machine. On several hosts the
+same command runs on each; see train.py. Exit status: 0; 2 if
 the input was wrong.
 """
 
@@ -17,7 +18,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax import cli
+from mobilebert_jax import cli, distributed
 
 
 def main(argv: Sequence[str]):
@@ -28,7 +29,8 @@ def main(argv: Sequence[str]):
   from mobilebert_jax import scoring
 
   checkpoint = command.flags['checkpoint']
-  print(json.dumps(scoring.score(command.config, checkpoint), indent=2))
+  scores = scoring.score(command.config, checkpoint)
+  distributed.tell(json.dumps(scores, indent=2))
 
 
 if __name__ == '__main__':

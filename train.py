@@ -10,6 +10,11 @@
                 --config.init=DIR --config.model.hidden_dropout_prob=0.1;
                 'none' unsets a field that may be unset.
 
+On several hosts the same command runs on each; on Cloud TPU, GKE, SLURM and
+Open MPI they find each other (docs/tpu.md), elsewhere by three more flags:
+  --coordinator_address=HOST:PORT  of process 0
+  --num_processes=N  --process_id=I  from 0
+
 The fields are described in mobilebert_jax/run_config.py and config_groups.py.
 Exit status: 0; 1 if training diverged; 2 if the input was wrong.
 """

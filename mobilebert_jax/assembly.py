@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import jax
 from jax.sharding import Mesh
 
-from mobilebert_jax import preparation, sharding
+from mobilebert_jax import distributed, preparation, sharding
 from mobilebert_jax.data import loader
+from mobilebert_jax.errors import InputError
 from mobilebert_jax.evaluate import Split
 from mobilebert_jax.preparation import Start
 from mobilebert_jax.run_config import TrainConfig
@@ -35,7 +35,22 @@ class Run:
 
 
 def build(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
-  """Finds everything that can be wrong before it writes anything."""
+  """Finds everything that can be wrong before it writes anything.
+
+  What is wrong on one host is an InputError on all.
+  """
+  run = distributed.agree(lambda: _find(config, workdir, resumes))
+  if not resumes:
+    for note in run.start.notes:
+      distributed.tell(note)
+    distributed.on_main(
+      lambda: workdir.start(config, run.start.model, run.start.tokenizer)
+    )
+    distributed.agree(lambda: _check_shared(workdir))
+  return run
+
+
+def _find(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
   task = preparation.find_task(config)
   mesh = preparation.make_mesh(config)
   names = task.splits.all()
@@ -61,14 +76,19 @@ def build(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
     batching=config.data.batching,
     buckets=config.data.buckets,
     row_multiple=sharding.batch_divisor(mesh) * config.accumulation_steps,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    share=loader.Share(*sharding.host_parts(mesh)),
   )
-  if not resumes:
-    for note in start.notes:
-      print(note)
-    workdir.start(config, start.model, start.tokenizer)
   return Run(
     config, workdir, task, start, mesh, splits, batches, steps_per_epoch,
     total_steps,
   )  # fmt: skip
+
+
+def _check_shared(workdir: Workdir):
+  """Every process writes its part of a checkpoint: all must see the workdir."""
+  if not workdir.config.exists():
+    raise InputError(
+      f'{workdir.path} has been made by process 0, but process '
+      f'{distributed.process_index()} does not see it: with several hosts '
+      '--workdir must be a directory that all share, such as gs://BUCKET/RUN.'
+    )

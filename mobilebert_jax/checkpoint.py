@@ -8,6 +8,7 @@ part has digests of its files, written before the renaming and checked before
 the reading: what has changed on the disk is never taken for good.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import jax
 
-from mobilebert_jax import digests, files, stored_state
+from mobilebert_jax import digests, distributed, files, stored_state
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.training import Params, TrainState
 
@@ -226,7 +227,10 @@ class Checkpoints:
   def _check_digests(self, step: int, names: Iterable[str]):
     directory = self.directory / str(step)
     for name in ('facts', *names):
-      problem = digests.problem(directory / name)
+      # Read once, so that all processes come to the same conclusion.
+      problem = distributed.on_main(
+        functools.partial(digests.problem, directory / name)
+      )
       if problem:
         raise DamagedError(f'the checkpoint {directory} is damaged: {problem}')
 

@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_dict as mlc
 from ml_collections import config_flags
 
-from mobilebert_jax import fields, run_config
+from mobilebert_jax import cluster, distributed, fields, run_config
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.exit_status import run as run
@@ -81,7 +81,7 @@ def to_train_config(config: mlc.ConfigDict) -> run_config.TrainConfig:
 def parse(
   argv: Sequence[str], own: Mapping[str, str], required: Sequence[str] = ()
 ) -> Command:
-  """Parses a command line.
+  """Parses a command line, and joins the other processes of the run.
 
   Args:
     argv: the program's name and its arguments.
@@ -89,14 +89,26 @@ def parse(
     required: the names of flags that must be given.
 
   Raises:
-    InputError: any mistake in the flags, the config file or an override.
+    InputError: any mistake in the flags, the config file or an override, in any
+      of the processes.
   """
-  known = {'config': '', **own}
+  known = {'config': '', **own, **cluster.FLAGS}
   given, rest = take_flags(argv, known, ('config', *required))
-  file = given.pop('config')
+  distributed.initialize(given)
+  command = distributed.agree(lambda: _command(given, rest))
+  given.pop('process_id', None)
+  settings = run_config.to_json(command.config)
+  distributed.check_same('command', [settings, given])
+  return command
+
+
+def _command(given: dict[str, str], rest: Sequence[str]) -> Command:
+  file = given['config']
   path, _, variant = file.partition(':')
   name = pathlib.Path(path).stem + (f'_{variant}' if variant else '')
-  return Command(configure(file, rest), name, given)
+  shared = ('config', *cluster.FLAGS)
+  own = {k: v for k, v in given.items() if k not in shared}
+  return Command(configure(file, rest), name, own)
 
 
 def take_flags(

@@ -18,18 +18,13 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from mobilebert_jax import cluster
 from mobilebert_jax.errors import InputError
 
 T = TypeVar('T')
 
-# The flags of the commands, with their help.
-FLAGS = {
-  'coordinator_address': 'host:port of process 0, if several processes run',
-  'num_processes': 'how many processes run',
-  'process_id': 'the number of this process, from 0',
-}
-# A process that says nothing for so long is lost. Shorter values have killed
-# runs whose hosts were merely busy; a minute is what users are promised.
+# A process that says nothing for so long is lost: the others end within a
+# minute, and a host that is merely busy is not given up.
 _HEARTBEAT_SECONDS = 30
 # How long a process that ends waits for the others to end as well.
 _SHUTDOWN_SECONDS = 20
@@ -58,68 +53,15 @@ def initialize(flags: Mapping[str, str]):
   machine does nothing. To be called before any device is touched.
 
   Args:
-    flags: those of `FLAGS` that were given; other names are not looked at.
+    flags: those of `cluster.FLAGS` that were given.
 
   Raises:
     InputError: flags that are incomplete or wrong, or processes that do not
       find one another.
   """
-  given = {name: flags[name] for name in FLAGS if name in flags}
-  if given:
-    arguments = _parse(given)
-    if arguments['num_processes'] == 1:
-      return
-  elif _is_cluster():
-    arguments = {}
-  else:
-    return
-  _connect(arguments)
-
-
-def _parse(given: Mapping[str, str]) -> dict[str, Any]:
-  missing = [f'--{name}' for name in FLAGS if name not in given]
-  if missing:
-    raise InputError(
-      f'{", ".join(missing)} is missing: several processes need all of '
-      f'{", ".join(f"--{name}" for name in FLAGS)}.'
-    )
-  numbers = {}
-  for name in ('num_processes', 'process_id'):
-    if not given[name].isdecimal():
-      raise InputError(f'--{name} is {given[name]!r}, but must be a number.')
-    numbers[name] = int(given[name])
-  count, own = numbers.values()
-  if not own < count:
-    raise InputError(
-      f'--process_id is {own}, but must be from 0 to {count - 1}: '
-      f'--num_processes is {count}.'
-    )
-  address = given['coordinator_address']
-  host, _, port = address.rpartition(':')
-  if not host or not port.isdecimal():
-    raise InputError(
-      f'--coordinator_address is {address!r}, but must be host:port, such as '
-      '10.0.0.1:8476.'
-    )
-  return {'coordinator_address': address, **numbers}
-
-
-def _is_cluster() -> bool:
-  """Whether the environment says that this is one process of several.
-
-  On a Cloud TPU also when it is the only one: there the runtime brings the
-  notice of a preemption.
-  """
-  from jax._src import clusters
-
-  # As `jax.distributed.initialize` chooses among them.
-  for kind in clusters.ClusterEnv._cluster_types:
-    if kind.opt_in_only_method or not kind.is_env_present():
-      continue
-    if 'Tpu' in kind.__name__:
-      return os.environ.get('JAX_PLATFORMS') != 'cpu'
-    return kind.get_process_count() > 1
-  return False
+  arguments = cluster.find(flags)
+  if arguments is not None:
+    _connect(arguments)
 
 
 def _connect(arguments: Mapping[str, Any]):
@@ -257,6 +199,21 @@ def gather(value: T) -> list[T]:
   return [value] if process_count() == 1 else _exchange(value)
 
 
+def check_same(what: str, value: Any):
+  """Checks that every process has the same small JSON-able value.
+
+  Raises:
+    InputError: they have not; on every process.
+  """
+  values = gather(value)
+  for index, other in enumerate(values):
+    if other != values[0]:
+      raise InputError(
+        f'the {what} of process {index} is another than that of process 0; '
+        'start the same on all of them.'
+      )
+
+
 def fail(error: Exception):
   """Ends this process of several at once, after an error that was not expected.
 
@@ -274,10 +231,20 @@ def fail(error: Exception):
     )
   else:
     traceback.print_exception(error)
+  leave(LOST if is_lost(error) else 1)
+
+
+def leave(status: int):
+  """Ends this process of several at once, when it has said why.
+
+  With a single process it does nothing.
+  """
+  if process_count() == 1:
+    return
   _take_last_words()
   sys.stdout.flush()
   sys.stderr.flush()
-  os._exit(LOST if is_lost(error) else 1)
+  os._exit(status)
 
 
 def is_lost(error: BaseException) -> bool:

@@ -1,7 +1,7 @@
 """Exact evaluation: every example counts once, for any batch size and mesh."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -34,9 +34,17 @@ class Evaluator:
     model: the model.
     mesh: the mesh, already set.
     config: eval_batch_size, data.batching and data.buckets.
+    at_border: called before each batch; it may raise to stop.
   """
 
-  def __init__(self, task: Task, model: Any, mesh: Mesh, config: TrainConfig):
+  def __init__(
+    self,
+    task: Task,
+    model: Any,
+    mesh: Mesh,
+    config: TrainConfig,
+    at_border: Callable[[], None] = lambda: None,
+  ):
     if task.head.outputs_per == 'both':
       # Nothing would say which of the predictions are to be cut into examples.
       raise ValueError(
@@ -44,6 +52,7 @@ class Evaluator:
         'examples; a task needs a head with one kind'
       )
     self._task, self._mesh, self._config = task, mesh, config
+    self._at_border = at_border
     self._step = self._compiled(model, task.loss)
     self._step_without_loss = self._compiled(model, None)
 
@@ -102,6 +111,7 @@ class Evaluator:
     waiting = None
     # One batch late: the device works while the host fetches.
     for batch, placement in batches:
+      self._at_border()
       results = step(params, sharding.put_batch(batch, self._mesh))
       if waiting is not None:
         fetch(*waiting)

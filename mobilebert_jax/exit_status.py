@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from mobilebert_jax import preemption
+from mobilebert_jax import distributed, preemption
 from mobilebert_jax.errors import InputError, RunError
 
 
@@ -27,13 +27,21 @@ def run(main: Callable[[Sequence[str]], None], doc: str | None) -> int:
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except (FloatingPointError, RunError) as error:
+  except FloatingPointError as error:
     print(f'error: {error}', file=sys.stderr)
+    return 1
+  except RunError as error:
+    print(f'error: {error}', file=sys.stderr)
+    distributed.leave(1)
     return 1
   except preemption.Interrupted as stop:
     print(stop, file=sys.stderr)
     return preemption.STATUS
   except KeyboardInterrupt:
     print('interrupted; the same command continues.', file=sys.stderr)
+    distributed.leave(130)
     return 130
+  except Exception as error:
+    distributed.fail(error)
+    raise
   return 0

@@ -1,13 +1,14 @@
 """What a run writes at its end: predictions, curves, report, results."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from mobilebert_jax import files, models
+from mobilebert_jax import distributed, files, models
 from mobilebert_jax.evaluate import Split
+from mobilebert_jax.outcome import Outcome
 from mobilebert_jax.reporting import curves, metrics_log, report
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
@@ -38,7 +39,6 @@ def write(
     params: the best weights.
     predict: the predictions for a split with the best weights.
   """
-  workdir.predictions.mkdir(exist_ok=True)
   shown, *others = (*task.splits.evaluation, *task.splits.test)
   predictions = _write_predictions(workdir, task, splits[shown], predict)
   outcomes = task.outcomes(
@@ -47,6 +47,23 @@ def write(
   del predictions
   for name in others:
     _write_predictions(workdir, task, splits[name], predict)
+  distributed.on_main(
+    lambda: _write_report(
+      config, workdir, task, splits, results, params, shown, outcomes
+    )
+  )
+
+
+def _write_report(
+  config: TrainConfig,
+  workdir: Workdir,
+  task: Task,
+  splits: Mapping[str, Split],
+  results: Mapping[str, Any],
+  params: Any,
+  shown: str,
+  outcomes: Sequence[Outcome],
+):
   records = metrics_log.read(workdir.metrics)
   curves.draw(workdir.curves, records, task.primary_metric)
   told = report.Findings(
@@ -70,11 +87,17 @@ def _write_predictions(
   split: Split,
   predict: Callable[[Split], Predictions],
 ) -> Predictions:
+  """Predicts in all processes together; the first one writes."""
   predictions = predict(split)
-  task.write_predictions(
-    workdir.predictions, split.name, predictions, split.examples,
-    split.features,
-  )  # fmt: skip
+
+  def write():
+    workdir.predictions.mkdir(exist_ok=True)
+    task.write_predictions(
+      workdir.predictions, split.name, predictions, split.examples,
+      split.features,
+    )  # fmt: skip
+
+  distributed.on_main(write)
   return predictions
 
 

@@ -59,15 +59,16 @@ def test_the_order_is_the_one_of_every_version():
   chex.assert_trees_all_equal(plan, np.array([[4, 2], [0, 5], [1, 3]]))
 
 
+def shares(hosts):
+  return [loader.Share(hosts, (index,)) for index in range(hosts)]
+
+
 @pytest.mark.parametrize('hosts', [1, 2, 4])
 @pytest.mark.parametrize('batching', ['bucketed', 'packed'])
 def test_hosts_share_the_same_global_batches(hosts, batching):
   features = make(83)
   settings = {'batching': batching, 'row_multiple': 4}
-  parts = [
-    take(features, process_index=i, process_count=hosts, **settings)
-    for i in range(hosts)
-  ]
+  parts = [take(features, share=share, **settings) for share in shares(hosts)]
   joined = [join(step) for step in zip(*parts)]
   chex.assert_trees_all_equal(joined, take(features, **settings))
 
@@ -110,12 +111,24 @@ def test_too_few_examples_for_a_batch():
 
 
 def test_hosts_that_cannot_share_a_batch():
+  third = loader.Share(3, (0,))
   with pytest.raises(InputError, match='multiple of 3'):
-    take(make(83), process_count=3)
+    take(make(83), share=third)
   with pytest.raises(InputError, match='multiple of 3'):
-    list(loader.eval_batches(make(9), batch_size=8, process_count=3))
-  with pytest.raises(InputError, match='2 rows cannot be shared by 4 hosts'):
-    take(make(83), batching='packed', row_multiple=2, process_count=4)
+    list(loader.eval_batches(make(9), batch_size=8, share=third))
+  with pytest.raises(InputError, match='2 rows cannot be cut into 4 parts'):
+    take(
+      make(83), batching='packed', row_multiple=2, share=loader.Share(4, (1,))
+    )
+
+
+def test_a_host_may_have_parts_that_are_not_neighbours():
+  share = loader.Share(4, (0, 2))
+  assert share.rows(8).tolist() == [0, 1, 4, 5]
+  features = make(83)
+  for part, whole in zip(take(features, share=share), take(features)):
+    rows = {name: array[[0, 1, 4, 5]] for name, array in whole.items()}
+    chex.assert_trees_all_equal(part, rows)
 
 
 @pytest.mark.parametrize('count', [1, 7, 8, 9, 83])
@@ -130,10 +143,9 @@ def test_evaluation_has_every_example_once(count, hosts, batching):
       batch_size=8,
       batching=batching,
       row_multiple=4,
-      process_index=i,
-      process_count=hosts,
+      share=share,
     )
-    for i in range(hosts)
+    for share in shares(hosts)
   ]
   for step in zip(*parts, strict=True):
     placement = step[0][1]

@@ -2,14 +2,14 @@
 
 The batch of a step is a pure function of (features, batch size, batching, seed,
 step). Packed batches and batches padded to `max_length` have the same examples.
-Every host computes the same global batch and keeps its own rows of it, so the
-order does not depend on the number of hosts. grain adds threads that prepare
-batches ahead, and a position that a checkpoint can hold.
+Every process plans the same global batch and makes its own rows of it, so the
+order does not depend on the number of processes. grain adds threads that
+prepare batches ahead, and a position that a checkpoint can hold.
 """
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Int
@@ -32,6 +32,34 @@ _AHEAD = 8
 
 Batching = Literal['bucketed', 'packed', 'padded']
 _Cut = Callable[[Int[np.ndarray, 'B'], int, int], tuple[Batch, Placement]]
+
+
+class Share(NamedTuple):
+  """The rows of each global batch that one process makes.
+
+  Attributes:
+    of: the number of equal parts that a batch is cut into.
+    parts: the numbers of this process's parts, ascending.
+  """
+
+  of: int
+  parts: tuple[int, ...]
+
+  def rows(self, count: int) -> Int[np.ndarray, 'R']:
+    """The numbers of this process's rows in a batch of `count`.
+
+    Raises:
+      InputError: the parts would not be equal.
+    """
+    if count % self.of:
+      raise InputError(
+        f'a batch of {count} rows cannot be cut into {self.of} parts; use a '
+        f'multiple of {self.of}'
+      )
+    return np.arange(count).reshape(self.of, -1)[list(self.parts)].ravel()
+
+
+WHOLE = Share(1, (0,))
 
 
 class TrainIterator(Protocol):
@@ -110,13 +138,12 @@ def train_iterator(
   batching: Batching = 'bucketed',
   buckets: tuple[int, ...] = (),
   row_multiple: int = 1,
-  process_index: int = 0,
-  process_count: int = 1,
+  share: Share = WHOLE,
 ) -> TrainIterator:
   """Iterates over the training batches of steps 0 to `num_steps` - 1.
 
   Args:
-    features: The encoded training examples, the same on every host.
+    features: The encoded training examples, the same in every process.
     batch_size: Examples in a global batch.
     num_steps: Length of the run; epochs follow one another without a break.
     seed: Seed of the order.
@@ -125,24 +152,20 @@ def train_iterator(
       (`resolve_buckets`).
     row_multiple: What the number of rows of a global batch must be a multiple
       of: the devices that divide it, times the micro-batches in training.
-    process_index: This host's number.
-    process_count: Number of hosts.
+    share: This process's rows.
 
   Returns:
-    An iterator over this host's rows of each batch.
+    An iterator over this process's rows of each batch.
 
   Raises:
     InputError: Too few examples for a batch, an example longer than the last
-      bucket, or a batch that the hosts cannot share evenly.
+      bucket, or a batch that cannot be shared evenly.
   """
   import grain
 
   steps = steps_per_epoch(features, batch_size)
   lengths = features.lengths()
-  cut = _cutter(
-    features, batch_size, batching, buckets, row_multiple, process_index,
-    process_count,
-  )  # fmt: skip
+  cut = _cutter(features, batch_size, batching, buckets, row_multiple, share)
 
   # Two epochs: threads that run ahead may already be in the next one.
   @functools.lru_cache(maxsize=2)
@@ -166,8 +189,7 @@ def eval_batches(
   batching: Batching = 'bucketed',
   buckets: tuple[int, ...] = (),
   row_multiple: int = 1,
-  process_index: int = 0,
-  process_count: int = 1,
+  share: Share = WHOLE,
 ) -> Iterator[tuple[Batch, Placement]]:
   """Yields every example exactly once.
 
@@ -176,27 +198,23 @@ def eval_batches(
   real rows, or with empty rows if packed.
 
   Args:
-    features: The encoded examples, the same on every host.
+    features: The encoded examples, the same in every process.
     batch_size: Examples in a global batch.
     batching: How examples share a batch; see `DataConfig`.
     buckets: Lengths to pad to, if bucketed; () chooses them
       (`resolve_buckets`).
     row_multiple: What the number of rows of a global batch must be a multiple
       of: the devices that divide it, times the micro-batches in training.
-    process_index: This host's number.
-    process_count: Number of hosts.
+    share: This process's rows.
 
   Yields:
-    This host's rows of the batch, and where the examples are in the global
-    batch (the same on every host).
+    This process's rows of the batch, and where the examples are in the global
+    batch (the same in every process).
 
   Raises:
     InputError: As `train_iterator`.
   """
-  cut = _cutter(
-    features, batch_size, batching, buckets, row_multiple, process_index,
-    process_count,
-  )  # fmt: skip
+  cut = _cutter(features, batch_size, batching, buckets, row_multiple, share)
   order = np.arange(len(features))
   if batching == 'bucketed':
     order = np.argsort(features.lengths(), kind='stable')
@@ -210,20 +228,16 @@ def _cutter(
   batching: Batching,
   buckets: tuple[int, ...],
   row_multiple: int,
-  process_index: int,
-  process_count: int,
+  share: Share,
 ) -> _Cut:
-  """A function of (examples, seed, epoch) that gives this host's rows."""
-  share = functools.partial(
-    _host_rows, process_index=process_index, process_count=process_count
-  )
+  """A function of (examples, seed, epoch) that gives this process's rows."""
   if batching == 'packed':
-    share(row_multiple)
+    share.rows(row_multiple)
     packer = Packer(features, batch_size, row_multiple)
 
     def packed(examples, seed, epoch):
       batch, placement = packer.batch(examples, seed=seed, epoch=epoch)
-      mine = share(len(batch['input_ids']))
+      mine = share.rows(len(batch['input_ids']))
       return {k: v[mine] for k, v in batch.items()}, placement
 
     return packed
@@ -232,27 +246,16 @@ def _cutter(
   buckets = resolve_buckets(features, buckets)
   needed = features.slots().max(axis=1)
   count = -(-batch_size // row_multiple) * row_multiple
-  mine = share(count)
+  mine = share.rows(count)
 
   def padded(examples, seed, epoch):
     missing = count - len(examples)
     rows = np.concatenate([examples, np.repeat(examples[-1:], missing)])
     length = bucket_of(int(needed[examples].max()), buckets)
-    real = int(np.clip(len(examples) - mine.start, 0, mine.stop - mine.start))
+    real = int(np.sum(mine < len(examples)))
     batch = features.batch(
       rows[mine], length, real=real, seed=seed, epoch=epoch
     )
     return batch, Placement.one_per_row(examples)
 
   return padded
-
-
-def _host_rows(rows: int, process_index: int, process_count: int) -> slice:
-  """The rows of a global batch that belong to one host."""
-  if rows % process_count:
-    raise InputError(
-      f'a batch of {rows} rows cannot be shared by {process_count} hosts; '
-      f'use a multiple of {process_count}'
-    )
-  share = rows // process_count
-  return slice(process_index * share, (process_index + 1) * share)
