@@ -16,7 +16,9 @@ Open MPI they find each other (docs/tpu.md), elsewhere by three more flags:
   --num_processes=N  --process_id=I  from 0
 
 The fields are described in mobilebert_jax/run_config.py and config_groups.py.
-Exit status: 0; 1 if training diverged; 2 if the input was wrong.
+Exit status: 0 when finished; 1 if the run failed (it diverged, or the disk was
+full); 2 if the input was wrong; 75 if SIGTERM interrupted it (the last step is
+saved) and 130 if Ctrl-C did: the same command continues.
 """
 
 import pathlib

@@ -17,7 +17,8 @@
 
 MNLI's model answers the diagnostics (AX.tsv) where they are beside the data. A
 task that diverges does not stop the others. Exit status: 0; 1 if a task
-diverged; 2 if the input was wrong.
+diverged; 2 if the input was wrong; 75 if SIGTERM interrupted it: the same
+command continues.
 """
 
 import sys

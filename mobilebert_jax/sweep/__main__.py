@@ -19,7 +19,8 @@ The search of MobileBERT's paper for a task of GLUE:
       --sweep.batch_size=16,32,48 --sweep.num_epochs=2,3,4,5,6,7,8,9,10
 
 A point that diverges is a row of the table. Exit status: 0; 1 if every point
-diverged; 2 if the input was wrong.
+diverged; 2 if the input was wrong; 75 if SIGTERM interrupted it: the same
+command continues.
 """
 
 import sys
