@@ -69,6 +69,7 @@ class Collective:
     times: how often it runs.
     op_name: the JAX operation that it comes from.
     loops: the loops around it, from the outermost, each with its trip count.
+    is_async: whether the program goes on meanwhile.
   """
 
   kind: str
@@ -78,6 +79,7 @@ class Collective:
   times: int
   op_name: str
   loops: tuple[tuple[str, int], ...]
+  is_async: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +229,7 @@ def _collective(
     math.prod(trips for _, trips in loops),
     instruction.op_name,
     loops,
+    instruction.opcode.endswith('-start'),
   )
 
 

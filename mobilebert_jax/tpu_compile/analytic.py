@@ -1,0 +1,114 @@
+"""FLOPs of matrix products by formula, from the architecture alone.
+
+Two FLOPs for a multiplication and its addition. A backward pass takes twice
+the products of the forward pass: one for the gradient of each factor. (That is
+how Chowdhery et al. 2022, arXiv 2204.02311, appendix B, and most others define
+the model FLOPs of MFU.) It counts padding, as the device does.
+"""
+
+from typing import Any
+
+from mobilebert_jax import models
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.run_config import TrainConfig
+
+_BACKWARD = 2
+_TRIGRAM = 3
+
+
+def forward(
+  c: MobileBertConfig, head: type[Any], rows: int, length: int, examples: int
+) -> int:
+  """FLOPs of a forward pass.
+
+  Args:
+    c: the architecture.
+    head: the model class, such as `MobileBertForMaskedLM`.
+    rows: sequences in the batch (choices count one by one).
+    length: positions of a sequence, padding included.
+    examples: pooled outputs that the head reads: `rows`, or with packing the
+      slots for examples.
+  """
+  tokens = rows * length
+  macs = tokens * _embeddings(c)
+  macs += c.num_hidden_layers * tokens * sum(_block(c, length))
+  return 2 * (macs + tokens * _token_head(c, head) + examples * _pooled(c, head))
+
+
+def model_flops(
+  c: MobileBertConfig, head: type[Any], rows: int, length: int, examples: int
+) -> int:
+  """FLOPs of a training step without any recomputation, for MFU."""
+  return (1 + _BACKWARD) * forward(c, head, rows, length, examples)
+
+
+def training(
+  config: TrainConfig,
+  c: MobileBertConfig,
+  head: type[Any],
+  rows: int,
+  length: int,
+  examples: int,
+) -> int:
+  """FLOPs of a training step with what `config.remat` computes again.
+
+  'full' repeats a block's forward pass in its backward pass; 'dots' only the
+  products of attention, which have no parameters.
+  """
+  dense, attention = _block(c, length)
+  again = {'none': 0, 'dots': attention, 'full': dense + attention}
+  repeated = 2 * c.num_hidden_layers * rows * length * again[config.remat]
+  return model_flops(c, head, rows, length, examples) + repeated
+
+
+def _embeddings(c: MobileBertConfig) -> int:
+  """Multiplications for each token before the first block."""
+  if not c.trigram_input and c.embedding_size == c.hidden_size:
+    return 0
+  width = c.embedding_size * (_TRIGRAM if c.trigram_input else 1)
+  return width * c.hidden_size
+
+
+def _block(c: MobileBertConfig, length: int) -> tuple[int, int]:
+  """Multiplications for each token in a block: dense layers, attention."""
+  wide, narrow = c.hidden_size, c.true_hidden_size
+  query = value = wide
+  bottlenecks = 0
+  if c.use_bottleneck:
+    # The input's and the output's.
+    bottlenecks = 2 * wide * narrow
+    if c.use_bottleneck_attention:
+      query = value = narrow
+    elif c.key_query_shared_bottleneck:
+      bottlenecks += wide * narrow
+      query = narrow
+  projections = (2 * query + value + narrow) * narrow
+  feed_forward = c.num_feedforward_networks * 2 * narrow * c.intermediate_size
+  # Scores, and the sum of the values: each row of one meets all of the other.
+  attention = 2 * length * narrow
+  return bottlenecks + projections + feed_forward, attention
+
+
+def _token_head(c: MobileBertConfig, head: type[Any]) -> int:
+  """Multiplications for each token behind the last block."""
+  if issubclass(
+    head, models.MobileBertForMaskedLM | models.MobileBertForPreTraining
+  ):
+    return c.hidden_size * (c.hidden_size + c.vocab_size)
+  if issubclass(head, models.MobileBertForTokenClassification):
+    return c.hidden_size * c.num_labels
+  if issubclass(head, models.MobileBertForQuestionAnswering):
+    return c.hidden_size * 2
+  return 0
+
+
+def _pooled(c: MobileBertConfig, head: type[Any]) -> int:
+  """Multiplications for each pooled output."""
+  if not head.has_pooler:
+    return 0
+  pooler = c.hidden_size**2 if c.classifier_activation else 0
+  if issubclass(head, models.MobileBertForSequenceClassification):
+    return pooler + c.hidden_size * c.num_labels
+  if issubclass(head, models.MobileBertForMultipleChoice):
+    return pooler + c.hidden_size
+  return pooler + c.hidden_size * 2

@@ -1,0 +1,112 @@
+"""What a run's model and batches look like, without its data or weights."""
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from mobilebert_jax import config_json, sharding
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.convert import hub, source
+from mobilebert_jax.data import loader
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.preparation import SCRATCH
+from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.tasks import Task
+from mobilebert_jax.tokenizer import train_wordpiece
+
+# Its architecture is known without a network.
+_PUBLISHED = 'google/mobilebert-uncased'
+_CONFIG = 'config.json'
+# Tokens of the stand-in for the tokenizer: it decides no shape.
+_VOCABULARY = 200
+
+
+def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
+  """The model that a run would train; of a checkpoint only the config is read.
+
+  From scratch, the vocabulary's size is that of config.model, or 30522 (a run
+  takes it from its tokenizer).
+
+  Raises:
+    InputError: the checkpoint has no config, or a setting is wrong.
+  """
+  settings = dict(config.model) | task.model_overrides()
+  if config.init == SCRATCH:
+    found = MobileBertConfig(**settings)
+  else:
+    found = _stored(config).replace(**settings)
+  longest, positions = config.data.max_length, found.max_position_embeddings
+  if longest > positions:
+    raise InputError(
+      f'config.data.max_length is {longest}, but the model has only '
+      f'{positions} positions (max_position_embeddings).'
+    )
+  return found
+
+
+def batch(
+  config: TrainConfig, task: Task, mesh: Mesh, *, is_training: bool
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """The largest batch of a training or evaluation step.
+
+  The loader itself cuts it, from examples that the task makes up and that are
+  as long as `data.max_length`. With packing, where every example then has a
+  row of its own, that is as many rows as there can be.
+
+  Args:
+    config: the run.
+    task: its task.
+    mesh: where the batch goes.
+    is_training: whether the batch is cut into `accumulation_steps` parts.
+
+  Returns:
+    Shapes, dtypes and shardings of the global arrays.
+
+  Raises:
+    InputError: `data.max_length` leaves no room for text.
+  """
+  longest = max(config.data.buckets, default=config.data.max_length)
+  examples = task.specimens(longest)
+  tokenizer = train_wordpiece(
+    [text for example in examples for text in task.texts(example)],
+    vocab_size=_VOCABULARY,
+    progress=False,
+  )
+  features = task.encode(examples, tokenizer, longest)
+  parts = config.accumulation_steps if is_training else 1
+  batches = loader.eval_batches(
+    features,
+    batch_size=config.batch_size if is_training else config.eval_batch_size,
+    batching=config.data.batching,
+    buckets=config.data.buckets,
+    row_multiple=sharding.batch_divisor(mesh) * parts,
+  )
+  arrays, _ = next(batches)
+  place = sharding.batch_sharding(mesh)
+  return {
+    name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
+    for name, array in arrays.items()
+  }
+
+
+def _stored(config: TrainConfig) -> MobileBertConfig:
+  """The architecture of the checkpoint that a run begins with."""
+  name = config.init
+  path: Any
+  if hub.local_directory(name) is not None:
+    path = source.find(name).config
+  elif name == _PUBLISHED:
+    return MobileBertConfig.mobilebert()
+  else:
+    path = hub.resolve(
+      name,
+      [_CONFIG],
+      revision=config.revision,
+      token=config.token,
+      cache_dir=config.cache_dir,
+      local_files_only=config.local_files_only,
+    ).get(_CONFIG)
+  if path is None:
+    raise InputError(f'config.init={name}: there is no {_CONFIG}.')
+  return config_json.load_config(path)

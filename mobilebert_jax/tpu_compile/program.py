@@ -1,0 +1,176 @@
+"""Lowers and compiles the steps that `train.py` runs, for any devices."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from mobilebert_jax import preparation, training
+from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.optimizer import make_optimizer
+from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.tasks import Task
+from mobilebert_jax.tpu_compile import hlo, inputs
+
+# A run whose length follows from its data; it decides constants alone.
+_ANY_STEPS = 1000
+_GIB = 2**30
+_USED = re.compile(r'\(([\d.]+)([KMGT]?)\) exceeds available|Used ([\d.]+)(\w?)')
+_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
+
+
+class DoesNotFitError(Exception):
+  """The compiler found that a step needs more memory than a chip has.
+
+  Attributes:
+    step: 'training' or 'evaluation'.
+    needed_gib: what it needs, as far as the compiler tells.
+  """
+
+  def __init__(self, step: str, message: str):
+    super().__init__(' '.join(message.split('\n')[0].split()))
+    self.step = step
+    found = _USED.search(message)
+    self.needed_gib = None
+    if found:
+      number, unit = [part for part in found.groups() if part is not None]
+      self.needed_gib = float(number) * _UNITS[unit] / _GIB
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """Bytes on one device, from the compiled step's `memory_analysis()`.
+
+  Attributes:
+    state: arguments: parameters, moments and the batch. (The new state takes
+      the old one's place.)
+    results: what is returned beside the new state.
+    temporary: activations, gradients and buffers, at their peak.
+    code: the program itself.
+  """
+
+  state: int
+  results: int
+  temporary: int
+  code: int
+
+  @property
+  def total(self) -> int:
+    """All of it."""
+    return self.state + self.results + self.temporary + self.code
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """One compiled step.
+
+  Attributes:
+    name: 'training' or 'evaluation'.
+    compiled: JAX's compiled program.
+    seconds: time of lowering and compilation.
+    memory: what it needs on each device.
+    counts: what one execution does on each device.
+    batch: shapes of the global batch.
+  """
+
+  name: str
+  compiled: Any
+  seconds: float
+  memory: Memory
+  counts: hlo.Counts
+  batch: dict[str, jax.ShapeDtypeStruct]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A run on given devices: all that decides its compiled steps."""
+
+  config: TrainConfig
+  task: Task
+  architecture: MobileBertConfig
+  mesh: Mesh
+
+
+def plan(config: TrainConfig, devices: Sequence[Any] | None = None) -> Plan:
+  """Checks a run as `train.py` does, as far as that needs no data.
+
+  Args:
+    config: the run.
+    devices: where it is to run; None: this process's devices.
+
+  Raises:
+    InputError: a setting is wrong or does not fit the devices.
+  """
+  task = preparation.find_task(config)
+  mesh = preparation.make_mesh(config, devices)
+  return Plan(config, task, inputs.architecture(config, task), mesh)
+
+
+def lower_training(of: Plan) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+  """The lowered training step, and its batch."""
+  config, model = of.config, _model(of)
+  tx = make_optimizer(config.optimizer, config.num_steps or _ANY_STEPS)
+  with jax.set_mesh(of.mesh):
+    state, _ = training.abstract_state(model, tx, of.mesh)
+    step = training.make_train_step(
+      model, of.task.loss, tx, of.mesh, config.accumulation_steps
+    )
+    batch = inputs.batch(config, of.task, of.mesh, is_training=True)
+    return step.lower(state, batch), batch  # type: ignore[attr-defined]
+
+
+def lower_evaluation(of: Plan) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+  """The lowered evaluation step with the loss, and its batch."""
+  config, model = of.config, _model(of)
+  tx = make_optimizer(config.optimizer, _ANY_STEPS)
+  with jax.set_mesh(of.mesh):
+    state, _ = training.abstract_state(model, tx, of.mesh)
+    step = training.make_eval_step(model, of.task.predict, of.task.loss)
+    batch = inputs.batch(config, of.task, of.mesh, is_training=False)
+    lowered = step.lower(state.params, batch)  # type: ignore[attr-defined]
+    return lowered, batch
+
+
+_LOWER = {'training': lower_training, 'evaluation': lower_evaluation}
+STEPS = tuple(_LOWER)
+
+
+def compile_step(of: Plan, name: str) -> Step:
+  """Compiles one step for the devices of the plan.
+
+  Args:
+    of: the run and its devices.
+    name: one of `STEPS`.
+
+  Raises:
+    InputError: see `inputs.batch`, or a mesh that does not divide the model.
+    DoesNotFitError: a device has not enough memory.
+  """
+  start = time.perf_counter()
+  lowered, batch = _LOWER[name](of)
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    raise DoesNotFitError(name, str(error)) from None
+  seconds = time.perf_counter() - start
+  found = compiled.memory_analysis()
+  memory = Memory(
+    state=found.argument_size_in_bytes,
+    results=found.output_size_in_bytes - found.alias_size_in_bytes,
+    temporary=found.temp_size_in_bytes,
+    code=found.generated_code_size_in_bytes,
+  )
+  counts = hlo.count(compiled.as_text())
+  return Step(name, compiled, seconds, memory, counts, batch)
+
+
+def _model(of: Plan) -> Any:
+  return of.task.head(
+    of.architecture, compute=preparation.compute_of(of.config)
+  )

@@ -1,0 +1,102 @@
+"""How long a step takes at least, by what it computes, moves and sends.
+
+A roofline (Williams et al. 2009; for TPUs: the JAX team's "How to Scale Your
+Model"): the matrix units at their bfloat16 peak, HBM at its bandwidth, the links
+between chips at theirs. The chip computes while it reads memory, so the longer
+of the two counts; communication that the program waits for comes on top.
+"""
+
+import dataclasses
+import math
+
+from mobilebert_jax.tpu_compile.hlo import Collective, Counts
+from mobilebert_jax.tpu_compile.topology import Slice
+
+# Chips along an axis at which its ends are linked too: v5e and v6e have a ring
+# of 16 only; v4 and v5p join cubes of 4x4x4.
+_RING_2D, _RING_3D = 16, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """Seconds of one step on each chip.
+
+  Attributes:
+    compute: matrix products at the peak.
+    memory: HBM traffic at its bandwidth.
+    waiting: communication that the program waits for.
+    hidden: communication that runs beside computation.
+  """
+
+  compute: float
+  memory: float
+  waiting: float
+  hidden: float
+
+  @property
+  def step(self) -> float:
+    """The whole step, at least."""
+    return max(self.compute, self.memory, self.hidden) + self.waiting
+
+  @property
+  def bound(self) -> str:
+    """What takes longest."""
+    parts = {
+      'compute': self.compute,
+      'HBM': self.memory,
+      'interconnect': self.waiting + self.hidden,
+    }
+    return max(parts, key=parts.__getitem__)
+
+
+def estimate(counts: Counts, where: Slice) -> Estimate:
+  """The roofline of a program that was compiled for a slice."""
+  seconds = {False: 0.0, True: 0.0}
+  for collective in counts.collectives:
+    once = communication(collective, where)
+    seconds[collective.is_async] += collective.times * once
+  return Estimate(
+    compute=counts.flops / where.chip.peak_flops,
+    memory=counts.bytes / where.chip.hbm_bandwidth,
+    waiting=seconds[False],
+    hidden=seconds[True],
+  )
+
+
+def communication(collective: Collective, where: Slice) -> float:
+  """Seconds of one execution of a collective, without latency.
+
+  Rings in both directions of every axis that its chips span: an all-gather or
+  a reduce-scatter sends (n - 1) / n of the array through each chip, an
+  all-reduce is one after the other.
+  """
+  group = collective.group or where.size
+  if group == 1:
+    return 0.0
+  share = (group - 1) / group
+  passes = {'all-reduce': 2.0}.get(collective.kind, 1.0)
+  return passes * share * collective.bytes / bandwidth(where, group)
+
+
+def bandwidth(where: Slice, group: int) -> float:
+  """Bytes per second that each chip of a group sends along rings.
+
+  A group takes whole axes of the slice, the longest first. An axis with linked
+  ends carries a ring in each direction; one without carries a single ring,
+  which goes forth and back.
+  """
+  directions, spanned = 0, 1
+  for size in sorted(where.shape, reverse=True):
+    if spanned >= group or size == 1:
+      break
+    spanned *= size
+    directions += 2 if is_ring(where, size) else 1
+  return max(1, directions) * where.chip.link_bandwidth
+
+
+def is_ring(where: Slice, size: int) -> bool:
+  """Whether the ends of an axis with so many chips are linked."""
+  if len(where.shape) == 2:
+    return size == _RING_2D
+  cubes = all(length % _RING_3D == 0 for length in where.shape)
+  return cubes and math.prod(where.shape) >= _RING_3D**3
