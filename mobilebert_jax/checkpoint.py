@@ -8,7 +8,6 @@ part has digests of its files, written before the renaming and checked before
 the reading: what has changed on the disk is never taken for good.
 """
 
-import functools
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -226,13 +225,15 @@ class Checkpoints:
 
   def _check_digests(self, step: int, names: Iterable[str]):
     directory = self.directory / str(step)
-    for name in ('facts', *names):
-      # Read once, so that all processes come to the same conclusion.
-      problem = distributed.on_main(
-        functools.partial(digests.problem, directory / name)
-      )
-      if problem:
-        raise DamagedError(f'the checkpoint {directory} is damaged: {problem}')
+
+    def first_problem() -> str | None:
+      found = (digests.problem(directory / n) for n in ('facts', *names))
+      return next(filter(None, found), None)
+
+    # All processes see the same files; one reads them.
+    problem = distributed.on_main(first_problem)
+    if problem:
+      raise DamagedError(f'the checkpoint {directory} is damaged: {problem}')
 
   def _read_step(self, step: int, wanted: dict[str, Any]) -> Any:
     args = self._ocp.args
