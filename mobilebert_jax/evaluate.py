@@ -53,16 +53,8 @@ class Evaluator:
       )
     self._task, self._mesh, self._config = task, mesh, config
     self._at_border = at_border
-    self._step = self._compiled(model, task.loss)
-    self._step_without_loss = self._compiled(model, None)
-
-  def _compiled(self, model: Any, loss: Any) -> training.EvalStep:
-    step = training.make_eval_step(model, self._task.predict, loss)
-    if jax.process_count() == 1:
-      return step
-    # Every process scores all predictions, and can fetch only what it holds.
-    whole = NamedSharding(self._mesh, PartitionSpec())
-    return jax.jit(step, out_shardings=whole)
+    self._step = make_step(task, model, mesh, task.loss)
+    self._step_without_loss = make_step(task, model, mesh, None)
 
   def scores(
     self, params: training.Params, splits: Sequence[Split]
@@ -119,6 +111,25 @@ class Evaluator:
     if waiting is not None:
       fetch(*waiting)
     return _in_order(placements, outputs), terms
+
+
+def make_step(
+  task: Task, model: Any, mesh: Mesh, loss: Any
+) -> training.EvalStep:
+  """The evaluation step of a task, for the processes that the mesh spans.
+
+  Args:
+    task: what to keep.
+    model: the model.
+    mesh: the mesh.
+    loss: the task's, or None where there are no labels.
+  """
+  step = training.make_eval_step(model, task.predict, loss)
+  if len({device.process_index for device in mesh.devices.flat}) == 1:
+    return step
+  # Every process scores all predictions, and can fetch only what it holds.
+  whole = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(step, out_shardings=whole)
 
 
 def by_example(

@@ -32,7 +32,9 @@ def forward(
   tokens = rows * length
   macs = tokens * _embeddings(c)
   macs += c.num_hidden_layers * tokens * sum(_block(c, length))
-  return 2 * (macs + tokens * _token_head(c, head) + examples * _pooled(c, head))
+  return 2 * (
+    macs + tokens * _token_head(c, head) + examples * _pooled(c, head)
+  )
 
 
 def model_flops(

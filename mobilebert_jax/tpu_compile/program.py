@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mobilebert_jax import preparation, training
+from mobilebert_jax import evaluate, preparation, training
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.optimizer import make_optimizer
 from mobilebert_jax.run_config import TrainConfig
@@ -19,7 +19,9 @@ from mobilebert_jax.tpu_compile import hlo, inputs
 # A run whose length follows from its data; it decides constants alone.
 _ANY_STEPS = 1000
 _GIB = 2**30
-_USED = re.compile(r'\(([\d.]+)([KMGT]?)\) exceeds available|Used ([\d.]+)(\w?)')
+_USED = re.compile(
+  r'\(([\d.]+)([KMGT]?)\) exceeds available|Used ([\d.]+)(\w?)'
+)
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 
@@ -117,8 +119,9 @@ def lower_training(of: Plan) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
   with jax.set_mesh(of.mesh):
     state, _ = training.abstract_state(model, tx, of.mesh)
     step = training.make_train_step(
-      model, of.task.loss, tx, of.mesh, config.accumulation_steps
-    )
+      model, of.task.loss, tx, of.mesh, config.accumulation_steps,
+      config.nonfinite == 'skip',
+    )  # fmt: skip
     batch = inputs.batch(config, of.task, of.mesh, is_training=True)
     return step.lower(state, batch), batch  # type: ignore[attr-defined]
 
@@ -129,7 +132,7 @@ def lower_evaluation(of: Plan) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
   tx = make_optimizer(config.optimizer, _ANY_STEPS)
   with jax.set_mesh(of.mesh):
     state, _ = training.abstract_state(model, tx, of.mesh)
-    step = training.make_eval_step(model, of.task.predict, of.task.loss)
+    step = evaluate.make_step(of.task, model, of.mesh, of.task.loss)
     batch = inputs.batch(config, of.task, of.mesh, is_training=False)
     lowered = step.lower(state.params, batch)  # type: ignore[attr-defined]
     return lowered, batch

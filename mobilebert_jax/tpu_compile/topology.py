@@ -69,9 +69,7 @@ CHIPS: Mapping[str, Chip] = {
   for chip in (
     Chip('v5e', 197e12, 16, 15.75, 819e9, 50e9, 4, 1, _SQUARES),
     Chip('v6e', 918e12, 32, 31.24, 1600e9, 100e9, 4, 1, _SQUARES),
-    Chip(
-      'v5p', 459e12, 95, 95.73, 2765e9, 100e9, 6, 2, (*_CUBES, '16x16x24')
-    ),
+    Chip('v5p', 459e12, 95, 95.73, 2765e9, 100e9, 6, 2, (*_CUBES, '16x16x24')),
     # libtpu's default for v4 is a device per core, with half of the memory;
     # on Cloud TPU VMs, JAX has one device per chip.
     Chip('v4', 275e12, 32, 30.75, 1200e9, 50e9, 6, 2, _CUBES, 'megacore'),
