@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Key
 
 from mobilebert_jax import losses, packing, sharding
@@ -120,7 +120,7 @@ def accumulated(
     )
     with sharding.within_replica():
       values, grads = of_each(params, micro, weights, keys)
-    return values, jax.tree.map(sharding.pin_replicas, grads, places)
+    return values, jax.tree.map(_pin_replicas, grads, places)
 
   def of_batch(params, batch, weights, key):
     def add(sums, inputs):
@@ -156,8 +156,20 @@ def _micro_batches(x: Array, steps: int, replicas: int) -> Array:
     return _split(x, steps)
   apart = x.reshape(replicas, -1, *x.shape[1:])
   micros = jax.vmap(lambda x: _split(x, steps), out_axes=1)(apart)
-  return sharding.pin_micro_batches(micros)
+  return _pin_micro_batches(micros)
 
 
 def _split(x: Array, parts: int) -> Array:
   return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+
+def _pin_micro_batches(x: Array) -> Array:
+  """Pins [steps, data, rows, ...]: no row leaves its device."""
+  spec = PartitionSpec(None, 'data', 'fsdp')
+  return jax.lax.with_sharding_constraint(x, spec)
+
+
+def _pin_replicas(x: Array, place: NamedSharding) -> Array:
+  """Pins [data, ...], a value of each replica, which divides it as `place`."""
+  apart = NamedSharding(place.mesh, PartitionSpec('data', *place.spec))
+  return jax.lax.with_sharding_constraint(x, apart)

@@ -18,10 +18,19 @@ from mobilebert_jax.errors import InputError
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
 
-# Logical axis -> mesh axis or axes; None means: not divided. 25 M parameters
-# fit on any core, so the default mesh is data-parallel and this table matters
-# to the teacher and to large batches. The vocabulary stays whole: 30522 has
-# no divisor that a mesh would have.
+# Logical axis -> mesh axis or axes; None means: not divided.
+#
+# 'tensor' gives each device some attention heads and some of the feed-forward
+# width (Shoeybi et al., "Megatron-LM", arXiv 1909.08053): a block then needs
+# one sum over the devices behind either. 'fsdp' divides the other axis of every
+# matrix, and devices collect a layer's matrices when they reach it (Rajbhandari
+# et al., "ZeRO", arXiv 1910.02054). What two names with and without '_out' tell
+# apart is one size: an array's axes cannot be divided by one mesh axis twice.
+#
+# Whole stay: vectors (see `parameter_spec`); keys and queries of a block that
+# reads its bottleneck, 0.8 of the student's 25 million; the vocabulary, since
+# 30522 = 2 x 3 x 5087 has no divisor that a mesh would have, and rows added to
+# fill it up would be in every checkpoint.
 RULES: Mapping[str, str | tuple[str, ...] | None] = {
   'batch': ('data', 'fsdp'),
   'sequence': None,
@@ -35,12 +44,21 @@ RULES: Mapping[str, str | tuple[str, ...] | None] = {
   'hidden_out': None,
   'hidden_rest': 'fsdp',
   'bottleneck': None,
+  'block': 'fsdp',
   'heads': 'tensor',
   'intermediate': 'tensor',
   'label': None,
   'activation': None,
 }
 AXES = tuple(RULES)
+# The settings that decide how long the divided axes are.
+_FIELDS = {
+  'embedding': 'embedding_size',
+  'hidden': 'hidden_size',
+  'hidden_rest': 'hidden_size - config.model.embedding_size',
+  'block': 'intra_bottleneck_size',
+  'intermediate': 'intermediate_size',
+}
 
 
 def partition_spec(axes: tuple[str | None, ...]) -> PartitionSpec:
@@ -58,6 +76,19 @@ def partition_spec(axes: tuple[str | None, ...]) -> PartitionSpec:
   return PartitionSpec(
     *(None if axis is None else RULES[axis] for axis in axes)
   )
+
+
+def parameter_spec(axes: tuple[str | None, ...]) -> PartitionSpec:
+  """Where a parameter and its moments are: `RULES`, but vectors are whole.
+
+  Biases and norms are a thousandth of the parameters: to collect them before
+  each use would cost more messages than it saves memory. 'tensor' divides them
+  all the same, since it divides what they are added to.
+  """
+  spec = partition_spec(axes)
+  if len([axis for axis in axes if axis != 'layers']) > 1:
+    return spec
+  return PartitionSpec(*(None if entry == 'fsdp' else entry for entry in spec))
 
 
 def partitioned(init: Any, axes: tuple[str | None, ...]) -> Any:
@@ -102,23 +133,6 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 def _without_data(entry: str | tuple[str, ...] | None) -> Any:
   names = (entry,) if isinstance(entry, str) else entry or ()
   return tuple(name for name in names if name != 'data') or None
-
-
-def pin_replicas(x: jax.Array, place: NamedSharding) -> jax.Array:
-  """Pins [data, ...], a value of each replica, to the replicas' devices.
-
-  Args:
-    x: the values; inside `jit`.
-    place: how one replica divides its value; without 'data'.
-  """
-  apart = NamedSharding(place.mesh, PartitionSpec('data', *place.spec))
-  return jax.lax.with_sharding_constraint(x, apart)
-
-
-def pin_micro_batches(x: jax.Array) -> jax.Array:
-  """Pins [steps, data, rows, ...] inside `jit`: no row leaves its devices."""
-  spec = PartitionSpec(None, 'data', 'fsdp')
-  return jax.lax.with_sharding_constraint(x, spec)
 
 
 def make_mesh(
@@ -181,7 +195,7 @@ def state_shardings(boxed: Any, mesh: Mesh) -> Any:
   def to_sharding(path, leaf):
     names = leaf.names if isinstance(leaf, nn.LogicallyPartitioned) else ()
     shape = nn.unbox(leaf).shape
-    spec = partition_spec(tuple(names))
+    spec = parameter_spec(tuple(names))
     for axis, size, mesh_axes in zip(names, shape, spec):
       _check_divides(jax.tree_util.keystr(path), axis, size, mesh_axes, mesh)
     return NamedSharding(mesh, spec)
@@ -249,22 +263,23 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
 
 
 def put_tree(tree: Any, places: Any) -> Any:
-  """Lays arrays that every process has out on the mesh.
+  """Lays arrays that every process has out on the mesh, each part at once.
 
   Args:
     tree: arrays on the host, or on this process's default device.
     places: the same tree of shardings.
 
   Returns:
-    Global arrays.
+    Global arrays that share no memory with `tree`: they may be donated.
   """
-  if jax.process_count() == 1:
-    return jax.device_put(tree, places)
 
-  # `jax.device_put` would send everything around to see that it is the same.
+  # `jax.device_put` would share memory with a part that is there already, and
+  # would send everything around to see that it is the same on all hosts.
   def put(value: Any, place: NamedSharding) -> jax.Array:
-    value = np.asarray(value)
-    return jax.make_array_from_callback(value.shape, place, value.__getitem__)
+    host = np.asarray(value)
+    return jax.make_array_from_callback(
+      host.shape, place, lambda index: np.array(host[index])
+    )
 
   return jax.tree.map(put, tree, places)
 
@@ -285,12 +300,27 @@ def fetch_tree(tree: Any) -> Any:
   return jax.tree.map(fetch, tree)
 
 
+def check_heads(heads: int, mesh: Mesh):
+  """Checks that 'tensor' gives every device whole attention heads.
+
+  Raises:
+    InputError: it does not.
+  """
+  tensor = mesh.shape['tensor']
+  if heads % tensor:
+    raise InputError(
+      f'config.mesh.tensor is {tensor}, but must divide the '
+      f'{heads} attention heads (config.model.num_attention_heads).'
+    )
+
+
 def _check_divides(where, axis, size, mesh_axes, mesh):
   mesh_axes = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
   shards = int(np.prod([mesh.shape[name] for name in mesh_axes], dtype=int))
   if size % shards:
+    by = ' x '.join(f'config.mesh.{name}' for name in mesh_axes)
+    field = f' (config.model.{_FIELDS[axis]})' if axis in _FIELDS else ''
     raise InputError(
-      f'parameter {where} has {size} rows along {axis!r}, which the mesh '
-      f'divides by {shards} ({" x ".join(mesh_axes)}); choose a mesh whose '
-      f'{" x ".join(mesh_axes)} divides {size}.'
+      f'{by} is {shards}, but parameter {where} has {size} rows along {axis!r}'
+      f'{field}; choose a mesh whose {by} divides {size}.'
     )

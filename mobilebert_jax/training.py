@@ -63,6 +63,7 @@ def abstract_state(
     key = jax.random.key(0)
     return _new_state(models.init_boxed(model, key), tx, key)
 
+  sharding.check_heads(model.config.num_attention_heads, mesh)
   boxed = jax.eval_shape(boxed_state)
   shardings = sharding.state_shardings(boxed, mesh)
   shapes = jax.tree.map(
@@ -79,26 +80,38 @@ def create_state(
   model: nn.Module,
   tx: Optimizer,
   mesh: Mesh,
-  params: Params,
+  params: Params | Key[Array, ''],
   key: Key[Array, ''],
 ) -> TrainState:
-  """A state at step 0, laid out on the mesh.
+  """A state at step 0, made on the mesh: no device ever holds it whole.
 
   Args:
     model: tells the logical axes of the parameters.
     tx: the optimizer.
     mesh: where the state lives.
-    params: drawn (`models.init_params`) or loaded parameters, unboxed.
+    params: loaded parameters, unboxed, whose parts go from the host to their
+      devices; or the key to draw them with, each part on its device. The bits
+      are those of `models.init_params(model, params)` on any mesh.
     key: base of the dropout keys.
   """
   _, places = abstract_state(model, tx, mesh)
-  # A copy: the train step donates its state, the caller keeps its parameters.
-  params = jax.tree.map(jnp.array, params)
-  params = sharding.put_tree(params, places.params)
-  new_state = jax.jit(
-    lambda params, key: _new_state(params, tx, key), out_shardings=places
-  )
+  if is_key(params):
+    params = models.init_params(model, params, places.params)
+  else:
+    params = sharding.put_tree(params, places.params)
+
+  @jax.jit(donate_argnums=0, out_shardings=places)
+  def new_state(params, key):
+    return _new_state(params, tx, key)
+
   return new_state(params, key)
+
+
+def is_key(x: Any) -> bool:
+  """Whether x is a random key, not parameters."""
+  return isinstance(x, jax.Array) and jnp.issubdtype(
+    x.dtype, jax.dtypes.prng_key
+  )
 
 
 def _new_state(params: Params, tx: Optimizer, key: Any) -> TrainState:
@@ -111,6 +124,7 @@ def make_train_step(
   tx: Optimizer,
   mesh: Mesh,
   accumulation_steps: int = 1,
+  skip_nonfinite: bool = False,
 ) -> TrainStep:
   """Compiles one optimizer step.
 
@@ -126,6 +140,8 @@ def make_train_step(
     tx: the optimizer.
     mesh: the mesh that is set when the step is called.
     accumulation_steps: micro-batches; must divide the batch.
+    skip_nonfinite: a step whose loss or gradient is not finite leaves all but
+      the step's number as it was.
 
   Returns:
     step(state, batch) -> (state, metrics 'loss', 'grad_norm' (before clipping)
@@ -140,7 +156,10 @@ def make_train_step(
     key = jax.random.fold_in(state.key, state.step)
     weights = total_weights(model, loss, state.params, batch)
     value, grads = gradient(state.params, batch, weights, key)
-    return apply_gradients(state, tx, value, grads)
+    new, metrics = apply_gradients(state, tx, value, grads)
+    if skip_nonfinite:
+      new = _unless_nonfinite(state, new, metrics)
+    return new, metrics
 
   return jax.jit(step, donate_argnames='state', out_shardings=(places, None))
 
@@ -169,6 +188,27 @@ def apply_gradients(
     key=state.key,
   )
   return state, metrics
+
+
+def _unless_nonfinite(
+  old: TrainState, new: TrainState, metrics: Metrics
+) -> TrainState:
+  """The new state; where the metrics are not finite, the old one's weights.
+
+  The norm is finite only if every gradient is, so the moments stay clean. The
+  number of the step goes on, and with it the data and the dropout.
+  """
+  is_finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
+
+  def choose(after, before):
+    return jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), after, before)
+
+  return TrainState(
+    step=new.step,
+    params=choose(new.params, old.params),
+    opt_state=choose(new.opt_state, old.opt_state),
+    key=new.key,
+  )
 
 
 def make_eval_step(

@@ -10,8 +10,14 @@ from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models.bottleneck import BlockInputs
 from mobilebert_jax.models.compute import Compute
-from mobilebert_jax.models.layers import Linear, block_norm, inner_axis
+from mobilebert_jax.models.layers import (
+  Linear,
+  block_axis,
+  block_norm,
+  inner_axis,
+)
 from mobilebert_jax.models.segments import same_segment
+from mobilebert_jax.sharding import constrain
 
 
 def attention_mask_4d(
@@ -135,8 +141,9 @@ class SelfAttention(nn.Module):
       probs = probs * head_mask.astype(probs.dtype).reshape(1, -1, 1, 1)
     context = jnp.einsum('BHTS,BSHK->BTHK', probs.astype(compute.dtype), v)
     y = context.reshape(*context.shape[:2], c.true_hidden_size)
-    axes = ('heads', narrow)
+    axes = ('heads', block_axis(c))
     y = Linear(c.true_hidden_size, axes, c, compute, name='output')(y)
+    y = constrain(y, 'batch', 'sequence', None)
     if not c.use_bottleneck:
       dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
       y = dropout(y, deterministic=deterministic)
@@ -148,4 +155,5 @@ class SelfAttention(nn.Module):
     c = self.config
     axes = (axis, 'heads')
     y = Linear(c.true_hidden_size, axes, c, self.compute, name=name)(x)
-    return y.reshape(*y.shape[:2], c.num_attention_heads, c.head_dim)
+    y = y.reshape(*y.shape[:2], c.num_attention_heads, c.head_dim)
+    return constrain(y, 'batch', 'sequence', 'heads', None)

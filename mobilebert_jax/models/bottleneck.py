@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import Linear, block_norm
+from mobilebert_jax.sharding import constrain
 
 
 class BlockInputs(NamedTuple):
@@ -58,6 +59,7 @@ class _Projection(nn.Module):
   def __call__(self, x: Float[Array, 'B S D']) -> Float[Array, 'B S C']:
     c, compute, axes = self.config, self.compute, ('hidden', 'bottleneck')
     x = Linear(c.intra_bottleneck_size, axes, c, compute, name='dense')(x)
+    x = constrain(x, 'batch', 'sequence', None)
     return block_norm(c, compute, 'bottleneck', name='norm')(x)
 
 

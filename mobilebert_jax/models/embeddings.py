@@ -133,13 +133,13 @@ class MobileBertEmbeddings(nn.Module):
     if position_ids is not None:
       rows = self.position_embeddings(position_ids)
       return rows if rows.ndim == 3 else rows[None]
-    table = self.position_embeddings.embedding.astype(self.compute.dtype)
+    table = self.position_embeddings.whole().astype(self.compute.dtype)
     return table[None, :length]
 
   def _token_types(self, token_type_ids):
     if token_type_ids is not None:
       return self.token_type_embeddings(token_type_ids)
-    table = self.token_type_embeddings.embedding.astype(self.compute.dtype)
+    table = self.token_type_embeddings.whole().astype(self.compute.dtype)
     return table[None, :1]
 
   def _check_shapes(self, words, position_ids, is_embeds):

@@ -9,9 +9,11 @@ from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
   TORCH_LAYER_NORM_EPS,
   Linear,
+  block_axis,
   block_norm,
   inner_axis,
 )
+from mobilebert_jax.sharding import constrain
 
 
 class FeedForwardStack(nn.Module):
@@ -55,16 +57,18 @@ class _FeedForward(nn.Module):
     self, x: Float[Array, 'B S C'], *, deterministic: bool
   ) -> Float[Array, 'B S C']:
     c, compute = self.config, self.compute
-    wide, narrow = 'intermediate', inner_axis(c)
+    wide, narrow = 'intermediate', block_axis(c)
 
     def linear(features, axes, name):
       return Linear(features, axes, c, compute, name=name)
 
     y = linear(c.intermediate_size, (narrow, wide), 'intermediate')(x)
+    y = constrain(y, 'batch', 'sequence', 'intermediate')
     y = Activation(c.hidden_act, compute, name='activation')(y)
     y = linear(c.true_hidden_size, (wide, narrow), 'output')(y)
+    y = constrain(y, 'batch', 'sequence', None)
     if self.is_last and not c.use_bottleneck:
       dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
       y = dropout(y, deterministic=deterministic)
     eps = TORCH_LAYER_NORM_EPS if self.is_last else None
-    return block_norm(c, compute, narrow, eps=eps, name='norm')(y + x)
+    return block_norm(c, compute, inner_axis(c), eps=eps, name='norm')(y + x)

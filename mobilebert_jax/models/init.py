@@ -22,13 +22,18 @@ def init_boxed(model: nn.Module, key: jax.Array) -> Params:
   return model.init(key, jnp.zeros(shape, jnp.int32))['params']
 
 
-@functools.partial(jax.jit, static_argnames='model')
-def _jitted_init(model: nn.Module, key: jax.Array) -> Params:
-  # At module level, so that equal models share one compilation.
-  return init_boxed(model, key)
+@functools.cache
+def _jitted_init(model: nn.Module, places: Any, tree: Any) -> Any:
+  # Kept, so that equal models share one compilation.
+  out = None if tree is None else jax.tree.unflatten(tree, places)
+  return jax.jit(
+    lambda key: nn.unbox(init_boxed(model, key)), out_shardings=out
+  )
 
 
-def init_params(model: nn.Module, key: jax.Array) -> Params:
+def init_params(
+  model: nn.Module, key: jax.Array, shardings: Any = None
+) -> Params:
   """Draws a model's parameters as plain nested dicts of arrays.
 
   Weights are normal with `initializer_range`, biases zero, norms one and
@@ -37,8 +42,13 @@ def init_params(model: nn.Module, key: jax.Array) -> Params:
   Args:
     model: a model of this package.
     key: a random key.
+    shardings: a tree that says where each parameter is to be; every device
+      then draws its own part. None: on the default device. The bits do not
+      depend on it.
   """
-  return nn.unbox(_jitted_init(model, key))
+  places, tree = jax.tree.flatten(shardings)
+  init = _jitted_init(model, tuple(places), tree if places else None)
+  return init(key)
 
 
 def abstract_params(model: nn.Module) -> Params:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.models.compute import Compute
-from mobilebert_jax.sharding import partitioned
+from mobilebert_jax.sharding import constrain, partitioned
 
 # Two norms do not read the config's `layer_norm_eps`: in PyTorch they were
 # built with torch's own default (transformers: embeddings.LayerNorm and
@@ -95,11 +95,15 @@ class Table(nn.Module):
       self.compute.param_dtype,
     )
 
+  def whole(self) -> Float[Array, 'V O']:
+    """The table as every device reads it: of any row all features."""
+    return constrain(self.embedding, None, None)
+
   def __call__(
     self, ids: Int[Array | np.ndarray, '*B']
   ) -> Float[Array, '*B O']:
     """The rows of these ids; an id outside the table gives NaN."""
-    rows = jnp.take(self.embedding, ids, axis=0, mode='fill')
+    rows = jnp.take(self.whole(), ids, axis=0, mode='fill')
     if self.pad_id is not None:
       is_pad = jnp.asarray(ids == self.pad_id)[..., None]
       rows = jnp.where(is_pad, jax.lax.stop_gradient(rows), rows)
@@ -165,3 +169,11 @@ def normal_init(config: MobileBertConfig) -> nn.initializers.Initializer:
 def inner_axis(config: MobileBertConfig) -> str:
   """Logical name of the axis that is `true_hidden_size` wide."""
   return 'bottleneck' if config.use_bottleneck else 'hidden'
+
+
+def block_axis(config: MobileBertConfig) -> str:
+  """The same where the kernel's other axis is the block's own.
+
+  That is heads or feed-forward widths: the bulk of the teacher.
+  """
+  return 'block' if config.use_bottleneck else 'hidden'

@@ -13,7 +13,7 @@ from mobilebert_jax.models.layers import (
   along_last_axis,
   normal_init,
 )
-from mobilebert_jax.sharding import partitioned
+from mobilebert_jax.sharding import constrain, partitioned
 
 
 class MaskedLMHead(nn.Module):
@@ -63,12 +63,13 @@ class MaskedLMHead(nn.Module):
       weights.astype(compute.dtype),
       preferred_element_type=compute.stats_dtype,
     )
+    logits = constrain(logits, 'batch', 'sequence', 'vocab')
     return logits + along_last_axis(bias.astype(logits.dtype), logits.ndim)
 
   def _rest(self, word_table: Array) -> Array:
     """The whole decoder, [D, V]: word table above, `dense` below."""
     c, compute = self.config, self.compute
-    rest = _Kernel(c, compute, name='dense')()
+    rest = constrain(_Kernel(c, compute, name='dense')(), None, None)
     return jnp.concatenate([word_table.T, rest.astype(word_table.dtype)])
 
 

@@ -133,7 +133,7 @@ class MobileBertModel(nn.Module):
 
   def word_table(self) -> Float[Array, 'V E']:
     """The word vectors, for a decoder that is tied to them."""
-    return self.embeddings.word_embeddings.embedding
+    return self.embeddings.word_embeddings.whole()
 
   def _pool(self, x: Array, cls_positions: ClsPositions) -> Array | None:
     if not self.add_pooling_layer:
