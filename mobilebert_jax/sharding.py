@@ -252,7 +252,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   def put(value: np.ndarray) -> jax.Array:
     rows = len(value) // len(parts)
 
-    def piece(index: tuple[slice, ...]) -> np.ndarray:
+    def piece(index: Any) -> np.ndarray:
       at = parts.index((index[0].start or 0) // rows) * rows
       return value[at : at + rows]
 
