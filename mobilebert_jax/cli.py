@@ -103,12 +103,10 @@ def parse(
 
 
 def _command(given: dict[str, str], rest: Sequence[str]) -> Command:
-  file = given['config']
-  path, _, variant = file.partition(':')
+  path, _, variant = given['config'].partition(':')
   name = pathlib.Path(path).stem + (f'_{variant}' if variant else '')
-  shared = ('config', *cluster.FLAGS)
-  own = {k: v for k, v in given.items() if k not in shared}
-  return Command(configure(file, rest), name, own)
+  others = {k: v for k, v in given.items() if k not in cluster.FLAGS}
+  return Command(configure(others.pop('config'), rest), name, others)
 
 
 def take_flags(
