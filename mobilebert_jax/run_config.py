@@ -27,6 +27,8 @@ MODEL_FIELDS = tuple(
 )
 # A secret that must reach neither a file nor a message.
 _SECRET = 'token'
+# Where a run computes, not what: it may continue on other devices.
+_PLACE = 'mesh.'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,13 +191,17 @@ def from_json(text: str, where: str = 'the config') -> TrainConfig:
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-  """One line for each value that differs, by the field's full name."""
+  """One line for each value that differs, by the field's full name.
+
+  The mesh may differ: it changes no result but by rounding.
+  """
   left, right = _flatten(to_dict(old)), _flatten(to_dict(new))
   missing = 'not set'
   return [
     f'{name}: {left.get(name, missing)!r} there, '
     f'{right.get(name, missing)!r} here'
     for name in sorted({*left, *right})
+    if not name.startswith(_PLACE)
     if left.get(name, missing) != right.get(name, missing)
   ]
 
