@@ -1,9 +1,9 @@
 """How long a step takes at least, by what it computes, moves and sends.
 
-A roofline (Williams et al. 2009; for TPUs: the JAX team's "How to Scale Your
-Model"): the matrix units at their bfloat16 peak, HBM at its bandwidth, the links
-between chips at theirs. The chip computes while it reads memory, so the longer
-of the two counts; communication that the program waits for comes on top.
+A roofline (Williams et al. 2009; for TPUs: "How to Scale Your Model", of the
+JAX team): the matrix units at their bfloat16 peak, HBM at its bandwidth, the
+links between chips at theirs. The chip computes while it reads memory, so the
+longer of the two counts; communication that the program waits for comes on top.
 """
 
 import dataclasses

@@ -1,0 +1,125 @@
+"""What a compiled run amounts to: as values for JSON, and as a table."""
+
+import collections
+import dataclasses
+from typing import Any
+
+import jax
+
+from mobilebert_jax import models
+from mobilebert_jax.tpu_compile import analytic, roofline
+from mobilebert_jax.tpu_compile.hlo import Collective
+from mobilebert_jax.tpu_compile.program import Plan, Step
+from mobilebert_jax.tpu_compile.topology import Slice
+
+_GIB = 2**30
+_HOUR, _DAY = 3600, 86400
+
+
+def describe(of: Plan, where: Slice) -> dict[str, Any]:
+  """The run and the slice."""
+  model = of.task.head(of.architecture)
+  shapes = models.abstract_params(model)
+  config = of.config
+  return {
+    'topology': where.name,
+    'chips': where.size,
+    'chip': {
+      name: value
+      for name, value in dataclasses.asdict(where.chip).items()
+      if name not in ('slices', 'configuration')
+    },
+    'mesh': dict(of.mesh.shape),
+    'task': of.task.name,
+    'model': of.task.head.__name__,
+    'layers': of.architecture.num_hidden_layers,
+    'vocabulary': of.architecture.vocab_size,
+    'parameters': sum(leaf.size for leaf in jax.tree.leaves(shapes)),
+    'dtype': config.dtype,
+    'remat': config.remat,
+    'accumulation_steps': config.accumulation_steps,
+    'num_steps': config.num_steps,
+  }
+
+
+def measure(step: Step, of: Plan, where: Slice) -> dict[str, Any]:
+  """One compiled step, per chip unless it says otherwise."""
+  counts, found = step.counts, roofline.estimate(step.counts, where)
+  rows, length = _sequences(step)
+  examples = _examples(step)
+  shape = (of.architecture, of.task.head, rows, length, examples)
+  is_training = step.name == 'training'
+  useful = (analytic.model_flops if is_training else analytic.forward)(*shape)
+  expected = analytic.training(of.config, *shape) if is_training else useful
+  peak = where.chip.peak_flops * where.size
+  return {
+    'batch': list(step.batch['input_ids'].shape),
+    'tokens': rows * length,
+    'compile_seconds': round(step.seconds, 1),
+    'flops': counts.flops,
+    'flops_by_formula': expected / where.size,
+    'model_flops': useful / where.size,
+    'products': {
+      ' x '.join(dtypes[:2]) + f' -> {dtypes[2]}': flops
+      for dtypes, flops in sorted(counts.flops_by_dtypes().items())
+    },
+    'hbm_gib': step.memory.total / _GIB,
+    'hbm_usable_gib': where.chip.usable_gib,
+    'hbm_parts_gib': {
+      name: size / _GIB
+      for name, size in dataclasses.asdict(step.memory).items()
+    },
+    'hbm_traffic_bytes': counts.bytes,
+    'collectives': _collectives(counts.collectives),
+    'seconds': dataclasses.asdict(found),
+    'step_seconds': found.step,
+    'bound': found.bound,
+    'tokens_per_second': rows * length / found.step,
+    'mfu': useful / (found.step * peak),
+    'uncounted': list(counts.uncounted),
+  }
+
+
+def cost(measured: dict[str, Any], steps: int, chips: int) -> dict[str, float]:
+  """What a whole run costs at least."""
+  seconds = steps * measured['step_seconds']
+  return {
+    'steps': steps,
+    'tokens': steps * measured['tokens'],
+    'days': seconds / _DAY,
+    'chip_hours': chips * seconds / _HOUR,
+  }
+
+
+def _sequences(step: Step) -> tuple[int, int]:
+  """(number of sequences, positions of each) of the global batch."""
+  shape = step.batch['input_ids'].shape
+  return step.batch['input_ids'].size // shape[-1], shape[-1]
+
+
+def _examples(step: Step) -> int:
+  """Pooled outputs of the global batch."""
+  if 'cls_positions' in step.batch:
+    return step.batch['cls_positions'].size
+  return _sequences(step)[0]
+
+
+def _collectives(found: tuple[Collective, ...]) -> list[dict[str, Any]]:
+  """Equal ones together, the largest first."""
+  groups: dict[Any, list[Collective]] = collections.defaultdict(list)
+  for one in found:
+    trips = tuple(n for _, n in one.loops)
+    groups[(one.kind, one.dtypes, one.group, trips, one.is_async)].append(one)
+  rows = [
+    {
+      'kind': kind,
+      'dtypes': list(dtypes),
+      'chips': group,
+      'loops': list(trips),
+      'is_async': is_async,
+      'count': sum(one.times for one in some),
+      'bytes': sum(one.times * one.bytes for one in some),
+    }
+    for (kind, dtypes, group, trips, is_async), some in groups.items()
+  ]
+  return sorted(rows, key=lambda row: -row['bytes'])
