@@ -79,8 +79,9 @@ class _Trainer:
     self._tx = make_optimizer(config.optimizer, run.total_steps)
     self._abstract, _ = training.abstract_state(model, self._tx, run.mesh)
     self._step = training.make_train_step(
-      model, run.task.loss, self._tx, run.mesh, config.accumulation_steps
-    )
+      model, run.task.loss, self._tx, run.mesh, config.accumulation_steps,
+      config.nonfinite == 'skip',
+    )  # fmt: skip
     self._watch = preemption.Watch()
     self._evaluator = Evaluator(
       run.task, model, run.mesh, config, self._watch.check
