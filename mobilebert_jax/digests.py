@@ -11,7 +11,9 @@ behind the writing.
 import json
 import pathlib
 import zlib
-from collections.abc import Iterator
+from typing import Any
+
+from mobilebert_jax import files, object_store
 
 NAME = 'digests.json'
 _BLOCK = 1 << 24
@@ -19,45 +21,53 @@ _BLOCK = 1 << 24
 
 def write(directory: pathlib.Path):
   """Writes `digests.json` for all files below a directory."""
-  text = json.dumps(
-    {name: list(_digest(path)) for name, path in _files(directory)}
-  )
-  (directory / NAME).write_text(text)
+  # Orbax gives paths of its own, which lack some of pathlib's methods.
+  directory = files.path(directory)
+  files.write_text(directory / NAME, json.dumps(_digests(directory)))
 
 
 def problem(directory: pathlib.Path) -> str | None:
   """What is wrong with the files that `write` has seen; None: nothing."""
   try:
-    known = json.loads((directory / NAME).read_text())
-    known = {name: tuple(digest) for name, digest in known.items()}
-  except (OSError, ValueError, AttributeError, TypeError):
+    known = json.loads((directory / NAME).read_text()).items()
+  except (OSError, ValueError, AttributeError):
     return f'{directory / NAME} is missing or damaged'
-  for name, digest in known.items():
-    path = directory / name
-    try:
-      if _digest(path) != digest:
-        return f'{path} is not as it was written'
-    except OSError:
-      return f'{path} is missing or cannot be read'
+  there = _digests(directory)
+  for name, digest in known:
+    if there.get(name) is None:
+      return f'{directory / name} is missing or cannot be read'
+    if there[name] != digest:
+      return f'{directory / name} is not as it was written'
   return None
 
 
-def _files(
-  directory: pathlib.Path, above: str = ''
-) -> Iterator[tuple[str, pathlib.Path]]:
-  """All files below a directory, which may be on gs://: no rglob there."""
-  for path in sorted(directory.iterdir()):
-    if path.is_dir():
-      yield from _files(path, f'{above}{path.name}/')
-    elif path.name != NAME:
-      yield above + path.name, path
+def _digests(directory: pathlib.Path) -> dict[str, list[Any] | None]:
+  """Size in bytes and checksum of each file, or None if it is unreadable.
+
+  On gs:// these are the checksums that the store computes of what arrives and
+  keeps with it: one request tells them all.
+  """
+  if files.is_remote(directory):
+    prefix = f'{object_store.name(directory)}/'
+    return {
+      found.name.removeprefix(prefix): [found.size, found.md5]
+      for found in object_store.find(directory)
+      if found.name != prefix + NAME
+    }
+  return {
+    path.relative_to(directory).as_posix(): _digest(path)
+    for path in sorted(directory.rglob('*'))
+    if path.is_file() and path.name != NAME
+  }
 
 
-def _digest(path: pathlib.Path) -> tuple[int, int]:
-  """Size in bytes and CRC-32."""
+def _digest(path: pathlib.Path) -> list[Any] | None:
   size = crc = 0
-  with path.open('rb') as file:
-    while block := file.read(_BLOCK):
-      size += len(block)
-      crc = zlib.crc32(block, crc)
-  return size, crc
+  try:
+    with path.open('rb') as file:
+      while block := file.read(_BLOCK):
+        size += len(block)
+        crc = zlib.crc32(block, crc)
+  except OSError:
+    return None
+  return [size, crc]

@@ -49,7 +49,7 @@ def file(path: pathlib.Path) -> pathlib.Path:
   """
   if not files.is_remote(path):
     return path
-  whole = _name(path)
+  whole = object_store.name(path)
   found = [o for o in object_store.find(path) if o.name == whole]
   if not found:
     raise InputError(f'{path}: there is no such object.')
@@ -77,7 +77,7 @@ def directory(
     return path
   place = path / below if below else path
   found = object_store.find(place, recursive=keep is None)
-  prefix = f'{_name(place)}/'
+  prefix = f'{object_store.name(place)}/'
   found = [
     o
     for o in found
@@ -86,11 +86,7 @@ def directory(
   ]
   if not found:
     raise InputError(f'{place}: there are no such objects.')
-  return _copied(path, found, pathlib.PurePosixPath(_name(path)))
-
-
-def _name(path: pathlib.Path) -> str:
-  return os.fspath(path).removeprefix(object_store.PREFIX).rstrip('/')
+  return _copied(path, found, pathlib.PurePosixPath(object_store.name(path)))
 
 
 def _copied(
@@ -99,7 +95,7 @@ def _copied(
   """The directory with links to copies, named as relative to `base`."""
   root = pathlib.Path(os.environ.get(VARIABLE, _DEFAULT)).expanduser()
   key = hashlib.sha256(repr(list(found)).encode()).hexdigest()[:16]
-  target = root / 'files' / f'{_name(path)}@{key}'
+  target = root / 'files' / f'{object_store.name(path)}@{key}'
   if target.is_dir():
     return target
   names = [pathlib.PurePosixPath(o.name).relative_to(base) for o in found]

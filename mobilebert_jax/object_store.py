@@ -56,6 +56,11 @@ def path(text: str) -> pathlib.Path:
   return cast(pathlib.Path, epath.Path(text))
 
 
+def name(place: pathlib.Path) -> str:
+  """'BUCKET/...' of a path on gs://."""
+  return os.fspath(place).removeprefix(PREFIX).rstrip('/')
+
+
 def find(place: pathlib.Path, *, recursive: bool = True) -> list[Object]:
   """The object of that name, or else all below it, by name.
 

@@ -13,11 +13,11 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent / 'mobilebert_jax'
 # Lower layers first; a module imports from layers above its own in this list,
 # and from its own package.
 _LAYERS = (
-  ('errors', 'outcome', 'facts', 'preemption', 'digests'),
+  ('errors', 'outcome', 'facts', 'preemption'),
   ('cluster', 'object_store'),
   ('distributed',),
   ('exit_status', 'fields', 'files', 'recipes'),
-  ('config', 'config_groups', 'lock', 'nonfinite'),
+  ('config', 'config_groups', 'digests', 'lock', 'nonfinite'),
   ('config_json', 'sharding', 'run_config'),
   (
     'losses',
