@@ -64,6 +64,8 @@ def _parse(given: Mapping[str, str]) -> dict[str, Any]:
       raise InputError(f'--{name} is {given[name]!r}, but must be a number.')
     numbers[name] = int(given[name])
   count, own = numbers.values()
+  if count < 1:
+    raise InputError(f'--num_processes is {count}, but must be at least 1.')
   if not own < count:
     raise InputError(
       f'--process_id is {own}, but must be from 0 to {count - 1}: '
