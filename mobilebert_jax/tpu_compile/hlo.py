@@ -34,6 +34,11 @@ COLLECTIVES = (
   'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
   'collective-permute', 'collective-broadcast', 'ragged-all-to-all',
 )  # fmt: skip
+# Custom calls that compute no matrix product.
+_WITHOUT_FLOPS = frozenset({
+  'AllocateBuffer', 'ConcatBitcast', 'AssumeGatherIndicesInBound',
+  'GatherScatterIndicesBitpacked',
+})  # fmt: skip
 # The result of these holds the operands beside what arrives.
 _ECHOES = frozenset({'all-gather-start', 'collective-permute-start'})
 
@@ -191,7 +196,7 @@ def _own(
   uncounted: tuple[str, ...] = ()
   if instruction.opcode == 'custom-call':
     target = (instruction.attribute('custom_call_target') or '').strip('"')
-    if target not in hlo_bytes.FREE_TARGETS:
+    if target not in _WITHOUT_FLOPS:
       uncounted = (target,)
   found = _collective(computation, instruction, loops)
   collectives = () if found is None else (found,)

@@ -20,13 +20,13 @@ from mobilebert_jax.tpu_compile.hlo_text import (
 _FREE = frozenset({
   'parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'while',
   'call', 'conditional', 'after-all', 'opt-barrier', 'partition-id',
-  'replica-id', 'async-start', 'async-update', 'async-done', 'copy-done',
-  'all-reduce-done', 'all-gather-done', 'collective-permute-done', 'send-done',
-  'recv-done', 'domain', 'add-dependency',
+  'replica-id', 'async-start', 'async-update', 'domain', 'add-dependency',
 })  # fmt: skip
-FREE_TARGETS = frozenset({
+_FREE_TARGETS = frozenset({
   'AllocateBuffer', 'ConcatBitcast', 'AssumeGatherIndicesInBound',
 })  # fmt: skip
+# Their result is what arrives, alone.
+_WHOLE_STARTS = frozenset({'all-reduce-start'})
 _ALIASES = frozenset({'bitcast', 'get-tuple-element', 'copy-done'})
 
 
@@ -35,21 +35,23 @@ def moved(
 ) -> int:
   """Bytes of main memory that one execution reads and writes."""
   opcode = instruction.opcode
-  if opcode in _FREE:
+  if opcode in _FREE or opcode.endswith('-done'):
     return 0
   if opcode == 'custom-call':
     target = instruction.attribute('custom_call_target') or ''
-    if target.strip('"') in FREE_TARGETS:
+    if target.strip('"') in _FREE_TARGETS:
       return 0
   sources = [
     array for i in computation.operands(instruction) for array in i.arrays
   ]
   if opcode == 'fusion':
     return _fusion(program, computation, instruction)
-  if opcode in ('copy-start', 'all-gather-start', 'collective-permute-start'):
-    # The result is a tuple of the operand, the copy and a handle.
+  if opcode.endswith('-start') and opcode not in _WHOLE_STARTS:
+    # The result is a tuple of operand, copy and handles, in whatever order.
     parts = [list(parse_arrays(e)) for e in elements(instruction.shape)]
     copy = parts[0] if opcode == 'copy-start' else parts[1]
+    if opcode == 'slice-start':
+      return _like(copy[0], sources[0].space) + _main(*copy)
     return _main(*sources, *copy)
   result = instruction.arrays
   if opcode in ('dynamic-slice', 'slice'):
@@ -76,6 +78,8 @@ def _like(part: Array, space: int) -> int:
 def _fusion(
   program: Program, computation: Computation, fusion: Instruction
 ) -> int:
+  if _is_alias(program, fusion):
+    return 0
   inner = program.computations[fusion.called('calls')[0]]
   total = 0
   for index, operand in enumerate(computation.operands(fusion)):
@@ -89,6 +93,21 @@ def _fusion(
   return total
 
 
+def _is_alias(program: Program, instruction: Instruction) -> bool:
+  """Whether a fusion only names its operand anew.
+
+  The TPU compiler writes another tiling of the same memory as a copy in place.
+  """
+  if instruction.opcode != 'fusion':
+    return False
+  inner = program.computations[instruction.called('calls')[0]]
+  root = inner.instructions[inner.root]
+  in_place = 'output_to_operand_aliasing' in instruction.attributes
+  while root.opcode == 'bitcast' or (in_place and root.opcode == 'copy'):
+    root = inner.operand(root, 0)
+  return root.opcode == 'parameter'
+
+
 def _read(program: Program, inner: Computation, name: str) -> int | None:
   """Bytes that a fused computation reads of an operand; None: all of it."""
   total = 0
@@ -99,7 +118,7 @@ def _read(program: Program, inner: Computation, name: str) -> int | None:
       part = user.array.laid_out_bytes
     elif user.opcode == 'dynamic-update-slice' and is_first:
       part = 0
-    elif user.opcode in _ALIASES:
+    elif user.opcode in _ALIASES or _is_alias(program, user):
       part = _read(program, inner, user.name)
     elif user.opcode == 'fusion':
       nested = program.computations[user.called('calls')[0]]
