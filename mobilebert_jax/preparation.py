@@ -41,13 +41,15 @@ class Start:
 
   Attributes:
     model: the task's model.
-    params: its parameters; None where a checkpoint will bring them.
+    params: its parameters; from scratch the key to draw them with, on their
+      devices (`training.create_state`); None where a checkpoint will bring
+      them.
     tokenizer: what the data is encoded with.
     notes: sentences for the user, such as which weights are fresh.
   """
 
   model: nn.Module
-  params: Params | None
+  params: Params | jax.Array | None
   tokenizer: MobileBertTokenizerFast
   notes: tuple[str, ...] = ()
 
@@ -234,9 +236,9 @@ def _scratch(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
     )
   architecture = MobileBertConfig(**settings)
   model = task.head(architecture, compute=compute_of(config))
-  params = models.init_params(model, key_for(config, 'weights'))
-  count = models.count_params(params)
-  return Start(model, params, tokenizer, (f'{count:,} fresh parameters.',))
+  count = models.count_params(models.abstract_params(model))
+  key = key_for(config, 'weights')
+  return Start(model, key, tokenizer, (f'{count:,} fresh parameters.',))
 
 
 def _pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
