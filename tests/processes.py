@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def started(
   count: int,
   devices: int = 2,
   env: dict[str, str] | None = None,
+  own: Sequence[Sequence[str]] = (),
 ) -> Iterator[list[Host]]:
   """Starts `command` as `count` processes; kills what is left at the end.
 
@@ -48,6 +50,7 @@ def started(
     count: how many; with one, no flags are added.
     devices: of each process.
     env: more environment variables.
+    own: more arguments, for each process its own.
   """
   address = f'127.0.0.1:{free_port()}'
   directory.mkdir(parents=True, exist_ok=True)
@@ -60,9 +63,10 @@ def started(
         f'--num_processes={count}',
         f'--process_id={index}',
       ]
+      mine = [*(flags if count > 1 else []), *(own[index] if own else [])]
       with output.open('w') as file:
         process = subprocess.Popen(
-          [sys.executable, *command, *(flags if count > 1 else [])],
+          [sys.executable, *command, *mine],
           stdout=file,
           stderr=subprocess.STDOUT,
           stdin=subprocess.DEVNULL,
@@ -84,13 +88,14 @@ def run(
   status: int = 0,
   timeout: float = 240,
   env: dict[str, str] | None = None,
+  own: Sequence[Sequence[str]] = (),
 ) -> list[str]:
   """Runs to the end, and returns what each process has printed.
 
   Raises:
     AssertionError: another exit status than `status`, with all output.
   """
-  with started(command, directory, count, devices, env) as hosts:
+  with started(command, directory, count, devices, env, own) as hosts:
     statuses = wait(hosts, timeout)
     assert statuses == [status] * count, told(hosts)
     return [host.text() for host in hosts]
@@ -112,6 +117,19 @@ def wait(hosts: Sequence[Host], timeout: float) -> list[int]:
         f'still running after {timeout} s\n{told(hosts)}'
       ) from None
   return statuses
+
+
+def wait_for_text(host: Host, pattern: str, timeout: float):
+  """Waits until a process has printed a line.
+
+  Raises:
+    AssertionError: it has ended, or not printed it after `timeout` seconds.
+  """
+  end = time.monotonic() + timeout
+  while not re.search(pattern, host.text(), re.M):
+    assert host.process.poll() is None, host.text()
+    assert time.monotonic() < end, host.text()
+    time.sleep(0.02)
 
 
 def told(hosts: Sequence[Host]) -> str:
