@@ -179,6 +179,31 @@ def compare(
   return reference, mine
 
 
+def check_small(class_name: str, config, batches, loss, *, normalization: str):
+  """Fails unless a small model learns from the batches as torch's does.
+
+  Float64, a step for each batch; for the arguments see `compare`.
+  """
+  reference, mine = compare(
+    class_name,
+    {**SMALL, 'normalization_type': normalization, **config},
+    'float64',
+    1e-3,
+    batches,
+    loss,
+  )
+  check(reference, mine, len(batches), 1e-6)
+
+
+def check(reference, mine, steps: int, tolerance: float):
+  """Fails unless both have a loss for each step, and the same ones."""
+  assert len(mine) == steps
+  error = np.abs(mine - reference) / np.abs(reference)
+  assert error.max() <= tolerance, (int(error.argmax()), error.max())
+  # The comparison means something: the weights moved, and the loss with them.
+  assert np.ptp(mine) > 0.05
+
+
 def both(name: str, data: pathlib.Path, steps: int):
   """(torch's losses, ours) of one of `RUNS`."""
   config, dtype, learning_rate = RUNS[name]

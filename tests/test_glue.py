@@ -1,14 +1,11 @@
 """Several tasks of GLUE in one command: table, averages, submission."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import types
 import zipfile
 
 import glue_files
+import killing
 import pytest
 import tiny
 
@@ -267,36 +264,12 @@ def test_mnli_is_trained_and_answers_three_test_sets(config, tmp_path):
   assert entry['score'] == pytest.approx(sum(entry['scores'].values()) / 2)
 
 
-# Kills itself in the middle of the second task.
-SUICIDE = """
-import os, signal, sys
-from mobilebert_jax import loop
-from mobilebert_jax.glue import __main__ as command
-take = loop._Trainer._take
-def deadly(self, step, metrics):
-  take(self, step, metrics)
-  if self._run.config.task == 'stsb' and step == 3:
-    os.kill(os.getpid(), signal.SIGKILL)
-loop._Trainer._take = deadly
-command.main(sys.argv)
-"""
-
-
 @pytest.mark.long
 def test_a_killed_suite_continues(config, repo, tmp_path):
   args = ['--tasks=cola,stsb,wnli', '--config.num_steps=4']
   broken, whole = tmp_path / 'broken', tmp_path / 'whole'
-  environment = os.environ | {
-    'PYTHONPATH': str(repo),
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': '8',
-    'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
-  }
-  killed = subprocess.run(
-    [sys.executable, '-c', SUICIDE, config, f'--workdir={broken}', *args],
-    env=environment, capture_output=True, text=True,
-  )  # fmt: skip
-  assert killed.returncode == -signal.SIGKILL, killed.stderr
+  moment = "config.task == 'stsb' and step == 3"
+  killing.run(repo, 'glue', moment, [config, f'--workdir={broken}', *args])
   assert set(members(broken)) == {'CoLA.tsv'}
   run(config, broken, *args)
   lines = members(broken)['STS-B.tsv'].decode().splitlines()

@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.pipelines import pipeline
-from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 pytestmark = pytest.mark.parity
 
-_WORDS = (
-  '[PAD] [UNK] [CLS] [SEP] [MASK] paris is the capital of france . , ? where '
-  'i live in berlin a b c d e un ##aff ##able ##s this example good bad'
-).split()
 _TEXTS = [
   'Paris is the capital of France.',
   'unaffable berlins, Zebra is good',
@@ -25,29 +20,12 @@ _TEXTS = [
 ]
 
 
-def _directory(path, name, **config):
-  """A small random model that transformers wrote, with a tokenizer."""
-  torch = pytest.importorskip('torch')
-  transformers = pytest.importorskip('transformers')
-  torch.manual_seed(0)
-  config = transformers.MobileBertConfig(
-    vocab_size=len(_WORDS),
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    embedding_size=16,
-    intra_bottleneck_size=16,
-    max_position_embeddings=128,
-    **config,
-  )
-  model = getattr(transformers, name)(config).eval()
-  with torch.no_grad():
-    for parameter in model.parameters():
-      parameter.add_(0.1 * torch.randn_like(parameter))
-  model.save_pretrained(path)
-  MobileBertTokenizerFast(_WORDS, model_max_length=128).save_pretrained(path)
-  return path
+def _directory(path, class_name, **config):
+  pytest.importorskip('torch')
+  pytest.importorskip('transformers')
+  import pipeline_models
+
+  return pipeline_models.write(path, class_name, **config)
 
 
 def _both(task, path):

@@ -1,13 +1,10 @@
 """Searches: fields, points, tables, divergence, and starting again."""
 
 import json
-import os
 import pathlib
-import signal
-import subprocess
-import sys
 import types
 
+import killing
 import pytest
 import tiny
 from safetensors.numpy import load_file
@@ -214,37 +211,13 @@ def test_a_search_continues_where_it_was_stopped(
   assert quick.trained == [4]
 
 
-# Kills itself in the middle of the second point.
-SUICIDE = """
-import os, signal, sys
-from mobilebert_jax import loop, run_config
-from mobilebert_jax.sweep import __main__ as command
-take = loop._Trainer._take
-def deadly(self, step, metrics):
-  take(self, step, metrics)
-  if self._run.config.seed == 2 and step == 3:
-    os.kill(os.getpid(), signal.SIGKILL)
-loop._Trainer._take = deadly
-command.main(sys.argv)
-"""
-
-
 @pytest.mark.long
 def test_a_killed_search_continues(config, repo, tmp_path):
   args = ['--sweep.seed=1,2,3', '--config.num_steps=4']
   broken, whole = tmp_path / 'broken', tmp_path / 'whole'
-  environment = os.environ | {
-    'PYTHONPATH': str(repo),
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': '8',
-    'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
-  }
-  killed = subprocess.run(
-    [sys.executable, '-c', SUICIDE, f'--config={config}',
-     f'--workdir={broken}', *args],
-    env=environment, capture_output=True, text=True,
-  )  # fmt: skip
-  assert killed.returncode == -signal.SIGKILL, killed.stderr
+  flags = [f'--config={config}', f'--workdir={broken}']
+  moment = 'config.seed == 2 and step == 3'
+  killing.run(repo, 'sweep', moment, [*flags, *args])
   states = [row['status'] for row in summary(broken)['points']]
   assert sorted(states) == ['finished', 'not finished', 'not finished']
   first = broken / 'seed=1' / 'results.json'

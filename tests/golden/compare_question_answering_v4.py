@@ -1,7 +1,7 @@
 """Compares the question-answering pipeline with that of transformers 4.49.
 
 transformers 5 has none any more. In an environment with this package, torch
-and transformers 4.49.0: `PYTHONPATH=. python
+and transformers 4.49.0: `PYTHONPATH=.:tests python
 tests/golden/compare_question_answering_v4.py`. It ends with an error at the
 first difference.
 """
@@ -9,16 +9,11 @@ first difference.
 import tempfile
 import warnings
 
-import torch
+import pipeline_models
 import transformers
 
 from mobilebert_jax.pipelines import pipeline
-from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
-_WORDS = (
-  '[PAD] [UNK] [CLS] [SEP] [MASK] paris is the capital of france . , ? where '
-  'i live in berlin a b c d e un ##aff ##able ##s this example good bad'
-).split()
 _TEXT = 'I live in Berlins, unaffable Zebra. Paris is the capital of France. '
 _CALLS = (
   {},
@@ -44,25 +39,8 @@ def _check(ours, theirs):
 
 def main():
   warnings.simplefilter('ignore')
-  torch.manual_seed(0)
-  config = transformers.MobileBertConfig(
-    vocab_size=len(_WORDS),
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    embedding_size=16,
-    intra_bottleneck_size=16,
-    max_position_embeddings=128,
-  )
-  model = transformers.MobileBertForQuestionAnswering(config).eval()
-  with torch.no_grad():
-    for parameter in model.parameters():
-      parameter.add_(0.1 * torch.randn_like(parameter))
   with tempfile.TemporaryDirectory() as path:
-    model.save_pretrained(path)
-    tokenizer = MobileBertTokenizerFast(_WORDS, model_max_length=128)
-    tokenizer.save_pretrained(path)
+    pipeline_models.write(path, 'MobileBertForQuestionAnswering')
     theirs = transformers.pipeline('question-answering', path, device='cpu')
     ours = pipeline('question-answering', path)
     for repeat in (1, 3):

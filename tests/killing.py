@@ -1,0 +1,49 @@
+"""Commands over several runs that are killed in the middle of one of them."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+# The process kills itself, so that the moment is the same every time.
+_SCRIPT = """
+import os, signal, sys
+from mobilebert_jax import loop
+from mobilebert_jax.{package} import __main__ as command
+take = loop._Trainer._take
+def deadly(self, step, metrics):
+  take(self, step, metrics)
+  config = self._run.config
+  if {moment}:
+    os.kill(os.getpid(), signal.SIGKILL)
+loop._Trainer._take = deadly
+command.main(sys.argv)
+"""
+
+
+def run(repo: pathlib.Path, package: str, moment: str, args: Sequence[str]):
+  """Runs `python -m mobilebert_jax.<package>` until it is killed.
+
+  Args:
+    repo: The checkout's root.
+    package: The command's package.
+    moment: When it is killed: an expression of `config` and `step`, evaluated
+      when a step is done.
+    args: The command's arguments.
+  """
+  environment = os.environ | {
+    'PYTHONPATH': str(repo),
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': '8',
+    'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
+  }
+  script = _SCRIPT.format(package=package, moment=moment)
+  killed = subprocess.run(
+    [sys.executable, '-c', script, *args],
+    env=environment,
+    capture_output=True,
+    text=True,
+  )
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
