@@ -4,7 +4,13 @@ import dataclasses
 
 from jax.sharding import Mesh
 
-from mobilebert_jax import distributed, preparation, sharding
+from mobilebert_jax import (
+  distributed,
+  preparation,
+  profiling,
+  sharding,
+  training,
+)
 from mobilebert_jax.data import loader
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.evaluate import Split
@@ -59,6 +65,7 @@ def _find(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
     start = preparation.resume(config, task, workdir)
   else:
     start = preparation.begin(config, task, examples[task.splits.train])
+  training.check_mesh(start.model, mesh)
   splits = {
     name: preparation.encode_split(
       config, task, start.tokenizer, name, examples[name]
@@ -68,6 +75,7 @@ def _find(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
   features = splits[task.splits.train].features
   steps_per_epoch = loader.steps_per_epoch(features, config.batch_size)
   total_steps = config.total_steps(steps_per_epoch)
+  profiling.check(config.profile.range(), total_steps)
   batches = loader.train_iterator(
     features,
     batch_size=config.batch_size,

@@ -1,6 +1,7 @@
-"""The groups of a run's settings: data, optimizer, mesh."""
+"""The groups of a run's settings: data, optimizer, mesh, profile."""
 
 import dataclasses
+import re
 from typing import Literal
 
 from mobilebert_jax import fields
@@ -68,6 +69,10 @@ class OptimizerConfig:
     beta2: decay of the second moment.
     epsilon: added to the root of the second moment.
     max_grad_norm: the gradient's global norm is clipped to it; None: never.
+    moments_dtype: 'float32' (float64 with float64), or 'bfloat16': two bytes
+      for the first moment of each parameter instead of four. The second moment
+      stays as it is: with beta2 = 0.999 it moves by a thousandth in a step,
+      and bfloat16 rounds to a 256th, so that it would never fall again.
   """
 
   learning_rate: float = fields.setting(5e-5, above=0)
@@ -78,6 +83,7 @@ class OptimizerConfig:
   beta2: float = fields.setting(0.999, at_least=0, below=1)
   epsilon: float = fields.setting(1e-8, above=0)
   max_grad_norm: float | None = fields.setting(1.0, above=0)
+  moments_dtype: Literal['float32', 'bfloat16'] = 'float32'
 
   def __post_init__(self):
     fields.check(self, 'config.optimizer')
@@ -99,3 +105,28 @@ class MeshConfig:
         raise fields.wrong(f'config.mesh.{name}', size, 'at least 1, or -1')
     if sizes.count(-1) > 1:
       raise fields.wrong('config.mesh', sizes, '-1 on one axis at most')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProfileConfig:
+  """What is traced for TensorBoard's profile page and XProf.
+
+  Attributes:
+    steps: '10:13' traces steps 10, 11 and 12 into `profile/` of the workdir;
+      None: none.
+  """
+
+  steps: str | None = None
+
+  def __post_init__(self):
+    fields.check(self, 'config.profile')
+    if self.steps is not None and not self.range():
+      raise fields.wrong(
+        'config.profile.steps', self.steps,
+        "like '10:13', which means steps 10, 11 and 12; the first step is 1",
+      )  # fmt: skip
+
+  def range(self) -> range:
+    """The steps, from 1; empty if there are none."""
+    found = re.fullmatch('([1-9][0-9]*):([1-9][0-9]*)', self.steps or '')
+    return range(*map(int, found.groups())) if found else range(0)

@@ -9,13 +9,16 @@ import jax
 
 from mobilebert_jax import (
   assembly,
+  compilation_cache,
   distributed,
   files,
   finish,
   lock,
   nonfinite,
   preemption,
+  prefetch,
   preparation,
+  profiling,
   sharding,
   training,
   trouble,
@@ -62,7 +65,11 @@ def train(
 
   resumes, results = distributed.on_main(known)
   if results is None:
-    with trouble.told(config, place.path), lock.held(place.path):
+    with (
+      trouble.told(config, place.path),
+      lock.held(place.path),
+      compilation_cache.used(config.compilation_cache_dir),
+    ):
       run = assembly.build(config, place, resumes)
       with jax.set_mesh(run.mesh):
         results = _Trainer(run).run()
@@ -82,6 +89,12 @@ class _Trainer:
       model, run.task.loss, self._tx, run.mesh, config.accumulation_steps,
       config.nonfinite == 'skip',
     )  # fmt: skip
+    self._profile = profiling.Profile(
+      config.profile.range(), run.workdir.profile
+    )
+    self._batches = prefetch.Prefetch(
+      run.batches, functools.partial(sharding.put_batch, mesh=run.mesh)
+    )
     self._watch = preemption.Watch()
     self._evaluator = Evaluator(
       run.task, model, run.mesh, config, self._watch.check
@@ -97,7 +110,7 @@ class _Trainer:
       run.workdir.checkpoints, config.keep_checkpoints
     ) as checkpoints:
       self._checkpoints = checkpoints
-      with self._watch:
+      with self._watch, self._profile:
         state = self._initial_state()
         done = int(state.step)
         with (
@@ -120,7 +133,7 @@ class _Trainer:
           f'{told}; it is removed, and its steps are done again.'
         )
       self._facts = Facts(**facts)
-      run.batches.set_state(self._facts.data)
+      self._batches.set_state(self._facts.data)
       distributed.tell(
         f'continuing at step {int(state.step)} of {run.total_steps}.'
       )
@@ -147,7 +160,8 @@ class _Trainer:
       for step in range(done + 1, self._run.total_steps + 1):
         if self._facts.is_finished:
           break
-        state, metrics = self._step(state, self._next_batch(step))
+        batch = self._next_batch(step)
+        state, metrics = self._profile.step(step, self._step, state, batch)
         # Fetched while the device already works on the next step.
         if late is not None:
           self._take(*late)
@@ -173,12 +187,12 @@ class _Trainer:
 
   def _next_batch(self, step: int) -> Any:
     try:
-      batch = next(self._run.batches)
+      batch = next(self._batches)
     except Exception as error:
       raise trouble.of_data(step, error) from error
     # What failed meanwhile in the background must not stay unsaid.
     self._checkpoints.check()
-    return sharding.put_batch(batch, self._run.mesh)
+    return batch
 
   def _judge_and_save(self, state: training.TrainState, step: int):
     is_best = self._is_evaluated(step) and self._judge(state, step)
@@ -206,7 +220,7 @@ class _Trainer:
     return is_best
 
   def _save(self, state: training.TrainState):
-    self._facts.data = self._run.batches.get_state()
+    self._facts.data = self._batches.get_state()
     # What a checkpoint has behind it is not logged again.
     self._log.flush()
     self._checkpoints.save(state, dataclasses.asdict(self._facts))

@@ -15,6 +15,7 @@ from mobilebert_jax.config_groups import (
   DataConfig,
   MeshConfig,
   OptimizerConfig,
+  ProfileConfig,
 )
 from mobilebert_jax.errors import InputError
 
@@ -27,8 +28,8 @@ MODEL_FIELDS = tuple(
 )
 # A secret that must reach neither a file nor a message.
 _SECRET = 'token'
-# Where a run computes, not what: it may continue on other devices.
-_PLACE = 'mesh.'
+# Where and how a run computes, not what: these may change when it continues.
+_PLACE = ('mesh.', 'profile.', 'compilation_cache_dir')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,10 @@ class TrainConfig:
     data: see DataConfig.
     optimizer: see OptimizerConfig.
     mesh: see MeshConfig.
+    profile: see ProfileConfig.
+    compilation_cache_dir: where compiled programs are kept for later starts, on
+      this machine or on gs://; None: nowhere, unless JAX_COMPILATION_CACHE_DIR
+      says where.
     batch_size: examples in one optimizer step, over all devices.
     eval_batch_size: examples in one evaluation step.
     accumulation_steps: micro-batches in one optimizer step.
@@ -84,6 +89,8 @@ class TrainConfig:
     default_factory=OptimizerConfig
   )
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  profile: ProfileConfig = dataclasses.field(default_factory=ProfileConfig)
+  compilation_cache_dir: str | None = None
   batch_size: int = fields.setting(32, at_least=1)
   eval_batch_size: int = fields.setting(64, at_least=1)
   accumulation_steps: int = fields.setting(1, at_least=1)
@@ -193,7 +200,8 @@ def from_json(text: str, where: str = 'the config') -> TrainConfig:
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
   """One line for each value that differs, by the field's full name.
 
-  The mesh may differ: it changes no result but by rounding.
+  The mesh may differ: it changes no result but by rounding (and, with dropout
+  and accumulation, by the masks). So may what does not touch the result.
   """
   left, right = _flatten(to_dict(old)), _flatten(to_dict(new))
   missing = 'not set'

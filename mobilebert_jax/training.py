@@ -47,6 +47,19 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[Params, Batch], tuple[dict[str, Array], Terms]]
 
 
+def check_mesh(model: nn.Module, mesh: Mesh):
+  """Checks that a mesh divides a model, before anything is made.
+
+  Raises:
+    InputError: a size of the model that its mesh axis does not divide.
+  """
+  sharding.check_heads(model.config.num_attention_heads, mesh)
+  if mesh.shape['fsdp'] * mesh.shape['tensor'] > 1:
+    key = jax.random.key(0)
+    boxed = jax.eval_shape(lambda: models.init_boxed(model, key))
+    sharding.state_shardings(boxed, mesh)
+
+
 def abstract_state(
   model: nn.Module, tx: Optimizer, mesh: Mesh
 ) -> tuple[TrainState, TrainState]:

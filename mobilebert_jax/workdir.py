@@ -73,6 +73,11 @@ class Workdir:
     return self.path / 'report'
 
   @property
+  def profile(self) -> pathlib.Path:
+    """Traces of the steps of `config.profile.steps`."""
+    return self.path / 'profile'
+
+  @property
   def predictions(self) -> pathlib.Path:
     """Directory of prediction files."""
     return self.path / 'predictions'

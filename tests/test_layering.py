@@ -17,7 +17,15 @@ _LAYERS = (
   ('cluster', 'object_store'),
   ('distributed',),
   ('exit_status', 'fields', 'files', 'recipes'),
-  ('config', 'config_groups', 'digests', 'lock', 'nonfinite'),
+  (
+    'compilation_cache',
+    'config',
+    'config_groups',
+    'digests',
+    'lock',
+    'nonfinite',
+    'profiling',
+  ),
   ('config_json', 'sharding', 'run_config'),
   (
     'losses',
@@ -37,11 +45,11 @@ _LAYERS = (
   ('checkpoint',),
   ('data', 'pipelines'),
   ('tasks',),
-  ('evaluate', 'workdir'),
+  ('evaluate', 'prefetch', 'workdir'),
   ('preparation', 'finish'),
   ('assembly',),
   ('scoring', 'loop', 'cli', 'predict'),
-  ('attempt',),
+  ('attempt', 'check_slice'),
   ('glue', 'sweep', 'tpu_compile'),
 )
 _WALLS = {
