@@ -37,6 +37,8 @@ _POLL_MS = 2000
 # The exit status of a process that had to stop because another one was lost.
 LOST = 75
 
+# In the messages of JAX's runtime.
+_LOST_SIGNS = ('Gloo ', 'CoordinationService')
 _AGAIN = 'the same command on every process continues the run.'
 _numbers = itertools.count()
 
@@ -247,11 +249,20 @@ def leave(status: int):
   os._exit(status)
 
 
-def is_lost(error: BaseException) -> bool:
-  """Whether an error says that another process cannot be reached."""
-  # The CPU's collectives tell it by a ValueError or a JaxRuntimeError. Those of
-  # a TPU wait, until the heartbeats end the process.
-  return isinstance(error, LostProcessError) or 'Gloo ' in str(error)
+def is_lost(error: BaseException | None) -> bool:
+  """Whether an error came from another process that cannot be reached.
+
+  What was raised first counts: later errors come from cleaning up.
+  """
+  while error is not None:
+    if isinstance(error, LostProcessError):
+      return True
+    # The CPU's collectives tell it by a ValueError or a JaxRuntimeError. Those
+    # of a TPU wait, until the heartbeats end the process.
+    if any(sign in str(error) for sign in _LOST_SIGNS):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
 
 
 def _state() -> Any:

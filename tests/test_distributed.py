@@ -103,3 +103,10 @@ def test_signs_of_a_lost_process():
   assert distributed.is_lost(closed)
   assert distributed.is_lost(distributed.LostProcessError('process 1'))
   assert not distributed.is_lost(ValueError('Connection closed'))
+  try:
+    try:
+      raise closed
+    finally:
+      raise KeyError('while cleaning up')
+  except KeyError as error:
+    assert distributed.is_lost(error)

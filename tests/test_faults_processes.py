@@ -1,4 +1,4 @@
-"""A process of several that dies: the others stop, say why, and nothing is lost."""
+"""A process of several dies: the others stop, say why, and nothing is lost."""
 
 import json
 import re

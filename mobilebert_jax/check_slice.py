@@ -1,0 +1,160 @@
+"""Proves that the hosts of a slice work together.
+
+  python -m mobilebert_jax.check_slice [--processes=N] [--workdir=DIR]
+
+Run it on every host at once, as train.py is run. All processes must have the
+same Python, packages and source; a file that process 0 writes into --workdir
+must be seen by all; and a sum over all devices of all hosts must be right.
+
+  --processes  how many there must be; a slice whose hosts have not found each
+               other is several runs of one process each
+  --workdir    where runs will be written, such as gs://BUCKET/runs
+
+Elsewhere than on Cloud TPU, GKE, SLURM and Open MPI also the flags
+--coordinator_address, --num_processes and --process_id of train.py. Exit
+status: 0; 2 if something is wrong, with a sentence that says what.
+"""
+
+import hashlib
+import importlib.metadata
+import pathlib
+import platform
+import sys
+import uuid
+from collections.abc import Sequence
+
+from mobilebert_jax import cli, cluster, distributed, files
+from mobilebert_jax.errors import InputError
+
+_PACKAGES = (
+  'jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'orbax-checkpoint', 'grain',
+  'numpy', 'tokenizers',
+)  # fmt: skip
+_FLAGS = {
+  'processes': 'how many processes there must be',
+  'workdir': 'where runs will be written',
+}
+
+
+def main(argv: Sequence[str]):
+  """Parses the command line and checks."""
+  given, rest = cli.take_flags(argv, {**_FLAGS, **cluster.FLAGS}, ())
+  if rest[1:]:
+    raise InputError(f'there is no flag {rest[1]!r}; see --help.')
+  wanted = given.get('processes', '1')
+  if not wanted.isdecimal():
+    raise InputError(f'--processes is {wanted!r}, but must be a number.')
+  distributed.initialize(given)
+  count = distributed.process_count()
+  if 'processes' in given and count != int(wanted):
+    raise InputError(
+      f'this run has {count} processes, but --processes is {wanted}: start the '
+      'command on every host of the slice at the same time.'
+    )
+  check_versions()
+  if 'workdir' in given:
+    check_shared(given['workdir'])
+  distributed.tell(check_sum())
+
+
+def versions() -> dict[str, str]:
+  """What must be the same on all hosts: Python, packages, our source."""
+  found = {'python': platform.python_version()}
+  for name in _PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = 'none'
+  digest = hashlib.sha256()
+  root = pathlib.Path(__file__).parent
+  for path in sorted(root.rglob('*.py')):
+    digest.update(str(path.relative_to(root)).encode())
+    digest.update(path.read_bytes())
+  return {**found, 'source': digest.hexdigest()[:12]}
+
+
+def check_versions():
+  """Compares `versions` of all processes.
+
+  Raises:
+    InputError: two differ; on every process.
+  """
+  first, *others = distributed.gather(versions())
+  for index, other in enumerate(others, 1):
+    wrong = [
+      f'{name} {other[name]} instead of {first[name]}'
+      for name in first
+      if other[name] != first[name]
+    ]
+    if wrong:
+      raise InputError(
+        f'process {index} has {", ".join(wrong)} of process 0; install the '
+        'same on every host (tpu_setup.sh does).'
+      )
+
+
+def check_shared(directory: str):
+  """Writes a file on process 0 and looks for it on all others.
+
+  Raises:
+    InputError: it cannot be written, or not everybody sees it.
+  """
+  folder = files.path(directory)
+  probe = folder / f'check_slice_{distributed.gather(uuid.uuid4().hex)[0]}'
+
+  def write():
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      files.write_text(probe, 'seen')
+    except OSError as error:
+      raise InputError(f'{directory} cannot be written: {error}.') from None
+
+  def look():
+    if not probe.exists():
+      raise InputError(
+        f'process {distributed.process_index()} does not see what process 0 '
+        f'has written to {directory}; choose a directory that all hosts share.'
+      )
+
+  distributed.on_main(write)
+  try:
+    distributed.agree(look)
+  finally:
+    distributed.on_main(probe.unlink)
+
+
+def check_sum() -> str:
+  """Adds a number of each device up on all of them.
+
+  Returns:
+    A line that says how many devices were right.
+
+  Raises:
+    InputError: the sum is wrong.
+  """
+  import jax
+  import numpy as np
+
+  count = jax.device_count()
+  mesh = jax.sharding.Mesh(np.array(jax.devices()), ('all',))
+  spread = jax.NamedSharding(mesh, jax.P('all'))
+  numbers = np.arange(1, count + 1, dtype=np.int32)
+  values = jax.make_array_from_callback(
+    numbers.shape, spread, numbers.__getitem__
+  )
+  whole = jax.NamedSharding(mesh, jax.P())
+  found = int(jax.jit(lambda x: x.sum(), out_shardings=whole)(values))
+  if found != count * (count + 1) // 2:
+    raise InputError(
+      f'the sum of 1 to {count} over {count} devices is {found} on process '
+      f'{distributed.process_index()}: the slice does not work.'
+    )
+  return (
+    f'{distributed.process_count()} processes and {count} devices '
+    f'({jax.devices()[0].device_kind}) work together: the sum over all of them '
+    f'is {found}, as it must be.'
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(cli.run(main, __doc__))
