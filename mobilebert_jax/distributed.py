@@ -8,18 +8,17 @@ See https://docs.jax.dev/en/latest/multi_process.html. The one module that knows
 `jax.distributed`.
 """
 
-import atexit
 import itertools
 import json
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from mobilebert_jax import cluster
+from mobilebert_jax import cluster, last_words
 from mobilebert_jax.errors import InputError
+from mobilebert_jax.last_words import LostProcessError, is_lost
 
 T = TypeVar('T')
 
@@ -37,14 +36,8 @@ _POLL_MS = 2000
 # The exit status of a process that had to stop because another one was lost.
 LOST = 75
 
-# In the messages of JAX's runtime.
-_LOST_SIGNS = ('Gloo ', 'CoordinationService')
 _AGAIN = 'the same command on every process continues the run.'
 _numbers = itertools.count()
-
-
-class LostProcessError(RuntimeError):
-  """Another process of the run has stopped."""
 
 
 def initialize(flags: Mapping[str, str]):
@@ -83,37 +76,11 @@ def _connect(arguments: Mapping[str, Any]):
       'number of processes.'
     ) from None
   if process_count() > 1:
-    _leave_last_words()
-
-
-def _leave_last_words():
-  """Lets a shell speak for this process, should it be killed.
-
-  When a process is lost, JAX's runtime ends the others by an abort, with a
-  message of its own (`DistributedRuntimeClient`); Python is not asked. The
-  shell waits for a word that says that this process ended by itself.
-  """
-  text = (
-    f'error: process {process_index()} of {process_count()} was stopped: it '
-    'was killed, or another process of the run died or could not be reached '
-    f'(JAX says which, above); {_AGAIN}'
-  )
-  shell = subprocess.Popen(
-    ['sh', '-c', 'trap "" INT TERM HUP; read word || echo "$1" >&2', '-', text],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.DEVNULL,
-  )
-  global _shell
-  _shell = shell
-  atexit.register(_take_last_words)
-
-
-_shell: subprocess.Popen[bytes] | None = None
-
-
-def _take_last_words():
-  if _shell is not None and _shell.stdin is not None:
-    _shell.communicate(b'ended\n')
+    last_words.leave(
+      f'error: process {process_index()} of {process_count()} was stopped: it '
+      'was killed, or another process of the run died or could not be reached '
+      f'(JAX says which, above); {_AGAIN}'
+    )
 
 
 def process_count() -> int:
@@ -243,26 +210,10 @@ def leave(status: int):
   """
   if process_count() == 1:
     return
-  _take_last_words()
+  last_words.take_back()
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(status)
-
-
-def is_lost(error: BaseException | None) -> bool:
-  """Whether an error came from another process that cannot be reached.
-
-  What was raised first counts: later errors come from cleaning up.
-  """
-  while error is not None:
-    if isinstance(error, LostProcessError):
-      return True
-    # The CPU's collectives tell it by a ValueError or a JaxRuntimeError. Those
-    # of a TPU wait, until the heartbeats end the process.
-    if any(sign in str(error) for sign in _LOST_SIGNS):
-      return True
-    error = error.__cause__ or error.__context__
-  return False
 
 
 def _state() -> Any:

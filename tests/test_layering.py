@@ -14,7 +14,7 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent / 'mobilebert_jax'
 # and from its own package.
 _LAYERS = (
   ('errors', 'outcome', 'facts', 'preemption'),
-  ('cluster', 'object_store'),
+  ('cluster', 'last_words', 'object_store'),
   ('distributed',),
   ('exit_status', 'fields', 'files', 'recipes'),
   (
