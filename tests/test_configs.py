@@ -36,6 +36,8 @@ RUNS = (
   'squad_v2.py:small',
   'masked_lm.py',
   'masked_lm.py:small',
+  'scaling.py:student',
+  'scaling.py:teacher',
   'next_sentence.py',
   'next_sentence.py:small',
   *(f'own_{name}.py' for name in OWN),

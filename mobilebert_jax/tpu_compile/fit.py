@@ -55,7 +55,7 @@ def search(
   if error.needed_gib is not None:
     ratio = error.needed_gib / where.chip.usable_gib
     factor = max(2, 2 ** math.ceil(math.log2(ratio)))
-  find = _for_training if error.step == 'training' else _for_evaluation
+  find = for_training if error.step == 'training' else _for_evaluation
   for settings, changed in find(config, factor, where):
     try:
       return settings, changed, compile_fitting(
@@ -64,6 +64,28 @@ def search(
     except DoesNotFitError:
       continue
   return None
+
+
+def for_training(
+  config: TrainConfig, factor: int, where: Slice
+) -> Iterator[Candidate]:
+  """Settings that save memory, from what costs least time to what costs most.
+
+  Args:
+    config: the run that does not fit.
+    factor: how much too large it is, rounded up to a power of two.
+    where: the slice.
+  """
+  whole = ('--config.remat=full',) if config.remat != 'full' else ()
+  saving = dataclasses.replace(config, remat='full')
+  if whole:
+    yield whole, saving
+  yield from _in_parts(config, (), factor, factor, where)
+  yield from _in_parts(saving, whole, 2, config.batch_size, where)
+  divided = dataclasses.replace(config.mesh, data=1, fsdp=where.size, tensor=1)
+  mesh = ('--config.mesh.data=1', f'--config.mesh.fsdp={where.size}')
+  saving = dataclasses.replace(saving, mesh=divided)
+  yield from _in_parts(saving, (*whole, *mesh), 1, config.batch_size, where)
 
 
 def _for_evaluation(
@@ -76,22 +98,6 @@ def _for_evaluation(
       dataclasses.replace(config, eval_batch_size=size),
     )
     size //= 2
-
-
-def _for_training(
-  config: TrainConfig, factor: int, where: Slice
-) -> Iterator[Candidate]:
-  """From what costs least time to what costs most."""
-  whole = ('--config.remat=full',) if config.remat != 'full' else ()
-  saving = dataclasses.replace(config, remat='full')
-  if whole:
-    yield whole, saving
-  yield from _in_parts(config, (), factor, factor, where)
-  yield from _in_parts(saving, whole, 2, config.batch_size, where)
-  divided = dataclasses.replace(config.mesh, data=1, fsdp=where.size, tensor=1)
-  mesh = ('--config.mesh.data=1', f'--config.mesh.fsdp={where.size}')
-  saving = dataclasses.replace(saving, mesh=divided)
-  yield from _in_parts(saving, (*whole, *mesh), 1, config.batch_size, where)
 
 
 def _in_parts(

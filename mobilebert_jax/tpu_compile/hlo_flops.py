@@ -33,7 +33,7 @@ def _convolution(computation: Computation, instruction: Instruction) -> int:
       instruction.array.dims[out.index(axis)],
     )
     fields = {name: values[int(axis)] for name, values in window.items()}
-    positions *= _valid_positions(*sizes, fields)
+    positions *= valid_positions(*sizes, fields)
   batches = int(instruction.attribute('batch_group_count') or 1)
   batch = left.dims[lhs.index('b')] // batches
   features = right.dims[rhs.index('i')] * right.dims[rhs.index('o')]
@@ -45,7 +45,7 @@ def _window(text: str) -> dict[str, list[str]]:
   return {name: value.split('x') for name, value in found}
 
 
-def _valid_positions(size: int, result: int, window: dict[str, str]) -> int:
+def valid_positions(size: int, result: int, window: dict[str, str]) -> int:
   """Pairs (place in the result, place in the window) that meet the input."""
   stride = int(window.get('stride', 1))
   low = int(window.get('pad', '0_0').split('_')[0])

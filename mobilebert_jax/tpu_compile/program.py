@@ -16,6 +16,7 @@ from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import hlo, inputs
 
+Batch = dict[str, jax.ShapeDtypeStruct]
 # A run whose length follows from its data; it decides constants alone.
 _ANY_STEPS = 1000
 _GIB = 2**30
@@ -77,6 +78,9 @@ class Step:
     memory: what it needs on each device.
     counts: what one execution does on each device.
     batch: shapes of the global batch.
+    is_stable: whether a training step's new state has the shapes, shardings
+      and layouts of the old one; otherwise the next step would be compiled
+      anew. None for an evaluation step.
   """
 
   name: str
@@ -84,7 +88,8 @@ class Step:
   seconds: float
   memory: Memory
   counts: hlo.Counts
-  batch: dict[str, jax.ShapeDtypeStruct]
+  batch: Batch
+  is_stable: bool | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +117,12 @@ def plan(config: TrainConfig, devices: Sequence[Any] | None = None) -> Plan:
   return Plan(config, task, inputs.architecture(config, task), mesh)
 
 
-def lower_training(of: Plan) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
-  """The lowered training step, and its batch."""
+def training_step(of: Plan) -> tuple[Any, Any, Any, Batch]:
+  """The jitted training step, its optimizer, and its abstract arguments.
+
+  Returns:
+    (step, optimizer, state, batch).
+  """
   config, model = of.config, _model(of)
   tx = make_optimizer(config.optimizer, config.num_steps or _ANY_STEPS)
   with jax.set_mesh(of.mesh):
@@ -123,10 +132,17 @@ def lower_training(of: Plan) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
       config.nonfinite == 'skip',
     )  # fmt: skip
     batch = inputs.batch(config, of.task, of.mesh, is_training=True)
-    return step.lower(state, batch), batch  # type: ignore[attr-defined]
+  return step, tx, state, batch
 
 
-def lower_evaluation(of: Plan) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+def lower_training(of: Plan) -> tuple[Any, Batch]:
+  """The lowered training step, and its batch."""
+  step, _, state, batch = training_step(of)
+  with jax.set_mesh(of.mesh):
+    return step.lower(state, batch), batch
+
+
+def lower_evaluation(of: Plan) -> tuple[Any, Batch]:
   """The lowered evaluation step with the loss, and its batch."""
   config, model = of.config, _model(of)
   tx = make_optimizer(config.optimizer, _ANY_STEPS)
@@ -170,7 +186,22 @@ def compile_step(of: Plan, name: str) -> Step:
     code=found.generated_code_size_in_bytes,
   )
   counts = hlo.count(compiled.as_text())
-  return Step(name, compiled, seconds, memory, counts, batch)
+  stable = _is_stable(lowered, compiled) if name == 'training' else None
+  return Step(name, compiled, seconds, memory, counts, batch, stable)
+
+
+def _is_stable(lowered: Any, compiled: Any) -> bool:
+  """Whether the new state is laid out as the old one."""
+  (old, _), _ = lowered.in_avals
+  new, _ = lowered.out_info
+  (before, _), _ = compiled.input_formats
+  after, _ = compiled.output_formats
+  shapes = [
+    [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
+    for state in (old, new)
+  ]
+  formats = [jax.tree.leaves(state) for state in (before, after)]
+  return shapes[0] == shapes[1] and formats[0] == formats[1]
 
 
 def _model(of: Plan) -> Any:

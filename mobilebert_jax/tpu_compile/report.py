@@ -77,6 +77,7 @@ def measure(step: Step, of: Plan, where: Slice) -> dict[str, Any]:
     'tokens_per_second': rows * length / found.step,
     'mfu': useful / (found.step * peak),
     'uncounted': list(counts.uncounted),
+    'is_stable': step.is_stable,
   }
 
 

@@ -63,6 +63,8 @@ def step(name: str, found: dict[str, Any]) -> str:
       f'padding included',
     ),
   ]
+  if found['is_stable'] is False:
+    rows.append(('compiled again', 'its new state is laid out otherwise'))
   if found['uncounted']:
     rows.append(('FLOPs not known', ', '.join(found['uncounted'])))
   lines = [f'{left:{_WIDTH}} {right}' for left, right in rows]

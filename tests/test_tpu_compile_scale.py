@@ -1,0 +1,260 @@
+"""Programs for real TPU slices, compiled by libtpu (extra 'tpu').
+
+What runs compile is checked on the command's own report; each is compiled once.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import pytest
+import tiny
+
+from mobilebert_jax import cli
+from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.tpu_compile import (
+  analytic,
+  fit,
+  hlo,
+  program,
+  topology,
+)
+
+pytestmark = [
+  pytest.mark.scale,
+  pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None,
+    reason="libtpu is not installed: pip install '.[tpu]'",
+  ),
+]
+
+# configuration: (config, topology, settings)
+RUNS = {
+  'fine-tuning': ('glue_mnli.py', 'v5e:2x2', '--config.dtype=bfloat16'),
+  'student': ('scaling.py:student', 'v5e:4x4', '--config.accumulation_steps=8'),
+  'teacher': ('scaling.py:teacher', 'v5e:4x4', '--config.remat=full '
+              '--config.accumulation_steps=8'),
+  'student-v5p': ('scaling.py:student', 'v5p:2x4x4', ''),
+}  # fmt: skip
+TRAINED = {'fine-tuning': 24_583_427, 'student': 36_596_538}
+
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory, repo):
+  """report(run): what the command writes as JSON; compiled when first asked."""
+
+  @functools.cache
+  def run(name):
+    config, where, settings = RUNS[name]
+    file = tmp_path_factory.mktemp('reports') / 'report.json'
+    # Not the suite's own flags, which change what is compiled.
+    clean = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+    command = [sys.executable, '-m', 'mobilebert_jax.tpu_compile']
+    done = subprocess.run(
+      [*command, f'--config=configs/{config}', f'--topology={where}',
+       f'--json={file}', *settings.split()],
+      cwd=repo, env=clean, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'at most' in done.stdout
+    return json.loads(file.read_text())
+
+  return run
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_a_run_compiles_and_fits(report, name):
+  found = report(name)
+  assert found['problems'] == [] and found['settings'] == []
+  for step in found['steps'].values():
+    assert 0 < step['hbm_gib'] < step['hbm_usable_gib']
+    assert step['uncounted'] == []
+    assert 0 < step['mfu'] < 1
+  train = found['steps']['training']
+  # XLA may compute again what would not fit; never less than is needed.
+  assert train['flops'] == pytest.approx(train['flops_by_formula'], rel=0.05)
+  if found['num_steps']:
+    assert found['cost']['tokens'] == 500_000 * 2048 * 512
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_no_step_is_compiled_twice(report, name):
+  assert report(name)['steps']['training']['is_stable']
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_data_parallel_steps_only_add_gradients_up(report, name):
+  """No array is gathered or sent around: one gradient's size is all-reduced."""
+  found = report(name)
+  kinds = {c['kind'] for c in found['steps']['training']['collectives']}
+  assert kinds == {'all-reduce'}
+  reduced = sum(c['bytes'] for c in found['steps']['training']['collectives'])
+  widths = {c['bytes'] for c in found['steps']['training']['collectives']}
+  assert widths
+  # float32, or bfloat16 where the products are.
+  assert 2 * found['parameters'] <= 1.01 * reduced
+  assert reduced <= 1.01 * 4 * found['parameters'] + 16
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_large_products_multiply_bfloat16(report, name):
+  """float32 alone is for logits' gradients, and then one side is bfloat16."""
+  step = report(name)['steps']['training']
+  mixed = sum(
+    flops
+    for kind, flops in step['products'].items()
+    if 'bf16' not in kind.partition(' -> ')[0]
+  )
+  assert mixed <= 0.01 * step['flops']
+
+
+SIZES = {
+  'hidden_size': 128, 'intra_bottleneck_size': 64, 'embedding_size': 32,
+  'num_attention_heads': 2, 'intermediate_size': 128, 'vocab_size': 512,
+  'num_feedforward_networks': 2, 'max_position_embeddings': 128,
+}  # fmt: skip
+
+
+def small(layers, kind, **more) -> TrainConfig:
+  """A small student: `layers` blocks, looped ('scan') or unrolled ('loop')."""
+  return cli.to_train_config(
+    cli.config_dict(
+      **{
+        'task': 'masked_lm', 'model': {**SIZES, 'num_hidden_layers': layers},
+        'layers': kind, 'batch_size': 32, 'eval_batch_size': 32,
+        'num_steps': 10, 'data': {'max_length': 128},
+      } | more
+    )
+  )  # fmt: skip
+
+
+@functools.cache
+def where_to(backend):
+  if backend == 'cpu':
+    return jax.devices()[:4]
+  return topology.parse('v5e:2x2').devices()
+
+
+@functools.cache
+def compiled(backend, layers, kind, **more):
+  # As a run has it, not as the suite's reference numbers need it.
+  with jax.default_matmul_precision('default'):
+    config = small(layers, kind, **more)
+    plan = program.plan(config, where_to(backend))
+    return plan, program.compile_step(plan, 'training')
+
+
+@pytest.mark.parametrize('remat', ['none', 'full'])
+@pytest.mark.parametrize('layers', [2, 4])
+@pytest.mark.parametrize('backend', ['cpu', 'tpu'])
+def test_loops_count_as_the_unrolled_program_and_the_formula(
+  backend, layers, remat
+):
+  _, looped = compiled(backend, layers, 'scan', remat=remat)
+  _, unrolled = compiled(backend, layers, 'loop', remat=remat)
+  trips = [n for _, n in looped.counts.loops]
+  assert trips.count(layers) >= 2
+  one, other = looped.counts, unrolled.counts
+  assert one.flops == pytest.approx(other.flops, rel=0.01)
+  assert one.collective_bytes() == pytest.approx(
+    other.collective_bytes(), rel=0.01
+  )
+  plan, _ = compiled(backend, layers, 'scan', remat=remat)
+  expected = analytic.training(
+    plan.config, plan.architecture, plan.task.head, 32, 128, 32
+  )
+  assert one.flops * 4 == pytest.approx(expected, rel=0.05)
+
+
+def test_a_float32_run_multiplies_in_bfloat16_unless_told_otherwise():
+  """What the report's note says of TPUs."""
+  _, step = compiled('tpu', 2, 'scan', remat='none')
+  kinds = step.counts.flops_by_dtypes()
+  whole = sum(f for (a, b, _), f in kinds.items() if a == b == 'f32')
+  assert whole < 0.5 * step.counts.flops
+  with jax.default_matmul_precision('highest'):
+    plan = program.plan(small(2, 'scan'), where_to('tpu'))
+    exact = program.compile_step(plan, 'training').compiled.as_text()
+  assert 'operand_precision={highest,highest}' in exact
+  assert 'operand_precision={highest' not in step.compiled.as_text()
+
+
+def test_sharding_constraints_are_in_the_lowered_program():
+  """Activations are pinned along the batch, also inside the loop."""
+  plan = program.plan(small(2, 'scan'), where_to('tpu'))
+  text = program.lower_training(plan)[0].as_text()
+  pinned = re.findall(r'sdy\.sharding_constraint [^\n]*', text)
+  assert len(pinned) > 4
+  assert any('"data", "fsdp"' in line for line in pinned)
+
+
+def test_v4_has_one_device_for_the_two_cores_of_a_chip():
+  where = topology.parse('v4:2x2x1')
+  devices = where.devices()
+  assert len(devices) == 4
+  assert {device.num_cores for device in devices} == {2}
+
+
+@pytest.mark.parametrize(
+  'name', ['v5e:2x2', 'v6e:2x2', 'v5p:2x2x1', 'v4:2x2x1']
+)
+def test_usable_memory_is_what_the_compiler_says(name):
+  where = topology.parse(name)
+  mesh = jax.make_mesh((4,), ('x',), devices=where.devices())
+  place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  side = jax.ShapeDtypeStruct((230_000,) * 2, 'float32', sharding=place)
+  lowered = jax.jit(lambda x: (x @ x) @ x.T).lower(side)
+  with pytest.raises(jax.errors.JaxRuntimeError) as error:
+    lowered.compile()
+  told = re.search(r'available HBM \(([\d.]+)G\)', str(error.value)).group(1)
+  assert float(told) == where.chip.usable_gib
+
+
+def test_what_does_not_fit_and_the_setting_that_makes_it_fit():
+  """On a chip that is made small: the setting that is named does fit."""
+  where = topology.parse('v5e:2x2')
+  config = small(4, 'scan')
+  devices = where_to('tpu')
+  plain = fit.compile_fitting(config, 'training', where, devices)
+  less = 0.8 * plain.memory.total / 2**30
+  tight = dataclasses.replace(
+    where, chip=dataclasses.replace(where.chip, usable_gib=less)
+  )
+  with pytest.raises(program.DoesNotFitError) as error:
+    fit.compile_fitting(config, 'training', tight, devices)
+  settings, changed, step = fit.search(config, error.value, tight, devices)
+  assert settings and changed != config
+  assert step.memory.total / 2**30 <= less
+  impossible = dataclasses.replace(
+    where, chip=dataclasses.replace(where.chip, usable_gib=1e-6)
+  )
+  small_batch = dataclasses.replace(config, batch_size=4, remat='full')
+  assert fit.search(small_batch, error.value, impossible, devices) is None
+
+
+def test_the_command_says_what_would_make_it_fit(tmp_path, capsys, monkeypatch):
+  """Exit status 1, one sentence, and a report with the setting."""
+  from mobilebert_jax.tpu_compile import __main__ as command
+
+  tight = dataclasses.replace(topology.CHIPS['v5e'], usable_gib=0.004)
+  monkeypatch.setitem(topology.CHIPS, 'v5e', tight)
+  flags = ['--topology=v5e:1x1', '--config.batch_size=512']
+  monkeypatch.setattr(
+    'sys.argv', ['x', f'--config={tiny.write(tmp_path)}', *flags]
+  )
+  assert cli.run(command.main, '') == 1
+  out = capsys.readouterr()
+  sentence = out.err.splitlines()[0]
+  assert sentence.startswith('error: the training step does not fit: it needs')
+  assert sentence.removeprefix('error: ') in out.out
+
+
+def test_counts_of_a_real_tpu_program_need_no_jax(tmp_path):
+  _, step = compiled('tpu', 2, 'scan', remat='none')
+  assert hlo.count(step.compiled.as_text()).flops == step.counts.flops
