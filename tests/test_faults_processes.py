@@ -28,6 +28,16 @@ def trouble(hosts, victim, number):
   return statuses
 
 
+def said(host):
+  """The sentence; a shell may say it a moment after the process has ended."""
+  for _ in range(100):
+    found = re.findall('^error: .*\n', host.text(), re.M)
+    if found:
+      return found
+    time.sleep(0.05)
+  return []
+
+
 def test_the_others_stop_and_say_why_and_the_run_continues(repo, tmp_path):
   config = tiny.write(tmp_path)
   slow = tmp_path / 'slow_train.py'
@@ -46,10 +56,10 @@ def test_the_others_stop_and_say_why_and_the_run_continues(repo, tmp_path):
   workdir, whole = tmp_path / 'broken', tmp_path / 'whole'
   command = [slow, *flags, f'--workdir={workdir}']
   broken = (
-    ('a worker is killed', 2, 1, signal.SIGKILL),
-    ('the first one is killed', 4, 0, signal.SIGKILL),
+    ('a worker is killed', 3, 1, signal.SIGKILL),
+    ('the first one is killed', 5, 0, signal.SIGKILL),
     # A host that hangs, or cannot be reached: only the heartbeats tell.
-    ('a worker is frozen', 6, 1, signal.SIGSTOP),
+    ('a worker is frozen', 7, 1, signal.SIGSTOP),
   )
   for index, (what, step, victim, number) in enumerate(broken):
     out = tmp_path / f'out_{index}'
@@ -58,12 +68,12 @@ def test_the_others_stop_and_say_why_and_the_run_continues(repo, tmp_path):
       (status,) = trouble(hosts, victim, number)
       told = processes.told(hosts)
     assert status not in (0, 2), (what, told)
-    sentences = re.findall('^error: .*$', hosts[1 - victim].text(), re.M)
+    sentences = said(hosts[1 - victim])
     assert len(sentences) == 1, (what, told)
     assert 'another process of the run' in sentences[0], what
     assert 'the same command on every process continues' in sentences[0], what
-    # The step before the last one that was reported is on disk for sure.
-    assert saved_steps(workdir)[-1] >= step - 1, what
+    # While a step is saved in the background, the one before it is on disk.
+    assert saved_steps(workdir)[-1] >= step - 2, what
 
   done = saved_steps(workdir)[-1]
   command = [repo / 'train.py', *flags, f'--workdir={workdir}']

@@ -155,8 +155,8 @@ def test_a_request_that_fails(repo, root):
 
 
 @pytest.mark.scale
-def test_three_workers_from_the_request_to_the_sum(repo, root):
-  homes = workers(root, 3)
+def test_two_workers_from_the_request_to_the_sum(repo, root):
+  homes = workers(root, 2)
   wanted = (*SLICE, '--accelerator=v5litepod-16', '--spot')
   result = set_up(repo, root, *wanted, QUEUE='CREATING PROVISIONING ACTIVE')
   assert result.returncode == 0, result.stdout + result.stderr
@@ -168,8 +168,8 @@ def test_three_workers_from_the_request_to_the_sum(repo, root):
     '--spot --zone=here'
   )
   assert 'mine is PROVISIONING; waiting.' in result.stdout
-  assert '3 workers have the same versions: python=' in result.stdout
-  assert '3 processes and 6 devices (cpu) work together: the sum over all ' in (
+  assert '2 workers have the same versions: python=' in result.stdout
+  assert '2 processes and 4 devices (cpu) work together: the sum over all ' in (
     result.stdout
   )
   for home in homes:
