@@ -24,7 +24,7 @@ command continues.
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax import cli
+from mobilebert_jax import cli, cluster
 from mobilebert_jax.errors import InputError
 
 _CONFIG = 'configs/glue_{task}.py'
@@ -48,6 +48,7 @@ def main(argv: Sequence[str]):
   configs = {
     name: cli.configure(pattern.replace('{task}', name), rest) for name in names
   }
+  cluster.refuse_several('python -m mobilebert_jax.glue')
   # After the flags: this loads jax and all that the runs need.
   from mobilebert_jax.glue import suite
 
