@@ -26,7 +26,7 @@ command continues.
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax import cli
+from mobilebert_jax import cli, cluster
 from mobilebert_jax.sweep import grid
 
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str]):
   points = grid.points(
     fields, lambda more: cli.configure(given['config'], [*rest, *more])
   )
+  cluster.refuse_several('python -m mobilebert_jax.sweep')
   # After the flags: this loads jax and all that the runs need.
   from mobilebert_jax.sweep import search
 
