@@ -80,8 +80,14 @@ def examples_of(name, tmp_path, monkeypatch):
   return cli.to_train_config(cli.config_dict(**settings))
 
 
-@pytest.mark.parametrize('batching', ['bucketed', 'packed'])
-@pytest.mark.parametrize('name', TASKS)
+PACKED = ('mnli', 'commonsenseqa', 'conll2003', 'squad_v2', 'masked_lm')
+
+
+@pytest.mark.parametrize(
+  ('name', 'batching'),
+  [(name, 'bucketed') for name in TASKS]
+  + [(name, 'packed') for name in PACKED],
+)
 def test_batches_of_every_task(name, batching, tmp_path, monkeypatch):
   """Its columns are those that the loss reads, in the loader's shapes."""
   config = examples_of(name, tmp_path, monkeypatch)
@@ -248,17 +254,26 @@ def test_roofline():
 def test_candidates_go_from_cheap_to_costly_and_divide_the_batch(tmp_path):
   config = tiny_config(tmp_path, '--config.batch_size=64')
   where = topology.parse('v5e:2x4')
-  settings = [s for s, _ in fit.for_training(config, 2, where)]
-  assert settings[:3] == [
-    ('--config.remat=full',),
-    ('--config.accumulation_steps=2',),
-    ('--config.remat=full', '--config.accumulation_steps=2'),
+  found = list(fit.for_training(config, 2, where))
+  settings = [' '.join(s).replace('--config.', '') for s, _ in found]
+  whole = 'remat=full mesh.data=1 mesh.fsdp=8 mesh.tensor=1'
+  assert settings[:4] == [
+    'remat=full',
+    'accumulation_steps=2',
+    'remat=full accumulation_steps=2',
+    'remat=full accumulation_steps=4',
   ]
+  assert f'{whole} accumulation_steps=8' in settings
   assert settings[-1] == (
-    '--config.remat=full', '--config.mesh.data=1', '--config.mesh.fsdp=8',
-    '--config.accumulation_steps=8',
-  )  # fmt: skip
-  for _, changed in fit.for_training(config, 2, where):
+    f'{whole} optimizer.moments_dtype=bfloat16 dtype=bfloat16 '
+    'accumulation_steps=8'
+  )
+  file = str(tmp_path / 'tiny.py')
+  for flags, changed in found:
+    # The flags mean what was tried.
+    assert changed == cli.configure(
+      file, ['x', '--config.batch_size=64', *flags]
+    )
     assert changed.batch_size % (changed.accumulation_steps * 8) == 0
 
 

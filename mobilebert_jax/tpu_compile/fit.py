@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mobilebert_jax.config_groups import MeshConfig
+from mobilebert_jax.errors import InputError
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tpu_compile import program
 from mobilebert_jax.tpu_compile.program import DoesNotFitError, Step
@@ -61,7 +63,8 @@ def search(
       return settings, changed, compile_fitting(
         changed, error.step, where, devices
       )  # fmt: skip
-    except DoesNotFitError:
+    except (DoesNotFitError, InputError):
+      # A mesh may not divide the model.
       continue
   return None
 
@@ -82,10 +85,20 @@ def for_training(
     yield whole, saving
   yield from _in_parts(config, (), factor, factor, where)
   yield from _in_parts(saving, whole, 2, config.batch_size, where)
-  divided = dataclasses.replace(config.mesh, data=1, fsdp=where.size, tensor=1)
-  mesh = ('--config.mesh.data=1', f'--config.mesh.fsdp={where.size}')
-  saving = dataclasses.replace(saving, mesh=divided)
-  yield from _in_parts(saving, (*whole, *mesh), 1, config.batch_size, where)
+  mesh = {'data': 1, 'fsdp': where.size, 'tensor': 1}
+  settings = (*whole, *(f'--config.mesh.{k}={v}' for k, v in mesh.items()))
+  saving = dataclasses.replace(saving, mesh=MeshConfig(**mesh))
+  yield from _in_parts(saving, settings, 1, config.batch_size, where)
+  # These change the numbers, so they come last.
+  if config.optimizer.moments_dtype != 'bfloat16':
+    optimizer = dataclasses.replace(config.optimizer, moments_dtype='bfloat16')
+    saving = dataclasses.replace(saving, optimizer=optimizer)
+    settings = (*settings, '--config.optimizer.moments_dtype=bfloat16')
+    yield from _in_parts(saving, settings, factor, config.batch_size, where)
+  if config.dtype != 'bfloat16':
+    saving = dataclasses.replace(saving, dtype='bfloat16')
+    settings = (*settings, '--config.dtype=bfloat16')
+    yield from _in_parts(saving, settings, factor, config.batch_size, where)
 
 
 def _for_evaluation(
