@@ -36,6 +36,10 @@ _POLL_MS = 2000
 # The exit status of a process that had to stop because another one was lost.
 LOST = 75
 
+_TOGETHER = (
+  f'start the same command on all of them within {_START_SECONDS} s, with the '
+  'same coordinator address and number of processes.'
+)
 _AGAIN = 'the same command on every process continues the run.'
 _numbers = itertools.count()
 
@@ -62,6 +66,10 @@ def initialize(flags: Mapping[str, str]):
 def _connect(arguments: Mapping[str, Any]):
   import jax
 
+  last_words.leave(
+    'error: the other processes of the run were not found (JAX says more, '
+    f'above); {_TOGETHER}'
+  )
   try:
     jax.distributed.initialize(
       **arguments,
@@ -71,10 +79,11 @@ def _connect(arguments: Mapping[str, Any]):
     )
   except RuntimeError as error:
     raise InputError(
-      f'the processes did not find one another ({_first_line(error)}); start '
-      'the same command on all of them, with the same coordinator address and '
-      'number of processes.'
+      f'the processes did not find one another ({_first_line(error)}); '
+      f'{_TOGETHER}'
     ) from None
+  finally:
+    last_words.take_back()
   if process_count() > 1:
     last_words.leave(
       f'error: process {process_index()} of {process_count()} was stopped: it '
