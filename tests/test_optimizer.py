@@ -117,3 +117,18 @@ def test_a_hundred_steps_equal_torch_adamw():
       np.testing.assert_allclose(
         np.asarray(params[name]), value.detach().numpy(), rtol=1e-10
       )
+
+
+def test_only_the_first_moment_may_be_in_bfloat16():
+  params = _params()
+  grads = jax.tree.map(jnp.ones_like, params)
+  tx = optimizer.make_optimizer(OptimizerConfig(moments_dtype='bfloat16'), 10)
+  state = tx.init(params)
+  for _ in range(2):
+    _, state = tx.update(grads, state, params)
+    for name, dtype in (('mu', jnp.bfloat16), ('nu', jnp.float32)):
+      moments = optax.tree_utils.tree_get(state, name)
+      assert {x.dtype for x in jax.tree.leaves(moments)} == {jnp.dtype(dtype)}
+  # Why not the second: without a gradient it should fall by a thousandth.
+  assert jnp.bfloat16(1.0 * 0.999) == 1.0
+  assert jnp.bfloat16(1.0 * 0.9) < 0.91
