@@ -1,6 +1,7 @@
 """Several tasks of GLUE in one command: table, averages, submission."""
 
 import json
+import os
 import types
 import zipfile
 
@@ -14,6 +15,7 @@ from mobilebert_jax.errors import InputError
 from mobilebert_jax.files import write_json
 from mobilebert_jax.glue import __main__ as command
 from mobilebert_jax.glue import averages, submission
+from mobilebert_jax.nonfinite import NonFiniteError
 from mobilebert_jax.tasks import glue_tasks
 from mobilebert_jax.workdir import Workdir
 
@@ -174,7 +176,7 @@ def quick(monkeypatch):
     if config.task == state.killed:
       raise KeyboardInterrupt
     if config.task == state.diverges:
-      raise loop.NonFiniteError('the loss is nan at step 3')
+      raise NonFiniteError('the loss is nan at step 3')
     place.predictions.mkdir()
     for name, task in submission.MEMBERS.items():
       if task == config.task:

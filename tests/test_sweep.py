@@ -9,9 +9,10 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from mobilebert_jax import loop, run_config
+from mobilebert_jax import assembly, loop, run_config
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.files import write_json
+from mobilebert_jax.nonfinite import NonFiniteError
 from mobilebert_jax.reporting import sweep_plot
 from mobilebert_jax.sweep import __main__ as command
 from mobilebert_jax.sweep import grid
@@ -132,7 +133,7 @@ def test_a_search_with_a_point_that_diverges(config, tmp_path, capsys):
   # Again: nothing is trained, and everything is as before.
   before = (tmp_path / 'w' / 'sweep.json').read_bytes()
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, '_build', lambda *_: pytest.fail('trained again'))
+    patch.setattr(assembly, 'build', lambda *_: pytest.fail('trained again'))
     run(config, tmp_path / 'w', *args)
   assert (tmp_path / 'w' / 'sweep.json').read_bytes() == before
 
@@ -140,7 +141,7 @@ def test_a_search_with_a_point_that_diverges(config, tmp_path, capsys):
 def test_all_points_diverged(config, tmp_path, monkeypatch):
   def diverge(config, path):
     path.mkdir()
-    raise loop.NonFiniteError('the loss is nan')
+    raise NonFiniteError('the loss is nan')
 
   monkeypatch.setattr(loop, 'train', diverge)
   with pytest.raises(FloatingPointError, match='every point diverged'):
