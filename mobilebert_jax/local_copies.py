@@ -49,11 +49,11 @@ def file(path: pathlib.Path) -> pathlib.Path:
   """
   if not files.is_remote(path):
     return path
-  whole = object_store.name(path)
-  found = [o for o in object_store.find(path) if o.name == whole]
-  if not found:
+  found = object_store.get(path)
+  if found is None:
     raise InputError(f'{path}: there is no such object.')
-  return _copied(path, found, pathlib.PurePosixPath(whole).parent) / path.name
+  parent = pathlib.PurePosixPath(found.name).parent
+  return _copied(path, [found], parent) / path.name
 
 
 def directory(
@@ -210,7 +210,7 @@ def _is_whole(wanted: Object, copy: pathlib.Path) -> bool:
   if wanted.md5 is None:
     # Of composed objects the store knows none; the version must do.
     place = files.path(object_store.PREFIX + wanted.name)
-    return wanted in object_store.find(place)
+    return object_store.get(place) == wanted
   with copy.open('rb') as content:
     digest = hashlib.file_digest(content, 'md5').digest()
   return base64.b64encode(digest).decode() == wanted.md5

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any, cast
 
 from mobilebert_jax.errors import InputError
@@ -61,8 +62,17 @@ def name(place: pathlib.Path) -> str:
   return os.fspath(place).removeprefix(PREFIX).rstrip('/')
 
 
+def get(place: pathlib.Path) -> Object | None:
+  """The object of that name, if there is one."""
+  try:
+    info = _store().info(os.fspath(place))
+  except FileNotFoundError:
+    return None
+  return _object(info) if info['type'] == 'file' else None
+
+
 def find(place: pathlib.Path, *, recursive: bool = True) -> list[Object]:
-  """The object of that name, or else all below it, by name.
+  """All objects below that name, in the order of their names.
 
   Args:
     place: a path on gs://.
@@ -74,16 +84,20 @@ def find(place: pathlib.Path, *, recursive: bool = True) -> list[Object]:
   except FileNotFoundError:
     return []
   return [
-    Object(
-      name,
-      int(info['size']),
-      str(info.get('generation') or info.get('etag') or info.get('mtime')),
-      info.get('md5Hash'),
-    )
+    _object(info)
     for name, info in sorted(found.items())
     # Consoles make empty objects to show empty directories.
     if not name.endswith('/') and info['type'] == 'file'
   ]
+
+
+def _object(info: Mapping[str, Any]) -> Object:
+  return Object(
+    info['name'],
+    int(info['size']),
+    str(info.get('generation') or info.get('etag') or info.get('mtime')),
+    info.get('md5Hash'),
+  )
 
 
 def read(name: str, start: int, stop: int) -> bytes:
@@ -100,7 +114,8 @@ def read(name: str, start: int, stop: int) -> bytes:
 
 def upload(source: pathlib.Path, target: pathlib.Path):
   """Copies a local file to an object, which appears when it is complete."""
-  _store().put_file(str(source), os.fspath(target))
+  # gcsfs then compares the size of what has arrived.
+  _store().put_file(str(source), os.fspath(target), consistency='size')
 
 
 @functools.cache
