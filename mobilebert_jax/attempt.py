@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from mobilebert_jax import files, loop
+from mobilebert_jax.errors import InputError
 from mobilebert_jax.nonfinite import NonFiniteError
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.workdir import Workdir
@@ -44,6 +45,20 @@ class Attempt:
       return None
     score = self.results['best'][self.results['primary_metric']]
     return score if math.isfinite(score) else None
+
+
+def check_root(root: pathlib.Path):
+  """Checks the directory that is to hold the directories of several runs.
+
+  Raises:
+    InputError: it is a file, or the directory of a single run.
+  """
+  if root.exists() and not root.is_dir():
+    raise InputError(f'{root} is a file, but must be a directory.')
+  if Workdir(root).config.exists():
+    raise InputError(
+      f'{root} holds a single run (config.json); choose another --workdir.'
+    )
 
 
 def read(config: TrainConfig, path: pathlib.Path) -> Attempt:

@@ -65,12 +65,7 @@ def run(
 
 
 def _check(configs: Mapping[str, TrainConfig], root: pathlib.Path):
-  if root.exists() and not root.is_dir():
-    raise InputError(f'{root} is a file, but must be a directory.')
-  if Workdir(root).config.exists():
-    raise InputError(
-      f'{root} holds a single run (config.json); choose another --workdir.'
-    )
+  attempt.check_root(root)
   for task, config in configs.items():
     if config.task != task:
       raise InputError(
@@ -87,7 +82,9 @@ def _check_data(config: TrainConfig):
     task.load(config.data, split)
 
 
-def _write(root: pathlib.Path, attempts: Mapping[str, Attempt]):
+def _write(
+  root: pathlib.Path, attempts: Mapping[str, Attempt]
+) -> dict[str, Any]:
   finished = {
     task: done.results['best']
     for task, done in attempts.items()

@@ -76,12 +76,7 @@ def closing_line(summary: Mapping[str, Any], root: pathlib.Path) -> str:
 
 def _check(points: Sequence[Point], root: pathlib.Path) -> str:
   """Finds what can be wrong before the first run; returns the metric."""
-  if root.exists() and not root.is_dir():
-    raise InputError(f'{root} is a file, but must be a directory.')
-  if Workdir(root).config.exists():
-    raise InputError(
-      f'{root} holds a single run (config.json); choose another --workdir.'
-    )
+  attempt.check_root(root)
   metrics = set()
   for point in points:
     metrics.add(preparation.find_task(point.config).primary_metric)
