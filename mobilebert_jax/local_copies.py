@@ -131,9 +131,9 @@ def _copy_all(
   (root / 'objects').mkdir(parents=True, exist_ok=True)
   copies = [root / 'objects' / _key(o) for o in found]
   missing = sum(
-    o.size - (partial.stat().st_size if partial.exists() else 0)
+    o.size - _copied_so_far(copy)
     for o, copy in zip(found, copies)
-    if not copy.exists() and (partial := _partial(copy))
+    if not copy.exists()
   )
   free = shutil.disk_usage(root).free
   if missing > free:
@@ -168,6 +168,11 @@ def _key(wanted: Object) -> str:
 
 def _partial(copy: pathlib.Path) -> pathlib.Path:
   return copy.with_name(f'{copy.name}.partial')
+
+
+def _copied_so_far(copy: pathlib.Path) -> int:
+  partial = _partial(copy)
+  return partial.stat().st_size if partial.exists() else 0
 
 
 def _copy(wanted: Object, copy: pathlib.Path, arrived: Callable[[int], None]):

@@ -61,7 +61,7 @@ def environment(tmp_path_factory):
   for needed in ('gcsfs', 'gcp_storage_emulator'):
     # gcsfs reads its settings when it is imported.
     if importlib.util.find_spec(needed) is None:
-      pytest.skip(f"{needed} is missing: install the extra 'gs'")
+      pytest.skip(f"{needed} is missing: install the extra 'scale'")
   with gs.emulator(tmp_path_factory.mktemp('cache')) as environment:
     yield environment
 
