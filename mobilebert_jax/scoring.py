@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from mobilebert_jax import (
+  compilation_cache,
   distributed,
   files,
   preparation,
@@ -51,7 +52,10 @@ def score(
     return preparation.find_task(config), preparation.make_mesh(config)
 
   task, mesh = distributed.agree(find)
-  with jax.set_mesh(mesh):
+  with (
+    jax.set_mesh(mesh),
+    compilation_cache.used(config.compilation_cache_dir),
+  ):
     start, facts = _load(config, task, path, mesh)
 
     def read() -> list[Split]:
