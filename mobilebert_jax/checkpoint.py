@@ -69,6 +69,7 @@ class Checkpoints:
     self._ocp = ocp
     self.directory = files.absolute(directory)
     self._policy = _LatestAndBest(keep)
+    self._is_saving = False
     self._manager = _manager_class()(
       self.directory,
       options=ocp.CheckpointManagerOptions(
@@ -110,6 +111,7 @@ class Checkpoints:
     if step in self._manager.all_steps():
       return
     self._policy.best_step = facts.get('best_step')
+    self._is_saving = True
     args = self._ocp.args
     self._manager.save(
       step,
@@ -126,14 +128,21 @@ class Checkpoints:
     Raises:
       OSError, ValueError: something could not be written; see `check`.
     """
+    self._is_saving = False
     self._manager.wait_until_finished()
 
   def check(self):
-    """Raises what went wrong with a save that was going on meanwhile.
+    """Raises what went wrong with a save that has ended meanwhile.
 
     A full disk arrives as an OSError, or as a ValueError of tensorstore's.
     """
-    self._manager.check_for_errors()
+    # orbax's check_for_errors is no help: its own thread takes the error away.
+    if self._is_saving and not self._manager.is_saving_in_progress():
+      self.wait()
+
+  def remove(self, step: int):
+    """Removes a checkpoint."""
+    self._manager.delete(step)
 
   def restore_newest(
     self, abstract: TrainState
@@ -158,7 +167,7 @@ class Checkpoints:
         damaged[step] = str(error)
         continue
       for bad in damaged:
-        self._manager.delete(bad)
+        self.remove(bad)
       return state, facts, list(damaged.values())
     raise InputError(
       f'no checkpoint in {self.directory} is good, and nothing has been '

@@ -81,6 +81,18 @@ def _write_report(
   files.write_json(workdir.results, results)
 
 
+def closing_line(results: Mapping[str, Any], workdir: Workdir) -> str:
+  """What was learnt, and where it is."""
+  metric = results['primary_metric']
+  first, final, best = (results[k] for k in ('first', 'final', 'best'))
+  return (
+    f'{results["task"]}: {metric} went from {first[metric]:.4f} to '
+    f'{final[metric]:.4f} in {final["step"]} steps; the best, '
+    f'{best[metric]:.4f} at step {best["step"]}, is in {workdir.model}, '
+    f'everything else in {workdir.path}.'
+  )
+
+
 def _write_predictions(
   workdir: Workdir,
   task: Task,

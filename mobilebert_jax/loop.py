@@ -24,8 +24,8 @@ from mobilebert_jax import (
   trouble,
 )
 from mobilebert_jax.assembly import Run
-from mobilebert_jax.checkpoint import Checkpoints
-from mobilebert_jax.convert.pretrained import save_pretrained
+from mobilebert_jax.checkpoint import Checkpoints, DamagedError
+from mobilebert_jax.convert.pretrained import load_pretrained, save_pretrained
 from mobilebert_jax.evaluate import Evaluator
 from mobilebert_jax.facts import Facts, Scores
 from mobilebert_jax.optimizer import make_optimizer
@@ -73,7 +73,7 @@ def train(
       run = assembly.build(config, place, resumes)
       with jax.set_mesh(run.mesh):
         results = _Trainer(run).run()
-  distributed.tell(closing_line(results, place))
+  distributed.tell(finish.closing_line(results, place))
   return results
 
 
@@ -166,10 +166,16 @@ class _Trainer:
         if late is not None:
           self._take(*late)
         late = (step, metrics)
+        if step == done + 1:
+          # If the memory does not suffice, it is now. A next step that took
+          # over a state that could not be made would wait for it for ever.
+          jax.block_until_ready(metrics)
         is_asked = self._watch.asked()
         if is_asked or self._is_border(step):
           self._take(*late)
           late = None
+        # What failed meanwhile in the background must not stay unsaid.
+        self._checkpoints.check()
         if is_asked:
           self._watch.check()
         if self._is_border(step):
@@ -187,12 +193,9 @@ class _Trainer:
 
   def _next_batch(self, step: int) -> Any:
     try:
-      batch = next(self._batches)
+      return next(self._batches)
     except Exception as error:
       raise trouble.of_data(step, error) from error
-    # What failed meanwhile in the background must not stay unsaid.
-    self._checkpoints.check()
-    return batch
 
   def _judge_and_save(self, state: training.TrainState, step: int):
     is_best = self._is_evaluated(step) and self._judge(state, step)
@@ -283,10 +286,9 @@ class _Trainer:
     """Writes what the best weights and the whole run amount to."""
     run, facts = self._run, self._facts
     params = state.params
+    assert facts.best_step is not None
     if facts.best_step != int(state.step):
-      params, _ = self._checkpoints.restore_params(
-        self._abstract, facts.best_step
-      )
+      params = self._best_params(facts.best_step)
     results: dict[str, Any] = {
       'task': run.task.name,
       'primary_metric': run.task.primary_metric,
@@ -302,14 +304,16 @@ class _Trainer:
     )
     return results
 
-
-def closing_line(results: dict[str, Any], workdir: Workdir) -> str:
-  """What was learnt, and where it is."""
-  metric = results['primary_metric']
-  first, final, best = (results[k] for k in ('first', 'final', 'best'))
-  return (
-    f'{results["task"]}: {metric} went from {first[metric]:.4f} to '
-    f'{final[metric]:.4f} in {final["step"]} steps; the best, '
-    f'{best[metric]:.4f} at step {best["step"]}, is in {workdir.model}, '
-    f'everything else in {workdir.path}.'
-  )
+  def _best_params(self, step: int) -> training.Params:
+    """The best weights; they are in two places."""
+    try:
+      return self._checkpoints.restore_params(self._abstract, step)[0]
+    except DamagedError as error:
+      place, model = self._run.workdir.model, self._run.start.model
+      distributed.tell(f'{error}; the same weights are taken from {place}.')
+      _, params, _ = load_pretrained(
+        type(model), place, **dataclasses.asdict(model.compute)
+      )
+      self._checkpoints.remove(step)
+      shardings = jax.tree.map(lambda x: x.sharding, self._abstract.params)
+      return sharding.put_tree(params, shardings)

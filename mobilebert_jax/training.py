@@ -112,6 +112,9 @@ def create_state(
     params = models.init_params(model, params, places.params)
   else:
     params = sharding.put_tree(params, places.params)
+  # What could not be made for want of memory must not be donated: on a CPU the
+  # next program would wait for it for ever.
+  jax.block_until_ready(params)
 
   @jax.jit(donate_argnums=0, out_shardings=places)
   def new_state(params, key):

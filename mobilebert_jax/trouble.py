@@ -51,7 +51,8 @@ def of_data(step: int, error: Exception) -> Exception:
 def _sentence(
   error: Exception, config: TrainConfig, workdir: pathlib.Path
 ) -> str | None:
-  chain = list(_chain(error))
+  # What happened first comes first; closing files may have failed after it.
+  chain = list(_chain(error))[::-1]
   for cause in chain:
     if _is_full(cause):
       return _no_room(cause, workdir)
@@ -131,8 +132,9 @@ def _no_memory(error: BaseException, config: TrainConfig) -> str:
     f'({config.eval_batch_size}), a larger accumulation_steps '
     f'({config.accumulation_steps}), remat=full ({config.remat}), '
     f'dtype=bfloat16 ({config.dtype}), a smaller data.max_length '
-    f'({config.data.max_length}), or a larger mesh.fsdp ({config.mesh.fsdp}) '
-    'on several devices.'
+    f'({config.data.max_length}), optimizer.moments_dtype=bfloat16 '
+    f'({config.optimizer.moments_dtype}), or a larger mesh.fsdp '
+    f'({config.mesh.fsdp}) on several devices.'
   )
 
 

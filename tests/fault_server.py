@@ -1,7 +1,7 @@
 """Starts runs of train.py quickly: imports everything once, forks each run.
 
-Reads one JSON object a line: 'argv', 'output' (a file), 'env', 'code' (run in
-the child first). Answers with the process id, and with the exit status when it
+Reads one JSON object a line: 'argv', 'output' (a file), 'codes' (run in the
+child first). Answers with the process id, and with the exit status when it
 has ended. No device or thread of JAX exists before a fork.
 """
 
@@ -52,7 +52,8 @@ def _run(train, job):
 
     def start(argv):
       # Here: SIGTERM is already handled, as behind train.py's imports.
-      exec(job['code'], {})
+      for code in job['codes']:
+        exec(code, {})
       train.main(argv)
 
     status = cli.run(start, train.__doc__)

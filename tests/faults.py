@@ -110,7 +110,7 @@ class Runs:
     job = {
       'argv': [f'--config={self.config}', f'--workdir={workdir}', *flags],
       'output': str(output),
-      'code': SLOW.format(pause=pause) + code,
+      'codes': [SLOW.format(pause=pause), code],
     }
     self._server.stdin.write(json.dumps(job) + '\n')
     self._server.stdin.flush()

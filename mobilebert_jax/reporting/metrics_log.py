@@ -54,8 +54,6 @@ class MetricsLog:
   """
 
   def __init__(self, directory: str | os.PathLike[str], last_step: int):
-    from tensorboardX import SummaryWriter
-
     self._target = files.path(directory)
     self._closing = contextlib.ExitStack()
     kept = [r for r in read(self._target / _LINES) if r['step'] <= last_step]
@@ -65,17 +63,14 @@ class MetricsLog:
       self._local = pathlib.Path(made)
     path = files.write_lines(self._local / _LINES, map(json.dumps, kept))
     self._file = path.open('a', encoding='utf-8')
-    self._board = SummaryWriter(
-      str(self._local / _BOARD), purge_step=last_step + 1
-    )
+    self._board = _Board(self._local / _BOARD, last_step + 1)
     self._uploaded = time.monotonic()
 
   def write(self, step: int, values: Mapping[str, float]):
     """Appends `values` of a step to both."""
     self._file.write(json.dumps({'step': step, **values}) + '\n')
     self._file.flush()
-    for name, value in values.items():
-      self._board.add_scalar(name, value, step)
+    self._board.write(step, values)
     if time.monotonic() - self._uploaded > _UPLOAD_SECONDS:
       self.flush()
 
@@ -83,7 +78,6 @@ class MetricsLog:
     """Brings to gs:// what is there; call it before a checkpoint is saved."""
     if self._local == self._target:
       return
-    self._board.flush()
     for path in (self._local / _LINES, *(self._local / _BOARD).iterdir()):
       name = path.relative_to(self._local)
       object_store.upload(path, self._target / name)
@@ -101,6 +95,46 @@ class MetricsLog:
 
   def __exit__(self, *error: object):
     self.close()
+
+
+class _Board:
+  """TensorBoard events, written by the thread that has them.
+
+  tensorboardX's SummaryWriter hands them to a thread of its own: when that
+  cannot write, on a full disk, it ends, and the run waits for it for ever.
+
+  Args of the constructor:
+    directory: where a new file of events goes.
+    first_step: events of this step and later ones in older files are void.
+  """
+
+  def __init__(self, directory: pathlib.Path, first_step: int):
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto import event_pb2
+
+    self._event, self._scalar = event_pb2.Event, summary.scalar
+    directory.mkdir(parents=True, exist_ok=True)
+    # The name has the second of its start, which another start may have had.
+    self._writer = EventsWriter(
+      str(directory / 'events'), f'.{os.getpid()}.{time.monotonic_ns()}'
+    )
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._write(first_step, session_log=start)
+
+  def write(self, step: int, values: Mapping[str, float]):
+    """Writes the values of a step."""
+    for name, value in values.items():
+      self._write(step, summary=self._scalar(name, value))
+    self._writer.flush()
+
+  def close(self):
+    """Closes the file."""
+    self._writer.close()
+
+  def _write(self, step: int, **what: Any):
+    event = self._event(step=step, wall_time=time.time(), **what)
+    self._writer.write_event(event)
 
 
 class Silence:

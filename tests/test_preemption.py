@@ -1,0 +1,130 @@
+import signal
+
+import pytest
+import tiny
+
+from mobilebert_jax import cli, loop, preemption, trouble
+from mobilebert_jax.checkpoint import Checkpoints
+from mobilebert_jax.errors import InputError, RunError
+from mobilebert_jax.preemption import Interrupted, Watch
+
+
+def test_a_watch_waits_for_a_border_and_puts_the_handler_back():
+  before = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(Interrupted) as stop, Watch() as watch:
+    assert not watch.asked()
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    assert watch.asked()
+    watch.check()
+  assert stop.value.code == 75
+  assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_being_asked_behind_the_last_border_is_not_forgotten():
+  with pytest.raises(Interrupted), Watch():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_without_a_watch_it_stops_at_once():
+  with pytest.raises(Interrupted), preemption.stop_at_once():
+    signal.raise_signal(signal.SIGTERM)
+    pytest.fail('SIGTERM was not heard')
+
+
+def test_a_thread_of_its_own_hears_nothing_and_breaks_nothing():
+  import threading
+
+  found = []
+
+  def use():
+    with Watch() as watch:
+      found.append(watch.asked())
+
+  thread = threading.Thread(target=use)
+  thread.start()
+  thread.join()
+  assert found == [False]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('whole')
+  path = tiny.write(directory)
+  config = cli.parse(['train.py', f'--config={path}'], {}).config
+  return config, loop.train(config, directory / 'run')
+
+
+def test_a_run_in_this_process_stops_and_continues(
+  whole, tmp_path, monkeypatch
+):
+  """In a step, in an evaluation (twice), and in the report."""
+  config, results = whole
+  take, scores = loop._Trainer._take, loop.Evaluator.scores
+  asked = []
+
+  def take_and_ask(self, step, metrics):
+    take(self, step, metrics)
+    if step == 2 and not asked:
+      asked.append(step)
+      signal.raise_signal(signal.SIGTERM)
+
+  def ask_and_score(self, params, splits):
+    if len(asked) in (1, 2):
+      asked.append('evaluation')
+      signal.raise_signal(signal.SIGTERM)
+    return scores(self, params, splits)
+
+  monkeypatch.setattr(loop._Trainer, '_take', take_and_ask)
+  with pytest.raises(Interrupted, match='step 3 of 8 is saved'):
+    loop.train(config, tmp_path / 'run')
+  monkeypatch.setattr(loop.Evaluator, 'scores', ask_and_score)
+  for _ in range(2):
+    with pytest.raises(Interrupted, match='step 4 of 8 is saved'):
+      loop.train(config, tmp_path / 'run')
+  assert loop.train(config, tmp_path / 'run') == results
+  assert asked == [2, 'evaluation', 'evaluation']
+  with Checkpoints(tmp_path / 'run/checkpoints') as checkpoints:
+    assert checkpoints.steps()[-1] == 8
+
+
+def test_another_run_in_the_same_workdir_is_refused(
+  whole, tmp_path, monkeypatch
+):
+  config, _ = whole
+  refused = []
+
+  def start_again(self, params, splits):
+    with pytest.raises(InputError) as error:
+      loop.train(config, tmp_path / 'run')
+    refused.append(str(error.value))
+    raise Interrupted('enough')
+
+  monkeypatch.setattr(loop.Evaluator, 'scores', start_again)
+  with pytest.raises(Interrupted):
+    loop.train(config, tmp_path / 'run')
+  assert len(refused) == 1 and 'in use by another run, process' in refused[0]
+
+
+@pytest.mark.parametrize(
+  'error, told',
+  [
+    (OSError(28, 'No space left on device', 'x/y'), 'x/y cannot be written: '),
+    (
+      ValueError('Error writing local file "c/0": No space left on device'),
+      'c/0 cannot be written: the disk is full',
+    ),
+    (PermissionError(13, 'Permission denied', 'x/y'), 'x/y cannot be read or'),
+    (MemoryError(), r'accumulation_steps \(1\), remat=full \(none\)'),
+  ],
+)
+def test_trouble_is_told_in_one_sentence(whole, tmp_path, error, told):
+  with pytest.raises(RunError, match=told) as raised:
+    with trouble.told(whole[0], tmp_path):
+      raise error
+  assert '\n' not in str(raised.value)
+
+
+def test_a_defect_of_the_program_stays_what_it_is(whole, tmp_path):
+  with pytest.raises(ZeroDivisionError), trouble.told(whole[0], tmp_path):
+    1 / 0  # noqa: B018
