@@ -13,6 +13,7 @@ import chex
 import gs
 import jax
 import numpy as np
+import processes
 import pytest
 import tiny
 
@@ -36,6 +37,7 @@ from mobilebert_jax.errors import InputError
 from mobilebert_jax.optimizer import make_optimizer
 from mobilebert_jax.predict import __main__ as predict
 from mobilebert_jax.reporting import metrics_log
+from mobilebert_jax.sweep import grid, search
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.workdir import Workdir
 
@@ -165,6 +167,45 @@ def test_a_finished_run_is_not_run_again(local, remote, capsys):
   loop.train(parse(local[0], *remote), RUN)
   assert f'everything else in {RUN}' in capsys.readouterr().out
   assert object_store.find(files.path(RUN)) == before
+
+
+def test_several_processes_share_a_workdir(local, remote, tmp_path, repo):
+  place = f'{gs.BUCKET}/runs/two'
+  processes.run(
+    [repo / 'train.py', f'--config={local[0]}', f'--workdir={place}', *remote],
+    tmp_path,
+    count=2,
+    devices=4,
+  )
+  one, other = Workdir(local[1]), Workdir(files.path(place))
+  chex.assert_trees_all_close(
+    one.read_results(), other.read_results(), rtol=1e-5
+  )
+  assert len(metrics_log.read(other.metrics)) == len(
+    metrics_log.read(one.metrics)
+  )
+  chex.assert_trees_all_close(
+    state_of(one)[0].params, state_of(other)[0].params, rtol=1e-4, atol=1e-6
+  )
+
+
+def test_a_search_on_gs_is_the_local_search(local, remote, tmp_path):
+  args = (*remote, '--config.num_steps=2')
+  points = [
+    grid.Point(
+      {'optimizer.learning_rate': rate},
+      parse(local[0], *args, f'--config.optimizer.learning_rate={rate}'),
+    )
+    for rate in ('0.001', '0.002')
+  ]
+  place = files.path(f'{gs.BUCKET}/search')
+  found = [search.search(points, where) for where in (place, tmp_path / 'here')]
+  assert found[0] == found[1]
+  for name in (search.TABLE, search.DATA, f'{search.MODEL}/model.safetensors'):
+    assert (place / name).read_bytes() == (
+      tmp_path / 'here' / name
+    ).read_bytes()
+  assert (place / search.PICTURE).exists()
 
 
 @pytest.mark.parametrize('part', ['', '/checkpoints/4', '/model'])

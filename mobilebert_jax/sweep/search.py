@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax import attempt, files, preparation
+from mobilebert_jax import attempt, files, local_copies, preparation
 from mobilebert_jax.attempt import Attempt
 from mobilebert_jax.convert.output import atomic_directory
 from mobilebert_jax.errors import InputError
@@ -164,4 +164,5 @@ def _values(row: Mapping[str, Any]) -> str:
 def _copy_model(run: pathlib.Path, target: pathlib.Path):
   """Copies the best weights; the copy is complete or as it was before."""
   with atomic_directory(target) as new:
-    shutil.copytree(Workdir(run).model, new, dirs_exist_ok=True)
+    model = local_copies.directory(Workdir(run).model)
+    shutil.copytree(model, new, dirs_exist_ok=True)
