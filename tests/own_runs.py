@@ -5,11 +5,10 @@ import pathlib
 import sys
 from unittest import mock
 
-import jax
-import numpy as np
+import one_device
 from tiny import SPECIAL
 
-from mobilebert_jax import cli, sharding
+from mobilebert_jax import cli
 
 MODEL = {
   'hidden_size': 16, 'intra_bottleneck_size': 16, 'embedding_size': 8,
@@ -58,14 +57,6 @@ def command(name: str, *arguments: str) -> int:
   spec.loader.exec_module(module)
   with (
     mock.patch.object(sys, 'argv', [f'{name}.py', *arguments]),
-    # Programs for one device compile in a fraction of the time; the many
-    # devices of the test suite are for the tests of the loop.
-    mock.patch.object(sharding, 'make_mesh', _one_device),
+    one_device.used(),
   ):
     return cli.run(module.main, module.__doc__)
-
-
-def _one_device(data: int = -1, fsdp: int = 1, tensor: int = 1):
-  assert (data, fsdp, tensor) == (-1, 1, 1)
-  devices = np.array(jax.devices()[:1]).reshape(1, 1, 1)
-  return jax.sharding.Mesh(devices, sharding.MESH_AXES)

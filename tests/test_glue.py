@@ -7,6 +7,7 @@ import zipfile
 
 import glue_files
 import killing
+import one_device
 import pytest
 import tiny
 
@@ -251,7 +252,8 @@ def test_tasks_in_two_goes_and_one_that_diverges(config, tmp_path, quick):
 
 def test_mnli_is_trained_and_answers_three_test_sets(config, tmp_path):
   workdir = tmp_path / 'w'
-  run(config, workdir, '--tasks=mnli', '--config.num_steps=4')
+  with one_device.used():
+    run(config, workdir, '--tasks=mnli', '--config.num_steps=4')
   assert set(members(workdir)) == {'MNLI-m.tsv', 'MNLI-mm.tsv', 'AX.tsv'}
   for name, ids in (('MNLI-m.tsv', ['7']), ('AX.tsv', ['0', '1'])):
     header, *rows = members(workdir)[name].decode().splitlines()

@@ -5,6 +5,7 @@ import pathlib
 import types
 
 import killing
+import one_device
 import pytest
 import tiny
 from safetensors.numpy import load_file
@@ -111,7 +112,8 @@ def test_a_directory_with_a_run_is_refused(config, tmp_path):
 
 def test_a_search_with_a_point_that_diverges(config, tmp_path, capsys):
   args = [f'{RATES}=1e30,1e-3', '--config.num_steps=4']
-  run(config, tmp_path / 'w', *args)
+  with one_device.used():
+    run(config, tmp_path / 'w', *args)
   found = summary(tmp_path / 'w')
   good, bad = found['points']
   assert found['best'] == good and good['status'] == 'finished'
