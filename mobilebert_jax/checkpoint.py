@@ -1,4 +1,4 @@
-"""Checkpoints of a run; the one module that knows orbax.
+"""Checkpoints of a run; with `checkpoint_handlers` what knows orbax.
 
 A checkpoint is a directory `checkpoints/STEP` with the parameters, the rest of
 the training state and a few JSON facts (position in the data, best score so
@@ -15,7 +15,13 @@ from typing import Any
 
 import jax
 
-from mobilebert_jax import digests, distributed, files, stored_state
+from mobilebert_jax import (
+  checkpoint_handlers,
+  digests,
+  distributed,
+  files,
+  stored_state,
+)
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.training import Params, TrainState
 
@@ -69,15 +75,15 @@ class Checkpoints:
     self._ocp = ocp
     self.directory = files.absolute(directory)
     self._policy = _LatestAndBest(keep)
-    self._is_saving = False
-    self._manager = _manager_class()(
+    self._saving_step: int | None = None
+    self._manager = checkpoint_handlers.manager_class()(
       self.directory,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=self._policy,
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
       ),
-      handler_registry=_handlers(),
+      handler_registry=checkpoint_handlers.registry(),
     )
 
   def __enter__(self) -> 'Checkpoints':
@@ -111,7 +117,8 @@ class Checkpoints:
     if step in self._manager.all_steps():
       return
     self._policy.best_step = facts.get('best_step')
-    self._is_saving = True
+    self.wait()
+    self._saving_step = step
     args = self._ocp.args
     self._manager.save(
       step,
@@ -128,8 +135,14 @@ class Checkpoints:
     Raises:
       OSError, ValueError: something could not be written; see `check`.
     """
-    self._is_saving = False
-    self._manager.wait_until_finished()
+    step, self._saving_step = self._saving_step, None
+    try:
+      self._manager.wait_until_finished()
+    except OSError as error:
+      if error.errno is not None and error.filename is None:
+        # Of orbax's own files nobody has told the name.
+        error.filename = str(self.directory / str(step))
+      raise
 
   def check(self):
     """Raises what went wrong with a save that has ended meanwhile.
@@ -137,7 +150,8 @@ class Checkpoints:
     A full disk arrives as an OSError, or as a ValueError of tensorstore's.
     """
     # orbax's check_for_errors is no help: its own thread takes the error away.
-    if self._is_saving and not self._manager.is_saving_in_progress():
+    is_saving = self._manager.is_saving_in_progress()
+    if self._saving_step is not None and not is_saving:
       self.wait()
 
   def remove(self, step: int):
@@ -254,8 +268,13 @@ class Checkpoints:
     )
 
   def _check_shapes(self, step: int, wanted: dict[str, Any]):
-    metadata = self._manager.item_metadata(step)
-    there = stored_state.shapes({name: metadata[name].tree for name in wanted})
+    # The manager would refuse on gs://: behind a save, all processes but the
+    # first take its parts for unfinished, as they have no other name there.
+    handler = self._ocp.StandardCheckpointHandler(use_ocdbt=False)
+    directory = self._manager.directory / str(step)
+    there = stored_state.shapes(
+      {name: handler.metadata(directory / name).tree for name in wanted}
+    )
     here = stored_state.shapes(wanted)
     wrong = [
       f'{name} is {there.get(name, "missing")} there and '
@@ -269,50 +288,3 @@ class Checkpoints:
         f'the checkpoint {self.directory / str(step)} is of another model: '
         f'{"; ".join(wrong[:3])}{more}.'
       )
-
-
-def _manager_class() -> Any:
-  import orbax.checkpoint as ocp
-
-  class Manager(ocp.CheckpointManager):
-    def reached_preemption(self, step: int) -> bool:
-      # orbax would ask JAX's preemption service with numbers of its own, which
-      # must not mix with those of `preemption.Watch`.
-      del step
-      return False
-
-  return Manager
-
-
-def _handlers() -> Any:
-  """Which part of a checkpoint is read and written by what."""
-  import orbax.checkpoint as ocp
-
-  # A directory for each array. The merged format (OCDBT) has been seen to lose
-  # an array's header on a busy machine, and the save then fails; with layers
-  # stacked there are few arrays anyway.
-  arrays = _with_digests(ocp.StandardCheckpointHandler)
-  facts = _with_digests(ocp.JsonCheckpointHandler)()
-  registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-  for part in ('params', 'rest'):
-    handler = arrays(use_ocdbt=False)
-    registry.add(part, ocp.args.StandardSave, handler)
-    registry.add(part, ocp.args.StandardRestore, handler)
-  registry.add('facts', ocp.args.JsonSave, facts)
-  registry.add('facts', ocp.args.JsonRestore, facts)
-  return registry
-
-
-def _with_digests(kind: Any) -> Any:
-  """A kind of handler that also writes the digests of its files.
-
-  orbax calls `finalize` on one process, when all processes have written, and
-  before the checkpoint gets its name.
-  """
-
-  class Digested(kind):
-    def finalize(self, directory: Any):
-      super().finalize(directory)
-      digests.write(directory)
-
-  return Digested

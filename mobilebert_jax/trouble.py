@@ -53,12 +53,19 @@ def _sentence(
 ) -> str | None:
   # What happened first comes first; closing files may have failed after it.
   chain = list(_chain(error))[::-1]
-  for cause in chain:
-    if _is_full(cause):
-      return _no_room(cause, workdir)
+  if any(map(_is_full, chain)):
+    names = filter(None, map(_file_in, chain))
+    return _no_room(next(names, str(workdir)), workdir)
   for cause in chain:
     if isinstance(cause, MemoryError) or _is_device_memory(cause):
       return _no_memory(cause, config)
+  if isinstance(error, TimeoutError):
+    # orbax looks at the clock of the day, which somebody may set.
+    return (
+      f'a save in {workdir} took too long, or the clock was set meanwhile '
+      f'({error}); the checkpoints that were complete stay good, and the same '
+      'command continues.'
+    )
   if isinstance(error, OSError):
     return (
       f'{error.filename or "a file"} cannot be read or written: '
@@ -81,8 +88,7 @@ def _is_full(error: BaseException) -> bool:
   return any(text in str(error) for text in _FULL_TEXTS)
 
 
-def _no_room(error: BaseException, workdir: pathlib.Path) -> str:
-  name = getattr(error, 'filename', None) or _file_in(error) or workdir
+def _no_room(name: str, workdir: pathlib.Path) -> str:
   free = '' if files.is_remote(workdir) else _free(workdir)
   return (
     f'{name} cannot be written: the disk is full, or the file larger than '
@@ -92,7 +98,12 @@ def _no_room(error: BaseException, workdir: pathlib.Path) -> str:
 
 
 def _file_in(error: BaseException) -> str | None:
-  """The file that a library's message names, without marks of its own."""
+  """The file that could not be written, as far as the error tells."""
+  if not _is_full(error):
+    return None
+  if getattr(error, 'filename', None):
+    return str(error.filename)  # type: ignore[attr-defined]
+  # A library's message; the mark is that of its unfinished files.
   found = re.search(r'"([^"]+?)(\.__lock)?"', str(error))
   return found.group(1) if found else None
 

@@ -60,8 +60,9 @@ class Running:
 
   def kill(self, number: int = signal.SIGKILL):
     """Sends a signal, if it is still there."""
-    with contextlib.suppress(ProcessLookupError):
-      os.kill(self.pid, number)
+    if self._status is None:
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(self.pid, number)
 
   def wait(self) -> int:
     """Its exit status; minus the signal that killed it."""
@@ -98,12 +99,17 @@ class Runs:
 
   def __init__(self, server: subprocess.Popen, directory: pathlib.Path):
     self._server, self._directory, self._count = server, directory, 0
+    self._last: Running | None = None
     self.config = tiny.write(directory)
 
   def start(
     self, workdir: pathlib.Path, *flags: str, code: str = '', pause: float = 0
   ) -> Running:
     """Starts train.py; it says which step it is at."""
+    if self._last is not None:
+      # Where a test has failed, its run may still be there.
+      self._last.kill()
+      self._last.wait()
     self._count += 1
     output = self._directory / f'output_{self._count}.txt'
     output.touch()
@@ -114,7 +120,9 @@ class Runs:
     }
     self._server.stdin.write(json.dumps(job) + '\n')
     self._server.stdin.flush()
-    return Running(int(self._server.stdout.readline()), output, self._server)
+    pid = int(self._server.stdout.readline())
+    self._last = Running(pid, output, self._server)
+    return self._last
 
   def finish(self, workdir: pathlib.Path, *flags: str, code: str = '') -> str:
     """Runs to the end; returns what was printed."""

@@ -41,7 +41,7 @@ _LAYERS = (
   ),
   ('gradients', 'local_copies'),
   ('training', 'convert.hub'),
-  ('tokenizer', 'convert', 'stored_state'),
+  ('tokenizer', 'convert', 'stored_state', 'checkpoint_handlers'),
   ('checkpoint',),
   ('data', 'pipelines'),
   ('tasks',),
@@ -53,7 +53,7 @@ _LAYERS = (
   ('glue', 'sweep', 'tpu_compile'),
 )
 _WALLS = {
-  'orbax': {'checkpoint'},
+  'orbax': {'checkpoint', 'checkpoint_handlers'},
   'etils': {'object_store'},
   'fsspec': {'object_store'},
   'gcsfs': set(),
