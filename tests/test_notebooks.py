@@ -7,6 +7,7 @@ import sys
 import tomllib
 import urllib.request
 
+import one_device
 import pytest
 
 _NAMES = ('glue', 'squad', 'convert')
@@ -111,7 +112,8 @@ def test_the_installation_follows_the_accelerator(repo, monkeypatch):
 
 
 def test_glue(repo, tmp_path, monkeypatch, capsys):
-  execute(read(repo, 'glue'), 'glue', tmp_path, monkeypatch)
+  with one_device.used():
+    execute(read(repo, 'glue'), 'glue', tmp_path, monkeypatch)
   out = capsys.readouterr().out
   assert 'entailment: validation/accuracy went from' in out
   assert '## Worst mistakes on validation' in out
@@ -120,7 +122,8 @@ def test_glue(repo, tmp_path, monkeypatch, capsys):
 
 
 def test_squad(repo, tmp_path, monkeypatch, capsys):
-  execute(read(repo, 'squad'), 'squad', tmp_path, monkeypatch)
+  with one_device.used():
+    execute(read(repo, 'squad'), 'squad', tmp_path, monkeypatch)
   out = capsys.readouterr().out
   assert "'validation/f1':" in out
   assert '(expected: Ada Lovelace)' in out

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import one_device
 import pytest
 import tiny
 
@@ -327,7 +328,8 @@ def finished(tmp_path_factory):
   """A good world with a finished run, to be copied for each case."""
   root = tmp_path_factory.mktemp('world')
   config = cli.parse(['train.py', f'--config={tiny.write(root)}'], {}).config
-  loop.train(config, root / 'run')
+  with one_device.used():
+    loop.train(config, root / 'run')
   return root
 
 
