@@ -178,9 +178,10 @@ def test_several_processes_share_a_workdir(local, remote, tmp_path, repo):
     devices=4,
   )
   one, other = Workdir(local[1]), Workdir(files.path(place))
-  chex.assert_trees_all_close(
-    one.read_results(), other.read_results(), rtol=1e-5
-  )
+  for name in ('first', 'final', 'best'):
+    chex.assert_trees_all_close(
+      one.read_results()[name], other.read_results()[name], rtol=1e-5
+    )
   assert len(metrics_log.read(other.metrics)) == len(
     metrics_log.read(one.metrics)
   )
@@ -196,7 +197,7 @@ def test_a_search_on_gs_is_the_local_search(local, remote, tmp_path):
       {'optimizer.learning_rate': rate},
       parse(local[0], *args, f'--config.optimizer.learning_rate={rate}'),
     )
-    for rate in ('0.001', '0.002')
+    for rate in ('0.001',)
   ]
   place = files.path(f'{gs.BUCKET}/search')
   found = [search.search(points, where) for where in (place, tmp_path / 'here')]
