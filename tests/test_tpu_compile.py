@@ -21,6 +21,7 @@ from mobilebert_jax.tpu_compile import (
   inputs,
   program,
   roofline,
+  session,
   table,
   topology,
 )
@@ -294,6 +295,26 @@ def test_candidates_go_from_cheap_to_costly_and_divide_the_batch(tmp_path):
 )  # fmt: skip
 def test_what_the_compiler_says_is_needed(message, gib):
   assert program.DoesNotFitError('training', message).needed_gib == gib
+
+
+def test_nothing_that_was_tried_fits(tmp_path, monkeypatch):
+  """Every candidate is tried, and the sentence says so."""
+  tried = []
+
+  def refuse(plan, name):
+    tried.append(plan.config)
+    raise program.DoesNotFitError(name, 'RESOURCE_EXHAUSTED: more')
+
+  monkeypatch.setattr(program, 'compile_step', refuse)
+  config = tiny_config(tmp_path, '--config.batch_size=16')
+  where = topology.parse('v5e:2x4')
+  monkeypatch.setattr(topology.Slice, 'devices', lambda self: jax.devices())
+  told = []
+  found = session.run(config, where, told.append)
+  assert found['problems'] == [text for text in told if 'does not fit' in text]
+  assert len(found['problems']) == len(program.STEPS)
+  assert 'no setting that was tried makes it fit' in told[0]
+  assert len(tried) > 5 and found['steps'] == {} and found['cost'] is None
 
 
 def test_a_table_names_what_counts():

@@ -117,7 +117,8 @@ def test_large_products_multiply_bfloat16(report, name):
 SIZES = {
   'hidden_size': 128, 'intra_bottleneck_size': 64, 'embedding_size': 32,
   'num_attention_heads': 2, 'intermediate_size': 128, 'vocab_size': 512,
-  'num_feedforward_networks': 2, 'max_position_embeddings': 128,
+  'num_feedforward_networks': 1, 'max_position_embeddings': 128,
+  'attention_probs_dropout_prob': 0.0,
 }  # fmt: skip
 
 
@@ -150,8 +151,7 @@ def compiled(backend, layers, kind, **more):
     return plan, program.compile_step(plan, 'training')
 
 
-@pytest.mark.parametrize('remat', ['none', 'full'])
-@pytest.mark.parametrize('layers', [2, 4])
+@pytest.mark.parametrize(('layers', 'remat'), [(2, 'none'), (4, 'full')])
 @pytest.mark.parametrize('backend', ['cpu', 'tpu'])
 def test_loops_count_as_the_unrolled_program_and_the_formula(
   backend, layers, remat
@@ -165,6 +165,10 @@ def test_loops_count_as_the_unrolled_program_and_the_formula(
   assert one.collective_bytes() == pytest.approx(
     other.collective_bytes(), rel=0.01
   )
+  # A loop stores for the backward pass what unrolled code keeps on the core:
+  # the programs really differ by that. tests/test_hlo.py has loops that do not.
+  if backend == 'tpu':
+    assert one.bytes == pytest.approx(other.bytes, rel=0.1)
   plan, _ = compiled(backend, layers, 'scan', remat=remat)
   expected = analytic.training(
     plan.config, plan.architecture, plan.task.head, 32, 128, 32
@@ -219,40 +223,49 @@ def test_usable_memory_is_what_the_compiler_says(name):
 def test_what_does_not_fit_and_the_setting_that_makes_it_fit():
   """On a chip that is made small: the setting that is named does fit."""
   where = topology.parse('v5e:2x2')
-  config = small(4, 'scan')
-  devices = where_to('tpu')
-  plain = fit.compile_fitting(config, 'training', where, devices)
-  less = 0.8 * plain.memory.total / 2**30
+  plan, plain = compiled('tpu', 4, 'scan', batch_size=1024)
+  less = 0.9 * plain.memory.total / 2**30
   tight = dataclasses.replace(
     where, chip=dataclasses.replace(where.chip, usable_gib=less)
   )
   with pytest.raises(program.DoesNotFitError) as error:
-    fit.compile_fitting(config, 'training', tight, devices)
-  settings, changed, step = fit.search(config, error.value, tight, devices)
-  assert settings and changed != config
-  assert step.memory.total / 2**30 <= less
-  impossible = dataclasses.replace(
-    where, chip=dataclasses.replace(where.chip, usable_gib=1e-6)
+    fit.check(plain, tight)
+  settings, changed, step = fit.search(
+    plan.config, error.value, tight, where_to('tpu')
   )
-  small_batch = dataclasses.replace(config, batch_size=4, remat='full')
-  assert fit.search(small_batch, error.value, impossible, devices) is None
+  assert settings and changed != plan.config
+  assert step.memory.total / 2**30 <= less
 
 
 def test_the_command_says_what_would_make_it_fit(tmp_path, capsys, monkeypatch):
   """Exit status 1, one sentence, and a report with the setting."""
   from mobilebert_jax.tpu_compile import __main__ as command
 
-  tight = dataclasses.replace(topology.CHIPS['v5e'], usable_gib=0.004)
-  monkeypatch.setitem(topology.CHIPS, 'v5e', tight)
-  flags = ['--topology=v5e:1x1', '--config.batch_size=512']
+  compile_step = program.compile_step
+
+  def compile_if_it_fits(plan, name):
+    if plan.config.remat == 'none' and name == 'training':
+      raise program.DoesNotFitError(name, 'Used 20.0G of 15.75G hbm')
+    return compile_step(plan, name)
+
+  monkeypatch.setattr(program, 'compile_step', compile_if_it_fits)
+  report = tmp_path / 'report.json'
+  flags = ['--topology=v5e:1x1', f'--json={report}']
   monkeypatch.setattr(
     'sys.argv', ['x', f'--config={tiny.write(tmp_path)}', *flags]
   )
   assert cli.run(command.main, '') == 1
   out = capsys.readouterr()
-  sentence = out.err.splitlines()[0]
-  assert sentence.startswith('error: the training step does not fit: it needs')
-  assert sentence.removeprefix('error: ') in out.out
+  sentence = (
+    'the training step does not fit: it needs 20.0 GiB of the 15.75 GiB of a '
+    'v5e chip; it fits with --config.remat=full.'
+  )
+  assert out.err == f'error: {sentence}\n'
+  assert sentence in out.out and 'remat full' in out.out
+  found = json.loads(report.read_text())
+  assert found['problems'] == [sentence]
+  assert found['settings'] == ['--config.remat=full']
+  assert set(found['steps']) == {'training', 'evaluation'}
 
 
 def test_counts_of_a_real_tpu_program_need_no_jax(tmp_path):

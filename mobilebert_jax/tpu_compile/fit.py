@@ -34,12 +34,23 @@ def compile_fitting(
       program may use.
   """
   step = program.compile_step(program.plan(config, devices), name)
+  check(step, where)
+  return step
+
+
+def check(step: Step, where: Slice) -> None:
+  """Refuses a step that was allotted more memory than a program may use.
+
+  The compiler itself compares only what is temporary with the chip's memory.
+
+  Raises:
+    DoesNotFitError: so it is.
+  """
   needed = step.memory.total / _GIB
   if needed > where.chip.usable_gib:
     raise DoesNotFitError(
-      name, f'Used {needed:.2f}G of {where.chip.usable_gib}G hbm'
+      step.name, f'Used {needed:.2f}G of {where.chip.usable_gib}G hbm'
     )
-  return step
 
 
 def search(
