@@ -7,7 +7,7 @@ Runs `python -m mobilebert_jax.tpu_compile` for student and teacher
 what it prints in docs/scaling.txt, and writes the table of docs/scaling.md
 between its marks. Needs pip install 'mobilebert_jax[tpu]' and about half an
 hour on two cores, but no TPU. --only runs those whose command contains TEXT and
-takes the others from docs/scaling.json.
+takes the others from scaling.json, which is beside this script.
 """
 
 import json
@@ -17,13 +17,12 @@ import sys
 import tempfile
 
 _DOCS = pathlib.Path(__file__).resolve().parent.parent / 'docs'
-_TEXT, _JSON, _PAGE = (
-  _DOCS / f'scaling.{end}' for end in ('txt', 'json', 'md')
-)
+_TEXT, _PAGE = _DOCS / 'scaling.txt', _DOCS / 'scaling.md'
+_JSON = pathlib.Path(__file__).with_suffix('.json')
 _BEGIN, _END = '<!-- table -->', '<!-- end of table -->'
 _HEAD = (
   '| model | slice | chips | settings | GiB a chip | step, ms | bound by '
-  '| MFU | tokens/s | days | chip-hours |\n|' + '---|' * 11
+  '| links | MFU | tokens/s | days | chip-hours |\n|' + '---|' * 12
 )
 
 
@@ -100,6 +99,7 @@ def _run(arguments: str) -> dict:
 
 def _row(one: dict) -> str:
   step, cost = one['steps']['training'], one['cost']
+  seconds = step['seconds']
   memory = max(found['hbm_gib'] for found in one['steps'].values())
   cells = (
     one['model_name'],
@@ -107,14 +107,20 @@ def _row(one: dict) -> str:
     str(one['chips']),
     one['asked'] or '-',
     f'{memory:.1f} of {step["hbm_usable_gib"]}',
-    f'{1e3 * step["step_seconds"]:,.0f}',
+    _short(1e3 * step['step_seconds']),
     step['bound'],
+    f'{(seconds["waiting"] + seconds["hidden"]) / step["step_seconds"]:.0%}',
     f'{step["mfu"]:.0%}',
     f'{step["tokens_per_second"]:,.0f}',
-    f'{cost["days"]:,.1f}',
+    _short(cost['days']),
     f'{cost["chip_hours"]:,.0f}',
   )
   return f'| {" | ".join(cells)} |'
+
+
+def _short(number: float) -> str:
+  """Two digits or more."""
+  return f'{number:,.0f}' if number >= 10 else f'{number:.2g}'
 
 
 if __name__ == '__main__':
