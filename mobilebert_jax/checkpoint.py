@@ -8,7 +8,6 @@ part has digests of its files, written before the renaming and checked before
 the reading: what has changed on the disk is never taken for good.
 """
 
-import logging
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -24,11 +23,6 @@ from mobilebert_jax import (
 )
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.training import Params, TrainState
-
-# orbax logs several lines for each save through absl, warnings among them that
-# an array format has nothing to merge, and an error many times over; what
-# matters arrives as an exception.
-_QUIET = ('absl', 'orbax', 'asyncio')
 
 
 class DamagedError(InputError):
@@ -68,8 +62,7 @@ class Checkpoints:
     keep: int = 2,
     read_only: bool = False,
   ):
-    for name in _QUIET:
-      logging.getLogger(name).setLevel(logging.CRITICAL)
+    checkpoint_handlers.quiet()
     import orbax.checkpoint as ocp
 
     self._ocp = ocp

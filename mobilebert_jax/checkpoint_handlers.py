@@ -1,8 +1,20 @@
 """What orbax is told about the parts of a checkpoint."""
 
+import logging
 from typing import Any
 
 from mobilebert_jax import digests
+
+# orbax logs several lines for each save through absl, warnings among them that
+# an array format has nothing to merge, and an error many times over; what
+# matters arrives as an exception.
+_QUIET = ('absl', 'orbax', 'asyncio')
+
+
+def quiet():
+  """Leaves the telling of what went wrong to the exceptions that are raised."""
+  for name in _QUIET:
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def manager_class() -> Any:

@@ -24,6 +24,7 @@ QUICK_COMPILE = (
 # Says what the run is at, and leaves room to be hit there.
 SLOW = """
 import time
+print('begun', flush=True)
 from mobilebert_jax import loop
 from mobilebert_jax.evaluate import Evaluator
 
@@ -199,14 +200,32 @@ def assert_nothing_left_over(workdir: pathlib.Path, told: object = ''):
       assert digests.problem(place) is None, told
 
 
+def tally(fault: str, tried: int, came_of_it: str):
+  """Notes that a fault was survived, for the table in docs/reliability.md.
+
+  Args:
+    fault: a row of the table.
+    tried: how often it happened; the test has passed, so all were survived.
+    came_of_it: what the run did.
+  """
+  path = os.environ.get('MOBILEBERT_FAULTS_TALLY')
+  if path:
+    with open(path, 'a', encoding='utf-8') as file:
+      file.write(json.dumps([fault, tried, came_of_it]) + '\n')
+
+
 def saved_steps(workdir: pathlib.Path) -> list[int]:
   """The steps with a checkpoint."""
   return _steps(workdir / 'checkpoints')
 
 
-def is_saving(workdir: pathlib.Path) -> bool:
-  """Whether a checkpoint is half-written at this moment."""
-  return any((workdir / 'checkpoints').glob('*checkpoint-tmp*'))
+def saving(workdir: pathlib.Path) -> set[tuple[str, int]]:
+  """Half-written checkpoints: those of now, and those that a kill has left."""
+  found = set()
+  for path in (workdir / 'checkpoints').glob('*checkpoint-tmp*'):
+    with contextlib.suppress(FileNotFoundError):
+      found.add((path.name, path.stat().st_ino))
+  return found
 
 
 def _steps(directory: pathlib.Path) -> list[int]:

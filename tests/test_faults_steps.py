@@ -66,6 +66,11 @@ def test_a_nan_batch_stops_the_run(runs, tmp_path):
   assert last.startswith('error: the loss is nan at step 5; the last good')
   assert f'{tmp_path}/run/checkpoints/4' in last
   assert faults.saved_steps(tmp_path / 'run') == [2, 4]
+  faults.tally(
+    'a NaN batch, nonfinite=stop',
+    1,
+    'exit 1, names the last checkpoint',
+  )
 
 
 def test_nan_batches_are_skipped_and_counted(runs, tmp_path):
@@ -86,6 +91,11 @@ def test_nan_batches_are_skipped_and_counted(runs, tmp_path):
   assert run.wait() == -signal.SIGKILL
   runs.finish(broken, SKIP, code=code)
   faults.assert_same_run(whole, broken)
+  faults.tally(
+    'NaN batches, nonfinite=skip, and a SIGKILL behind them',
+    3,
+    'skipped and counted',
+  )
 
 
 def test_too_many_nan_batches_in_a_row_stop_the_run(runs, tmp_path):
@@ -95,6 +105,11 @@ def test_too_many_nan_batches_in_a_row_stop_the_run(runs, tmp_path):
   assert run.wait() == 1, run.text()
   last = run.text().splitlines()[-1]
   assert 'the loss is nan at step 12, after 10 skipped ones' in last
+  faults.tally(
+    '11 NaN batches in a row, nonfinite=skip',
+    1,
+    'exit 1',
+  )
 
 
 # In grain's threads, in the second epoch.
@@ -123,6 +138,11 @@ def test_a_data_worker_that_dies(runs, whole, tmp_path):
   assert faults.saved_steps(workdir)[-1] == 4
   assert 'continuing at step 4 of 8' in runs.finish(workdir)
   faults.assert_same_run(whole, workdir)
+  faults.tally(
+    'a data worker that raises',
+    1,
+    'exit 1, names the cause',
+  )
 
 
 # With every step the clock is set hours forwards or backwards, in a save only
@@ -159,6 +179,11 @@ def test_a_clock_that_jumps(runs, whole, tmp_path):
   faults.assert_same_run(whole, workdir)
   for record in metrics_log.read(workdir / 'metrics.jsonl'):
     assert 0 < record.get('examples_per_second', 1) < 1e6, record
+  faults.tally(
+    'a clock set by hours at every step, and a SIGKILL',
+    8,
+    'nothing changes',
+  )
 
 
 # At every look, also in a save: worse than any clock.
@@ -178,6 +203,11 @@ def test_a_clock_that_jumps_in_a_save(runs, whole, tmp_path):
   assert 'or the clock was set meanwhile' in run.text().splitlines()[-1]
   runs.finish(workdir)
   faults.assert_same_run(whole, workdir)
+  faults.tally(
+    'a clock that jumps by hours within a save',
+    1,
+    'exit 1, says why',
+  )
 
 
 def test_a_model_that_does_not_fit(runs, tmp_path):
@@ -194,3 +224,8 @@ def test_a_model_that_does_not_fit(runs, tmp_path):
   ):  # fmt: skip
     assert told in last, last
   assert 'Traceback' not in run.text()
+  faults.tally(
+    "out of memory (the CPU's RESOURCE_EXHAUSTED)",
+    1,
+    'exit 1, names the settings',
+  )
