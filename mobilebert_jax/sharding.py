@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mobilebert_jax.errors import InputError
@@ -168,12 +169,16 @@ def make_mesh(
     )
   for name in free:
     sizes[name] = count // fixed
-  return jax.make_mesh(
-    tuple(sizes.values()),
-    MESH_AXES,
-    axis_types=(AxisType.Auto,) * 3,
-    devices=devices,
-  )
+  shape, types = tuple(sizes.values()), (AxisType.Auto,) * 3
+  try:
+    return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
+  except NotImplementedError:
+    # Two mesh axes along one axis of the slice, as 8 x 2 on a v6e of 4 x 4;
+    # `jax.make_mesh` does that on v5e alone.
+    placed = mesh_utils.create_device_mesh(
+      shape, devices, allow_split_physical_axes=True
+    )
+    return Mesh(placed, MESH_AXES, axis_types=types)
 
 
 def state_shardings(boxed: Any, mesh: Mesh) -> Any:

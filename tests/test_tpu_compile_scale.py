@@ -16,7 +16,7 @@ import jax
 import pytest
 import tiny
 
-from mobilebert_jax import cli
+from mobilebert_jax import cli, sharding
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tpu_compile import (
   analytic,
@@ -169,6 +169,11 @@ def test_loops_count_as_the_unrolled_program_and_the_formula(
   # the programs really differ by that. tests/test_hlo.py has loops that do not.
   if backend == 'tpu':
     assert one.bytes == pytest.approx(other.bytes, rel=0.1)
+  else:
+    # XLA itself counts right where there is no loop.
+    assert other.loops == ()
+    xla = unrolled.compiled.cost_analysis()
+    assert other.bytes == pytest.approx(xla['bytes accessed'], rel=0.01)
   plan, _ = compiled(backend, layers, 'scan', remat=remat)
   expected = analytic.training(
     plan.config, plan.architecture, plan.task.head, 32, 128, 32
@@ -203,6 +208,18 @@ def test_v4_has_one_device_for_the_two_cores_of_a_chip():
   devices = where.devices()
   assert len(devices) == 4
   assert {device.num_cores for device in devices} == {2}
+
+
+@pytest.mark.parametrize(
+  'name', ['v5e:4x4', 'v6e:4x4', 'v5p:2x4x4', 'v4:4x4x4']
+)
+@pytest.mark.parametrize('sizes', [(2, 1), (4, 1), (2, 2), (8, 1)], ids=str)
+def test_meshes_that_share_an_axis_of_the_slice(name, sizes):
+  fsdp, tensor = sizes
+  devices = topology.parse(name).devices()
+  mesh = sharding.make_mesh(fsdp=fsdp, tensor=tensor, devices=devices)
+  assert dict(mesh.shape)['data'] == len(devices) // (fsdp * tensor)
+  assert {*mesh.devices.flat} == {*devices}
 
 
 @pytest.mark.parametrize(
