@@ -173,11 +173,9 @@ def make_mesh(
   try:
     return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
   except NotImplementedError:
-    # Two mesh axes along one axis of the slice, as 8 x 2 on a v6e of 4 x 4;
-    # `jax.make_mesh` does that on v5e alone.
-    placed = mesh_utils.create_device_mesh(
-      shape, devices, allow_split_physical_axes=True
-    )
+    # 8 x 2 on a slice of 4 x 4; `jax.make_mesh` does that on v5e alone.
+    split = {'allow_split_physical_axes': True}
+    placed = mesh_utils.create_device_mesh(shape, devices, **split)
     return Mesh(placed, MESH_AXES, axis_types=types)
 
 
