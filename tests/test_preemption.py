@@ -3,7 +3,14 @@ import signal
 import pytest
 import tiny
 
-from mobilebert_jax import cli, loop, preemption, trouble
+from mobilebert_jax import (
+  attempt,
+  cli,
+  exit_status,
+  loop,
+  preemption,
+  trouble,
+)
 from mobilebert_jax.checkpoint import Checkpoints
 from mobilebert_jax.errors import InputError, RunError
 from mobilebert_jax.preemption import Interrupted, Watch
@@ -126,3 +133,25 @@ def test_trouble_is_told_in_one_sentence(config, tmp_path, error, told):
 def test_a_defect_of_the_program_stays_what_it_is(config, tmp_path):
   with pytest.raises(ZeroDivisionError), trouble.told(config, tmp_path):
     1 / 0  # noqa: B018
+
+
+def test_an_interrupted_attempt_has_not_diverged(config, tmp_path, monkeypatch):
+  """So the sweep and the suite end with 75, and continue with this run."""
+
+  def interrupted(config, path):
+    raise Interrupted('step 2 of 8 is saved')
+
+  monkeypatch.setattr(attempt.loop, 'train', interrupted)
+  with pytest.raises(Interrupted):
+    attempt.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  assert attempt.read(config, tmp_path / 'run').status == 'not finished'
+
+
+def test_a_command_exits_with_75(monkeypatch, capsys):
+  def main(argv):
+    signal.raise_signal(signal.SIGTERM)
+
+  monkeypatch.setattr('sys.argv', ['train.py'])
+  assert exit_status.run(main, '') == 75
+  assert 'interrupted; the same command starts again' in capsys.readouterr().err
