@@ -1,7 +1,7 @@
 """Digests of the files of a directory, to find the ones that have changed.
 
 Array files (zarr, as Orbax writes them without OCDBT) have no checksums: of
-their flipped bits three in four were read as other numbers without an error.
+120 flipped bits in arrays and facts, 55 were read as other values.
 CRC-32 finds every burst of up to 32 bits, and all but one in 4e9 of other
 changes; a file that is too short, missing or new is found by its name and
 size. It reads gigabytes a second, from the page cache when it runs right

@@ -11,7 +11,6 @@ from mobilebert_jax import (
   preemption,
   trouble,
 )
-from mobilebert_jax.checkpoint import Checkpoints
 from mobilebert_jax.errors import InputError, RunError
 from mobilebert_jax.preemption import Interrupted, Watch
 
@@ -58,40 +57,6 @@ def test_a_thread_of_its_own_hears_nothing_and_breaks_nothing():
 def config(tmp_path_factory):
   path = tiny.write(tmp_path_factory.mktemp('config'))
   return cli.parse(['train.py', f'--config={path}'], {}).config
-
-
-@pytest.mark.faults
-def test_a_run_in_this_process_stops_and_continues(
-  config, tmp_path, monkeypatch
-):
-  """In a step, and in an evaluation, twice."""
-  results = loop.train(config, tmp_path / 'whole')
-  take, scores = loop._Trainer._take, loop.Evaluator.scores
-  asked = []
-
-  def take_and_ask(self, step, metrics):
-    take(self, step, metrics)
-    if step == 2 and not asked:
-      asked.append(step)
-      signal.raise_signal(signal.SIGTERM)
-
-  def ask_and_score(self, params, splits):
-    if len(asked) in (1, 2):
-      asked.append('evaluation')
-      signal.raise_signal(signal.SIGTERM)
-    return scores(self, params, splits)
-
-  monkeypatch.setattr(loop._Trainer, '_take', take_and_ask)
-  with pytest.raises(Interrupted, match='step 3 of 8 is saved'):
-    loop.train(config, tmp_path / 'run')
-  monkeypatch.setattr(loop.Evaluator, 'scores', ask_and_score)
-  for _ in range(2):
-    with pytest.raises(Interrupted, match='step 4 of 8 is saved'):
-      loop.train(config, tmp_path / 'run')
-  assert loop.train(config, tmp_path / 'run') == results
-  assert asked == [2, 'evaluation', 'evaluation']
-  with Checkpoints(tmp_path / 'run/checkpoints') as checkpoints:
-    assert checkpoints.steps()[-1] == 8
 
 
 def test_another_run_in_the_same_workdir_is_refused(
