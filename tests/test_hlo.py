@@ -101,6 +101,37 @@ ENTRY %main (a: bf16[8,128,4,32], b: bf16[8,128,4,32]) -> f32[8,4,128,128] {
   assert counts.flops_by_dtypes() == {('bf16', 'bf16', 'f32'): counts.flops}
 
 
+def test_a_collective_that_is_spread_over_fusions_counts_once():
+  """As the TPU compiler writes an all-gather that others compute beside."""
+  gather = (
+    'all-gather(%p), channel_id=3, replica_groups=[1,4]<=[4], dimensions={0}, '
+    'frontend_attributes={chain_id="0"}'
+  )
+  text = f"""\
+%start (p: f32[2]) -> (f32[2], f32[8]) {{
+  %p = f32[2]{{0}} parameter(0)
+  %g = f32[8]{{0}} {gather}
+  ROOT %s = (f32[2]{{0}}, f32[8]{{0}}) custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}}
+
+%go_on (p: f32[2]) -> f32[8] {{
+  %p = f32[2]{{0}} parameter(0)
+  ROOT %g = f32[8]{{0}} {gather}
+}}
+
+ENTRY %main (a: f32[2]) -> f32[8] {{
+  %a = f32[2]{{0}} parameter(0)
+  %f = (f32[2]{{0}}, f32[8]{{0}}) fusion(%a), kind=kCustom, calls=%start
+  %b = f32[8]{{0}} fusion(%a), kind=kCustom, calls=%go_on
+  ROOT %c = f32[8]{{0}} fusion(%a), kind=kCustom, calls=%go_on
+}}
+"""  # noqa: E501
+  counts = hlo.count(text)
+  (found,) = counts.collectives
+  assert (found.kind, found.bytes, found.times) == ('all-gather', 32, 1)
+  assert found.is_async and counts.uncounted == ()
+
+
 @pytest.mark.parametrize(
   ('window', 'positions'),
   [

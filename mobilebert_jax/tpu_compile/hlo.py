@@ -37,7 +37,8 @@ COLLECTIVES = (
 # Custom calls that compute no matrix product.
 _WITHOUT_FLOPS = frozenset({
   'AllocateBuffer', 'ConcatBitcast', 'AssumeGatherIndicesInBound',
-  'GatherScatterIndicesBitpacked',
+  'GatherScatterIndicesBitpacked', 'AsyncCollectiveStart',
+  'AsyncCollectiveDone',
 })  # fmt: skip
 # The result of these holds the operands beside what arrives.
 _ECHOES = frozenset({'all-gather-start', 'collective-permute-start'})
@@ -221,6 +222,11 @@ def _collective(
   kind = instruction.opcode.removesuffix('-start')
   if kind not in COLLECTIVES:
     return None
+  # The TPU compiler spreads a collective over several fusions, so that they
+  # compute meanwhile; it begins in the one that starts it.
+  is_spread = 'chain_id=' in instruction.attributes
+  if is_spread and not _starts(computation, instruction):
+    return None
   result = list(instruction.arrays)
   if instruction.opcode in _ECHOES:
     result = list(parse_arrays(elements(instruction.shape)[1]))
@@ -234,7 +240,14 @@ def _collective(
     math.prod(trips for _, trips in loops),
     instruction.op_name,
     loops,
-    instruction.opcode.endswith('-start'),
+    is_spread or instruction.opcode.endswith('-start'),
+  )
+
+
+def _starts(computation: Computation, instruction: Instruction) -> bool:
+  return any(
+    'AsyncCollectiveStart' in user.attributes
+    for user in computation.users[instruction.name]
   )
 
 

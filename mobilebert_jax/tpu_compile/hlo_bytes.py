@@ -118,6 +118,9 @@ def _read(program: Program, inner: Computation, name: str) -> int | None:
       part = user.array.laid_out_bytes
     elif user.opcode == 'dynamic-update-slice' and is_first:
       part = 0
+    elif user.opcode == 'tuple':
+      # Handed on as it is.
+      part = 0
     elif user.opcode in _ALIASES or _is_alias(program, user):
       part = _read(program, inner, user.name)
     elif user.opcode == 'fusion':
@@ -141,6 +144,8 @@ def _written(
   root = inner.instructions[name]
   if root.opcode == 'tuple':
     return [_written(program, inner, n)[0] for n in root.operands]
+  if root.opcode == 'parameter':
+    return [0]
   if root.opcode == 'bitcast':
     return _written(program, inner, root.operands[0])
   if root.opcode == 'dynamic-update-slice':
