@@ -1,6 +1,6 @@
 """What a run writes at its end: predictions, curves, report, results."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -8,7 +8,6 @@ import numpy as np
 
 from mobilebert_jax import distributed, files, models
 from mobilebert_jax.evaluate import Split
-from mobilebert_jax.outcome import Outcome
 from mobilebert_jax.reporting import curves, metrics_log, report
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
@@ -47,38 +46,25 @@ def write(
   del predictions
   for name in others:
     _write_predictions(workdir, task, splits[name], predict)
-  distributed.on_main(
-    lambda: _write_report(
-      config, workdir, task, splits, results, params, shown, outcomes
+
+  def show():
+    records = metrics_log.read(workdir.metrics)
+    curves.draw(workdir.curves, records, task.primary_metric)
+    told = report.Findings(
+      results=results,
+      about=_about(config, task, splits, results, params),
+      labels=task.labels,
+      split=shown,
+      outcomes=outcomes,
+      tokens=_tokens(task, splits),
+      max_length=config.data.max_length,
+      records=records,
+      batch_size=config.batch_size,
     )
-  )
+    report.write(workdir.report, workdir.pictures, workdir.curves, told)
+    files.write_json(workdir.results, results)
 
-
-def _write_report(
-  config: TrainConfig,
-  workdir: Workdir,
-  task: Task,
-  splits: Mapping[str, Split],
-  results: Mapping[str, Any],
-  params: Any,
-  shown: str,
-  outcomes: Sequence[Outcome],
-):
-  records = metrics_log.read(workdir.metrics)
-  curves.draw(workdir.curves, records, task.primary_metric)
-  told = report.Findings(
-    results=results,
-    about=_about(config, task, splits, results, params),
-    labels=task.labels,
-    split=shown,
-    outcomes=outcomes,
-    tokens=_tokens(task, splits),
-    max_length=config.data.max_length,
-    records=records,
-    batch_size=config.batch_size,
-  )
-  report.write(workdir.report, workdir.pictures, workdir.curves, told)
-  files.write_json(workdir.results, results)
+  distributed.on_main(show)
 
 
 def closing_line(results: Mapping[str, Any], workdir: Workdir) -> str:

@@ -34,3 +34,20 @@ def shared_data() -> pathlib.Path:
   if not path.is_dir():
     pytest.skip(f'no real data at {path}; set MOBILEBERT_DATA to a folder')
   return path
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """Starts runs for the tests of faults; see `faults.Runs`."""
+  import faults
+
+  with faults.server(tmp_path_factory.mktemp('runs')) as runs:
+    yield runs
+
+
+@pytest.fixture(scope='module')
+def whole(request, runs, tmp_path_factory):
+  """The workdir of the unbroken run, with the module's FLAGS if it has any."""
+  path = tmp_path_factory.mktemp('whole') / 'run'
+  runs.finish(path, *getattr(request.module, 'FLAGS', ()))
+  return path

@@ -24,20 +24,6 @@ pytestmark = pytest.mark.faults
 FLAGS = ('--config.keep_checkpoints=2',)
 
 
-@pytest.fixture(scope='module')
-def runs(tmp_path_factory):
-  with faults.server(tmp_path_factory.mktemp('files')) as runs:
-    yield runs
-
-
-@pytest.fixture(scope='module')
-def whole(runs, tmp_path_factory):
-  """The unbroken run."""
-  path = tmp_path_factory.mktemp('whole') / 'run'
-  runs.finish(path, *FLAGS)
-  return path
-
-
 KILL_AT_5 = """
 import os, signal
 from mobilebert_jax import loop

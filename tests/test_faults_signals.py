@@ -17,20 +17,6 @@ FLAGS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope='module')
-def runs(tmp_path_factory):
-  with faults.server(tmp_path_factory.mktemp('signals')) as runs:
-    yield runs
-
-
-@pytest.fixture(scope='module')
-def whole(runs, tmp_path_factory):
-  """The unbroken run."""
-  path = tmp_path_factory.mktemp('whole') / 'run'
-  runs.finish(path, *FLAGS)
-  return path
-
-
 # What a run says of a step, not of an evaluation.
 STEP = re.compile(r'^step (\d+)$', re.M)
 

@@ -13,20 +13,6 @@ from mobilebert_jax.reporting import metrics_log
 pytestmark = pytest.mark.faults
 
 
-@pytest.fixture(scope='module')
-def runs(tmp_path_factory):
-  with faults.server(tmp_path_factory.mktemp('steps')) as runs:
-    yield runs
-
-
-@pytest.fixture(scope='module')
-def whole(runs, tmp_path_factory):
-  """The unbroken run."""
-  path = tmp_path_factory.mktemp('whole') / 'run'
-  runs.finish(path)
-  return path
-
-
 # A column of zeros, and of what is not a number in the steps named; it is in
 # the loss, so the compiled step meets it.
 POISON = """

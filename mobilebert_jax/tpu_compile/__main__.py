@@ -22,9 +22,8 @@ Exit status: 0; 1 if a step does not fit; 2 if the input was wrong.
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from mobilebert_jax import cli
+from mobilebert_jax import cli, files
 from mobilebert_jax.errors import InputError, RunError
 
 
@@ -46,15 +45,9 @@ def main(argv: Sequence[str]):
   found = session.run(config, where, tell=lambda text: print(text, flush=True))
   found['config'] = given['config']
   if target is not None:
-    _write(target, found)
+    files.write_json(target, found)
   if found['problems']:
     raise RunError(' '.join(found['problems']))
-
-
-def _write(target: pathlib.Path, found: dict[str, Any]):
-  from mobilebert_jax import files
-
-  files.write_json(target, found)
 
 
 if __name__ == '__main__':
