@@ -1,6 +1,6 @@
 import pytest
 
-from mobilebert_jax import cli
+from mobilebert_jax import cli, config_files
 from mobilebert_jax.errors import InputError
 
 FILE = """
@@ -149,7 +149,7 @@ def test_mistakes_in_config_files_name_the_file(tmp_path, text, words):
   path = tmp_path / 'bad.py'
   path.write_text(text)
   with pytest.raises(InputError) as error:
-    cli.load_config_file(str(path))
+    config_files.load_config_file(str(path))
   assert words in str(error.value)
   assert str(error.value).startswith(str(path))
   assert '\n' not in str(error.value)
