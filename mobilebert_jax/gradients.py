@@ -28,6 +28,7 @@ MODEL_INPUTS = (
   'token_type_ids',
   'segment_ids',
   'cls_positions',
+  'masked_positions',
 )
 
 

@@ -4,6 +4,8 @@ from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
 
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.errors import InputError
@@ -28,7 +30,14 @@ from mobilebert_jax.models.outputs import (
   SequenceClassifierOutput,
   TokenClassifierOutput,
 )
-from mobilebert_jax.models.segments import ClsPositions, SegmentIds
+from mobilebert_jax.models.segments import (
+  ClsPositions,
+  SegmentIds,
+  tokens_at,
+)
+from mobilebert_jax.sharding import constrain
+
+MaskedPositions = Int[Array | np.ndarray, 'B P'] | None
 
 
 class HeadedModel(nn.Module):
@@ -40,6 +49,8 @@ class HeadedModel(nn.Module):
 
   Class attributes:
     has_pooler: whether the head reads the pooled output.
+    predicts_masked: whether the head predicts masked tokens, and so takes
+      `masked_positions`.
     outputs_per: what the logits have a row for: each 'example', each 'token',
       or 'both' (logits of either kind).
   """
@@ -48,6 +59,7 @@ class HeadedModel(nn.Module):
   compute: Compute = Compute()
 
   has_pooler: ClassVar[bool] = True
+  predicts_masked: ClassVar[bool] = False
   outputs_per: ClassVar[Literal['example', 'token', 'both']] = 'example'
 
   def setup(self):
@@ -70,13 +82,26 @@ class HeadedModel(nn.Module):
     output_attentions: bool = False,
     segment_ids: SegmentIds = None,
     cls_positions: ClsPositions = None,
+    masked_positions: MaskedPositions = None,
   ) -> ModelOutput:
     """Encodes a batch and applies the head.
 
-    The arguments, shapes and errors are `MobileBertModel`'s. Logits are in
-    float32 at least. In a packed batch, logits of an example have one row for
-    each of `cls_positions`, and logits of tokens stay where the tokens are.
+    The arguments are `MobileBertModel`'s, and one for heads that predict masked
+    tokens: `masked_positions` [B, P], the positions in each row to which the
+    head is applied, instead of all. Logits of tokens then are [B, P, V]. Few
+    tokens are masked and the vocabulary is large: logits that no loss reads
+    would be two fifths of the student's products (BERT's run_pretraining.py
+    gathers likewise).
+
+    Logits are in float32 at least. In a packed batch, logits of an example have
+    one row for each of `cls_positions`, and logits of tokens stay where the
+    tokens are.
+
+    Raises:
+      InputError: `masked_positions` of another shape, or for another head; and
+        what `MobileBertModel` raises.
     """
+    self._check_positions(input_ids, inputs_embeds, masked_positions)
     body = self.mobilebert(
       input_ids,
       attention_mask,
@@ -90,7 +115,29 @@ class HeadedModel(nn.Module):
       segment_ids=segment_ids,
       cls_positions=cls_positions,
     )
+    if masked_positions is not None:
+      masked = tokens_at(body.last_hidden_state, masked_positions)
+      masked = constrain(masked, 'batch', None, None)
+      body = body.replace(last_hidden_state=masked)
     return self._head(body, deterministic)
+
+  def _check_positions(
+    self, input_ids: Ids, inputs_embeds: Embeds, positions: MaskedPositions
+  ) -> None:
+    if positions is None:
+      return
+    if not self.predicts_masked:
+      raise InputError(
+        f'{type(self).__name__} takes no masked_positions: it predicts no '
+        'masked tokens.'
+      )
+    inputs = inputs_embeds if input_ids is None else input_ids
+    rows = positions.shape[:1] if inputs is None else inputs.shape[:1]
+    if positions.ndim != 2 or positions.shape[:1] != rows:
+      raise InputError(
+        f'masked_positions have shape {positions.shape}, but must have [batch, '
+        f'positions] with {rows[0]} rows.'
+      )
 
   def _setup_head(self) -> None:
     """Builds the head's modules."""
@@ -116,6 +163,7 @@ class HeadedModel(nn.Module):
 class MobileBertForPreTraining(HeadedModel):
   """Masked language model and next-sentence prediction together."""
 
+  predicts_masked = True
   outputs_per = 'both'
 
   def _setup_head(self):
@@ -137,6 +185,7 @@ class MobileBertForMaskedLM(HeadedModel):
   """Predicts masked tokens."""
 
   has_pooler = False
+  predicts_masked = True
   outputs_per = 'token'
 
   def _setup_head(self):

@@ -38,7 +38,7 @@ class MaskedLMHead(nn.Module):
     """Returns logits in float32 at least.
 
     Args:
-      x: the last hidden states.
+      x: the last hidden states, of all positions or of the masked ones.
       word_table: the word vectors, used if `tie_word_embeddings`.
     """
     c, compute = self.config, self.compute

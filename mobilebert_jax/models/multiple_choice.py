@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.models.heads import HeadedModel
+from mobilebert_jax.models.heads import HeadedModel, MaskedPositions
 from mobilebert_jax.models.model import HeadMask
 from mobilebert_jax.models.outputs import MultipleChoiceModelOutput
 from mobilebert_jax.models.segments import ClsPositions, SegmentIds
@@ -44,10 +44,11 @@ class MobileBertForMultipleChoice(HeadedModel):
     output_attentions: bool = False,
     segment_ids: SegmentIds = None,
     cls_positions: ClsPositions = None,
+    masked_positions: MaskedPositions = None,
   ) -> MultipleChoiceModelOutput:
     """Scores the choices: logits [B, N].
 
-    The arguments are `MobileBertModel`'s with an axis of choices after the
+    The arguments are `HeadedModel`'s with an axis of choices after the
     batch's; errors are the same, and other shapes are an InputError. In a
     packed batch each choice is a segment, inputs are rows as they are for
     other heads, and `cls_positions` [R, E, N] give logits [R * E, N].
@@ -71,6 +72,7 @@ class MobileBertForMultipleChoice(HeadedModel):
       output_attentions=output_attentions,
       segment_ids=segment_ids,
       cls_positions=cls_positions,
+      masked_positions=masked_positions,
     )
     return out.replace(logits=out.logits.reshape(-1, choices))
 

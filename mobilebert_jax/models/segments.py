@@ -100,18 +100,26 @@ def within_segment(
 def take_tokens(
   x: Float[Array, 'R S D'], positions: Int[Array | np.ndarray, '...']
 ) -> Float[Array, 'RE D']:
-  """The vectors at these positions of each row.
-
-  Each row is read by itself, so that devices which divide the rows have
-  nothing to tell one another.
+  """The vectors at these positions of each row, row after row.
 
   Args:
     x: vectors.
     positions: [R, E] or [R, E, N].
 
   Returns:
-    [R * E (* N), D], row after row.
+    [R * E (* N), D].
   """
   index = jnp.asarray(positions).reshape(x.shape[0], -1)
-  taken = jnp.take_along_axis(x, index[..., None], axis=1)
-  return taken.reshape(-1, x.shape[-1])
+  return tokens_at(x, index).reshape(-1, x.shape[-1])
+
+
+def tokens_at(
+  x: Float[Array, 'R S D'], positions: Int[Array | np.ndarray, 'R P']
+) -> Float[Array, 'R P D']:
+  """The vectors at these positions of each row.
+
+  Each row is read by itself, so that devices which divide the rows have
+  nothing to tell one another.
+  """
+  index = jnp.asarray(positions)[..., None]
+  return jnp.take_along_axis(x, index, axis=1)
