@@ -59,12 +59,21 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-  """AdamW, its learning-rate schedule and gradient clipping.
+  """The optimizer, its learning-rate schedule and gradient clipping.
 
   Attributes:
+    name: 'adamw', or 'lamb' for large batches: each variable's update is as
+      long as the variable, times the learning rate.
+    bias_correction: correct the moments for having begun at 0. google-research
+      trains without, both with LAMB and with its AdamW.
+    schedule: after the warm-up the rate falls along a line ('linear') or stays
+      ('constant').
     learning_rate: the peak, reached at the end of the warm-up.
     warmup_fraction: part of all steps in which the rate rises from 0.
     warmup_steps: the same as a number of steps; wins over the fraction.
+    end_factor: part of the peak that is left at the end of the line.
+    decay_from_start: the line falls from the peak at step 0 instead of from
+      the end of the warm-up, as google-research's does.
     weight_decay: decoupled decay of kernels and embedding tables.
     beta1: decay of the first moment.
     beta2: decay of the second moment.
@@ -76,9 +85,14 @@ class OptimizerConfig:
       and bfloat16 rounds to a 256th, so that it would never fall again.
   """
 
+  name: Literal['adamw', 'lamb'] = 'adamw'
+  bias_correction: bool = True
+  schedule: Literal['linear', 'constant'] = 'linear'
   learning_rate: float = fields.setting(5e-5, above=0)
   warmup_fraction: float = fields.setting(0.1, at_least=0, at_most=1)
   warmup_steps: int | None = fields.setting(None, at_least=0)
+  end_factor: float = fields.setting(0.0, at_least=0, at_most=1)
+  decay_from_start: bool = False
   weight_decay: float = fields.setting(0.01, at_least=0)
   beta1: float = fields.setting(0.9, at_least=0, below=1)
   beta2: float = fields.setting(0.999, at_least=0, below=1)
@@ -88,6 +102,14 @@ class OptimizerConfig:
 
   def __post_init__(self):
     fields.check(self, 'config.optimizer')
+    if self.schedule == 'constant':
+      for name, unset in (('end_factor', 0.0), ('decay_from_start', False)):
+        value = getattr(self, name)
+        if value != unset:
+          raise fields.wrong(
+            f'config.optimizer.{name}', value,
+            f"{unset} with optimizer.schedule 'constant', which does not fall",
+          )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,9 @@ from mobilebert_jax.tasks import Task
 from mobilebert_jax.tasks.task import Predictions
 from mobilebert_jax.workdir import Workdir
 
+# How the report spells `config.optimizer.name`.
+_OPTIMIZERS = {'adamw': 'AdamW', 'lamb': 'LAMB'}
+
 
 def write(
   config: TrainConfig,
@@ -122,8 +125,9 @@ def _about(
     ('data', f'{source}; examples: {counts}'),
     ('training', f'{steps:,} steps of {config.batch_size} examples, '
      f'{seen:.3g} times the training data'),
-    ('optimizer', f'AdamW, learning rate {config.optimizer.learning_rate:g}, '
-     f'weight decay {config.optimizer.weight_decay:g}'),
+    ('optimizer', f'{_OPTIMIZERS[config.optimizer.name]}, learning rate '
+     f'{config.optimizer.learning_rate:g}, weight decay '
+     f'{config.optimizer.weight_decay:g}'),
     ('seed, computation', f'{config.seed}, {config.dtype}'),
     ('devices', f'{len(devices)} x {devices[0].device_kind}'),
   ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""AdamW with linear warm-up and decay, decay mask and gradient clipping."""
+"""AdamW or LAMB, learning-rate schedule, decay mask and gradient clipping."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from mobilebert_jax import lamb
+from mobilebert_jax.lamb import Params, Rates, Schedule
 from mobilebert_jax.run_config import OptimizerConfig
 
-Params = Any
-Schedule = Callable[[Int[Array, '']], Float[Array, '']]
-
-# Leaves that weight decay leaves alone, by their name alone: biases, the scale
-# of every norm, and the parameters of activations (prelu, xielu).
+# Leaves that weight decay and the trust ratio leave alone, by their name alone:
+# biases, the scale of every norm, and the parameters of activations (prelu,
+# xielu). google-research excludes names that match LayerNorm, FakeLayerNorm or
+# bias, which are the same variables: the word table and the decoder's `dense`
+# decay, the decoder's bias does not.
 UNDECAYED = frozenset({
   'bias', 'scale', 'slope', 'alpha_p', 'alpha_n', 'beta', 'eps',
 })  # fmt: skip
@@ -27,7 +29,8 @@ class Optimizer(NamedTuple):
 
   Attributes:
     init: params -> opt_state.
-    update: (grads, opt_state, params) -> (updates, opt_state).
+    update: (grads, opt_state, params, step=completed steps) -> (updates,
+      opt_state).
     learning_rate: completed steps -> the rate of the next step.
   """
 
@@ -37,30 +40,63 @@ class Optimizer(NamedTuple):
 
 
 def linear_schedule(
-  peak: float, warmup_steps: int, total_steps: int
+  peak: float,
+  warmup_steps: int,
+  total_steps: int,
+  end_factor: float = 0.0,
+  decay_from_start: bool = False,
 ) -> Schedule:
-  """Rises linearly from 0 to `peak`, then falls linearly to 0.
+  """Rises linearly from 0 to `peak`, then falls linearly.
 
-  The numbers of transformers' `get_linear_schedule_with_warmup`: with a
-  warm-up, the very first step has rate 0.
+  With the defaults these are the numbers of transformers'
+  `get_linear_schedule_with_warmup`. With `decay_from_start` they are those of
+  google-research's `optimization.py`, where the end of the warm-up is a jump
+  down to the line. With a warm-up, the very first step has rate 0.
 
   Args:
     peak: the highest rate.
     warmup_steps: steps of the rise; 0 starts at the peak.
-    total_steps: step at which the rate is 0 again.
+    total_steps: step at which the fall ends.
+    end_factor: part of the peak that is left then and afterwards.
+    decay_from_start: the line falls from `peak` at step 0, not from the end of
+      the warm-up.
 
   Returns:
     A function of the number of completed steps.
   """
+  fall_steps = total_steps - (0 if decay_from_start else warmup_steps)
 
   def schedule(step: Int[Array, '']) -> Float[Array, '']:
     # The default float: float64 where parity tests enable it.
     done = jnp.asarray(step).astype(float)
     rise = done / max(1, warmup_steps)
-    fall = (total_steps - done) / max(1, total_steps - warmup_steps)
-    return peak * jnp.where(done < warmup_steps, rise, jnp.maximum(fall, 0.0))
+    fall = jnp.maximum((total_steps - done) / max(1, fall_steps), 0.0)
+    fall = end_factor + (1 - end_factor) * fall
+    return peak * jnp.where(done < warmup_steps, rise, fall)
 
   return schedule
+
+
+def constant_schedule(peak: float, warmup_steps: int) -> Schedule:
+  """Rises linearly from 0 to `peak` in the warm-up, and stays there."""
+
+  def schedule(step: Int[Array, '']) -> Float[Array, '']:
+    done = jnp.asarray(step).astype(float)
+    return peak * jnp.minimum(done / max(1, warmup_steps), 1.0)
+
+  return schedule
+
+
+def make_schedule(config: OptimizerConfig, total_steps: int) -> Schedule:
+  """The learning rate of a run of `total_steps` steps."""
+  peak, warmup = config.learning_rate, config.warmup_steps
+  if warmup is None:
+    warmup = round(config.warmup_fraction * total_steps)
+  if config.schedule == 'constant':
+    return constant_schedule(peak, warmup)
+  return linear_schedule(
+    peak, warmup, total_steps, config.end_factor, config.decay_from_start
+  )
 
 
 def decay_mask(params: Params) -> Params:
@@ -94,10 +130,13 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def make_optimizer(config: OptimizerConfig, total_steps: int) -> Optimizer:
+def make_optimizer(
+  config: OptimizerConfig, total_steps: int, rates: Rates | None = None
+) -> Optimizer:
   """Builds the optimizer of a run of `total_steps` steps.
 
-  The steps are torch's: clip, AdamW moments, decoupled decay, learning rate.
+  The steps are: clip by the norm of all gradients, those of frozen parameters
+  included; moments; decoupled decay; for LAMB the trust ratio; learning rate.
 
   With `moments_dtype` 'bfloat16' only the first moment is kept in bfloat16. It
   moves by 1 - beta1 = 10% of its distance to the gradient, far more than the
@@ -105,22 +144,52 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> Optimizer:
   rounded to bfloat16 it could not fall any more and would rise only at
   gradients of more than about twice its root, so it stays in the parameters'
   dtype.
+
+  Args:
+    config: the settings.
+    total_steps: the length of the schedule.
+    rates: replaces the config's learning rate and schedule, and gives each
+      block a multiplier; None: one rate for all, from the config.
   """
-  warmup = config.warmup_steps
-  if warmup is None:
-    warmup = round(config.warmup_fraction * total_steps)
-  schedule = linear_schedule(config.learning_rate, warmup, total_steps)
-  adamw = optax.adamw(
-    schedule,
+  if rates is None:
+    rates = lamb.uniform(make_schedule(config, total_steps))
+    is_plain = config.name == 'adamw' and config.bias_correction
+  else:
+    is_plain = False
+  chain = _adamw(config, rates) if is_plain else _layerwise(config, rates)
+  if config.max_grad_norm is not None:
+    chain = optax.chain(clip_by_global_norm(config.max_grad_norm), chain)
+  return Optimizer(chain.init, chain.update, rates.learning_rate)
+
+
+def _adamw(config: OptimizerConfig, rates: Rates) -> Any:
+  """AdamW as in torch, with one rate for all."""
+  return optax.adamw(
+    rates.learning_rate,
     b1=config.beta1,
     b2=config.beta2,
     eps=config.epsilon,
     weight_decay=config.weight_decay,
     mask=decay_mask,
-    mu_dtype=jnp.bfloat16 if config.moments_dtype == 'bfloat16' else None,
+    mu_dtype=_mu_dtype(config),
   )
-  if config.max_grad_norm is None:
-    chain = adamw
-  else:
-    chain = optax.chain(clip_by_global_norm(config.max_grad_norm), adamw)
-  return Optimizer(chain.init, chain.update, schedule)
+
+
+def _layerwise(config: OptimizerConfig, rates: Rates) -> Any:
+  """LAMB, or AdamW with what optax's does not have."""
+  moments = lamb.scale_by_moments(
+    rates,
+    config.beta1,
+    config.beta2,
+    config.epsilon,
+    config.bias_correction,
+    _mu_dtype(config),
+  )
+  decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
+  trust = optax.masked(lamb.scale_by_trust_ratio(), decay_mask)
+  parts = (moments, decay, trust) if config.name == 'lamb' else (moments, decay)
+  return optax.chain(*parts, lamb.scale_by_rates(rates))
+
+
+def _mu_dtype(config: OptimizerConfig) -> Any:
+  return jnp.bfloat16 if config.moments_dtype == 'bfloat16' else None

@@ -191,7 +191,9 @@ def apply_gradients(
     value: the loss of the whole batch.
     grads: its gradient (`gradients.gradient_fn`).
   """
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  updates, opt_state = tx.update(
+    grads, state.opt_state, state.params, step=state.step
+  )
   metrics = {
     'loss': value,
     'grad_norm': global_norm(grads),

@@ -26,7 +26,7 @@ _LAYERS = (
     'nonfinite',
     'profiling',
   ),
-  ('config_json', 'sharding', 'run_config'),
+  ('config_json', 'lamb', 'sharding', 'run_config'),
   (
     'losses',
     'metrics',

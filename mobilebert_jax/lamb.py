@@ -1,0 +1,216 @@
+"""The parts of LAMB, each block of the encoder with a rate of its own.
+
+You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76
+minutes", arXiv 1904.00962; layer-wise rates as in google-research's
+`mobilebert/lamb_optimizer.py`. The blocks' parameters are stacked: axis 0 of
+every leaf below the key 'layers' counts the blocks. LAMB means each variable
+of each block, but optax's `scale_by_trust_ratio` would take one norm of all
+blocks together, and its `scale_by_adam` counts the steps of all moments at
+once; hence these. They go into `optax.chain` like optax's own, and their
+`update` also takes `step`, the number of completed steps.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Shaped
+
+Params = Any
+Schedule = Callable[[Int[Array, '']], Float[Array, '']]
+
+
+class Rates(NamedTuple):
+  """The learning rate, and multipliers of it, by completed steps.
+
+  A multiplier of 0 freezes: the parameters keep every bit, without decay too,
+  and their moments become 0. So a single step of 0 begins anew.
+
+  Attributes:
+    learning_rate: completed steps -> the rate of the next step.
+    layers: completed steps -> a multiplier for each block, [L]; or [1], for
+      all of them.
+    others: completed steps -> the multiplier of everything outside of the
+      blocks.
+  """
+
+  learning_rate: Schedule
+  layers: Callable[[Int[Array, '']], Float[Array, ' L']]
+  others: Schedule
+
+
+def uniform(learning_rate: Schedule) -> Rates:
+  """One learning rate for all parameters."""
+  return Rates(
+    learning_rate, lambda step: jnp.ones(1), lambda step: jnp.ones(())
+  )
+
+
+class Each(NamedTuple):
+  """A value for each block, [L], and one for everything else, []."""
+
+  layers: Shaped[Array, ' L']
+  others: Shaped[Array, '']
+
+
+class MomentsState(NamedTuple):
+  """The state of `scale_by_moments`.
+
+  Attributes:
+    counts: updates that the moments have seen since they were 0, int32.
+    mu: first moments, like the parameters.
+    nu: second moments, like the parameters.
+  """
+
+  counts: Each
+  mu: Params
+  nu: Params
+
+
+def scale_by_moments(
+  rates: Rates,
+  beta1: float,
+  beta2: float,
+  epsilon: float,
+  bias_correction: bool,
+  mu_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+  """Gradients to mu / (sqrt(nu) + epsilon); frozen moments are set to 0.
+
+  Args:
+    rates: says what is frozen.
+    beta1: decay of the first moment.
+    beta2: decay of the second moment.
+    epsilon: added to the root of the second moment.
+    bias_correction: divide the moments by 1 - beta^count, each block's by its
+      own count, as if they had never been 0.
+    mu_dtype: of the first moment; None: the parameters'.
+  """
+
+  def init(params: Params) -> MomentsState:
+    return MomentsState(
+      _zero_counts(params),
+      jax.tree.map(lambda x: jnp.zeros_like(x, dtype=mu_dtype), params),
+      jax.tree.map(jnp.zeros_like, params),
+    )
+
+  def update(grads, state, params=None, *, step, **unused):
+    del params, unused
+    moves = _moves(rates, step)
+    counts = jax.tree.map(
+      lambda is_on, n: jnp.where(is_on, n + 1, 0), moves, state.counts
+    )
+
+    def average(beta, power):
+      def one(is_on, old, grad):
+        new = beta * old.astype(grad.dtype) + (1 - beta) * grad**power
+        return jnp.where(is_on, new, 0)
+
+      return one
+
+    is_on = _spread(moves, grads)
+    mu = jax.tree.map(average(beta1, 1), is_on, state.mu, grads)
+    nu = jax.tree.map(average(beta2, 2), is_on, state.nu, grads)
+    stored = MomentsState(
+      counts,
+      jax.tree.map(lambda new, old: new.astype(old.dtype), mu, state.mu),
+      nu,
+    )
+    if bias_correction:
+      mu, nu = _corrected(mu, beta1, counts), _corrected(nu, beta2, counts)
+    ratio = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + epsilon), mu, nu)
+    return ratio, stored
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def scale_by_trust_ratio() -> optax.GradientTransformation:
+  """Gives each variable of each block an update as long as the variable.
+
+  That is a factor |parameters| / |update|, or 1 where either is 0. Under `jit`
+  the norms are those of whole variables, however they are divided over devices.
+  """
+
+  def update(updates, state, params=None):
+    def scaled(path, u, w):
+      length, goal = _norm(path, u), _norm(path, w)
+      is_zero = (length == 0) | (goal == 0)
+      ratio = jnp.where(is_zero, 1, goal / jnp.where(is_zero, 1, length))
+      return u * ratio.astype(u.dtype)
+
+    return jax.tree.map_with_path(scaled, updates, params), state
+
+  return optax.GradientTransformation(optax.init_empty_state, update)
+
+
+def scale_by_rates(rates: Rates) -> optax.GradientTransformationExtraArgs:
+  """Multiplies by minus the rate of each block and of everything else."""
+
+  def update(updates, state, params=None, *, step, **unused):
+    del params, unused
+    rate = -rates.learning_rate(step)
+    factors = Each(rate * rates.layers(step), rate * rates.others(step))
+
+    def scaled(is_on, factor, u):
+      # To add -0 changes no number at all; +0 would make -0 to +0, and the
+      # update of what is frozen need not be finite.
+      return jnp.where(is_on, factor.astype(u.dtype) * u, -0.0)
+
+    is_on = _spread(_moves(rates, step), updates)
+    spread = _spread(factors, updates)
+    return jax.tree.map(scaled, is_on, spread, updates), state
+
+  return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def _is_stacked(path: tuple[Any, ...]) -> bool:
+  """Whether axis 0 of the leaf at this path counts the blocks."""
+  return jax.tree_util.DictKey('layers') in path
+
+
+def _zero_counts(params: Params) -> Each:
+  lengths = {
+    leaf.shape[0]
+    for path, leaf in jax.tree.leaves_with_path(params)
+    if _is_stacked(path)
+  }
+  length = max(lengths, default=0)
+  return Each(jnp.zeros(length, jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def _moves(rates: Rates, step: Int[Array, '']) -> Each:
+  """False for what is frozen in this step."""
+  return Each(rates.layers(step) > 0, rates.others(step) > 0)
+
+
+def _spread(values: Each, tree: Params) -> Params:
+  """For each leaf of a tree the value or values that meet it: [L, 1, ...]."""
+
+  def one(path, leaf):
+    if not _is_stacked(path):
+      return values.others
+    return jnp.expand_dims(values.layers, tuple(range(1, leaf.ndim)))
+
+  return jax.tree.map_with_path(one, tree)
+
+
+def _corrected(moments: Params, beta: float, counts: Each) -> Params:
+  """Moments divided by 1 - beta^count, which is 1 - beta where count is 0."""
+  log = math.log(beta) if beta else -math.inf
+  # Not `1 - beta**n`: in float32 that keeps 4 digits for beta = 0.999, n = 1.
+  weight = jax.tree.map(
+    lambda n: -jnp.expm1(jnp.maximum(n, 1).astype(float) * log), counts
+  )
+  return jax.tree.map(
+    lambda x, w: x / w.astype(x.dtype), moments, _spread(weight, moments)
+  )
+
+
+def _norm(path: tuple[Any, ...], x: Array) -> Float[Array, '...']:
+  """The length of a variable, of each block: [L, 1, ...]."""
+  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  axes = tuple(range(1 if _is_stacked(path) else 0, x.ndim))
+  return jnp.sqrt(jnp.sum(x * x, axes, keepdims=True))
