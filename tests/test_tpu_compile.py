@@ -10,7 +10,15 @@ import own_data
 import pytest
 import tiny
 
-from mobilebert_jax import cli, loop, models, preparation, training
+from mobilebert_jax import (
+  cli,
+  config_files,
+  loop,
+  models,
+  preparation,
+  run_config,
+  training,
+)
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.tasks import TASKS
@@ -80,7 +88,7 @@ def examples_of(name, tmp_path, monkeypatch):
     settings['data'] = {'source': 'files', 'path': str(tmp_path)}
   if TASKS[name].options is TaggingOptions:
     settings['options'] = {'labels': ('O', 'B-X', 'I-X')}
-  return cli.to_train_config(cli.config_dict(**settings))
+  return config_files.to_train_config(cli.config_dict(**settings))
 
 
 PACKED = ('mnli', 'commonsenseqa', 'conll2003', 'squad_v2', 'masked_lm')
@@ -95,8 +103,8 @@ def test_batches_of_every_task(name, batching, tmp_path, monkeypatch):
   """Its columns are those that the loss reads, in the loader's shapes."""
   config = examples_of(name, tmp_path, monkeypatch)
   data = {'batching': batching, 'max_length': 96, 'buckets': ()}
-  config = cli.run_config.from_dict(
-    (values := cli.run_config.to_dict(config))
+  config = run_config.from_dict(
+    (values := run_config.to_dict(config))
     | {'data': values['data'] | data, 'eval_batch_size': 8}
   )
   task = preparation.find_task(config)
@@ -206,7 +214,7 @@ def test_a_step_compiles_once_and_gives_a_state_like_its_own(tmp_path):
 
 
 def test_the_architecture_without_weights_or_network(tmp_path):
-  config = cli.to_train_config(
+  config = config_files.to_train_config(
     cli.config_dict(
       task='sst2', num_steps=1, init='google/mobilebert-uncased',
       local_files_only=True, model={'hidden_dropout_prob': 0.3},
@@ -221,7 +229,7 @@ def test_the_architecture_without_weights_or_network(tmp_path):
 
 
 def test_too_long_a_sequence_is_told_before_compilation():
-  config = cli.to_train_config(
+  config = config_files.to_train_config(
     cli.config_dict(task='sst2', num_steps=1, data={'max_length': 513})
   )
   with pytest.raises(InputError, match='only 512 positions'):

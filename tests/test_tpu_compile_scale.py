@@ -16,7 +16,7 @@ import jax
 import pytest
 import tiny
 
-from mobilebert_jax import cli, sharding
+from mobilebert_jax import cli, config_files, sharding
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tpu_compile import (
   analytic,
@@ -108,7 +108,7 @@ SIZES = {
 
 def small(layers, kind, **more) -> TrainConfig:
   """A small student: `layers` blocks, looped ('scan') or unrolled ('loop')."""
-  return cli.to_train_config(
+  return config_files.to_train_config(
     cli.config_dict(
       **{
         'task': 'masked_lm', 'model': {**SIZES, 'num_hidden_layers': layers},
