@@ -17,6 +17,7 @@ from mobilebert_jax.config_groups import (
   OptimizerConfig,
   ProfileConfig,
 )
+from mobilebert_jax.distillation_config import DistillationConfig
 from mobilebert_jax.errors import InputError
 
 # The task decides these fields of the model's config.
@@ -29,7 +30,13 @@ MODEL_FIELDS = tuple(
 # A secret that must reach neither a file nor a message.
 _SECRET = 'token'
 # Where and how a run computes, not what: these may change when it continues.
-_PLACE = ('mesh.', 'profile.', 'compilation_cache_dir')
+_PLACE = (
+  'mesh.',
+  'profile.',
+  'compilation_cache_dir',
+  'distillation.teacher_placement',
+  'distillation.student_placement',
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,7 @@ class TrainConfig:
     options: values of the task's own options; see the task's module.
     data: see DataConfig.
     optimizer: see OptimizerConfig.
+    distillation: see DistillationConfig.
     mesh: see MeshConfig.
     profile: see ProfileConfig.
     compilation_cache_dir: where compiled programs are kept for later starts, on
@@ -87,6 +95,9 @@ class TrainConfig:
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
+  )
+  distillation: DistillationConfig = dataclasses.field(
+    default_factory=DistillationConfig
   )
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   profile: ProfileConfig = dataclasses.field(default_factory=ProfileConfig)
@@ -137,10 +148,25 @@ class TrainConfig:
         'config.accumulation_steps', self.accumulation_steps,
         f'a divisor of batch_size ({self.batch_size})',
       )  # fmt: skip
+    self._check_transfer()
     if not self.init:
       raise fields.wrong(
         'config.init', self.init,
         "'scratch', a hub name, a directory or a TF1 checkpoint",
+      )  # fmt: skip
+
+  def _check_transfer(self):
+    steps = self.distillation.transfer_steps
+    if self.num_steps is not None and steps > self.num_steps:
+      raise fields.wrong(
+        'config.distillation.transfer_steps', steps,
+        f'at most num_steps ({self.num_steps}), which they are a part of',
+      )  # fmt: skip
+    if steps and self.early_stop is not None:
+      raise fields.wrong(
+        'config.early_stop', self.early_stop,
+        'None with distillation.transfer_steps: the scores of the task do not '
+        'rise while knowledge is transferred',
       )  # fmt: skip
 
   def total_steps(self, steps_per_epoch: int) -> int:
@@ -160,6 +186,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     for name, value in config.options.items()
   }
   values['data']['buckets'] = list(config.data.buckets)
+  for name in ('teacher_layers', 'copy'):
+    values['distillation'][name] = list(values['distillation'][name])
   del values[_SECRET]
   return values
 

@@ -1,0 +1,1 @@
+"""Knowledge transfer and distillation: a student learns from a teacher."""
