@@ -400,6 +400,8 @@ def test_the_command_without_libtpu(tmp_path, monkeypatch, capsys):
   """The extra is named; where libtpu is installed, it is hidden."""
   monkeypatch.setattr('sys.argv', ['x', *_wanted(tmp_path)])
   monkeypatch.setitem(sys.modules, 'libtpu', None)
+  # Which libtpu sets when it is imported.
+  monkeypatch.delenv('TPU_LIBRARY_PATH', raising=False)
   assert cli.run(command.main, command.__doc__) == 2
   lines = capsys.readouterr().err.splitlines()
   assert lines == [

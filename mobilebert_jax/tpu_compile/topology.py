@@ -8,6 +8,7 @@ Jouppi et al. 2023, arXiv 2304.01433, section 2). `usable_gib` is what libtpu
 """
 
 import dataclasses
+import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -107,6 +108,11 @@ class Slice:
     """
     import jax
 
+    if not _is_libtpu_installed():
+      raise InputError(
+        'libtpu, the compiler for TPUs, is not installed: '
+        "pip install 'mobilebert_jax[tpu]'."
+      )
     for name, value in _ENVIRONMENT.items():
       os.environ.setdefault(name, value)
     from jax.experimental import topologies
@@ -120,13 +126,6 @@ class Slice:
       )
     except jax.errors.JaxRuntimeError as error:
       raise InputError(_refusal(self, str(error))) from None
-    except RuntimeError as error:
-      if 'not installed' not in str(error):
-        raise
-      raise InputError(
-        'libtpu, the compiler for TPUs, is not installed: '
-        "pip install 'mobilebert_jax[tpu]'."
-      ) from None
     devices = described.devices
     if len(devices) != self.size:
       raise RuntimeError(
@@ -153,6 +152,14 @@ def parse(name: str) -> Slice:
       f'{", ".join(CHIPS[kind].slices)}.'
     )
   return Slice(CHIPS[kind], tuple(map(int, shape.split('x'))))
+
+
+def _is_libtpu_installed() -> bool:
+  """Whether JAX would find it. (Once it is loaded, JAX does not look.)"""
+  library = os.environ.get('TPU_LIBRARY_PATH', '')
+  return importlib.util.find_spec('libtpu') is not None or (
+    os.path.isfile(library)
+  )
 
 
 def _refusal(of: Slice, message: str) -> str:
