@@ -155,11 +155,10 @@ def parse(name: str) -> Slice:
 
 
 def _is_libtpu_installed() -> bool:
-  """Whether JAX would find it. (Once it is loaded, JAX does not look.)"""
-  library = os.environ.get('TPU_LIBRARY_PATH', '')
-  return importlib.util.find_spec('libtpu') is not None or (
-    os.path.isfile(library)
-  )
+  """Whether JAX would find it; once it is loaded, JAX does not look."""
+  if os.path.isfile(os.environ.get('TPU_LIBRARY_PATH', '')):
+    return True
+  return importlib.util.find_spec('libtpu') is not None
 
 
 def _refusal(of: Slice, message: str) -> str:
