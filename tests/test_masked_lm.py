@@ -106,17 +106,28 @@ def test_batches_are_masked_anew_in_each_epoch(tokenizer):
     for epoch in (0, 0, 1, EVALUATION)
   )
   assert set(first) == {
-    'input_ids', 'token_type_ids', 'attention_mask', 'labels', 'document',
-    'weights',
+    'input_ids', 'token_type_ids', 'attention_mask', 'masked_positions',
+    'labels', 'document', 'weights',
   }  # fmt: skip
+  # 15% of the 30 places for words.
+  assert first['labels'].shape == first['masked_positions'].shape == (
+    len(rows), 4
+  )  # fmt: skip
   assert np.array_equal(first['labels'], again['labels'])
   assert not np.array_equal(first['labels'], later['labels'])
   assert not np.array_equal(first['labels'], fixed['labels'])
   # Padding is never predicted, and the text itself is what it was.
   for batch in (first, later, fixed):
-    assert (batch['labels'][batch['attention_mask'] == 0] == -100).all()
-    chosen = batch['labels'] != -100
-    text_ = np.where(chosen, batch['labels'], batch['input_ids'])
+    at, labels = batch['masked_positions'], batch['labels']
+    seen = np.take_along_axis(batch['attention_mask'], at, axis=1)
+    assert (labels[seen == 0] == -100).all()
+    old = np.where(
+      labels != -100,
+      labels,
+      np.take_along_axis(batch['input_ids'], at, axis=1),
+    )
+    text_ = batch['input_ids'].copy()
+    np.put_along_axis(text_, at, old, axis=1)
     plain = features.sequences['input_ids']
     assert np.array_equal(text_[batch['attention_mask'] == 1], plain.values)
 

@@ -84,6 +84,7 @@ def assert_equal(first, second):
   assert dict(first.pad) == dict(second.pad)
   assert first.choices == second.choices
   assert first.max_length == second.max_length
+  assert first.gather == second.gather
 
 
 def tokenizer(**settings):
@@ -107,7 +108,8 @@ def test_equal_input_is_encoded_once(tmp_path):
 def test_every_field_is_kept():
   """A new field of Features must be stored, or the cache would lose it."""
   assert {field.name for field in dataclasses.fields(Features)} == {
-    'sequences', 'scalars', 'pad', 'choices', 'max_length', 'transform'
+    'sequences', 'scalars', 'pad', 'choices', 'max_length', 'transform',
+    'gather',
   }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int, Num
 
+from mobilebert_jax.data.gathering import Gathered
 from mobilebert_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -106,6 +107,8 @@ class Features:
     transform: None, or a function that changes sequence columns anew in each
       epoch, such as the masking of tokens. See `columns`. It is code, not
       data: features that were kept on disk get it from their encoder again.
+    gather: None, or the column of labels that batches have at the labels'
+      positions alone, [B, P] instead of [B, S].
   """
 
   sequences: Columns
@@ -114,6 +117,7 @@ class Features:
   choices: int | None = None
   max_length: int = dataclasses.field(kw_only=True)
   transform: Transform | None = dataclasses.field(default=None, kw_only=True)
+  gather: Gathered | None = dataclasses.field(default=None, kw_only=True)
 
   def __post_init__(self):
     """Checks that the columns agree: a misfit is a defect of the encoder."""
@@ -123,6 +127,8 @@ class Features:
       raise ValueError(f'{len(ids)} sequences are not {self.choices} each')
     if ids.lengths().max(initial=0) > self.max_length:
       raise ValueError(f'a sequence has more than {self.max_length} tokens')
+    if self.gather and (self.choices or self.gather.column not in self.pad):
+      raise ValueError('gathered labels are a sequence column without choices')
     for name, values in self.scalars.items():
       if len(values) != len(self):
         raise ValueError(f'{name!r} has {len(values)} values for {len(self)}')
@@ -210,7 +216,8 @@ class Features:
 
     Returns:
       Every sequence column and 'attention_mask' as int32 [B, S] ([B, C, S]
-      with choices), every scalar column [B, ...], and 'weights' float32 [B].
+      with choices), but those of `gather` [B, P]; every scalar column
+      [B, ...], and 'weights' float32 [B].
     """
     columns = self.columns(rows, seed, epoch)
     count = len(columns['input_ids'])
@@ -224,10 +231,24 @@ class Features:
     ends = columns['input_ids'].lengths()[:, None]
     arrays['attention_mask'] = (np.arange(length) < ends).astype(np.int32)
     batch = {name: array.reshape(shape) for name, array in arrays.items()}
+    if self.gather:
+      batch |= self.gathered(batch, self.gather.width(length))
     batch |= {name: values[rows] for name, values in self.scalars.items()}
     weights = np.ones(len(rows), np.float32)
     weights[len(rows) if real is None else real :] = 0
     return batch | {'weights': weights}
+
+  def gathered(self, batch: Batch, width: int) -> Batch:
+    """The columns that `gather` puts in its column's place; none without it.
+
+    Args:
+      batch: the column as it lies in the rows, [B, S].
+      width: P.
+    """
+    if not self.gather:
+      return {}
+    name = self.gather.column
+    return self.gather.gather(batch[name], self.pad[name], width)
 
 
 def resolve_buckets(

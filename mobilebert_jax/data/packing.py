@@ -171,6 +171,9 @@ class Packer:
     first = np.zeros((count, self.slots_per_row, choices), np.int32)
     first[placement.rows, placement.slots] = starts.reshape(-1, choices)
     batch['cls_positions'] = first if features.choices else first[..., 0]
+    if features.gather:
+      width = features.gather.packed_width(self.length)
+      batch |= features.gathered(batch, width)
     batch |= self._by_slot(placement, count)
     return batch, placement
 

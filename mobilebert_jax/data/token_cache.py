@@ -26,6 +26,7 @@ import tokenizers
 import mobilebert_jax
 from mobilebert_jax import files
 from mobilebert_jax.data.features import Features, Ragged, Transform
+from mobilebert_jax.data.gathering import Gathered
 from mobilebert_jax.errors import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def save(path: pathlib.Path, key: str, features: Features):
     'choices': features.choices,
     'max_length': features.max_length,
     'has_transform': features.transform is not None,
+    'gather': features.gather and dataclasses.asdict(features.gather),
   }
   arrays: dict[str, Any] = {
     'about': np.frombuffer(json.dumps(about).encode(), np.uint8),
@@ -166,6 +168,9 @@ def load(
       name: arrays[f'scalar_{number}']
       for number, name in enumerate(about['scalars'])
     }
+  gather = about['gather']
+  if gather is not None:
+    gather = Gathered(**{**gather, 'most': tuple(gather['most'])})
   return Features(
     sequences=sequences,
     scalars=scalars,
@@ -173,6 +178,7 @@ def load(
     choices=about['choices'],
     max_length=about['max_length'],
     transform=transform() if about['has_transform'] else None,
+    gather=gather,
   )
 
 

@@ -88,7 +88,7 @@ def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
 
 
 def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
-  """Keeps [B, S] for each position, instead of the logits [B, S, V].
+  """Keeps [B, S] for each position, instead of the logits.
 
   Returns:
     'counts': whether the token is to be predicted; 'target': its id, 'guess':
@@ -100,12 +100,15 @@ def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
   target = jnp.where(counts, labels, 0)
   picked = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
   nll = jax.nn.logsumexp(logits, axis=-1) - picked
-  return {
-    'counts': counts,
+  guess = jnp.argmax(logits, axis=-1)
+  kept = {
     'target': target,
-    'guess': jnp.where(counts, jnp.argmax(logits, axis=-1), 0),
+    'guess': jnp.where(counts, guess, 0),
     'nll': jnp.where(counts, nll, 0),
+    'counts': counts.astype(jnp.int32),
   }
+  kept = {name: packing.at_tokens(x, batch) for name, x in kept.items()}
+  return {**kept, 'counts': kept['counts'] > 0}
 
 
 def score(

@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from mobilebert_jax.data.documents import Document
 from mobilebert_jax.data.features import Features, Ragged
+from mobilebert_jax.data.gathering import Gathered
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.tasks.encoding import room_for_text
@@ -68,8 +69,9 @@ def encode(
     **settings: How to mask: `Masking`'s probability, whole_word, most.
 
   Returns:
-    Columns input_ids, token_type_ids and, by the transform, labels; the
-    scalar column 'document' has the index of each sequence's document.
+    Columns input_ids, token_type_ids and, by the transform, labels, which
+    batches have at their positions alone (masked_positions); the scalar
+    column 'document' has the index of each sequence's document.
 
   Raises:
     InputError: `max_length` leaves no room for text, or no sequence is left.
@@ -88,7 +90,20 @@ def encode(
     },
     max_length=max_length,
     transform=MaskSequences(masking),
+    gather=gathered(masking, max_length, _SPECIAL),
   )
+
+
+def gathered(masking: Masking, max_length: int, special: int) -> Gathered:
+  """Labels at the masked positions alone.
+
+  Args:
+    masking: what chooses them.
+    max_length: the longest sequence, special tokens included.
+    special: special tokens that each sequence has at least.
+  """
+  sizes = range(max_length + 1)
+  return Gathered(tuple(masking.limit(max(n - special, 0)) for n in sizes))
 
 
 def _sequences(

@@ -17,6 +17,8 @@ from mobilebert_jax.losses import IGNORE_INDEX
 
 _CONTINUATION = '##'
 _MASKED, _MASKED_OR_RANDOM = 0.8, 0.9
+# Pieces of a word at most: BERT's tokenizer makes longer ones [UNK].
+_LONGEST_WORD = 100
 # Sets this stream of random words apart from that of the order of examples.
 _STREAM = 1
 
@@ -63,7 +65,8 @@ class Masking:
     The number of tokens to predict is `probability` of all that are not
     special, rounded, at least 1 and at most `most`. Whole words are taken in
     a random order as far as they fit; where none fits, the shortest one is
-    taken if `most` allows it.
+    taken if `most` allows it (and if it has 100 pieces at most, as any word of
+    BERT's tokenizer has).
 
     Args:
       ids: The tokens, special ones included, without padding.
@@ -95,6 +98,26 @@ class Masking:
     )
     return seen, labels
 
+  def limit(self, ordinary: int) -> int:
+    """How many of so many tokens, none of them special, are predicted at most.
+
+    It never falls when there are more. Whole words exceed the share of
+    `probability` where none fits it; see `__call__`.
+    """
+    if not ordinary:
+      return 0
+    goal = self._goal(ordinary)
+    return max(goal, self._longest(ordinary)) if self.whole_word else goal
+
+  def _goal(self, ordinary: int) -> int:
+    goal = max(1, round(self.probability * ordinary))
+    return goal if self.most is None else min(goal, self.most)
+
+  def _longest(self, ordinary: int) -> int:
+    """Pieces of a word that is taken although it is more than the share."""
+    longest = min(ordinary, _LONGEST_WORD)
+    return longest if self.most is None else min(longest, self.most)
+
   def _choose(
     self, ids: Int[np.ndarray, 'S'], order: Int[np.ndarray, 'S']
   ) -> Int[np.ndarray, 'chosen']:
@@ -102,8 +125,7 @@ class Masking:
     places = np.flatnonzero(~self.is_special[ids])
     if not len(places):
       return places
-    goal = max(1, round(self.probability * len(places)))
-    goal = goal if self.most is None else min(goal, self.most)
+    goal = self._goal(len(places))
     if not self.whole_word:
       return places[np.argsort(order[places], kind='stable')[:goal]]
     words = self._words(ids, places)
@@ -118,7 +140,7 @@ class Masking:
         break
     if not chosen:
       shortest = min(words, key=len)
-      fits = self.most is None or len(shortest) <= self.most
+      fits = len(shortest) <= self._longest(len(places))
       return shortest if fits else places[:0]
     return np.concatenate(chosen)
 
