@@ -158,9 +158,12 @@ def test_loops_count_as_the_unrolled_program_and_the_formula(
     assert other.loops == ()
     xla = unrolled.compiled.cost_analysis()
     assert other.bytes == pytest.approx(xla['bytes accessed'], rel=0.01)
-  plan, _ = compiled(backend, layers, 'scan', remat=remat)
+  plan, step = compiled(backend, layers, 'scan', remat=remat)
+  # 15% of the 126 places for words, and no logits elsewhere.
+  scored = step.batch['masked_positions'].size
+  assert scored == 32 * 19
   expected = analytic.training(
-    plan.config, plan.architecture, plan.task.head, 32, 128, 32
+    plan.config, plan.architecture, plan.task.head, 32, 128, 32, scored
   )
   assert one.flops * 4 == pytest.approx(expected, rel=0.05)
 

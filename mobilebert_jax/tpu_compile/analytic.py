@@ -17,7 +17,12 @@ _TRIGRAM = 3
 
 
 def forward(
-  c: MobileBertConfig, head: type[Any], rows: int, length: int, examples: int
+  c: MobileBertConfig,
+  head: type[Any],
+  rows: int,
+  length: int,
+  examples: int,
+  scored: int | None = None,
 ) -> int:
   """FLOPs of a forward pass.
 
@@ -28,20 +33,28 @@ def forward(
     length: positions of a sequence, padding included.
     examples: pooled outputs that the head reads: `rows`, or with packing the
       slots for examples.
+    scored: tokens of the batch that a head of tokens reads: those of
+      'masked_positions'; None: all.
   """
   tokens = rows * length
+  scored = tokens if scored is None else scored
   macs = tokens * _embeddings(c)
   macs += c.num_hidden_layers * tokens * sum(_block(c, length))
   return 2 * (
-    macs + tokens * _token_head(c, head) + examples * _pooled(c, head)
+    macs + scored * _token_head(c, head) + examples * _pooled(c, head)
   )
 
 
 def model_flops(
-  c: MobileBertConfig, head: type[Any], rows: int, length: int, examples: int
+  c: MobileBertConfig,
+  head: type[Any],
+  rows: int,
+  length: int,
+  examples: int,
+  scored: int | None = None,
 ) -> int:
   """FLOPs of a training step without any recomputation, for MFU."""
-  return (1 + _BACKWARD) * forward(c, head, rows, length, examples)
+  return (1 + _BACKWARD) * forward(c, head, rows, length, examples, scored)
 
 
 def training(
@@ -51,6 +64,7 @@ def training(
   rows: int,
   length: int,
   examples: int,
+  scored: int | None = None,
 ) -> int:
   """FLOPs of a training step with what `config.remat` computes again.
 
@@ -60,7 +74,7 @@ def training(
   dense, attention = _block(c, length)
   again = {'none': 0, 'dots': attention, 'full': dense + attention}
   repeated = 2 * c.num_hidden_layers * rows * length * again[config.remat]
-  return model_flops(c, head, rows, length, examples) + repeated
+  return model_flops(c, head, rows, length, examples, scored) + repeated
 
 
 def _embeddings(c: MobileBertConfig) -> int:

@@ -47,7 +47,9 @@ def measure(step: Step, of: Plan, where: Slice) -> dict[str, Any]:
   counts, found = step.counts, roofline.estimate(step.counts, where)
   rows, length = _sequences(step)
   examples = _examples(step)
-  shape = (of.architecture, of.task.head, rows, length, examples)
+  shape = (
+    of.architecture, of.task.head, rows, length, examples, _scored(step)
+  )  # fmt: skip
   is_training = step.name == 'training'
   useful = (analytic.model_flops if is_training else analytic.forward)(*shape)
   expected = analytic.training(of.config, *shape) if is_training else useful
@@ -103,6 +105,12 @@ def _examples(step: Step) -> int:
   if 'cls_positions' in step.batch:
     return step.batch['cls_positions'].size
   return _sequences(step)[0]
+
+
+def _scored(step: Step) -> int | None:
+  """Tokens of the global batch that a head of tokens reads; None: all."""
+  found = step.batch.get('masked_positions')
+  return None if found is None else found.size
 
 
 def _collectives(found: tuple[Collective, ...]) -> list[dict[str, Any]]:
