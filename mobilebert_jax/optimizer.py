@@ -82,7 +82,7 @@ def constant_schedule(peak: float, warmup_steps: int) -> Schedule:
 
   def schedule(step: Int[Array, '']) -> Float[Array, '']:
     done = jnp.asarray(step).astype(float)
-    return peak * jnp.minimum(done / max(1, warmup_steps), 1.0)
+    return peak * jnp.where(done < warmup_steps, done / max(1, warmup_steps), 1)
 
   return schedule
 

@@ -52,6 +52,45 @@ def test_no_warmup_starts_at_the_peak():
   assert float(schedule(jnp.int32(0))) == 3.0
 
 
+def test_schedule_has_the_numbers_of_google_research():
+  """The published run: 0.0015, up in 10,000 steps, 1.5e-7 at 500,000."""
+  config = OptimizerConfig(
+    learning_rate=0.0015, warmup_steps=10_000, end_factor=1e-4,
+    decay_from_start=True,
+  )  # fmt: skip
+  schedule = optimizer.make_schedule(config, 500_000)
+  done = np.array(
+    [0, 1, 5_000, 9_999, 10_000, 10_001, 250_000, 499_999, 500_000, 600_000]
+  )
+  line = (0.0015 - 1.5e-7) * (1 - np.minimum(done, 500_000) / 500_000) + 1.5e-7
+  expected = np.where(done < 10_000, 0.0015 * done / 10_000, line)
+  # At the end of the warm-up it falls by the 2% that the line has lost.
+  assert expected[4] == pytest.approx(0.98 * 0.0015, rel=1e-4)
+  rates = [float(schedule(jnp.int32(step))) for step in done]
+  np.testing.assert_allclose(rates, expected, rtol=2e-5)
+  with jax.enable_x64(True):
+    rates = [float(schedule(jnp.int32(step))) for step in done]
+  np.testing.assert_allclose(rates, expected, rtol=1e-12)
+
+
+def test_a_line_may_end_above_zero():
+  schedule = optimizer.linear_schedule(2.0, 4, 12, end_factor=0.5)
+  rates = [float(schedule(jnp.int32(step))) for step in (2, 4, 8, 12, 13)]
+  np.testing.assert_allclose(rates, [1, 2, 1.5, 1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('warmup_steps', 'rates'), [(0, [2, 2, 2, 2]), (2, [0, 1, 2, 2])]
+)
+def test_a_constant_schedule(warmup_steps, rates):
+  config = OptimizerConfig(
+    learning_rate=2.0, schedule='constant', warmup_steps=warmup_steps
+  )
+  schedule = optimizer.make_schedule(config, 3)
+  got = [float(schedule(jnp.int32(step))) for step in (0, 1, 2, 9)]
+  np.testing.assert_allclose(got, rates, rtol=1e-7)
+
+
 def test_clipping_has_torchs_coefficient():
   grads = {'a': jnp.asarray([3.0, 0.0]), 'b': jnp.asarray([4.0])}
   clip = optimizer.clip_by_global_norm(1.0)

@@ -96,6 +96,18 @@ def test_number_of_steps():
     (lambda: OptimizerConfig(beta2=1.0), 'below 1'),
     (lambda: OptimizerConfig(warmup_fraction=1.5), 'at most 1'),
     (lambda: OptimizerConfig(max_grad_norm=-1.0), 'above 0'),
+    (lambda: OptimizerConfig(name='sgd'), 'one of adamw, lamb'),
+    (lambda: OptimizerConfig(schedule='cosine'), 'one of linear, constant'),
+    (lambda: OptimizerConfig(end_factor=2.0), 'at most 1'),
+    (lambda: OptimizerConfig(bias_correction=0), 'True or False'),
+    (
+      lambda: OptimizerConfig(schedule='constant', end_factor=0.1),
+      "end_factor is 0.1, but must be 0.0 with optimizer.schedule 'constant'",
+    ),
+    (
+      lambda: OptimizerConfig(schedule='constant', decay_from_start=True),
+      'decay_from_start is True, but must be False with',
+    ),
     (lambda: MeshConfig(data=0), 'config.mesh.data'),
     (lambda: MeshConfig(data=-1, fsdp=-1), 'one axis at most'),
     (lambda: run_config.from_json('{'), 'is not JSON'),
