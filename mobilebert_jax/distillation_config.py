@@ -129,6 +129,11 @@ class DistillationConfig:
     fields.check(self, 'config.distillation')
     self._check_strategy()
     self._check_layers()
+    if self.train_embeddings and not self.previous_layers:
+      raise self._wrong(
+        'previous_layers',
+        'above 0 with train_embeddings: the embeddings learn as earlier layers',
+      )
     for part in self.copy:
       if part not in PARTS:
         raise self._wrong('copy', f'parts out of {", ".join(PARTS)}')

@@ -107,7 +107,9 @@ class SelfAttention(nn.Module):
     head_mask: Float[Array, ' H'] | None = None,
     *,
     deterministic: bool = True,
-  ) -> tuple[Float[Array, 'B S C'], Float[Array, 'B H S S']]:
+  ) -> tuple[
+    Float[Array, 'B S C'], Float[Array, 'B H S S'], Float[Array, 'B H S S']
+  ]:
     """Attends.
 
     Args:
@@ -118,9 +120,10 @@ class SelfAttention(nn.Module):
       deterministic: no dropout.
 
     Returns:
-      The hidden states at the block's width, and the probabilities after
-      dropout and head mask (as transformers returns them), in float32 at
-      least.
+      The hidden states at the block's width; the probabilities after dropout
+      and head mask (as transformers returns them); and the masked scores
+      before the softmax (as google-research's `all_attention_maps`). The
+      latter two are in float32 at least.
     """
     c, compute = self.config, self.compute
     narrow = inner_axis(c)
@@ -148,7 +151,7 @@ class SelfAttention(nn.Module):
       dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
       y = dropout(y, deterministic=deterministic)
     y = block_norm(c, compute, narrow, name='norm')(y + inputs.residual)
-    return y, probs
+    return y, probs, scores
 
   def _heads(self, x: Array, name: str, axis: str) -> Array:
     """Projects x and splits the result into heads: [B, S, H, K]."""

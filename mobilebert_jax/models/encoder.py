@@ -23,11 +23,14 @@ class Options(NamedTuple):
     deterministic: no dropout.
     output_hidden_states: also return each block's output.
     output_attentions: also return each block's attention probabilities.
+    output_attention_scores: also return each block's masked scores before the
+      softmax.
   """
 
   deterministic: bool = True
   output_hidden_states: bool = False
   output_attentions: bool = False
+  output_attention_scores: bool = False
 
 
 DEFAULT_OPTIONS = Options()
@@ -39,6 +42,7 @@ class EncoderOutput(NamedTuple):
   last_hidden_state: Float[Array, 'B S D']
   hidden_states: Float[Array, 'L B S D'] | None
   attentions: Float[Array, 'L B H S S'] | None
+  attention_scores: Float[Array, 'L B H S S'] | None
 
 
 class Block(nn.Module):
@@ -60,13 +64,15 @@ class Block(nn.Module):
     x: Float[Array, 'B S D'],
     head_mask: Float[Array, ' H'] | None,
     mask: Array | None,
-  ) -> tuple[Float[Array, 'B S D'], tuple[Array | None, Array | None]]:
-    """The block's output, then output and probabilities if asked for."""
+  ) -> tuple[Float[Array, 'B S D'], tuple[Array | None, ...]]:
+    """The block's output; then output, probabilities, scores if asked for."""
     c, compute, options = self.config, self.compute, self.options
     deterministic = options.deterministic
     inputs = Bottleneck(c, compute, name='bottleneck')(x)
     attention = SelfAttention(c, compute, name='attention')
-    y, probs = attention(inputs, mask, head_mask, deterministic=deterministic)
+    y, probs, scores = attention(
+      inputs, mask, head_mask, deterministic=deterministic
+    )
     feed_forward = FeedForwardStack(c, compute, name='feed_forward')
     y = feed_forward(y, deterministic=deterministic)
     if c.use_bottleneck:
@@ -76,6 +82,7 @@ class Block(nn.Module):
     return y, (
       y if options.output_hidden_states else None,
       probs if options.output_attentions else None,
+      scores if options.output_attention_scores else None,
     )
 
 
@@ -133,8 +140,8 @@ class Encoder(nn.Module):
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )(c, compute, options, name='layers')
     head_masks = None if head_mask is None else self._head_masks(head_mask)
-    y, (hidden_states, attentions) = layers(x, head_masks, mask)
-    return EncoderOutput(y, hidden_states, attentions)
+    y, outputs = layers(x, head_masks, mask)
+    return EncoderOutput(y, *outputs)
 
   def _head_masks(self, head_mask: Array | np.ndarray) -> Array:
     """Checks the factors and gives each block its own."""

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.errors import InputError
@@ -80,6 +80,7 @@ class HeadedModel(nn.Module):
     deterministic: bool = True,
     output_hidden_states: bool = False,
     output_attentions: bool = False,
+    output_attention_scores: bool = False,
     segment_ids: SegmentIds = None,
     cls_positions: ClsPositions = None,
     masked_positions: MaskedPositions = None,
@@ -112,9 +113,40 @@ class HeadedModel(nn.Module):
       deterministic=deterministic,
       output_hidden_states=output_hidden_states,
       output_attentions=output_attentions,
+      output_attention_scores=output_attention_scores,
       segment_ids=segment_ids,
       cls_positions=cls_positions,
     )
+    return self._at(masked_positions, body, deterministic)
+
+  def from_hidden(
+    self,
+    last_hidden_state: Float[Array, 'B S D'],
+    *,
+    deterministic: bool = True,
+    cls_positions: ClsPositions = None,
+    masked_positions: MaskedPositions = None,
+  ) -> ModelOutput:
+    """Applies pooler and head to the last hidden states of this model.
+
+    For `model.apply({'params': params}, hidden, method='from_hidden')`, where
+    the blocks have been run apart from the model.
+
+    Args:
+      last_hidden_state: the last block's output.
+      deterministic: no dropout.
+      cls_positions: see `MobileBertModel`.
+      masked_positions: see `__call__`.
+    """
+    body = self.mobilebert.pooled(last_hidden_state, cls_positions)
+    return self._at(masked_positions, body, deterministic)
+
+  def _at(
+    self,
+    masked_positions: MaskedPositions,
+    body: BaseModelOutputWithPooling,
+    deterministic: bool,
+  ) -> ModelOutput:
     if masked_positions is not None:
       masked = tokens_at(body.last_hidden_state, masked_positions)
       masked = constrain(masked, 'batch', None, None)
@@ -178,6 +210,7 @@ class MobileBertForPreTraining(HeadedModel):
       seq_relationship_logits=self.seq_relationship(body.pooler_output),
       hidden_states=body.hidden_states,
       attentions=body.attentions,
+      attention_scores=body.attention_scores,
     )
 
 
@@ -198,6 +231,7 @@ class MobileBertForMaskedLM(HeadedModel):
       logits=self.predictions(body.last_hidden_state, table),
       hidden_states=body.hidden_states,
       attentions=body.attentions,
+      attention_scores=body.attention_scores,
     )
 
 
@@ -213,6 +247,7 @@ class MobileBertForNextSentencePrediction(HeadedModel):
       logits=self.seq_relationship(body.pooler_output),
       hidden_states=body.hidden_states,
       attentions=body.attentions,
+      attention_scores=body.attention_scores,
     )
 
 
@@ -229,6 +264,7 @@ class MobileBertForSequenceClassification(HeadedModel):
       logits=self.classifier(pooled),
       hidden_states=body.hidden_states,
       attentions=body.attentions,
+      attention_scores=body.attention_scores,
     )
 
 
@@ -248,6 +284,7 @@ class MobileBertForTokenClassification(HeadedModel):
       logits=self.classifier(x),
       hidden_states=body.hidden_states,
       attentions=body.attentions,
+      attention_scores=body.attention_scores,
     )
 
 
@@ -277,4 +314,5 @@ class MobileBertForQuestionAnswering(HeadedModel):
       end_logits=logits[..., 1],
       hidden_states=body.hidden_states,
       attentions=body.attentions,
+      attention_scores=body.attention_scores,
     )

@@ -64,6 +64,7 @@ class MobileBertModel(nn.Module):
     deterministic: bool = True,
     output_hidden_states: bool = False,
     output_attentions: bool = False,
+    output_attention_scores: bool = False,
     segment_ids: SegmentIds = None,
     cls_positions: ClsPositions = None,
   ) -> BaseModelOutputWithPooling:
@@ -82,6 +83,8 @@ class MobileBertModel(nn.Module):
       deterministic: no dropout; otherwise `apply` needs rngs={'dropout': key}.
       output_hidden_states: return the embeddings' output and each block's.
       output_attentions: return each block's attention probabilities.
+      output_attention_scores: return each block's masked scores before the
+        softmax; what a student's are compared with.
       segment_ids: for rows that hold several examples, which of them each
         position belongs to: 1, 2, ..., each in one piece, 0 for nobody. A
         query sees the keys of its own example, as far as `attention_mask`
@@ -120,15 +123,29 @@ class MobileBertModel(nn.Module):
     x = constrain(x, 'batch', 'sequence', None)
     mask = None if attention_mask is None else attention_mask_4d(attention_mask)
     mask = within_segments(mask, segment_ids)
-    options = Options(deterministic, output_hidden_states, output_attentions)
+    options = Options(
+      deterministic,
+      output_hidden_states,
+      output_attentions,
+      output_attention_scores,
+    )
     out = self.encoder(x, mask, head_mask, options)
+    hidden_states = _tuple(out.hidden_states)
+    return self.pooled(out.last_hidden_state, cls_positions).replace(
+      hidden_states=None if hidden_states is None else (x, *hidden_states),
+      attentions=_tuple(out.attentions),
+      attention_scores=_tuple(out.attention_scores),
+    )
+
+  def pooled(
+    self,
+    last_hidden_state: Float[Array, 'B S D'],
+    cls_positions: ClsPositions = None,
+  ) -> BaseModelOutputWithPooling:
+    """What follows on the encoder: its output, and the pooled one."""
     return BaseModelOutputWithPooling(
-      last_hidden_state=out.last_hidden_state,
-      pooler_output=self._pool(out.last_hidden_state, cls_positions),
-      hidden_states=None
-      if out.hidden_states is None
-      else (x, *out.hidden_states),
-      attentions=None if out.attentions is None else tuple(out.attentions),
+      last_hidden_state=last_hidden_state,
+      pooler_output=self._pool(last_hidden_state, cls_positions),
     )
 
   def word_table(self) -> Float[Array, 'V E']:
@@ -142,3 +159,8 @@ class MobileBertModel(nn.Module):
     if not self.config.classifier_activation:
       return first
     return jnp.tanh(self.pooler(first))
+
+
+def _tuple(stacked: Array | None) -> tuple[Array, ...] | None:
+  """One array for each block, as transformers has it."""
+  return None if stacked is None else tuple(stacked)

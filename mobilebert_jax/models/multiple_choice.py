@@ -28,6 +28,7 @@ class MobileBertForMultipleChoice(HeadedModel):
       logits=self.classifier(pooled),
       hidden_states=body.hidden_states,
       attentions=body.attentions,
+      attention_scores=body.attention_scores,
     )
 
   def __call__(
@@ -42,6 +43,7 @@ class MobileBertForMultipleChoice(HeadedModel):
     deterministic: bool = True,
     output_hidden_states: bool = False,
     output_attentions: bool = False,
+    output_attention_scores: bool = False,
     segment_ids: SegmentIds = None,
     cls_positions: ClsPositions = None,
     masked_positions: MaskedPositions = None,
@@ -70,6 +72,7 @@ class MobileBertForMultipleChoice(HeadedModel):
       deterministic=deterministic,
       output_hidden_states=output_hidden_states,
       output_attentions=output_attentions,
+      output_attention_scores=output_attention_scores,
       segment_ids=segment_ids,
       cls_positions=cls_positions,
       masked_positions=masked_positions,

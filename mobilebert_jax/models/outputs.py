@@ -50,12 +50,14 @@ class BaseModelOutputWithPooling(ModelOutput):
     pooler_output: the pooled first token; None without a pooler.
     hidden_states: the embeddings' output and each block's, or None.
     attentions: each block's attention probabilities, or None.
+    attention_scores: each block's masked attention scores, or None.
   """
 
   last_hidden_state: Float[Array, 'B S D']
   pooler_output: Float[Array, 'B D'] | None = None
   hidden_states: HiddenStates | None = None
   attentions: Attentions | None = None
+  attention_scores: Attentions | None = None
 
 
 @flax.struct.dataclass
@@ -67,12 +69,14 @@ class MobileBertForPreTrainingOutput(ModelOutput):
     seq_relationship_logits: [:, 0] B follows A, [:, 1] B is random.
     hidden_states: see `BaseModelOutputWithPooling`.
     attentions: see `BaseModelOutputWithPooling`.
+    attention_scores: see `BaseModelOutputWithPooling`.
   """
 
   prediction_logits: Float[Array, 'B S V']
   seq_relationship_logits: Float[Array, 'B 2']
   hidden_states: HiddenStates | None = None
   attentions: Attentions | None = None
+  attention_scores: Attentions | None = None
 
 
 @flax.struct.dataclass
@@ -82,6 +86,7 @@ class MaskedLMOutput(ModelOutput):
   logits: Float[Array, 'B S V']
   hidden_states: HiddenStates | None = None
   attentions: Attentions | None = None
+  attention_scores: Attentions | None = None
 
 
 @flax.struct.dataclass
@@ -91,6 +96,7 @@ class NextSentencePredictorOutput(ModelOutput):
   logits: Float[Array, 'B 2']
   hidden_states: HiddenStates | None = None
   attentions: Attentions | None = None
+  attention_scores: Attentions | None = None
 
 
 @flax.struct.dataclass
@@ -100,6 +106,7 @@ class SequenceClassifierOutput(ModelOutput):
   logits: Float[Array, 'B C']
   hidden_states: HiddenStates | None = None
   attentions: Attentions | None = None
+  attention_scores: Attentions | None = None
 
 
 @flax.struct.dataclass
@@ -113,6 +120,7 @@ class MultipleChoiceModelOutput(ModelOutput):
   logits: Float[Array, 'B N']
   hidden_states: HiddenStates | None = None
   attentions: Attentions | None = None
+  attention_scores: Attentions | None = None
 
 
 @flax.struct.dataclass
@@ -122,6 +130,7 @@ class TokenClassifierOutput(ModelOutput):
   logits: Float[Array, 'B S C']
   hidden_states: HiddenStates | None = None
   attentions: Attentions | None = None
+  attention_scores: Attentions | None = None
 
 
 @flax.struct.dataclass
@@ -132,3 +141,4 @@ class QuestionAnsweringModelOutput(ModelOutput):
   end_logits: Float[Array, 'B S']
   hidden_states: HiddenStates | None = None
   attentions: Attentions | None = None
+  attention_scores: Attentions | None = None
