@@ -45,12 +45,6 @@ class Evaluator:
     config: TrainConfig,
     at_border: Callable[[], None] = lambda: None,
   ):
-    if task.head.outputs_per == 'both':
-      # Nothing would say which of the predictions are to be cut into examples.
-      raise ValueError(
-        f'task {task.name}: {task.head.__name__} has logits of tokens and of '
-        'examples; a task needs a head with one kind'
-      )
     self._task, self._mesh, self._config = task, mesh, config
     self._at_border = at_border
     self._step = make_step(task, model, mesh, task.loss)
@@ -92,12 +86,8 @@ class Evaluator:
 
     def fetch(placement: Placement, results: Any):
       predictions, found = jax.device_get(results)
-      if self._task.head.outputs_per == 'token':
-        predictions = by_token(predictions, placement, lengths)
-      else:
-        predictions = by_example(predictions, placement)
       placements.append(placement)
-      outputs.append(predictions)
+      outputs.append(cut(self._task, predictions, placement, lengths))
       terms.append(found)
 
     waiting = None
@@ -130,6 +120,34 @@ def make_step(
   # Every process scores all predictions, and can fetch only what it holds.
   whole = NamedSharding(mesh, PartitionSpec())
   return jax.jit(step, out_shardings=whole)
+
+
+def cut(
+  task: Task,
+  predictions: Predictions,
+  placement: Placement,
+  lengths: Int[np.ndarray, 'N'],
+) -> dict[str, np.ndarray]:
+  """One row for each example from what a task keeps of a batch.
+
+  Args:
+    task: tells which arrays have a value for each position.
+    predictions: what `task.predict` gave for the batch.
+    placement: where the examples are.
+    lengths: number of tokens of every example of the split.
+  """
+  of_tokens = {
+    name: array
+    for name, array in predictions.items()
+    if task.head.outputs_per == 'token' or name in task.token_outputs
+  }
+  of_examples = {
+    name: array for name, array in predictions.items() if name not in of_tokens
+  }
+  return {
+    **by_token(of_tokens, placement, lengths),
+    **by_example(of_examples, placement),
+  }
 
 
 def by_example(

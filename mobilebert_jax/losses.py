@@ -181,14 +181,27 @@ def multiple_choice_loss(
 
 def pretraining_loss(
   prediction_logits: Float[Array, 'B S V'],
-  seq_relationship_logits: Float[Array, 'B 2'],
+  seq_relationship_logits: Float[Array, 'N 2'],
   labels: Int[Array, 'B S'],
-  next_sentence_label: Int[Array, '*B'],
+  next_sentence_label: Int[Array, '*N'],
   weights: Weights = None,
+  label_weights: Float[Array, 'B S'] | None = None,
 ) -> Terms:
-  """Loss of `MobileBertForPreTraining`: masked LM plus next sentence."""
+  """Loss of `MobileBertForPreTraining`: masked LM plus next sentence.
+
+  Args:
+    prediction_logits: scores at each position, or at the masked ones.
+    seq_relationship_logits: whether B follows A, for each example.
+    labels: token ids at the same positions; -100 does not count.
+    next_sentence_label: 0 follows, 1 is random.
+    weights: a factor for each example, or None.
+    label_weights: a factor for each label (such as `packing.token_weights`);
+      None: that of its row's example.
+  """
+  if label_weights is None:
+    label_weights = weights
   return (
-    *masked_lm_loss(prediction_logits, labels, weights),
+    *masked_lm_loss(prediction_logits, labels, label_weights),
     *next_sentence_loss(seq_relationship_logits, next_sentence_label, weights),
   )
 

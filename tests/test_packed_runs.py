@@ -1,5 +1,6 @@
 """Packed, bucketed and padded runs: the same steps and the same scores."""
 
+import dataclasses
 import functools
 
 import chex
@@ -37,6 +38,11 @@ def make_task(head, seen=None):
   def predict(outputs, batch):
     if head == 'spans':
       return {'start': outputs.start_logits, 'end': outputs.end_logits}
+    if head == 'pretraining':
+      return {
+        'tokens': outputs.prediction_logits,
+        'pairs': outputs.seq_relationship_logits,
+      }
     del batch
     return {'logits': outputs.logits}
 
@@ -46,6 +52,10 @@ def make_task(head, seen=None):
     if head == 'spans':
       best = predictions['start'].argmax(axis=-1)
       return {'accuracy': np.mean(best == features.scalars['start_positions'])}
+    if head == 'pretraining':
+      best = predictions['pairs'].argmax(axis=-1)
+      labels = features.scalars['next_sentence_label']
+      return {'accuracy': np.mean(best == labels)}
     best = predictions['logits'].argmax(axis=-1)
     return {'accuracy': np.mean(best == features.scalars['labels'])}
 
@@ -66,6 +76,7 @@ def make_task(head, seen=None):
     texts=not_called,
     outcomes=not_called,
     specimens=not_called,
+    token_outputs=frozenset({'tokens'} if head == 'pretraining' else ()),
   )
 
 
@@ -163,10 +174,24 @@ def test_spans_and_choices_are_put_together_again(
   assert_same_evaluation(evaluated(head, batching, size, devices), expected)
 
 
-def test_a_head_of_both_kinds_cannot_be_evaluated():
-  with pytest.raises(ValueError, match='logits of tokens and of examples'):
-    config = TrainConfig(task='pretraining', num_steps=1)
-    evaluate.Evaluator(make_task('pretraining'), None, mesh_of(1), config)
+@pytest.mark.parametrize(
+  ('batching', 'size', 'devices'), [('packed', 7, 8), ('bucketed', 32, 1)]
+)
+def test_each_kind_of_a_head_with_both_is_put_together_again(
+  alone, batching, size, devices
+):
+  expected = alone('pretraining')
+  shapes = {name: value.shape for name, value in expected[0].items()}
+  longest = packed.make_features('pretraining', count=45).lengths().max()
+  assert shapes == {'tokens': (45, longest, 32), 'pairs': (45, 2)}
+  got = evaluated('pretraining', batching, size, devices)
+  assert_same_evaluation(got, expected)
+
+
+def test_a_task_names_its_token_outputs_if_its_head_has_both_kinds():
+  for head, names in (('pretraining', ()), ('choice', ('tokens',))):
+    with pytest.raises(ValueError, match="if there are 'both' kinds, and only"):
+      dataclasses.replace(make_task(head), token_outputs=frozenset(names))
 
 
 def trained(batching, *, mesh=(8, 1, 1), accumulation_steps=1, head='choice'):

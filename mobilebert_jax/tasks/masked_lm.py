@@ -8,7 +8,6 @@ and no sequence goes across documents. What is masked: `masking.Masking`.
 
 import dataclasses
 import functools
-import itertools
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from mobilebert_jax import fields, losses, packing
 from mobilebert_jax.data.documents import Document
@@ -32,6 +31,8 @@ from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 if TYPE_CHECKING:
   from mobilebert_jax.run_config import DataConfig
 
+# What `of_masked` keeps.
+TOKEN_OUTPUTS = frozenset({'counts', 'target', 'guess', 'nll'})
 # exp of more is no float.
 _LARGEST_LOSS = 700.0
 
@@ -88,14 +89,23 @@ def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
 
 
 def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
+  """`Task.predict`: see `of_masked`."""
+  return of_masked(outputs.logits, batch)
+
+
+def of_masked(logits: Array, batch: Mapping[str, Array]) -> dict[str, Array]:
   """Keeps [B, S] for each position, instead of the logits.
+
+  Args:
+    logits: [B, P, V] of 'masked_positions', or [B, S, V] without them.
+    batch: a batch as `Task.predict` gets it.
 
   Returns:
     'counts': whether the token is to be predicted; 'target': its id, 'guess':
     the most probable id, 'nll': minus the log-probability of the target; all
-    three 0 elsewhere.
+    three 0 elsewhere. `TOKEN_OUTPUTS` are their names.
   """
-  logits, labels = outputs.logits, batch['labels']
+  labels = batch['labels']
   counts = labels != losses.IGNORE_INDEX
   target = jnp.where(counts, labels, 0)
   picked = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
@@ -112,7 +122,7 @@ def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def score(
-  predictions: Predictions, examples: Sequence[Document], features: Features
+  predictions: Predictions, examples: Sequence[Any], features: Any
 ) -> dict[str, float]:
   """Accuracy and perplexity, exp(mean nll), of the masked tokens.
 
@@ -138,27 +148,39 @@ def write_predictions(
   examples: Sequence[Document],
   features: Features,
 ) -> pathlib.Path:
-  """Writes a JSON line per sequence: document, masked, accuracy, nll.
+  """Writes a JSON line per sequence: document, tokens and `sequence_scores`.
 
-  There is no official format. 'nll' is the mean over the masked tokens; it
-  and 'accuracy' are null where none is masked.
+  There is no official format.
   """
   lengths = features.sequences['input_ids'].lengths()
-
-  def record(row: int, counts: np.ndarray) -> dict[str, Any]:
-    guess, target, nll = (
-      predictions[name][row][counts] for name in ('guess', 'target', 'nll')
-    )
-    return {
-      'document': examples[features.scalars['document'][row]].id,
-      'tokens': int(lengths[row]),
-      'masked': int(counts.sum()),
-      'accuracy': float(np.mean(guess == target)) if counts.any() else None,
-      'nll': float(np.mean(nll)) if counts.any() else None,
+  owners = features.scalars['document']
+  rows = (
+    {
+      'document': examples[owner].id,
+      'tokens': int(length),
+      **sequence_scores(predictions, row),
     }
-
-  rows = itertools.starmap(record, enumerate(predictions['counts']))
+    for row, (owner, length) in enumerate(zip(owners, lengths, strict=True))
+  )
   return own_output.write_jsonl(directory / f'{split}.jsonl', rows)
+
+
+def sequence_scores(predictions: Predictions, row: int) -> dict[str, Any]:
+  """How one sequence went, for JSON.
+
+  Returns:
+    'masked': the number of tokens to predict; 'accuracy' and 'nll', a mean,
+    which are None where that is 0.
+  """
+  counts = predictions['counts'][row]
+  guess, target, nll = (
+    predictions[name][row][counts] for name in ('guess', 'target', 'nll')
+  )
+  return {
+    'masked': int(counts.sum()),
+    'accuracy': float(np.mean(guess == target)) if counts.any() else None,
+    'nll': float(np.mean(nll)) if counts.any() else None,
+  }
 
 
 def texts(example: Document) -> Sequence[str]:
@@ -180,22 +202,39 @@ def outcomes(
   assert isinstance(transform, MaskSequences)
   names = transform.masking.tokens
   ids = features.sequences['input_ids']
-  found = []
-  for row, counts in enumerate(predictions['counts']):
-    if not counts.any():
-      continue
-    nll = np.where(counts, predictions['nll'][row], -np.inf)
-    place = int(np.argmax(nll))
-    tokens = [names[i] for i in ids.values[slice(*ids.offsets[row : row + 2])]]
-    tokens[place] = f'[{tokens[place]}]'
-    target, guess = (predictions[k][row, place] for k in ('target', 'guess'))
-    found.append(
-      Outcome(
-        text=' '.join(tokens[1:-1]).replace(' ##', ''),
-        expected=names[target],
-        predicted=names[guess],
-        badness=max(0.0, float(nll[place])),
-        is_right=bool(target == guess),
-      )
+  return [
+    worst_token(
+      predictions, row, ids.values[slice(*ids.offsets[row : row + 2])], names
     )
-  return found
+    for row, counts in enumerate(predictions['counts'])
+    if counts.any()
+  ]
+
+
+def worst_token(
+  predictions: Predictions,
+  row: int,
+  ids: Sequence[int] | Int[np.ndarray, 'S'],
+  names: Sequence[str],
+) -> Outcome:
+  """What became of the worst predicted token of a sequence.
+
+  Args:
+    predictions: what `of_masked` gives, with a token to predict in this row.
+    row: the sequence's row in them.
+    ids: its tokens before any masking, with [CLS] and the last [SEP].
+    names: the vocabulary, by id.
+  """
+  counts = predictions['counts'][row]
+  nll = np.where(counts, predictions['nll'][row], -np.inf)
+  place = int(np.argmax(nll))
+  tokens = [names[i] for i in ids]
+  tokens[place] = f'[{tokens[place]}]'
+  target, guess = (predictions[k][row, place] for k in ('target', 'guess'))
+  return Outcome(
+    text=' '.join(tokens[1:-1]).replace(' ##', ''),
+    expected=names[target],
+    predicted=names[guess],
+    badness=max(0.0, float(nll[place])),
+    is_right=bool(target == guess),
+  )

@@ -77,7 +77,8 @@ class Task:
       without classes.
     primary_metric: '<evaluation split>/<score>'; higher is better. It chooses
       the best checkpoint.
-    load: `load(data_config, split)` gives the examples in a fixed order; an
+    load: `load(data_config, split)` gives the examples in a fixed order, as a
+      tuple or, where they stay on disk, as something that has a length; an
       `InputError` says what is wrong with the data or where to get it.
     encode: `encode(examples, tokenizer, max_length, progress=None)` gives the
       model's inputs and the labels, as far as the examples have any.
@@ -87,6 +88,7 @@ class Task:
       For 'token': arrays [rows, S, ...] with a value for each position, each
       from its own position alone; the evaluator cuts them into one row per
       example, as long as the longest example and zero behind the last token.
+      For 'both': arrays of either kind, and `token_outputs` tells which.
     score: `score(predictions, examples, features)` gives scores by name;
       `predictions` has one row per row of `features`, in their order.
     write_predictions: `write_predictions(directory, split, predictions,
@@ -98,6 +100,8 @@ class Task:
       what became of it, for the report.
     specimens: `specimens(words)` makes labelled examples up, with texts of at
       least that many words: what batches look like without any data.
+    token_outputs: For a head with `outputs_per` 'both': the names of those
+      arrays of `predict` that have a value for each position; empty for others.
     splits: The names of the splits.
     problem_type: transformers' `problem_type` for a sequence classification
       head, else None.
@@ -107,7 +111,7 @@ class Task:
   head: type[HeadedModel]
   labels: tuple[str, ...]
   primary_metric: str
-  load: Callable[['DataConfig', str], Examples]
+  load: Callable[['DataConfig', str], Any]
   encode: Callable[..., Features]
   loss: Callable[[Any, Mapping[str, jax.Array]], tuple[Term, ...]]
   predict: Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
@@ -118,11 +122,18 @@ class Task:
   texts: Callable[[Any], Sequence[str]]
   outcomes: Callable[[Predictions, Examples, Features], Sequence[Outcome]]
   specimens: Callable[[int], Examples]
+  token_outputs: frozenset[str] = frozenset()
   splits: Splits = SPLITS
   problem_type: str | None = None
 
   def __post_init__(self):
-    """Refuses a task whose best checkpoint could never be chosen."""
+    """Refuses a task that the loop could not score."""
+    if (self.head.outputs_per == 'both') != bool(self.token_outputs):
+      raise ValueError(
+        f'task {self.name}: token_outputs are {set(self.token_outputs) or "{}"}'
+        f', but {self.head.__name__} has outputs per {self.head.outputs_per}; '
+        "they are named if there are 'both' kinds, and only then"
+      )
     split = self.primary_metric.partition('/')[0]
     if split not in self.splits.evaluation:
       raise ValueError(
