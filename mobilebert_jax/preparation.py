@@ -21,6 +21,7 @@ from mobilebert_jax.convert.pretrained import (
 )
 from mobilebert_jax.data import token_cache
 from mobilebert_jax.data.features import Features
+from mobilebert_jax.data.records import Records
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.evaluate import Split
 from mobilebert_jax.reporting.progress import Work
@@ -28,7 +29,7 @@ from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import TASKS, Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
 from mobilebert_jax.training import Params
-from mobilebert_jax.workdir import Workdir
+from mobilebert_jax.workdir import Workdir, teacher_directory
 
 SCRATCH = 'scratch'
 # Tokens of a vocabulary learnt from a task's own training text.
@@ -155,7 +156,8 @@ def encode_split(
     def encode(some: Sequence[Any]) -> Features:
       return task.encode(some, tokenizer, config.data.max_length, work.is_at)
 
-    if config.data.cache_dir is None:
+    # Records are on disk, encoded.
+    if config.data.cache_dir is None or isinstance(examples, Records):
       features = encode(examples)
     else:
       features = token_cache.encode(
@@ -195,6 +197,8 @@ def _tokenizer(
   name = config.tokenizer
   if name is None and config.init != SCRATCH:
     name = config.init
+  if name is None and config.distillation.teacher is not None:
+    name = teacher_directory(config.distillation.teacher)
   if name is not None:
     return _named_tokenizer(config, name)
   if config.data.source != 'generated':

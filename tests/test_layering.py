@@ -16,7 +16,7 @@ _LAYERS = (
   ('errors', 'outcome', 'facts', 'preemption'),
   ('cluster', 'last_words', 'object_store'),
   ('distributed',),
-  ('exit_status', 'fields', 'files', 'recipes'),
+  ('exit_status', 'fields', 'files'),
   (
     'compilation_cache',
     'config',
@@ -27,7 +27,7 @@ _LAYERS = (
     'nonfinite',
     'profiling',
   ),
-  ('config_json', 'lamb', 'sharding', 'run_config'),
+  ('config_json', 'lamb', 'sharding', 'run_config', 'recipes'),
   (
     'losses',
     'metrics',
@@ -46,7 +46,7 @@ _LAYERS = (
   ('checkpoint',),
   ('data', 'pipelines'),
   ('tasks',),
-  ('evaluate', 'prefetch', 'workdir'),
+  ('evaluate', 'prefetch', 'pretraining_data', 'workdir'),
   ('preparation', 'finish'),
   ('distillation',),
   ('assembly',),
@@ -61,6 +61,11 @@ _WALLS = {
   'fsspec': {'object_store'},
   'gcsfs': set(),
   'grain': {'data.loader'},
+  'array_record': {'data.array_records'},
+  # The only package below `google` that is used is protobuf.
+  'google': {'data.tf_example'},
+  'google_crc32c': {'data.tfrecord'},
+  'apache_beam': {'pretraining_data.beam'},
   'tensorflow_datasets': {'data.tfds_source'},
   'tensorflow': {'convert.tf1'},
   'torch': {'convert.torch_bin'},

@@ -32,7 +32,7 @@ def test_segments_of_lines_and_of_marks():
     'One two. "Three?" Four', 'five! (Six.) Mr. X',
   )  # fmt: skip
   assert segments(document, lines=False, sentences=1) == (
-    'One two.', '"Three?"', 'Four five!', '(Six.)', 'Mr.', 'X',
+    'One two.', '"Three?"', 'Four five!', '(Six.)', 'Mr. X',
   )  # fmt: skip
 
 

@@ -64,7 +64,10 @@ def find_files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 
 def read_documents(
-  path: pathlib.Path, unit: Unit = 'file', text_column: str = 'text'
+  path: pathlib.Path,
+  unit: Unit = 'file',
+  text_column: str = 'text',
+  within: range | None = None,
 ) -> Iterator[Document]:
   """Reads the documents of one file, leaving out empty ones.
 
@@ -74,15 +77,17 @@ def read_documents(
       (lines between blank lines), or a 'line'.
     text_column: The name of the text in JSON Lines: a string, or a list of
       strings, which are joined as lines.
+    within: The numbers of the lines to read, which must begin with a document;
+      None: all.
 
   Raises:
     InputError: The file cannot be read, is not UTF-8, has a wrong line, or
       has no text.
   """
   if path.name.endswith(_TEXT_SUFFIXES):
-    documents = _from_text(path, unit)
+    documents = _from_text(path, unit, within)
   else:
-    documents = _from_objects(path, text_column)
+    documents = _from_objects(path, text_column, within)
   is_empty = True
   for document in documents:
     is_empty = False
@@ -138,9 +143,11 @@ def hold_out(
   )
 
 
-def _from_text(path: pathlib.Path, unit: Unit) -> Iterator[Document]:
+def _from_text(
+  path: pathlib.Path, unit: Unit, within: range | None
+) -> Iterator[Document]:
   lines: Iterable[tuple[int, str]] = (
-    (number, line.rstrip('\r\n')) for number, line in read_lines(path)
+    (number, line.rstrip('\r\n')) for number, line in read_lines(path, within)
   )
   block: list[str] = []
   begin = 1
@@ -158,8 +165,10 @@ def _from_text(path: pathlib.Path, unit: Unit) -> Iterator[Document]:
     yield _document(path, begin, block)
 
 
-def _from_objects(path: pathlib.Path, column: str) -> Iterator[Document]:
-  for number, row in read_objects(path):
+def _from_objects(
+  path: pathlib.Path, column: str, within: range | None
+) -> Iterator[Document]:
+  for number, row in read_objects(path, within):
     place = f'{path}:{number}'
     if column not in row:
       raise InputError(

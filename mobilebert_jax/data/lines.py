@@ -33,12 +33,15 @@ def is_unicode(text: str) -> bool:
   return True
 
 
-def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+def read_lines(
+  path: pathlib.Path, within: range | None = None
+) -> Iterator[tuple[int, str]]:
   """Reads a text file line by line; a byte-order mark is left out.
 
   Args:
     path: A UTF-8 file, gzipped if its name ends in '.gz', also on gs://, or
       `STANDARD_INPUT`.
+    within: The numbers of the lines to read; None: all.
 
   Yields:
     The line's number, counted from 1, and the line with its line end.
@@ -47,6 +50,10 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     InputError: The file cannot be read, is not UTF-8 or a broken archive.
   """
   for number, line in _raw_lines(path):
+    if within is not None and number not in within:
+      if number < within.start:
+        continue
+      return
     try:
       text = line.decode('utf-8')
     except UnicodeDecodeError as error:
@@ -57,8 +64,14 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     yield number, text.removeprefix('\ufeff') if number == 1 else text
 
 
-def read_objects(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_objects(
+  path: pathlib.Path, within: range | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
   """Reads JSON Lines: one object on each line; blank lines do not count.
+
+  Args:
+    path: As `read_lines`.
+    within: As `read_lines`.
 
   Yields:
     The line's number, counted from 1, and the object.
@@ -67,7 +80,7 @@ def read_objects(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     InputError: As `read_lines`; or a line is not JSON, is no object, or has a
       name twice.
   """
-  for number, line in read_lines(path):
+  for number, line in read_lines(path, within):
     if not line.strip():
       continue
     place = f'{path}:{number}'

@@ -21,7 +21,9 @@ from mobilebert_jax.data.features import (
   bucket_of,
   resolve_buckets,
 )
+from mobilebert_jax.data.order import permuted
 from mobilebert_jax.data.packing import Packer, Placement
+from mobilebert_jax.data.stored_features import StoredFeatures
 from mobilebert_jax.errors import InputError
 
 # Examples of similar length are sought among this many batches: enough to
@@ -31,6 +33,7 @@ _THREADS = 2
 _AHEAD = 8
 
 Batching = Literal['bucketed', 'packed', 'padded']
+AnyFeatures = Features | StoredFeatures
 _Cut = Callable[[Int[np.ndarray, 'B'], int, int], tuple[Batch, Placement]]
 
 
@@ -76,7 +79,7 @@ class TrainIterator(Protocol):
     """Continues behind the batch after which `state` was taken."""
 
 
-def steps_per_epoch(features: Features, batch_size: int) -> int:
+def steps_per_epoch(features: AnyFeatures, batch_size: int) -> int:
   """Number of full batches in the data; the remainder of an epoch is dropped.
 
   Raises:
@@ -130,7 +133,7 @@ def batch_plan(
 
 
 def train_iterator(
-  features: Features,
+  features: AnyFeatures,
   *,
   batch_size: int,
   num_steps: int,
@@ -143,7 +146,9 @@ def train_iterator(
   """Iterates over the training batches of steps 0 to `num_steps` - 1.
 
   Args:
-    features: The encoded training examples, the same in every process.
+    features: The encoded training examples, the same in every process. Those
+      on disk are taken in an order that is computed step by step
+      (`order.permuted`), so that no array has an entry for each.
     batch_size: Examples in a global batch.
     num_steps: Length of the run; epochs follow one another without a break.
     seed: Seed of the order.
@@ -159,23 +164,29 @@ def train_iterator(
 
   Raises:
     InputError: Too few examples for a batch, an example longer than the last
-      bucket, or a batch that cannot be shared evenly.
+      bucket, a batch that cannot be shared evenly, or examples on disk that
+      are not to be 'padded'.
   """
   import grain
 
   steps = steps_per_epoch(features, batch_size)
-  lengths = features.lengths()
   cut = _cutter(features, batch_size, batching, buckets, row_multiple, share)
 
   # Two epochs: threads that run ahead may already be in the next one.
   @functools.lru_cache(maxsize=2)
   def plan(epoch: int) -> Int[np.ndarray, 'steps B']:
     by_length = batching == 'bucketed'
+    lengths = features.lengths()
     return batch_plan(lengths, batch_size, seed, epoch, by_length=by_length)
 
   def batch(step: int) -> Batch:
     epoch, number = divmod(step, steps)
-    return cut(plan(epoch)[number], seed, epoch)[0]
+    if isinstance(features, StoredFeatures):
+      places = number * batch_size + np.arange(batch_size)
+      examples = permuted(places, len(features), seed, epoch)
+    else:
+      examples = plan(epoch)[number]
+    return cut(examples, seed, epoch)[0]
 
   dataset = grain.MapDataset.range(num_steps).map(batch)
   options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)
@@ -183,7 +194,7 @@ def train_iterator(
 
 
 def eval_batches(
-  features: Features,
+  features: AnyFeatures,
   *,
   batch_size: int,
   batching: Batching = 'bucketed',
@@ -223,7 +234,7 @@ def eval_batches(
 
 
 def _cutter(
-  features: Features,
+  features: AnyFeatures,
   batch_size: int,
   batching: Batching,
   buckets: tuple[int, ...],
@@ -231,7 +242,13 @@ def _cutter(
   share: Share,
 ) -> _Cut:
   """A function of (examples, seed, epoch) that gives this process's rows."""
+  if isinstance(features, StoredFeatures) and batching != 'padded':
+    raise InputError(
+      f'data.batching is {batching!r}, but records on disk are padded to '
+      "data.max_length already; use 'padded'"
+    )
   if batching == 'packed':
+    assert isinstance(features, Features)
     share.rows(row_multiple)
     packer = Packer(features, batch_size, row_multiple)
 
@@ -241,17 +258,14 @@ def _cutter(
       return {k: v[mine] for k, v in batch.items()}, placement
 
     return packed
-  if batching == 'padded':
-    buckets = (features.max_length,)
-  buckets = resolve_buckets(features, buckets)
-  needed = features.slots().max(axis=1)
+  length_of = _length_of(features, buckets if batching == 'bucketed' else None)
   count = -(-batch_size // row_multiple) * row_multiple
   mine = share.rows(count)
 
   def padded(examples, seed, epoch):
     missing = count - len(examples)
     rows = np.concatenate([examples, np.repeat(examples[-1:], missing)])
-    length = bucket_of(int(needed[examples].max()), buckets)
+    length = length_of(examples)
     real = int(np.sum(mine < len(examples)))
     batch = features.batch(
       rows[mine], length, real=real, seed=seed, epoch=epoch
@@ -259,3 +273,15 @@ def _cutter(
     return batch, Placement.one_per_row(examples)
 
   return padded
+
+
+def _length_of(
+  features: AnyFeatures, buckets: tuple[int, ...] | None
+) -> Callable[[Int[np.ndarray, 'B']], int]:
+  """How long the rows of a batch of these examples are; None: `max_length`."""
+  if buckets is None:
+    return lambda examples: features.max_length
+  assert isinstance(features, Features)
+  chosen = resolve_buckets(features, buckets)
+  needed = features.slots().max(axis=1)
+  return lambda examples: bucket_of(int(needed[examples].max()), chosen)

@@ -5,18 +5,16 @@ the time it comes from another document. Labels as in transformers: 0 follows,
 1 is random.
 """
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from mobilebert_jax.data import sentences as sentence_ends
 from mobilebert_jax.data.documents import Document
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.tasks.classification import TextExample
 
 FOLLOWS, RANDOM = 0, 1
-# The end of a sentence: its mark, perhaps a closing quote or bracket, a space.
-_END = re.compile(r'(?<=[.!?])["\')\]]*\s+')
 _STREAM = 2
 
 
@@ -28,10 +26,10 @@ def segments(
   Args:
     document: The text.
     lines: Whether each line is a sentence, as in BERT's own format; else
-      sentences end with '.', '!' or '?' and a space.
+      `data.sentences` tells where sentences end.
     sentences: Sentences in a segment.
   """
-  parts = document.lines() if lines else _sentences(document.text)
+  parts = document.lines() if lines else sentence_ends.split(document.text)
   parts = [part.strip() for part in parts if part.strip()]
   return tuple(
     ' '.join(parts[start : start + sentences])
@@ -83,11 +81,3 @@ def make_pairs(
     id_ = f'{documents[i].id}#{j}'
     examples.append(TextExample(id_, segmented[i][j], second, label))
   return tuple(examples)
-
-
-def _sentences(text: str) -> list[str]:
-  ends = [match.end() for match in _END.finditer(text)]
-  return [
-    ' '.join(text[start:end].split())
-    for start, end in zip([0, *ends], [*ends, len(text)])
-  ]

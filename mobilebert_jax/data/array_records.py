@@ -1,0 +1,89 @@
+"""ArrayRecord files: the one module that knows array_record."""
+
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mobilebert_jax import files
+from mobilebert_jax.errors import InputError
+
+# Every record by itself, so that a random one costs no neighbours; measured on
+# records of 128 tokens, snappy reads 1.5 times as fast as zstd and takes 3%
+# more room.
+_WRITE_OPTIONS = 'group_size:1,snappy'
+# Nothing is read ahead: the order is random.
+_READ_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
+
+
+class ArrayRecordFile:
+  """One file of records, each found by its number.
+
+  Args of the constructor:
+    path: A local file.
+    count: How many records it must have; None: any number.
+
+  Raises:
+    InputError: It cannot be read, or has another number of records.
+  """
+
+  def __init__(self, path: pathlib.Path, count: int | None = None):
+    from array_record.python import array_record_module
+
+    self._path = path
+    if not path.is_file():
+      raise InputError(f'{path}: there is no such file')
+    try:
+      self._reader = array_record_module.ArrayRecordReader(
+        str(path), _READ_OPTIONS
+      )
+      self._count = self._reader.num_records()
+    except (RuntimeError, ValueError, IndexError) as error:
+      raise self._damaged(str(error)) from None
+    if count is not None and count != self._count:
+      raise self._damaged(f'{self._count} records instead of {count}')
+
+  def __len__(self) -> int:
+    return self._count
+
+  def read(self, numbers: Sequence[int]) -> list[bytes]:
+    """The payloads of some records; several threads may read at once.
+
+    Raises:
+      InputError: The file is damaged there.
+    """
+    try:
+      return self._reader.read(list(numbers))
+    except (RuntimeError, ValueError, IndexError) as error:
+      raise self._damaged(str(error)) from None
+
+  def place(self, number: int) -> str:
+    """How a message names a record."""
+    return f'{self._path}: record {number}'
+
+  def _damaged(self, what: str) -> InputError:
+    what = ' '.join(what.split())
+    return InputError(
+      f'{self._path}: the ArrayRecord file is damaged ({what}); make it again'
+    )
+
+
+def write(target: pathlib.Path, records: Iterable[bytes]):
+  """Writes a file of records; it appears when it is complete.
+
+  Equal records give equal bytes.
+
+  Args:
+    target: The file, also on gs://.
+    records: The payloads, in their order.
+  """
+  from array_record.python import array_record_module
+
+  with files.replacing(target) as partial:
+    writer: Any = array_record_module.ArrayRecordWriter(
+      str(partial), _WRITE_OPTIONS
+    )
+    try:
+      for record in records:
+        writer.write(record)
+    finally:
+      writer.close()
