@@ -1,0 +1,165 @@
+"""The records of one block: a pure function of its text and the options."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from mobilebert_jax.data import tf_example
+from mobilebert_jax.data.documents import Document
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.losses import IGNORE_INDEX
+from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
+from mobilebert_jax.tasks import sequences
+from mobilebert_jax.tasks.masking import Masking
+from mobilebert_jax.tasks.sequences import Layout
+from mobilebert_jax.tasks.tokenised_text import TokenisedText, tokenise
+
+
+@dataclasses.dataclass
+class Counts:
+  """What became of some text.
+
+  Attributes:
+    tokens: of the text, counted once.
+    examples: records.
+    example_tokens: tokens in the records, special ones included.
+    random_next: records whose second segment is random.
+    maskable: tokens in the records that are not special; with static masking.
+    predicted: those of them that are to be predicted; of these
+    masked: are replaced by [MASK],
+    replaced: by a random token, and
+    kept: stay.
+  """
+
+  tokens: int = 0
+  examples: int = 0
+  example_tokens: int = 0
+  random_next: int = 0
+  maskable: int = 0
+  predicted: int = 0
+  masked: int = 0
+  replaced: int = 0
+  kept: int = 0
+
+
+class Writer:
+  """Makes records of one data set; shared by all blocks.
+
+  Args of the constructor:
+    options: of the data set.
+    tokenizer: a `MobileBertTokenizer`.
+
+  Raises:
+    InputError: records have no room for text.
+  """
+
+  def __init__(self, options: PretrainingDataOptions, tokenizer: Any):
+    self._options, self._tokenizer = options, tokenizer
+    self._layout = Layout(
+      options.max_length, options.next_sentence, options.short_probability
+    )
+    self._layout.room()
+    self._special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    self._masking = Masking.of(
+      tokenizer,
+      probability=options.mask_probability,
+      whole_word=options.whole_word,
+      most=options.max_predictions_per_sequence,
+    )
+
+  def records(
+    self, documents: Iterable[Document], number: int, counts: Counts
+  ) -> Iterator[bytes]:
+    """The serialised tf.Examples of a block, in a random order.
+
+    Args:
+      documents: the block's.
+      number: the block's.
+      counts: what is found is added to it.
+
+    Raises:
+      InputError: the text cannot be made into sequences.
+    """
+    text = tokenise(documents, self._tokenizer, self._options.sentences)
+    counts.tokens += len(text.tokens)
+    for index, row in enumerate(self._sequences(text, number).tolist()):
+      ids, types = sequences.frame(row, text.tokens, *self._special)
+      counts.examples += 1
+      counts.example_tokens += len(ids)
+      counts.random_next += row[4]
+      features = self._features(ids, types, number, index, counts)
+      if self._options.next_sentence:
+        features['next_sentence_labels'] = np.array([row[4]])
+      yield tf_example.encode(features)
+
+  def _sequences(
+    self, text: TokenisedText, number: int
+  ) -> Int[np.ndarray, 'N 5']:
+    options = self._options
+    drawn = [
+      sequences.draw(text, self._layout, options.seed, number, repeat)
+      for repeat in range(options.repeats())
+    ]
+    kept = sequences.learnable(
+      np.concatenate(drawn), text.tokens, self._masking.is_special
+    )
+    if not len(kept):
+      raise InputError(
+        f'block {number} of the text has no token that the tokenizer knows; '
+        'use a tokenizer for its language, or a larger --block_size'
+      )
+    return sequences.shuffled(kept, options.seed, number)
+
+  def _features(
+    self,
+    ids: Int[np.ndarray, 'S'],
+    types: Int[np.ndarray, 'S'],
+    number: int,
+    index: int,
+    counts: Counts,
+  ) -> dict[str, np.ndarray]:
+    """The features with the names that Google's script gives them."""
+    size = self._options.max_length
+    features = {}
+    if self._options.masking == 'static':
+      # The number of the block stands where training has that of the epoch.
+      seen, labels = self._masking(ids, self._options.seed, number, index)
+      features = self._predictions(ids, seen, labels, counts)
+      ids = seen
+    pad = self._tokenizer.pad_token_id
+    features['input_ids'] = _filled(ids, size, pad)
+    features['input_mask'] = _filled(np.ones(len(ids), np.int32), size, 0)
+    features['segment_ids'] = _filled(types, size, 0)
+    return features
+
+  def _predictions(
+    self,
+    ids: Int[np.ndarray, 'S'],
+    seen: Int[np.ndarray, 'S'],
+    labels: Int[np.ndarray, 'S'],
+    counts: Counts,
+  ) -> dict[str, np.ndarray]:
+    places = np.flatnonzero(labels != IGNORE_INDEX)
+    is_masked = seen[places] == self._masking.mask_id
+    is_kept = seen[places] == ids[places]
+    counts.maskable += int((~self._masking.is_special[ids]).sum())
+    counts.predicted += len(places)
+    counts.masked += int(is_masked.sum())
+    counts.kept += int(is_kept.sum())
+    counts.replaced += int((~is_masked & ~is_kept).sum())
+    most = self._options.max_predictions_per_sequence
+    weights = np.ones(len(places), np.float32)
+    return {
+      'masked_lm_positions': _filled(places, most, 0),
+      'masked_lm_ids': _filled(ids[places], most, 0),
+      'masked_lm_weights': _filled(weights, most, 0),
+    }
+
+
+def _filled(values: np.ndarray, size: int, fill: int) -> np.ndarray:
+  filled = np.full(size, fill, values.dtype)
+  filled[: len(values)] = values
+  return filled

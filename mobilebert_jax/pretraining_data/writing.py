@@ -1,0 +1,268 @@
+"""Writes a prepared data set: plan, blocks, and the summary of all."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+from mobilebert_jax import files
+from mobilebert_jax.data import array_records, prepared
+from mobilebert_jax.errors import InputError, RunError
+from mobilebert_jax.pretraining_data import blocks
+from mobilebert_jax.pretraining_data.blocks import Block, Plan
+from mobilebert_jax.pretraining_data.examples import Counts, Writer
+from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
+from mobilebert_jax.reporting.progress import Work
+
+
+class Job(NamedTuple):
+  """What writes a block, here or in another process.
+
+  Attributes:
+    directory: the data set.
+    blocks: how many blocks it has.
+    options: of the data set.
+    tokenizer: a `MobileBertTokenizer`.
+  """
+
+  directory: pathlib.Path
+  blocks: int
+  options: PretrainingDataOptions
+  tokenizer: Any
+
+  def write(self, block: Block) -> int:
+    """Writes a block's records, and behind them its counts.
+
+    Returns:
+      The block's number of characters.
+
+    Raises:
+      InputError: the text has changed or cannot be used.
+    """
+    counts = Counts()
+    writer = Writer(self.options, self.tokenizer)
+    target = self.directory / prepared.records_name(block.number, self.blocks)
+    documents = blocks.read(block, self.options)
+    array_records.write(target, writer.records(documents, block.number, counts))
+    files.write_json(
+      self.directory / prepared.counts_name(block.number, self.blocks),
+      dataclasses.asdict(counts),
+    )
+    return block.characters
+
+  def is_written(self, block: Block) -> bool:
+    """Whether both files of a block are there."""
+    make = (prepared.records_name, prepared.counts_name)
+    return all(
+      (self.directory / name(block.number, self.blocks)).exists()
+      for name in make
+    )
+
+
+def write(
+  options: PretrainingDataOptions,
+  inputs: Sequence[files.Name],
+  output: files.Name,
+  tokenizer: Any,
+  shard: tuple[int, int] = (0, 1),
+  workers: int = 1,
+) -> dict[str, Any] | None:
+  """Writes the blocks of one shard that are not there yet.
+
+  The files are the same, byte for byte, for any number of shards and workers,
+  and wherever an earlier call was stopped.
+
+  Args:
+    options: what the records are.
+    inputs: text files and directories of text files.
+    output: the data set's directory; made if it is not there.
+    tokenizer: a `MobileBertTokenizer`.
+    shard: (i, n) writes the blocks i, i + n, i + 2n, ...
+    workers: processes that write; each holds one block in memory.
+
+  Returns:
+    What dataset.json holds; None while blocks of other shards are missing.
+
+  Raises:
+    InputError: wrong text, another data set in `output`, or a shard or number
+      of workers that cannot be; nothing is written then.
+    RunError: a full disk, or a worker that was killed.
+  """
+  index, count = shard
+  if not 0 <= index < count:
+    raise InputError(
+      f'--shard={index}/{count}: the first number must be from 0 to '
+      f'{count - 1}, the number of shards less one'
+    )
+  if workers < 1:
+    raise InputError(f'--workers={workers}: there must be at least 1')
+  # A layout without room is found before the text is read.
+  Writer(options, tokenizer)
+  plan = blocks.plan(inputs, options)
+  directory = files.path(output)
+  with _told(directory):
+    settings = claim(plan, options, tokenizer, directory)
+    job = Job(directory, len(plan.blocks), options, tokenizer)
+    mine = plan.blocks[index::count]
+    missing = [block for block in mine if not job.is_written(block)]
+    _write_all(job, missing, workers)
+    return finish(directory, settings)
+
+
+def claim(
+  plan: Plan,
+  options: PretrainingDataOptions,
+  tokenizer: Any,
+  directory: pathlib.Path,
+) -> dict[str, Any]:
+  """Makes the directory and says in it what it will hold.
+
+  Returns:
+    What settings.json holds.
+
+  Raises:
+    InputError: it holds another data set; the message lists the differences.
+  """
+  state = json.dumps(tokenizer.files(), sort_keys=True)
+  settings = {
+    'format': prepared.FORMAT,
+    'options': dataclasses.asdict(options),
+    'tokenizer': hashlib.sha256(state.encode()).hexdigest(),
+    'vocabulary': prepared.vocabulary_hash(tokenizer),
+    'text': plan.sha256,
+    'documents': plan.documents,
+    'characters': plan.characters,
+    'blocks': len(plan.blocks),
+  }
+  if directory.exists() and not directory.is_dir():
+    raise InputError(f'{directory} is a file; give a directory')
+  directory.mkdir(parents=True, exist_ok=True)
+  path = directory / prepared.SETTINGS
+  if not path.exists():
+    others = sorted(item.name for item in directory.iterdir())
+    others = [name for name in others if not name.startswith(prepared.SETTINGS)]
+    if others:
+      raise InputError(
+        f'{directory} holds something else ({others[0]}); name a directory of '
+        'its own for the data set'
+      )
+    text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
+    # Other shards may be doing the same.
+    files.write_text(path, text, unique=True)
+  differences = _differences(prepared.read_json(path), settings)
+  if differences:
+    raise InputError(
+      f'{directory} holds another data set ({"; ".join(differences)}); use '
+      'another --output, or delete it'
+    )
+  return settings
+
+
+def finish(
+  directory: pathlib.Path, settings: dict[str, Any]
+) -> dict[str, Any] | None:
+  """Writes dataset.json if every block is there; None if not."""
+  number = settings['blocks']
+  names = [prepared.counts_name(n, number) for n in range(number)]
+  if not all((directory / name).exists() for name in names):
+    return None
+  counts = [prepared.read_json(directory / name) for name in names]
+  summary = {
+    **settings,
+    'counts': {key: sum(c[key] for c in counts) for key in counts[0]},
+    'examples_per_block': [c['examples'] for c in counts],
+  }
+  text = json.dumps(summary, indent=2, sort_keys=True) + '\n'
+  files.write_text(directory / prepared.DATASET, text, unique=True)
+  return summary
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+  names = {'text': 'the text', 'tokenizer': 'the tokenizer'}
+  found = [
+    f'{told} is another one'
+    for name, told in names.items()
+    if there.get(name) != here[name]
+  ]
+  old = there.get('options', {})
+  found += [
+    f'{name} is {old.get(name)!r} there and {value!r} here'
+    for name, value in here['options'].items()
+    if old.get(name) != value
+  ]
+  if not found and there != here:
+    found.append(f'format {there.get("format")} there, {here["format"]} here')
+  return found
+
+
+def _write_all(job: Job, missing: Sequence[Block], workers: int):
+  total = sum(block.characters for block in missing)
+  with Work('preparing data', 'characters') as work:
+    done = 0
+    for characters in _each(job.write, missing, min(workers, len(missing))):
+      done += characters
+      work.is_at(done, total)
+
+
+def _each(
+  write_block: Callable[[Block], int], missing: Sequence[Block], workers: int
+) -> Iterator[int]:
+  """The results of all blocks, as they come."""
+  if workers <= 1:
+    yield from map(write_block, missing)
+    return
+  before = set(multiprocessing.active_children())
+  # Not forked: this process may have threads, and JAX in it.
+  context = multiprocessing.get_context('spawn')
+  executor = ProcessPoolExecutor(workers, context, _begin_worker)
+  try:
+    jobs = [executor.submit(write_block, block) for block in missing]
+    for job in as_completed(jobs):
+      yield job.result()
+  except BrokenProcessPool:
+    raise RunError(
+      'a worker process was killed, perhaps for want of memory; the same '
+      'command with fewer --workers continues'
+    ) from None
+  except BaseException:
+    # What is half-written has another name and is written anew.
+    for child in set(multiprocessing.active_children()) - before:
+      child.terminate()
+    raise
+  finally:
+    executor.shutdown(cancel_futures=True)
+
+
+def _begin_worker():
+  """Each worker has one core, hears of Ctrl-C from its parent, dies with it."""
+  os.environ['TOKENIZERS_PARALLELISM'] = 'false'
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+
+  def follow():
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=follow, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _told(directory: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise RunError(
+      f'{error.filename or directory} cannot be written: '
+      f'{error.strerror or error}; the same command continues when that is '
+      'put right.'
+    ) from error
