@@ -4,8 +4,11 @@ A config file is run by itself and cannot import its neighbours, so what they
 have in common is here.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
+
+from mobilebert_jax.config import MobileBertConfig
 
 Settings = dict[str, Any]
 
@@ -27,6 +30,120 @@ SMALL_VARIANTS: Mapping[str, str] = {
   'small_layer_norm': 'layer_norm',
   'small_no_norm': 'no_norm',
 }
+
+# What google-research's README of MobileBERT gives for LAMB: a warm-up of
+# 10,000 steps to 0.0015, then a line to a 10,000th of that, which counts from
+# step 0. The decay is the code's own default, as are epsilon and the betas.
+_ORIGINAL_LAMB: Settings = {
+  'name': 'lamb',
+  'bias_correction': False,
+  'learning_rate': 0.0015,
+  'warmup_steps': 10_000,
+  'end_factor': 1e-4,
+  'decay_from_start': True,
+  'weight_decay': 0.01,
+  'epsilon': 1e-6,
+  'max_grad_norm': 1.0,
+}
+# What a small teacher and its student have in common, to learn from each other:
+# the stream between the blocks, the number of blocks and heads, the words.
+_SMALL_STREAM: Settings = {
+  'hidden_size': 128,
+  'embedding_size': 64,
+  'num_hidden_layers': 4,
+  'num_attention_heads': 4,
+  'max_position_embeddings': 128,
+}
+
+
+def pretraining(**settings: Any) -> Settings:
+  """Settings of pre-training at full size, for `cli.config_dict`.
+
+  Args:
+    **settings: fields of TrainConfig beside or instead of these; groups of
+      fields are taken as they are.
+  """
+  return {
+    'task': 'pretraining',
+    'data': {
+      'source': 'files',
+      'path': 'data',
+      'max_length': 512,
+      'batching': 'padded',
+      'eval_examples': 10_000,
+    },
+    'options': {'max_predictions_per_sequence': 20},
+    'optimizer': _ORIGINAL_LAMB,
+    'batch_size': 2048,
+    'eval_batch_size': 512,
+    'num_steps': 500_000,
+    'eval_every': 10_000,
+    'log_every': 100,
+    'dtype': 'bfloat16',
+    **settings,
+  }
+
+
+def small_pretraining(**settings: Any) -> Settings:
+  """Settings of pre-training in minutes on two CPU cores.
+
+  Made for a vocabulary of about 4,096 tokens that is learnt from the text.
+
+  Args:
+    **settings: see `pretraining`.
+  """
+  return {
+    'task': 'pretraining',
+    'data': {
+      'source': 'files',
+      'path': 'data',
+      'max_length': 64,
+      'batching': 'padded',
+    },
+    'optimizer': {
+      'name': 'lamb',
+      'learning_rate': 0.01,
+      'warmup_fraction': 0.1,
+      'epsilon': 1e-6,
+    },
+    'batch_size': 32,
+    'eval_batch_size': 64,
+    'num_steps': 2_000,
+    'eval_every': 500,
+    'log_every': 50,
+    **settings,
+  }
+
+
+def small_teacher() -> MobileBertConfig:
+  """A teacher for two CPU cores, with inverted bottlenecks as IB-BERT_LARGE."""
+  return MobileBertConfig.ib_bert_large(
+    intra_bottleneck_size=128, intermediate_size=512, **_SMALL_STREAM
+  )
+
+
+def small_student() -> MobileBertConfig:
+  """The student of `small_teacher`: blocks a quarter as wide."""
+  return MobileBertConfig.mobilebert(
+    intra_bottleneck_size=32,
+    intermediate_size=128,
+    num_feedforward_networks=2,
+    **_SMALL_STREAM,
+  )
+
+
+def model_settings(architecture: MobileBertConfig) -> Settings:
+  """`config.model` of an architecture: what differs from the defaults.
+
+  The vocabulary's size is left out: it is the tokenizer's.
+  """
+  default = MobileBertConfig()
+  names = [field.name for field in dataclasses.fields(architecture)]
+  return {
+    name: getattr(architecture, name)
+    for name in names
+    if getattr(architecture, name) != getattr(default, name)
+  }
 
 
 def small(variant: str = 'small') -> Settings:
