@@ -7,8 +7,10 @@ from mobilebert_jax.tasks.own_classification import OWN_CLASSIFICATION
 from mobilebert_jax.tasks.own_qa import OWN_QA
 from mobilebert_jax.tasks.own_regression import OWN_REGRESSION
 from mobilebert_jax.tasks.own_tagging import OWN_TAGGING
+from mobilebert_jax.tasks.pretraining import PRETRAINING
 
 SPECS = (
+  PRETRAINING,
   MASKED_LM,
   NEXT_SENTENCE,
   OWN_CHOICE,

@@ -1,0 +1,32 @@
+"""Pre-training of MobileBERT without a teacher: the control.
+
+Command:  python train.py --config=configs/pretrain_student.py \
+            --config.data.path=DATA --config.tokenizer=VOCAB
+Hardware: a TPU slice; docs/scaling.md.
+DATA as in configs/pretrain_teacher.py. The settings are those that
+google-research's README gives for the last stage of the student: LAMB, batches
+of 2,048 sequences of 512 tokens with 20 predictions, 500,000 steps. What it
+learns without a teacher is what configs/distill_*.py must surpass.
+
+Variants:
+  tiny   MobileBERT_TINY, the paper's smaller student
+  small  a student of 4 blocks of 32 for two CPU cores, 64 tokens
+"""
+
+from mobilebert_jax import cli, recipes
+from mobilebert_jax.config import MobileBertConfig
+
+
+def get_config(variant: str = ''):
+  full = {
+    '': MobileBertConfig.mobilebert(),
+    'tiny': MobileBertConfig.mobilebert_tiny(),
+  }
+  variants = {
+    name: recipes.pretraining(model=recipes.model_settings(architecture))
+    for name, architecture in full.items()
+  }
+  variants['small'] = recipes.small_pretraining(
+    model=recipes.model_settings(recipes.small_student())
+  )
+  return cli.config_dict(**cli.choose(variant, variants))

@@ -1,0 +1,48 @@
+"""Pre-training of the teacher, IB-BERT_LARGE, from scratch.
+
+Command:  python train.py --config=configs/pretrain_teacher.py \
+            --config.data.path=DATA --config.tokenizer=VOCAB --workdir=TEACHER
+Hardware: a TPU slice (the authors: 256 TPU v3 chips); docs/scaling.md.
+DATA is text (*.txt, *.jsonl, also gzipped), or better, since it is far larger
+than memory, what `python -m mobilebert_jax.pretraining_data` made of it, or
+TFRecords of BERT's create_pretraining_data.py; docs/pretraining_data.md.
+TEACHER is then what `--config.distillation.teacher` takes.
+
+The paper (arXiv 2004.02984, section 4) and google-research's configs state: the
+architecture with its dropout, LAMB, batches of 4,096, 500,000 steps. They do
+not state, and we chose what their README gives for the student: sequences of
+512 tokens throughout with 20 predictions, the learning rate with its warm-up,
+its line and its end, decay, clipping. Ours too: whole or part words (parts),
+bfloat16, `remat` and how often is evaluated.
+
+Variants:
+  phase1  450,000 steps at 128 tokens, a quarter of the computation each
+  phase2  50,000 steps at 512 tokens: --config.init=PHASE1/model
+          Two ordinary runs, as BERT's authors did with nine tenths of the steps
+          at 128. Moments and warm-up begin anew in the second one (You et al.,
+          arXiv 1904.00962, section 4.1, find that it needs one). Prepare the
+          text twice, for each length.
+  small   a teacher of 4 blocks of 128 for two CPU cores, 64 tokens
+"""
+
+from mobilebert_jax import cli, recipes
+from mobilebert_jax.config import MobileBertConfig
+
+
+def get_config(variant: str = ''):
+  whole = recipes.pretraining(
+    model=recipes.model_settings(MobileBertConfig.ib_bert_large()),
+    batch_size=4096,
+    remat='full',
+  )
+  short = {**whole['data'], 'max_length': 128}
+  second = {**whole['optimizer'], 'warmup_steps': 5_000}
+  variants = {
+    '': whole,
+    'phase1': {**whole, 'data': short, 'num_steps': 450_000},
+    'phase2': {**whole, 'optimizer': second, 'num_steps': 50_000},
+    'small': recipes.small_pretraining(
+      model=recipes.model_settings(recipes.small_teacher())
+    ),
+  }
+  return cli.config_dict(**cli.choose(variant, variants))
