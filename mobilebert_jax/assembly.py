@@ -12,8 +12,12 @@ from mobilebert_jax import (
   training,
 )
 from mobilebert_jax.data import loader
+from mobilebert_jax.distillation import copying, stages, teacher
+from mobilebert_jax.distillation.stages import Stage
+from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.evaluate import Split
+from mobilebert_jax.optimizer import Optimizer, make_optimizer
 from mobilebert_jax.preparation import Start
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
@@ -33,6 +37,8 @@ class Run:
   batches: loader.TrainIterator
   steps_per_epoch: int
   total_steps: int
+  stages: tuple[Stage, ...]
+  teacher: Teacher | None
 
   @property
   def evaluation(self) -> list[Split]:
@@ -50,7 +56,12 @@ def build(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
     for note in run.start.notes:
       distributed.tell(note)
     distributed.on_main(
-      lambda: workdir.start(config, run.start.model, run.start.tokenizer)
+      lambda: workdir.start(
+        config,
+        run.start.model,
+        run.start.tokenizer,
+        None if run.teacher is None else run.teacher.told(),
+      )
     )
     distributed.agree(lambda: _check_shared(workdir))
   return run
@@ -65,7 +76,10 @@ def _find(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
     start = preparation.resume(config, task, workdir)
   else:
     start = preparation.begin(config, task, examples[task.splits.train])
-  training.check_mesh(start.model, mesh)
+  training.check_mesh(start.model, mesh, config.distillation.student_placement)
+  taught_by = _find_teacher(
+    config, task, mesh, start, workdir if resumes else None
+  )
   splits = {
     name: preparation.encode_split(
       config, task, start.tokenizer, name, examples[name]
@@ -75,6 +89,9 @@ def _find(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
   features = splits[task.splits.train].features
   steps_per_epoch = loader.steps_per_epoch(features, config.batch_size)
   total_steps = config.total_steps(steps_per_epoch)
+  planned = stages.plan(
+    config.distillation, start.model.config.num_hidden_layers, total_steps
+  )
   profiling.check(config.profile.range(), total_steps)
   batches = loader.train_iterator(
     features,
@@ -88,8 +105,59 @@ def _find(config: TrainConfig, workdir: Workdir, resumes: bool) -> Run:
   )
   return Run(
     config, workdir, task, start, mesh, splits, batches, steps_per_epoch,
-    total_steps,
+    total_steps, planned, taught_by,
   )  # fmt: skip
+
+
+def _find_teacher(
+  config: TrainConfig,
+  task: Task,
+  mesh: Mesh,
+  start: Start,
+  resumed: Workdir | None,
+) -> Teacher | None:
+  """Loads and checks the teacher, if the run has one."""
+  if config.distillation.teacher is None:
+    return None
+  found = teacher.load(config, task, start.model, start.tokenizer)
+  teacher.places(found.model, mesh, config.distillation.teacher_placement)
+  if config.init == preparation.SCRATCH:
+    copying.copied(found, start.model, config.distillation.copy)
+  if resumed is not None:
+    teacher.check_same(found, resumed)
+  return found
+
+
+def optimizer(run: Run) -> Optimizer:
+  """The optimizer of a run, with the learning rates of its stages."""
+  config = run.config
+  layers = run.start.model.config.num_hidden_layers
+  rates = stages.rates(
+    config.distillation, config.optimizer, layers, run.total_steps
+  )
+  return make_optimizer(config.optimizer, run.total_steps, rates)
+
+
+def first_state(run: Run, tx: Optimizer) -> training.TrainState:
+  """The state before the first step, with what the teacher gives."""
+  config, start = run.config, run.start
+  if start.params is None:
+    # Stopped before the first checkpoint: begin anew, with the same bits.
+    train = run.splits[run.task.splits.train].examples
+    start = preparation.begin(config, run.task, train)
+  state = training.create_state(
+    start.model,
+    tx,
+    run.mesh,
+    start.params,
+    preparation.key_for(config, 'dropout'),
+    config.distillation.student_placement,
+  )
+  if run.teacher is None or config.init != preparation.SCRATCH:
+    return state
+  parts = config.distillation.copy
+  copied = copying.copied(run.teacher, start.model, parts)
+  return state.replace(params=copying.into(state.params, copied))
 
 
 def _check_shared(workdir: Workdir):

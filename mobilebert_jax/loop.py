@@ -17,7 +17,6 @@ from mobilebert_jax import (
   nonfinite,
   preemption,
   prefetch,
-  preparation,
   profiling,
   sharding,
   training,
@@ -26,9 +25,9 @@ from mobilebert_jax import (
 from mobilebert_jax.assembly import Run
 from mobilebert_jax.checkpoint import Checkpoints, DamagedError
 from mobilebert_jax.convert.pretrained import load_pretrained, save_pretrained
+from mobilebert_jax.distillation.steps import Steps
 from mobilebert_jax.evaluate import Evaluator
 from mobilebert_jax.facts import Facts, Scores
-from mobilebert_jax.optimizer import make_optimizer
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.reporting.progress import Progress
 from mobilebert_jax.run_config import TrainConfig
@@ -83,12 +82,13 @@ class _Trainer:
   def __init__(self, run: Run):
     config, model = run.config, run.start.model
     self._run = run
-    self._tx = make_optimizer(config.optimizer, run.total_steps)
-    self._abstract, _ = training.abstract_state(model, self._tx, run.mesh)
-    self._step = training.make_train_step(
-      model, run.task.loss, self._tx, run.mesh, config.accumulation_steps,
-      config.nonfinite == 'skip',
-    )  # fmt: skip
+    self._tx = assembly.optimizer(run)
+    self._abstract, _ = training.abstract_state(
+      model, self._tx, run.mesh, config.distillation.student_placement
+    )
+    self._steps = Steps(
+      config, run.task, model, self._tx, run.mesh, run.stages, run.teacher
+    )
     self._profile = profiling.Profile(
       config.profile.range(), run.workdir.profile
     )
@@ -138,15 +138,7 @@ class _Trainer:
         f'continuing at step {int(state.step)} of {run.total_steps}.'
       )
       return state
-    start = run.start
-    if start.params is None:
-      # Stopped before the first checkpoint: begin anew, with the same bits.
-      train = run.splits[run.task.splits.train].examples
-      start = preparation.begin(run.config, run.task, train)
-    key = preparation.key_for(run.config, 'dropout')
-    return training.create_state(
-      start.model, self._tx, run.mesh, start.params, key
-    )
+    return assembly.first_state(run, self._tx)
 
   def _train(self, state: training.TrainState, done: int):
     """All steps after `done`; saves the last one if it is asked to stop."""
@@ -161,7 +153,11 @@ class _Trainer:
         if self._facts.is_finished:
           break
         batch = self._next_batch(step)
-        state, metrics = self._profile.step(step, self._step, state, batch)
+        news = self._steps.news(step)
+        if news is not None:
+          self._progress.say(news)
+        compiled = self._steps.step_for(step)
+        state, metrics = self._profile.step(step, compiled, state, batch)
         # Fetched while the device already works on the next step.
         if late is not None:
           self._take(*late)

@@ -1,14 +1,14 @@
 """Training state and the two compiled steps, as pure functions."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from mobilebert_jax import models, packing, sharding
@@ -23,6 +23,8 @@ from mobilebert_jax.gradients import (
 )
 from mobilebert_jax.optimizer import Optimizer, Params, global_norm
 
+# How a state lies on a mesh: by `sharding.RULES`, or whole on every device.
+Placement = Literal['sharded', 'replicated']
 Metrics = dict[str, Float[Array, '']]
 
 
@@ -47,7 +49,7 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[Params, Batch], tuple[dict[str, Array], Terms]]
 
 
-def check_mesh(model: nn.Module, mesh: Mesh):
+def check_mesh(model: nn.Module, mesh: Mesh, placement: Placement = 'sharded'):
   """Checks that a mesh divides a model, before anything is made.
 
   Raises:
@@ -57,11 +59,22 @@ def check_mesh(model: nn.Module, mesh: Mesh):
   if mesh.shape['fsdp'] * mesh.shape['tensor'] > 1:
     key = jax.random.key(0)
     boxed = jax.eval_shape(lambda: models.init_boxed(model, key))
-    sharding.state_shardings(boxed, mesh)
+    shardings_of(boxed, mesh, placement)
+
+
+def shardings_of(boxed: Any, mesh: Mesh, placement: Placement) -> Any:
+  """`sharding.state_shardings`, or one sharding for all leaves."""
+  if placement == 'replicated':
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda leaf: whole, nn.unbox(boxed))
+  return sharding.state_shardings(boxed, mesh)
 
 
 def abstract_state(
-  model: nn.Module, tx: Optimizer, mesh: Mesh
+  model: nn.Module,
+  tx: Optimizer,
+  mesh: Mesh,
+  placement: Placement = 'sharded',
 ) -> tuple[TrainState, TrainState]:
   """What a state of this model looks like, without computing anything.
 
@@ -78,7 +91,7 @@ def abstract_state(
 
   sharding.check_heads(model.config.num_attention_heads, mesh)
   boxed = jax.eval_shape(boxed_state)
-  shardings = sharding.state_shardings(boxed, mesh)
+  shardings = shardings_of(boxed, mesh, placement)
   shapes = jax.tree.map(
     lambda leaf, place: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=place
@@ -95,6 +108,7 @@ def create_state(
   mesh: Mesh,
   params: Params | Key[Array, ''],
   key: Key[Array, ''],
+  placement: Placement = 'sharded',
 ) -> TrainState:
   """A state at step 0, made on the mesh: no device ever holds it whole.
 
@@ -106,8 +120,9 @@ def create_state(
       devices; or the key to draw them with, each part on its device. The bits
       are those of `models.init_params(model, params)` on any mesh.
     key: base of the dropout keys.
+    placement: whether the mesh divides the state.
   """
-  _, places = abstract_state(model, tx, mesh)
+  _, places = abstract_state(model, tx, mesh, placement)
   if is_key(params):
     params = models.init_params(model, params, places.params)
   else:
@@ -141,6 +156,7 @@ def make_train_step(
   mesh: Mesh,
   accumulation_steps: int = 1,
   skip_nonfinite: bool = False,
+  placement: Placement = 'sharded',
 ) -> TrainStep:
   """Compiles one optimizer step.
 
@@ -158,12 +174,13 @@ def make_train_step(
     accumulation_steps: micro-batches; must divide the batch.
     skip_nonfinite: a step whose loss or gradient is not finite leaves all but
       the step's number as it was.
+    placement: whether the mesh divides the state.
 
   Returns:
     step(state, batch) -> (state, metrics 'loss', 'grad_norm' (before clipping)
     and 'learning_rate', float32 scalars). The old state is donated.
   """
-  _, places = abstract_state(model, tx, mesh)
+  _, places = abstract_state(model, tx, mesh, placement)
   gradient = gradient_fn(model, loss)
   if accumulation_steps > 1:
     gradient = accumulated(gradient, accumulation_steps, mesh, places.params)
@@ -174,7 +191,7 @@ def make_train_step(
     value, grads = gradient(state.params, batch, weights, key)
     new, metrics = apply_gradients(state, tx, value, grads)
     if skip_nonfinite:
-      new = _unless_nonfinite(state, new, metrics)
+      new = unless_nonfinite(state, new, metrics)
     return new, metrics
 
   return jax.jit(step, donate_argnames='state', out_shardings=(places, None))
@@ -208,7 +225,7 @@ def apply_gradients(
   return state, metrics
 
 
-def _unless_nonfinite(
+def unless_nonfinite(
   old: TrainState, new: TrainState, metrics: Metrics
 ) -> TrainState:
   """The new state; where the metrics are not finite, the old one's weights.

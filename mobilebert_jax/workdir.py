@@ -7,22 +7,29 @@ from typing import Any
 
 from mobilebert_jax import config_json, files, lock, run_config
 from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.convert import hub
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 # All that a start can leave behind that did not come to its end.
-_HALF_STARTED = ('config.json', 'model_config.json', 'tokenizer', lock.NAME)
+_HALF_STARTED = (
+  'config.json',
+  'model_config.json',
+  'teacher.json',
+  'tokenizer',
+  lock.NAME,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
   """Names of everything that a run writes.
 
-  `model_config.json`, `tokenizer/` and then `config.json` are written at the
-  start, when all input has been found good. With `config.json` a workdir can
-  be continued, without the checkpoint that the run began from; without it,
-  there is nothing to lose.
+  `model_config.json`, `tokenizer/`, with a teacher `teacher.json`, and then
+  `config.json` are written at the start, when all input has been found good.
+  With `config.json` a workdir can be continued, without the checkpoint that the
+  run began from; without it, there is nothing to lose.
   """
 
   path: pathlib.Path
@@ -36,6 +43,11 @@ class Workdir:
   def model_config(self) -> pathlib.Path:
     """The model's config, in transformers' dialect."""
     return self.path / 'model_config.json'
+
+  @property
+  def teacher(self) -> pathlib.Path:
+    """Which teacher the run has; only with one."""
+    return self.path / 'teacher.json'
 
   @property
   def tokenizer(self) -> pathlib.Path:
@@ -133,19 +145,62 @@ class Workdir:
       and all(name.startswith(_HALF_STARTED) for name in names)
     )
 
-  def start(self, config: TrainConfig, model: Any, tokenizer: Any):
-    """Writes what is needed to continue; `config.json` last."""
+  def read_teacher(self) -> dict[str, Any]:
+    """What `start` was told of the teacher."""
+    return json.loads(_read(self.teacher))
+
+  def start(
+    self,
+    config: TrainConfig,
+    model: Any,
+    tokenizer: Any,
+    teacher: dict[str, Any] | None = None,
+  ):
+    """Writes what is needed to continue; `config.json` last.
+
+    Args:
+      config: the run.
+      model: the model.
+      tokenizer: the tokenizer.
+      teacher: JSON values that tell the teacher, if there is one.
+    """
     self.path.mkdir(parents=True, exist_ok=True)
     architecture = config_json.to_dict(
       model.config, architectures=(type(model).__name__,)
     )
     files.write_json(self.model_config, architecture)
     tokenizer.save_pretrained(self.tokenizer)
+    if teacher is not None:
+      files.write_json(self.teacher, teacher)
     files.write_text(self.config, run_config.to_json(config))
 
   def read_results(self) -> dict[str, Any] | None:
     """The scores of a finished run; None while it is not finished."""
     return json.loads(_read(self.results)) if self.results.exists() else None
+
+
+def teacher_directory(name: str) -> str:
+  """Where `config.distillation.teacher` has its weights and tokenizer.
+
+  Args:
+    name: a workdir, whose best model it is; or another name of a model.
+
+  Raises:
+    InputError: there is no such directory, or a run without a model.
+  """
+  try:
+    found = hub.local_directory(name)
+  except InputError as error:
+    raise InputError(f'config.distillation.teacher: {error}') from None
+  if found is None or not (found / 'checkpoints').is_dir():
+    return name
+  model = Workdir(found).model
+  if not model.is_dir():
+    raise InputError(
+      f'config.distillation.teacher is {name}, a run that has no model/ yet; '
+      'let it come to an evaluation first.'
+    )
+  return str(model)
 
 
 def _read(path: pathlib.Path) -> str:

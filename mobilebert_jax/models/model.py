@@ -104,6 +104,43 @@ class MobileBertModel(nn.Module):
       InputError: contradicting inputs, too long a sequence, a mask or segments
         of a wrong shape.
     """
+    x, mask = self.embed(
+      input_ids,
+      attention_mask,
+      token_type_ids,
+      position_ids,
+      inputs_embeds,
+      deterministic=deterministic,
+      segment_ids=segment_ids,
+      cls_positions=cls_positions,
+    )
+    options = Options(
+      deterministic,
+      output_hidden_states,
+      output_attentions,
+      output_attention_scores,
+    )
+    out = self.encoder(x, mask, head_mask, options)
+    hidden_states = _tuple(out.hidden_states)
+    return self.pooled(out.last_hidden_state, cls_positions).replace(
+      hidden_states=None if hidden_states is None else (x, *hidden_states),
+      attentions=_tuple(out.attentions),
+      attention_scores=_tuple(out.attention_scores),
+    )
+
+  def embed(
+    self,
+    input_ids: Ids = None,
+    attention_mask: AttentionMask = None,
+    token_type_ids: Ids = None,
+    position_ids: PositionIds = None,
+    inputs_embeds: Embeds = None,
+    *,
+    deterministic: bool = True,
+    segment_ids: SegmentIds = None,
+    cls_positions: ClsPositions = None,
+  ) -> tuple[Float[Array, 'B S D'], Array | None]:
+    """What the first block reads, and the mask of all; see `__call__`."""
     words = inputs_embeds if input_ids is None else input_ids
     if words is not None:
       check_segments(
@@ -122,20 +159,7 @@ class MobileBertModel(nn.Module):
     )
     x = constrain(x, 'batch', 'sequence', None)
     mask = None if attention_mask is None else attention_mask_4d(attention_mask)
-    mask = within_segments(mask, segment_ids)
-    options = Options(
-      deterministic,
-      output_hidden_states,
-      output_attentions,
-      output_attention_scores,
-    )
-    out = self.encoder(x, mask, head_mask, options)
-    hidden_states = _tuple(out.hidden_states)
-    return self.pooled(out.last_hidden_state, cls_positions).replace(
-      hidden_states=None if hidden_states is None else (x, *hidden_states),
-      attentions=_tuple(out.attentions),
-      attention_scores=_tuple(out.attention_scores),
-    )
+    return x, within_segments(mask, segment_ids)
 
   def pooled(
     self,

@@ -1,0 +1,139 @@
+"""A task's loss with labels from the data and from a teacher together.
+
+With r = `ground_truth_ratio`, a prediction's labels are r x those of the data +
+(1 - r) x the teacher's probabilities. Cross-entropy is linear in its labels, so
+that is r x the task's own loss + (1 - r) x the cross-entropy with the teacher,
+over the predictions that count in the former. One rule serves masked words,
+classes, tags, answers and choices alike; for numbers, where the task's loss is
+a squared error, the teacher's number takes the place of its probabilities.
+
+Next-sentence prediction beside masked words is learnt from the data's labels
+alone, as in google-research's `run_pretraining.py`.
+"""
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float
+
+from mobilebert_jax import packing
+from mobilebert_jax.distillation import losses
+from mobilebert_jax.distillation_config import DistillationConfig
+from mobilebert_jax.gradients import Batch
+from mobilebert_jax.losses import IGNORE_INDEX, Term, Terms
+from mobilebert_jax.models import outputs
+
+NamedTerms = dict[str, Term]
+
+
+class _Soft(NamedTuple):
+  """The teacher's side of one term of a task's loss.
+
+  Attributes:
+    term: its soft twin.
+    agreement: how often both models predict the same; None for numbers.
+  """
+
+  term: Term
+  agreement: Term | None
+
+
+def terms(
+  hard: Terms,
+  student: Any,
+  teacher: Any,
+  batch: Batch,
+  config: DistillationConfig,
+  problem_type: str | None = None,
+) -> tuple[NamedTerms, NamedTerms]:
+  """The terms of a distilled loss.
+
+  Args:
+    hard: the task's own terms.
+    student: the student's outputs, of which `hard` was made.
+    teacher: the teacher's outputs.
+    batch: a batch as `Task.loss` gets it.
+    config: ratio and temperature.
+    problem_type: `Task.problem_type`.
+
+  Returns:
+    The terms of the loss by name; and those that are only to be told: how often
+    both models predict the same.
+  """
+  ratio = config.ground_truth_ratio
+  temperature = 1.0
+  if config.temperature_on == 'logits':
+    temperature = config.temperature
+  names, soft = _soft(student, teacher, batch, problem_type, temperature)
+  found: NamedTerms = {}
+  told: NamedTerms = {}
+  for name, one, twin in zip(names, hard, soft, strict=True):
+    if twin is None:
+      found[name] = one
+      continue
+    found[f'{name}_hard'] = one._replace(scale=ratio * one.scale)
+    found[f'{name}_soft'] = twin.term._replace(scale=(1 - ratio) * one.scale)
+    if twin.agreement is not None:
+      told[f'{name}_agreement'] = twin.agreement
+  return found, told
+
+
+def _soft(
+  student: Any,
+  teacher: Any,
+  batch: Batch,
+  problem_type: str | None,
+  temperature: float,
+) -> tuple[tuple[str, ...], tuple[_Soft | None, ...]]:
+  """Names and soft twins of the terms of a task's loss, in their order."""
+
+  def classes(theirs: Array, own: Array, weights: Array) -> _Soft:
+    return _Soft(
+      losses.soft_cross_entropy(theirs, own, weights, temperature),
+      losses.agreement(theirs, own, weights),
+    )
+
+  match student:
+    case outputs.MobileBertForPreTrainingOutput():
+      own, theirs = student.prediction_logits, _words(teacher)
+      masked = classes(theirs, own, _token_weights(batch))
+      return ('masked_lm', 'next_sentence'), (masked, None)
+    case outputs.MaskedLMOutput():
+      own, theirs = student.logits, _words(teacher)
+      return ('masked_lm',), (classes(theirs, own, _token_weights(batch)),)
+    case outputs.TokenClassifierOutput():
+      own, theirs = student.logits, teacher.logits
+      return ('task',), (classes(theirs, own, _token_weights(batch)),)
+    case outputs.QuestionAnsweringModelOutput():
+      return ('start', 'end'), tuple(
+        classes(
+          packing.example_logits(getattr(teacher, f'{end}_logits'), batch),
+          packing.example_logits(getattr(student, f'{end}_logits'), batch),
+          _span_weights(batch, end),
+        )
+        for end in ('start', 'end')
+      )
+  pair = (teacher.logits, student.logits, batch['weights'])
+  if problem_type == 'regression':
+    return ('task',), (_Soft(losses.squared_error(*pair), None),)
+  if problem_type == 'multi_label_classification':
+    term = losses.soft_binary_cross_entropy(*pair, temperature)
+    return ('task',), (_Soft(term, None),)
+  return ('task',), (classes(*pair),)
+
+
+def _words(output: Any) -> Float[Array, '...']:
+  """Scores of the vocabulary; the teacher may have either head."""
+  if isinstance(output, outputs.MaskedLMOutput):
+    return output.logits
+  return output.prediction_logits
+
+
+def _token_weights(batch: Batch) -> Float[Array, '...']:
+  """The weight of each token's prediction; 0 where the label does not count."""
+  return packing.token_weights(batch) * (batch['labels'] != IGNORE_INDEX)
+
+
+def _span_weights(batch: Batch, end: str) -> Float[Array, ' B']:
+  """The weight of each answer; 0 where it is outside of the sequence."""
+  inside = batch[f'{end}_positions'] < batch['input_ids'].shape[-1]
+  return batch['weights'] * inside

@@ -1,0 +1,166 @@
+"""The compiled steps of a run: one program, or with a teacher one a stage."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from mobilebert_jax import training
+from mobilebert_jax.distillation import objective, stages
+from mobilebert_jax.distillation.objective import Objective
+from mobilebert_jax.distillation.stages import Stage
+from mobilebert_jax.distillation.teacher import Teacher
+from mobilebert_jax.distillation.transfer import Pair
+from mobilebert_jax.gradients import Batch, accumulated
+from mobilebert_jax.models.heads import HeadedModel
+from mobilebert_jax.optimizer import Optimizer, Params
+from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.tasks import Task
+from mobilebert_jax.training import Metrics, TrainState, TrainStep
+
+# With a teacher's parameters beside state and batch.
+TaughtStep = Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]
+
+
+class Steps:
+  """Gives the step of a number, compiled when its stage begins.
+
+  Args of the constructor:
+    config: the run.
+    task: its task.
+    model: the student, or the only model.
+    tx: the optimizer.
+    mesh: the mesh, set whenever a step is called.
+    plan: the stages (`stages.plan`); none without a teacher.
+    teacher: the teacher, if there is one.
+  """
+
+  def __init__(
+    self,
+    config: TrainConfig,
+    task: Task,
+    model: HeadedModel,
+    tx: Optimizer,
+    mesh: Mesh,
+    plan: Sequence[Stage] = (),
+    teacher: Teacher | None = None,
+  ):
+    self._config, self._task, self._model = config, task, model
+    self._tx, self._mesh, self._plan = tx, mesh, plan
+    self._teacher, self._teacher_params = teacher, None
+    if teacher is not None:
+      placement = config.distillation.teacher_placement
+      self._teacher_params = teacher.place(mesh, placement)
+    # A stage's program is not needed after it.
+    self._compiled = functools.lru_cache(maxsize=1)(self._make)
+
+  def step_for(self, number: int) -> TrainStep:
+    """The step of this number, counted from 1."""
+    if not self._plan:
+      return self._compiled(None)
+    return self._compiled(stages.at(self._plan, number - 1))
+
+  def news(self, number: int) -> str | None:
+    """What to tell before this step: the stage that begins with it."""
+    begun = [s for s in self._plan if s.first == number - 1]
+    return begun[0].described() if begun else None
+
+  def _make(self, stage: Stage | None) -> TrainStep:
+    config = self._config
+    settings = config.distillation
+    if stage is None:
+      return plain_step(config, self._task, self._model, self._tx, self._mesh)
+    if not uses_teacher(config, stage):
+      step = plain_step(config, self._task, self._model, self._tx, self._mesh)
+      return _numbered(step, stage)
+    assert self._teacher is not None
+    teacher = self._teacher
+    pair = Pair(self._model, teacher.model, teacher.layers, settings)
+    aims = Objective(pair, self._task, stage)
+    step = taught_step(config, aims, self._tx, self._mesh)
+    params = self._teacher_params
+    return lambda state, batch: step(state, params, batch)
+
+
+def uses_teacher(config: TrainConfig, stage: Stage) -> bool:
+  """Whether a stage's loss reads the teacher.
+
+  Labels that are the data's alone do not (google-research drops the teacher
+  then, and has dropout).
+  """
+  return bool(stage.layers) or config.distillation.ground_truth_ratio < 1
+
+
+def plain_step(
+  config: TrainConfig,
+  task: Task,
+  model: HeadedModel,
+  tx: Optimizer,
+  mesh: Mesh,
+) -> TrainStep:
+  """The compiled step of a run, or of a stage, without a teacher."""
+  return training.make_train_step(
+    model, task.loss, tx, mesh, config.accumulation_steps,
+    config.nonfinite == 'skip', config.distillation.student_placement,
+  )  # fmt: skip
+
+
+def taught_step(
+  config: TrainConfig, aims: Objective, tx: Optimizer, mesh: Mesh
+) -> TaughtStep:
+  """Compiles one optimizer step of a stage with a teacher.
+
+  Args:
+    config: accumulation_steps, nonfinite and placements.
+    aims: the stage's loss.
+    tx: the optimizer.
+    mesh: the mesh that is set when the step is called.
+
+  Returns:
+    step(state, teacher's parameters, batch) -> (state, metrics): those of
+    `training.make_train_step`, 'stage', and the mean of each term. The old
+    state is donated.
+  """
+  placement = config.distillation.student_placement
+  model, stage = aims.pair.student, aims.stage
+  _, places = training.abstract_state(model, tx, mesh, placement)
+
+  def step(state: TrainState, teacher: Params, batch: Batch):
+    key = jax.random.fold_in(state.key, state.step)
+    gradient: Any = objective.gradient_fn(aims, teacher)
+    if config.accumulation_steps > 1:
+      gradient = accumulated(
+        gradient, config.accumulation_steps, mesh, places.params
+      )
+    weights = aims.weights(state.params, teacher, batch)
+    (value, means), grads = gradient(state.params, batch, weights, key)
+    new, metrics = training.apply_gradients(state, tx, value, grads)
+    if not stage.has_task:
+      new = new.replace(params=_heads_of(state.params, new.params))
+    if config.nonfinite == 'skip':
+      new = training.unless_nonfinite(state, new, metrics)
+    return new, metrics | means | {'stage': jnp.float32(stage.number)}
+
+  return jax.jit(step, donate_argnames='state', out_shardings=(places, None))
+
+
+def _heads_of(old: Params, new: Params) -> Params:
+  """The new embeddings and blocks under the old pooler and heads.
+
+  A transfer knows of no head: with `train_embeddings`, when what is not a block
+  has a learning rate, a head would only decay.
+  """
+  learns = ('embeddings', 'encoder')
+  backbone = {name: new['mobilebert'][name] for name in learns}
+  return {**old, 'mobilebert': {**old['mobilebert'], **backbone}}
+
+
+def _numbered(step: TrainStep, stage: Stage) -> TrainStep:
+  def numbered(state: TrainState, batch: Batch):
+    state, metrics = step(state, batch)
+    return state, metrics | {'stage': jnp.float32(stage.number)}
+
+  return numbered
