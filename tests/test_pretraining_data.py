@@ -199,7 +199,8 @@ def test_next_sentences_are_balanced(million):
 
 
 def test_whole_words_are_masked_together(text, tmp_path):
-  write(text, tmp_path / 'set', masking='static', whole_word=True)
+  write(text, tmp_path / 'set', masking='static', whole_word=True,
+        duplicates=1)  # fmt: skip
   examples = read_all(tmp_path / 'set')
   ids = examples.integers('input_ids', 32)
   positions = examples.integers('masked_lm_positions', 20)

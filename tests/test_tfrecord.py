@@ -1,10 +1,10 @@
 """TFRecord files and tf.Examples, by the definition and by TensorFlow."""
 
 import gzip
-import struct
 
 import numpy as np
 import pytest
+from tfrecords import crc32c, record
 
 from mobilebert_jax.data.tf_example import (
   ExampleError,
@@ -20,29 +20,6 @@ GOLDEN = bytes.fromhex(
   '0300000000000000' 'b099490e' '616263' '6e57f121'
   '0000000000000000' '29039807' 'd8ea82a2'
 )  # fmt: skip
-
-
-def crc32c(data):
-  """Castagnoli's CRC bit by bit: reflected polynomial 0x82F63B78."""
-  crc = 0xFFFFFFFF
-  for byte in data:
-    crc ^= byte
-    for _ in range(8):
-      crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-  return crc ^ 0xFFFFFFFF
-
-
-def masked(data):
-  crc = crc32c(data)
-  return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def record(payload):
-  length = struct.pack('<Q', len(payload))
-  return b''.join(
-    (length, struct.pack('<I', masked(length)),
-     payload, struct.pack('<I', masked(payload)))
-  )  # fmt: skip
 
 
 @pytest.fixture
