@@ -1,5 +1,6 @@
 """Models with heads, named and shaped as in transformers."""
 
+import dataclasses
 from typing import ClassVar, Literal
 
 import flax.linen as nn
@@ -150,7 +151,7 @@ class HeadedModel(nn.Module):
     if masked_positions is not None:
       masked = tokens_at(body.last_hidden_state, masked_positions)
       masked = constrain(masked, 'batch', None, None)
-      body = body.replace(last_hidden_state=masked)
+      body = dataclasses.replace(body, last_hidden_state=masked)
     return self._head(body, deterministic)
 
   def _check_positions(
