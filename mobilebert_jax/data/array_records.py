@@ -1,6 +1,7 @@
 """ArrayRecord files: the one module that knows array_record."""
 
 import pathlib
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ class ArrayRecordFile:
     from array_record.python import array_record_module
 
     self._path = path
+    # A reader has one position, and threads share it.
+    self._lock = threading.Lock()
     if not path.is_file():
       raise InputError(f'{path}: there is no such file')
     try:
@@ -52,13 +55,20 @@ class ArrayRecordFile:
       InputError: The file is damaged there.
     """
     try:
-      return self._reader.read(list(numbers))
+      with self._lock:
+        return [self._at(number) for number in numbers]
     except (RuntimeError, ValueError, IndexError) as error:
       raise self._damaged(str(error)) from None
 
   def place(self, number: int) -> str:
     """How a message names a record."""
     return f'{self._path}: record {number}'
+
+  def _at(self, number: int) -> bytes:
+    # Reading a list of records costs half a millisecond more each time, and a
+    # batch has few records of each file: measured 10 us for this.
+    self._reader.seek(number)
+    return self._reader.read()
 
   def _damaged(self, what: str) -> InputError:
     what = ' '.join(what.split())
