@@ -23,7 +23,13 @@ command.main(sys.argv)
 """
 
 
-def run(repo: pathlib.Path, package: str, moment: str, args: Sequence[str]):
+def run(
+  repo: pathlib.Path,
+  package: str,
+  moment: str,
+  args: Sequence[str],
+  devices: int = 8,
+):
   """Runs `python -m mobilebert_jax.<package>` until it is killed.
 
   Args:
@@ -32,11 +38,12 @@ def run(repo: pathlib.Path, package: str, moment: str, args: Sequence[str]):
     moment: When it is killed: an expression of `config` and `step`, evaluated
       when a step is done.
     args: The command's arguments.
+    devices: How many it has.
   """
   environment = os.environ | {
     'PYTHONPATH': str(repo),
     'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': '8',
+    'JAX_NUM_CPU_DEVICES': str(devices),
     'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
   }
   script = _SCRIPT.format(package=package, moment=moment)

@@ -54,6 +54,7 @@ _LAYERS = (
   ('cli',),
   ('attempt', 'check_slice'),
   ('glue', 'sweep', 'tpu_compile'),
+  ('recipe',),
 )
 _WALLS = {
   'orbax': {'checkpoint', 'checkpoint_handlers'},

@@ -49,17 +49,22 @@ class Stage(NamedTuple):
     """The number of its last step, counted from 1."""
     return self.first + self.steps
 
-  def described(self) -> str:
+  @property
+  def what(self) -> str:
     """What it does, in words."""
     if self.is_progressive:
-      what = f'knowledge transfer to layer {self.layers[0]}'
-    elif not self.has_task:
-      what = 'knowledge transfer to all layers'
-    elif self.layers:
-      what = 'distillation and knowledge transfer to all layers'
-    else:
-      what = 'distillation'
-    return f'stage {self.number}, {what}: steps {self.first + 1} to {self.last}'
+      return f'knowledge transfer to layer {self.layers[0]}'
+    if not self.has_task:
+      return 'knowledge transfer to all layers'
+    if self.layers:
+      return 'distillation and knowledge transfer to all layers'
+    return 'distillation'
+
+  def described(self) -> str:
+    """What it does, and in which steps."""
+    return (
+      f'stage {self.number}, {self.what}: steps {self.first + 1} to {self.last}'
+    )
 
 
 def plan(

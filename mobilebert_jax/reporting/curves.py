@@ -26,30 +26,31 @@ def draw(
   """
   figure = canvas.figure(9, 3.6)
   left, right = figure.subplots(1, 2)
-  steps, losses = _series(records, 'loss')
+  steps, losses = series(records, 'loss')
   left.plot(steps, losses, color='tab:blue', alpha=0.3, linewidth=1)
-  left.plot(steps, _smooth(losses), color='tab:blue', label='training')
+  left.plot(steps, smooth(losses), color='tab:blue', label='training')
   split = metric.partition('/')[0]
   left.plot(
-    *_series(records, f'{split}/loss'), 'o-', color='tab:orange', label=split
+    *series(records, f'{split}/loss'), 'o-', color='tab:orange', label=split
   )
   left.set(xlabel='step', ylabel='loss')
   left.legend()
-  right.plot(*_series(records, metric), 'o-', color='tab:green')
+  right.plot(*series(records, metric), 'o-', color='tab:green')
   right.set(xlabel='step', ylabel=metric)
   for axes in (left, right):
     axes.grid(alpha=0.3)
   return canvas.save(figure, path)
 
 
-def _series(
+def series(
   records: Sequence[Record], name: str
 ) -> tuple[list[int], list[float]]:
+  """The steps at which a value was logged, and the values."""
   points = [(r['step'], r[name]) for r in records if name in r]
   return [step for step, _ in points], [value for _, value in points]
 
 
-def _smooth(values: Sequence[float]) -> list[float]:
+def smooth(values: Sequence[float]) -> list[float]:
   """Exponential moving average that starts at the first value."""
   smooth: list[float] = []
   for value in values:

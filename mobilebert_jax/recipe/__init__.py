@@ -1,0 +1,1 @@
+"""From text to a fine-tuned student: vocabulary, data, and runs, in a chain."""

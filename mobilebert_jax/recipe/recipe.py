@@ -1,0 +1,193 @@
+"""What a recipe is, and how a config file and flags become one."""
+
+import dataclasses
+import pathlib
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mobilebert_jax import config_files, fields
+from mobilebert_jax.config import FrozenMap
+from mobilebert_jax.errors import InputError
+from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
+from mobilebert_jax.run_config import TrainConfig
+
+# What a run may name in braces, beside the runs before it.
+TEXT, TASK_DATA, VOCABULARY, DATA = 'text', 'task_data', 'vocabulary', 'data'
+_GIVEN = (TEXT, TASK_DATA, VOCABULARY, DATA)
+_GROUPS = (VOCABULARY, DATA)
+_PREFIX = '--config.'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocabularyConfig:
+  """The vocabulary that is learnt from the text.
+
+  Attributes:
+    size: tokens wanted, special ones included.
+    min_frequency: how often two pieces must meet to be joined.
+    do_lower_case: text without capitals and accents, as MobileBERT's.
+    characters: learn from so much of the text, from its beginning; None: all.
+  """
+
+  size: int = fields.setting(30_522, at_least=100)
+  min_frequency: int = fields.setting(2, at_least=1)
+  do_lower_case: bool = True
+  characters: int | None = fields.setting(200_000_000, at_least=1)
+
+  def __post_init__(self):
+    fields.check(self, 'config.vocabulary')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+  """Everything that decides a chain.
+
+  Attributes:
+    vocabulary: see VocabularyConfig.
+    data: how the text becomes examples for pre-training.
+    runs: the runs by name, in their order. Where `init`, `tokenizer`,
+      `data.path` and `distillation.teacher` say '{name}', the directory of
+      that name is meant: '{text}' and '{task_data}' as given on the command
+      line, '{vocabulary}', '{data}', or the result of a run before.
+  """
+
+  vocabulary: VocabularyConfig
+  data: PretrainingDataOptions
+  runs: Mapping[str, TrainConfig]
+
+  def __post_init__(self):
+    object.__setattr__(self, 'runs', FrozenMap(self.runs))
+    known = set(_GIVEN)
+    if not self.runs:
+      raise InputError('the recipe has no run.')
+    for name, config in self.runs.items():
+      if name in known or not name.isidentifier():
+        raise InputError(
+          f'a run cannot be called {name!r}; use a word that is not one of '
+          f'{", ".join(_GIVEN)} or the name of another run.'
+        )
+      for place in _places(config):
+        if place not in known:
+          raise InputError(
+            f'config.{name} names {{{place}}}, but before it there are only '
+            f'{", ".join(sorted(known))}.'
+          )
+      known.add(name)
+
+  def needs_task_data(self) -> bool:
+    """Whether a run reads '{task_data}'."""
+    return any(TASK_DATA in _places(run) for run in self.runs.values())
+
+
+def load(file: str, argv: Sequence[str]) -> Recipe:
+  """The recipe of FILE[:VARIANT] with overrides.
+
+  The file has a function `get_recipe(variant)` that returns a dictionary:
+  'vocabulary' and 'data' with the fields of VocabularyConfig and
+  PretrainingDataOptions, and 'runs' with what `cli.config_dict` makes, by name.
+
+  Args:
+    file: what --config says.
+    argv: the program's name and arguments like --config.vocabulary.size=100
+      and --config.RUN.a.b=value.
+
+  Raises:
+    InputError: no such file, an error in it, an unknown field, a wrong value.
+  """
+  path, _, variant = file.partition(':')
+  parts = config_files.call(path, 'get_recipe', variant, _checked)
+  groups = {name: parts[name] for name in _GROUPS} | parts['runs']
+  mine = _by_group(argv, groups)
+  kinds = {VOCABULARY: VocabularyConfig, DATA: PretrainingDataOptions}
+  values = {}
+  for name, config in groups.items():
+    kind = kinds.get(name, TrainConfig)
+    try:
+      config = config_files.override(config, [argv[0], *mine[name]], kind)
+      values[name] = (
+        config_files.to_train_config(config)
+        if kind is TrainConfig
+        else kind(**config.to_dict())
+      )
+    except InputError as error:
+      raise InputError(f'{name}: {error}') from None
+  return Recipe(
+    vocabulary=values.pop(VOCABULARY), data=values.pop(DATA), runs=values
+  )
+
+
+def resolve(
+  config: TrainConfig, places: Mapping[str, pathlib.Path | str]
+) -> TrainConfig:
+  """The run with directories in place of their names in braces."""
+
+  def put(text: str | None) -> str | None:
+    return None if text is None else text.format_map(places)
+
+  return dataclasses.replace(
+    config,
+    init=put(config.init),
+    tokenizer=put(config.tokenizer),
+    data=dataclasses.replace(config.data, path=put(config.data.path)),
+    distillation=dataclasses.replace(
+      config.distillation, teacher=put(config.distillation.teacher)
+    ),
+  )
+
+
+def _places(config: TrainConfig) -> set[str]:
+  """The names in braces that a run has."""
+  texts = (
+    config.init, config.tokenizer, config.data.path,
+    config.distillation.teacher,
+  )  # fmt: skip
+  return {name for text in texts if text for name in _names(text)}
+
+
+def _names(text: str) -> Iterator[str]:
+  try:
+    for _, name, _, _ in string.Formatter().parse(text):
+      if name is not None:
+        yield name
+  except ValueError as error:
+    raise InputError(f'{text!r} has unpaired braces ({error}).') from None
+
+
+def _checked(made: Any) -> dict[str, Any]:
+  """The parts of a recipe as typed ConfigDicts."""
+  if not isinstance(made, Mapping) or set(made) != {*_GROUPS, 'runs'}:
+    raise InputError(
+      "get_recipe must return a dictionary with 'vocabulary', 'data' and "
+      "'runs'."
+    )
+  parts: dict[str, Any] = {}
+  for name, kind in (
+    (VOCABULARY, VocabularyConfig),
+    (DATA, PretrainingDataOptions),
+  ):
+    parts[name] = config_files.typed(kind)
+    config_files.update(parts[name], made[name], f'config.{name}')
+  parts['runs'] = {
+    name: config_files.config_dict(**config.to_dict())
+    for name, config in made['runs'].items()
+  }
+  return parts
+
+
+def _by_group(
+  argv: Sequence[str], groups: Mapping[str, Any]
+) -> dict[str, list[str]]:
+  """Gives every override to its group, as if the group were the config."""
+  mine: dict[str, list[str]] = {name: [] for name in groups}
+  for arg in argv[1:]:
+    head, _, rest = arg.removeprefix('--no').removeprefix('--').partition('.')
+    name, _, field = rest.partition('.')
+    if head != 'config' or name not in groups or not field:
+      raise InputError(
+        f'{arg}: write --config.NAME.FIELD=VALUE, where NAME is one of '
+        f'{", ".join(groups)}.'
+      )
+    no = 'no' if arg.startswith('--noconfig') else ''
+    mine[name].append(f'--{no}config.{field}')
+  return mine
