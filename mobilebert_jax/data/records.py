@@ -21,6 +21,7 @@ from mobilebert_jax.data import prepared
 from mobilebert_jax.data.array_records import ArrayRecordFile
 from mobilebert_jax.data.tfrecord import TfRecordFile
 from mobilebert_jax.errors import InputError
+from mobilebert_jax.reporting.progress import Work
 
 _TFRECORD = re.compile(r'\.tf_?records?\b')
 # Systems allow a process about a thousand open files.
@@ -201,21 +202,37 @@ def _prepared(origin: pathlib.Path, local: pathlib.Path) -> Records:
 
 def _tfrecords(origin: pathlib.Path, paths: Sequence[pathlib.Path]) -> Records:
   sources = []
-  for path in paths:
-    if path.name.endswith(prepared.SUFFIX):
-      raise InputError(
-        f'{path}: there is no {prepared.DATASET} beside it; name the whole '
-        'directory that python -m mobilebert_jax.pretraining_data made'
-      )
-    file = TfRecordFile(path)
-    sources.append(Source(path.name, len(file), functools.partial(_same, file)))
+  with Work(f'finding the records of {origin}', 'files') as work:
+    for number, path in enumerate(paths):
+      if path.name.endswith(prepared.SUFFIX):
+        raise InputError(
+          f'{path}: there is no {prepared.DATASET} beside it; name the whole '
+          'directory that python -m mobilebert_jax.pretraining_data made'
+        )
+      offsets = _offsets(path, *_version(path))
+      opener = functools.partial(TfRecordFile, path, offsets)
+      sources.append(Source(path.name, len(offsets), opener))
+      work.is_at(number + 1, len(paths))
   if not any(source.count for source in sources):
     raise InputError(f'{origin}: the TFRecord files have no record')
   return Records(origin, sources, None)
 
 
-def _same(file: TfRecordFile) -> TfRecordFile:
-  return file
+@functools.cache
+def _offsets(
+  path: pathlib.Path, size: int, changed: int
+) -> Int[np.ndarray, 'N']:
+  """Goes through a file once for all splits, unless it has changed."""
+  del size, changed
+  return TfRecordFile(path).offsets
+
+
+def _version(path: pathlib.Path) -> tuple[int, int]:
+  try:
+    found = path.stat()
+  except OSError as error:
+    raise InputError(f'{path}: cannot be read ({error.strerror})') from None
+  return found.st_size, found.st_mtime_ns
 
 
 def _rank(name: str) -> bytes:

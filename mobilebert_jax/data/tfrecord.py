@@ -30,26 +30,32 @@ class TfRecordFile:
 
   Args of the constructor:
     path: A local file.
+    offsets: What the attribute of another instance said; None: the file is
+      gone through.
+
+  Attributes:
+    offsets: Where each record begins, int64.
 
   Raises:
     InputError: It cannot be read, is compressed, or the header of a record
       is damaged or cut off; the message names the byte.
   """
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(
+    self, path: pathlib.Path, offsets: Int[np.ndarray, 'N'] | None = None
+  ):
     self._path = path
+    self._data: mmap.mmap | bytes = b''
     try:
       with path.open('rb') as file:
-        size = file.seek(0, 2)
-        self._data: mmap.mmap | bytes = b''
-        if size:
+        if file.seek(0, 2):
           self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
       raise InputError(f'{path}: cannot be read ({error.strerror})') from None
-    self._offsets = self._index()
+    self.offsets = self._index() if offsets is None else offsets
 
   def __len__(self) -> int:
-    return len(self._offsets)
+    return len(self.offsets)
 
   def read(self, numbers: Sequence[int]) -> list[bytes]:
     """The payloads of some records.
@@ -61,7 +67,7 @@ class TfRecordFile:
 
   def place(self, number: int) -> str:
     """How a message names a record."""
-    return f'{self._path}: the record at byte {self._offsets[number]}'
+    return f'{self._path}: the record at byte {self.offsets[number]}'
 
   def _index(self) -> Int[np.ndarray, 'N']:
     """Where each record begins."""
@@ -81,7 +87,7 @@ class TfRecordFile:
     return np.array(offsets, np.int64)
 
   def _read(self, number: int) -> bytes:
-    at = int(self._offsets[number])
+    at = int(self.offsets[number])
     length, _ = _HEADER.unpack_from(self._data, at)
     begin = at + _HEADER.size
     payload = self._data[begin : begin + length]
