@@ -31,28 +31,31 @@ class Rates(NamedTuple):
 
   Attributes:
     learning_rate: completed steps -> the rate of the next step.
-    layers: completed steps -> a multiplier for each block, [L]; or [1], for
-      all of them.
+    layers: completed steps -> a multiplier for each block, [L]; or one for all
+      of them, [].
     others: completed steps -> the multiplier of everything outside of the
       blocks.
   """
 
   learning_rate: Schedule
-  layers: Callable[[Int[Array, '']], Float[Array, ' L']]
+  layers: Callable[[Int[Array, '']], Float[Array, '*L']]
   others: Schedule
 
 
 def uniform(learning_rate: Schedule) -> Rates:
   """One learning rate for all parameters."""
-  return Rates(
-    learning_rate, lambda step: jnp.ones(1), lambda step: jnp.ones(())
-  )
+
+  def one(step: Int[Array, '']) -> Float[Array, '']:
+    del step
+    return jnp.ones(())
+
+  return Rates(learning_rate, one, one)
 
 
 class Each(NamedTuple):
-  """A value for each block, [L], and one for everything else, []."""
+  """A value for each block, [L] or [], and one for everything else, []."""
 
-  layers: Shaped[Array, ' L']
+  layers: Shaped[Array, '*L']
   others: Shaped[Array, '']
 
 
@@ -187,14 +190,27 @@ def _moves(rates: Rates, step: Int[Array, '']) -> Each:
 
 
 def _spread(values: Each, tree: Params) -> Params:
-  """For each leaf of a tree the value or values that meet it: [L, 1, ...]."""
+  """For each leaf of a tree the value or values that meet it: [L, 1, ...].
 
-  def one(path, leaf):
-    if not _is_stacked(path):
-      return values.others
-    return jnp.expand_dims(values.layers, tuple(range(1, leaf.ndim)))
+  Every leaf gets a copy from behind a barrier. XLA would broadcast [L, 1, 1]
+  once for all leaves of one shape, and the partitioner would carry the layout
+  of one of them over to the others through what they share: on a mesh with
+  'fsdp' it then computed the update of undivided leaves in parts, and sent the
+  parts around. Broadcasts of scalars it takes apart itself.
+  """
+  found, structure = jax.tree.flatten_with_path(tree)
+  layers = [values.layers] * len(found)
+  if values.layers.ndim:
+    layers = jax.lax.optimization_barrier(layers)
 
-  return jax.tree.map_with_path(one, tree)
+  def meeting(leaf, own):
+    return jnp.expand_dims(own, tuple(range(1, leaf.ndim))) if own.ndim else own
+
+  spread = [
+    meeting(leaf, own) if _is_stacked(path) else values.others
+    for (path, leaf), own in zip(found, layers)
+  ]
+  return jax.tree.unflatten(structure, spread)
 
 
 def _corrected(moments: Params, beta: float, counts: Each) -> Params:
