@@ -12,12 +12,12 @@ from mobilebert_jax import (
   training,
 )
 from mobilebert_jax.data import loader
-from mobilebert_jax.distillation import copying, stages, teacher
+from mobilebert_jax.distillation import copying, stages, steps, teacher
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.evaluate import Split
-from mobilebert_jax.optimizer import Optimizer, make_optimizer
+from mobilebert_jax.optimizer import Optimizer
 from mobilebert_jax.preparation import Start
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
@@ -130,12 +130,8 @@ def _find_teacher(
 
 def optimizer(run: Run) -> Optimizer:
   """The optimizer of a run, with the learning rates of its stages."""
-  config = run.config
   layers = run.start.model.config.num_hidden_layers
-  rates = stages.rates(
-    config.distillation, config.optimizer, layers, run.total_steps
-  )
-  return make_optimizer(config.optimizer, run.total_steps, rates)
+  return steps.optimizer(run.config, layers, run.total_steps)
 
 
 def first_state(run: Run, tx: Optimizer) -> training.TrainState:

@@ -132,6 +132,59 @@ def small_student() -> MobileBertConfig:
   )
 
 
+# tensorflow/models' MobileBERT-EdgeTPU: fewer blocks that are wider. Steps for
+# each layer of the transfer, and sizes.
+_EDGE_TPU: Mapping[str, tuple[int, Settings]] = {
+  's': (20_000, {'num_hidden_layers': 12}),
+  'xs': (30_000, {'num_hidden_layers': 8}),
+}
+
+
+def distillation(strategy: str) -> dict[str, Settings]:
+  """The variants of a config file that makes a student with a teacher.
+
+  Args:
+    strategy: how knowledge is transferred: 'progressive', 'joint', or
+      'auxiliary', whose run is as long as theirs in all.
+
+  Returns:
+    For `cli.choose`: '' is MobileBERT, 'tiny' the paper's smaller student, 's'
+    and 'xs' have the sizes of MobileBERT-EdgeTPU, 'small' is for two CPU cores.
+  """
+
+  def taught(transfer: int, distil: int, settings: Settings) -> Settings:
+    has_stages = strategy != 'auxiliary'
+    return {
+      **settings,
+      'num_steps': transfer + distil,
+      'distillation': {
+        'teacher': 'runs/pretrain_teacher',
+        'strategy': strategy,
+        'transfer_steps': transfer if has_stages else 0,
+      },
+    }
+
+  def full(architecture: MobileBertConfig) -> Settings:
+    return pretraining(model=model_settings(architecture), remat='full')
+
+  variants = {
+    '': taught(240_000, 500_000, full(MobileBertConfig.mobilebert())),
+    'tiny': taught(240_000, 500_000, full(MobileBertConfig.mobilebert_tiny())),
+  }
+  for name, (steps, size) in _EDGE_TPU.items():
+    student = MobileBertConfig.mobilebert(
+      intra_bottleneck_size=256, intermediate_size=1024, **size
+    )
+    warmup = {**_ORIGINAL_LAMB, 'warmup_steps': 20_000}
+    settings = {**full(student), 'optimizer': warmup}
+    variants[name] = taught(
+      steps * size['num_hidden_layers'], 585_000, settings
+    )
+  small = small_pretraining(model=model_settings(small_student()))
+  variants['small'] = taught(2_000, 4_000, small)
+  return variants
+
+
 def model_settings(architecture: MobileBertConfig) -> Settings:
   """`config.model` of an architecture: what differs from the defaults.
 

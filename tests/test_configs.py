@@ -8,6 +8,7 @@ import pytest
 
 from mobilebert_jax import cli, preparation, sharding, training
 from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.distillation import stages
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.optimizer import make_optimizer
 from mobilebert_jax.tasks import glue_tasks
@@ -43,6 +44,15 @@ RUNS = (
   'pretrain_student.py',
   'pretrain_student.py:tiny',
   'pretrain_student.py:small',
+  'distill_progressive.py',
+  'distill_progressive.py:tiny',
+  'distill_progressive.py:s',
+  'distill_progressive.py:xs',
+  'distill_progressive.py:small',
+  'distill_joint.py',
+  'distill_joint.py:small',
+  'distill_auxiliary.py',
+  'distill_auxiliary.py:small',
   'scaling.py:student',
   'scaling.py:teacher',
   'next_sentence.py',
@@ -93,6 +103,25 @@ def test_the_small_sst2_model_has_the_size_that_its_docstring_names(repo, norm):
   shapes, _ = training.abstract_state(model, tx, mesh)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
   assert 2.2e6 < count < 2.4e6
+
+
+@pytest.mark.parametrize(
+  ('run', 'lengths'),
+  [
+    ('progressive', [10_000] * 24 + [500_000]),
+    ('progressive:s', [20_000] * 12 + [585_000]),
+    ('progressive:xs', [30_000] * 8 + [585_000]),
+    ('joint', [240_000, 500_000]),
+    ('auxiliary', [740_000]),
+  ],
+)
+def test_stages_of_the_students(repo, run, lengths):
+  name, _, variant = run.partition(':')
+  file = f'{repo}/configs/distill_{name}.py:{variant}'.rstrip(':')
+  config = cli.parse(['train.py', f'--config={file}'], {}).config
+  layers = config.model.get('num_hidden_layers', 24)
+  found = stages.plan(config.distillation, layers, config.num_steps)
+  assert [stage.steps for stage in found] == lengths
 
 
 @pytest.mark.parametrize('name', glue_tasks.TABLE)

@@ -53,7 +53,7 @@ _LAYERS = (
   ('scoring', 'loop', 'config_files', 'predict'),
   ('cli',),
   ('attempt', 'check_slice'),
-  ('glue', 'sweep', 'tpu_compile'),
+  ('distillation.__main__', 'glue', 'sweep', 'tpu_compile'),
   ('recipe',),
 )
 _WALLS = {

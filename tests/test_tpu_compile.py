@@ -345,7 +345,7 @@ def test_nothing_that_was_tried_fits(tmp_path, monkeypatch):
   told = []
   found = session.run(config, where, told.append)
   assert found['problems'] == [text for text in told if 'does not fit' in text]
-  assert len(found['problems']) == len(program.STEPS)
+  assert len(found['problems']) == 2
   assert 'no setting that was tried makes it fit' in told[0]
   assert len(tried) > 5 and found['steps'] == {} and found['cost'] is None
 

@@ -16,7 +16,7 @@ from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.distillation.transfer import Pair
 from mobilebert_jax.gradients import Batch, accumulated
 from mobilebert_jax.models.heads import HeadedModel
-from mobilebert_jax.optimizer import Optimizer, Params
+from mobilebert_jax.optimizer import Optimizer, Params, make_optimizer
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.training import Metrics, TrainState, TrainStep
@@ -83,6 +83,20 @@ class Steps:
     step = taught_step(config, aims, self._tx, self._mesh)
     params = self._teacher_params
     return lambda state, batch: step(state, params, batch)
+
+
+def optimizer(config: TrainConfig, layers: int, total_steps: int) -> Optimizer:
+  """The optimizer of a run, with the learning rates of its stages.
+
+  Args:
+    config: the run.
+    layers: the (student) model's number of layers.
+    total_steps: steps of the whole run.
+  """
+  rates = stages.rates(
+    config.distillation, config.optimizer, layers, total_steps
+  )
+  return make_optimizer(config.optimizer, total_steps, rates)
 
 
 def uses_teacher(config: TrainConfig, stage: Stage) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 
 from mobilebert_jax import models
 from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.distillation.stages import Stage
+from mobilebert_jax.distillation.teacher import layers_of
 from mobilebert_jax.run_config import TrainConfig
 
 _BACKWARD = 2
@@ -75,6 +77,39 @@ def training(
   again = {'none': 0, 'dots': attention, 'full': dense + attention}
   repeated = 2 * c.num_hidden_layers * rows * length * again[config.remat]
   return model_flops(c, head, rows, length, examples, scored) + repeated
+
+
+def taught(
+  config: TrainConfig,
+  teacher: MobileBertConfig,
+  stage: Stage,
+  c: MobileBertConfig,
+  head: type[Any],
+  rows: int,
+  length: int,
+  examples: int,
+  scored: int | None = None,
+) -> tuple[int, int]:
+  """FLOPs of a stage's step: without recomputation, and with it.
+
+  The teacher has a forward pass alone. Where a stage does not count the task,
+  neither model has a head, and both run the blocks up to the last one that is
+  compared.
+  """
+  own, theirs = c, teacher
+  if not stage.has_task:
+    layers = layers_of(
+      config.distillation, c.num_hidden_layers, teacher.num_hidden_layers
+    )
+    last = stage.layers[-1]
+    own = c.replace(num_hidden_layers=last + 1)
+    theirs = teacher.replace(num_hidden_layers=layers[last] + 1)
+  counted = (examples, scored) if stage.has_task else (0, 0)
+  teaching = forward(theirs, head, rows, length, *counted)
+  shape = (own, head, rows, length, *counted)
+  return (
+    teaching + model_flops(*shape), teaching + training(config, *shape)
+  )  # fmt: skip
 
 
 def _embeddings(c: MobileBertConfig) -> int:

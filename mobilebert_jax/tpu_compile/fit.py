@@ -24,7 +24,7 @@ def compile_fitting(
 
   Args:
     config: the run.
-    name: one of `program.STEPS`.
+    name: one of `Plan.steps`.
     where: the slice.
     devices: its devices.
 
@@ -68,7 +68,7 @@ def search(
   if error.needed_gib is not None:
     ratio = error.needed_gib / where.chip.usable_gib
     factor = max(2, 2 ** math.ceil(math.log2(ratio)))
-  find = for_training if error.step == 'training' else _for_evaluation
+  find = _for_evaluation if error.step == 'evaluation' else for_training
   for settings, changed in find(config, factor, where):
     try:
       return settings, changed, compile_fitting(

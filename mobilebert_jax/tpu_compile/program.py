@@ -11,14 +11,16 @@ from jax.sharding import Mesh
 
 from mobilebert_jax import evaluate, preparation, training
 from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.optimizer import make_optimizer
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.tpu_compile import hlo, inputs
+from mobilebert_jax.tpu_compile import hlo, inputs, taught
 
 Batch = dict[str, jax.ShapeDtypeStruct]
 # A run whose length follows from its data; it decides constants alone.
 _ANY_STEPS = 1000
+_STAGE = 'stage '
 _GIB = 2**30
 _USED = re.compile(
   r'\(([\d.]+)([KMGT]?)\) exceeds available|Used ([\d.]+)(\w?)'
@@ -100,6 +102,30 @@ class Plan:
   task: Task
   architecture: MobileBertConfig
   mesh: Mesh
+  teacher: MobileBertConfig | None = None
+  stages: tuple[Stage, ...] = ()
+
+  @property
+  def steps(self) -> tuple[str, ...]:
+    """The steps that are worth compiling.
+
+    With a teacher these are the first and the last stage of the transfer, which
+    become more expensive from one to the next, and then the distillation.
+    """
+    transfer = [s.number for s in self.stages if not s.has_task]
+    ends = sorted({*transfer[:1], *transfer[-1:]})
+    has_training = len(transfer) < len(self.stages) or not self.stages
+    return (
+      *(f'{_STAGE}{number}' for number in ends),
+      *(('training',) if has_training else ()),
+      'evaluation',
+    )
+
+  def stage(self, name: str) -> Stage | None:
+    """The stage of a step; None without a teacher, or for an evaluation."""
+    if name.startswith(_STAGE):
+      return self.stages[int(name.removeprefix(_STAGE))]
+    return self.stages[-1] if self.stages and name == 'training' else None
 
 
 def plan(config: TrainConfig, devices: Sequence[Any] | None = None) -> Plan:
@@ -114,7 +140,15 @@ def plan(config: TrainConfig, devices: Sequence[Any] | None = None) -> Plan:
   """
   task = preparation.find_task(config)
   mesh = preparation.make_mesh(config, devices)
-  return Plan(config, task, inputs.architecture(config, task), mesh)
+  architecture = inputs.architecture(config, task)
+  return Plan(
+    config,
+    task,
+    architecture,
+    mesh,
+    taught.architecture(config, task, architecture),
+    taught.plan(config, architecture),
+  )
 
 
 def training_step(of: Plan) -> tuple[Any, Any, Any, Batch]:
@@ -154,8 +188,19 @@ def lower_evaluation(of: Plan) -> tuple[Any, Batch]:
     return lowered, batch
 
 
-_LOWER = {'training': lower_training, 'evaluation': lower_evaluation}
-STEPS = tuple(_LOWER)
+def _lower(of: Plan, name: str) -> tuple[Any, Batch]:
+  stage = of.stage(name)
+  if stage is None:
+    return {'training': lower_training, 'evaluation': lower_evaluation}[name](
+      of
+    )
+  assert of.teacher is not None
+  with jax.set_mesh(of.mesh):
+    batch = inputs.batch(of.config, of.task, of.mesh, is_training=True)
+    lowered = taught.lower(
+      of.config, of.task, _model(of), of.teacher, of.mesh, stage, batch
+    )
+  return lowered, batch
 
 
 def compile_step(of: Plan, name: str) -> Step:
@@ -163,14 +208,14 @@ def compile_step(of: Plan, name: str) -> Step:
 
   Args:
     of: the run and its devices.
-    name: one of `STEPS`.
+    name: one of `Plan.steps`, or 'stage N'.
 
   Raises:
     InputError: see `inputs.batch`, or a mesh that does not divide the model.
     DoesNotFitError: a device has not enough memory.
   """
   start = time.perf_counter()
-  lowered, batch = _LOWER[name](of)
+  lowered, batch = _lower(of, name)
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
@@ -186,15 +231,15 @@ def compile_step(of: Plan, name: str) -> Step:
     code=found.generated_code_size_in_bytes,
   )
   counts = hlo.count(compiled.as_text())
-  stable = _is_stable(lowered, compiled) if name == 'training' else None
+  stable = None if name == 'evaluation' else _is_stable(lowered, compiled)
   return Step(name, compiled, seconds, memory, counts, batch, stable)
 
 
 def _is_stable(lowered: Any, compiled: Any) -> bool:
   """Whether the new state is laid out as the old one."""
-  (old, _), _ = lowered.in_avals
+  (old, *_), _ = lowered.in_avals
   new, _ = lowered.out_info
-  (before, _), _ = compiled.input_formats
+  (before, *_), _ = compiled.input_formats
   after, _ = compiled.output_formats
   shapes = [
     [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]

@@ -50,9 +50,7 @@ def measure(step: Step, of: Plan, where: Slice) -> dict[str, Any]:
   shape = (
     of.architecture, of.task.head, rows, length, examples, _scored(step)
   )  # fmt: skip
-  is_training = step.name == 'training'
-  useful = (analytic.model_flops if is_training else analytic.forward)(*shape)
-  expected = analytic.training(of.config, *shape) if is_training else useful
+  useful, expected = _flops(step, of, shape)
   peak = where.chip.peak_flops * where.size
   return {
     'batch': list(step.batch['input_ids'].shape),
@@ -83,15 +81,51 @@ def measure(step: Step, of: Plan, where: Slice) -> dict[str, Any]:
   }
 
 
-def cost(measured: dict[str, Any], steps: int, chips: int) -> dict[str, float]:
-  """What a whole run costs at least."""
-  seconds = steps * measured['step_seconds']
+def cost(
+  measured: dict[str, Any], of: Plan, chips: int
+) -> dict[str, float] | None:
+  """What a whole run costs at least; None if its length is not known.
+
+  Stages of a transfer between the first and the last one are taken to lie on a
+  line between them: each runs one block more of both models.
+
+  Args:
+    measured: `measure` of each step of `of.steps`, by its name.
+    of: the run.
+    chips: of the slice.
+  """
+  steps = of.config.num_steps
+  if steps is None:
+    return None
+  seconds, rest = 0.0, steps
+  transfer = [s for s in of.stages if not s.has_task]
+  if transfer:
+    first, last = (
+      measured[f'stage {s.number}']['step_seconds']
+      for s in (transfer[0], transfer[-1])
+    )
+    # The mean of numbers on a line is that of their ends.
+    rest = steps - of.config.distillation.transfer_steps
+    seconds = (steps - rest) * (first + last) / 2
+  if rest:
+    seconds += rest * measured['training']['step_seconds']
   return {
     'steps': steps,
-    'tokens': steps * measured['tokens'],
+    'tokens': steps * measured[of.steps[0]]['tokens'],
     'days': seconds / _DAY,
     'chip_hours': chips * seconds / _HOUR,
   }
+
+
+def _flops(step: Step, of: Plan, shape: tuple[Any, ...]) -> tuple[float, float]:
+  """Those of a step without recomputation, and with it, by formula."""
+  if step.name == 'evaluation':
+    return (analytic.forward(*shape),) * 2
+  stage = of.stage(step.name)
+  if stage is None:
+    return analytic.model_flops(*shape), analytic.training(of.config, *shape)
+  assert of.teacher is not None
+  return analytic.taught(of.config, of.teacher, stage, *shape)
 
 
 def _sequences(step: Step) -> tuple[int, int]:

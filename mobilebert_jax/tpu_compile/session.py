@@ -28,11 +28,11 @@ def run(
   """
   devices = where.devices()
   # Everything that can be wrong is found before anything is compiled.
-  program.plan(config, devices)
+  names = program.plan(config, devices).steps
   problems: list[str] = []
   added: list[str] = []
   steps: list[Step] = []
-  for name in program.STEPS:
+  for name in names:
     try:
       steps.append(fit.compile_fitting(config, name, where, devices))
     except DoesNotFitError as error:
@@ -64,11 +64,8 @@ def _report(
     measured = report.measure(step, of, where)
     found['steps'][step.name] = measured
     tell(table.step(step.name, measured))
-  if 'training' in found['steps']:
-    if config.num_steps is not None:
-      found['cost'] = report.cost(
-        found['steps']['training'], config.num_steps, where.size
-      )
+  if set(of.steps) - {'evaluation'} <= found['steps'].keys():
+    found['cost'] = report.cost(found['steps'], of, where.size)
     tell(table.cost(found['cost']))
   return found
 

@@ -1,0 +1,26 @@
+"""MobileBERT by distillation, with knowledge transfer as an auxiliary loss.
+
+Command:  python train.py --config=configs/distill_auxiliary.py \
+            --config.distillation.teacher=TEACHER --config.data.path=DATA
+Hardware: a TPU slice; docs/scaling.md.
+As configs/distill_progressive.py, but all layers learn from their teachers
+while the student is distilled, for as many steps in all (arXiv 2004.02984,
+section 3.4). google-research's code has no such strategy: the factors, which
+are those of the transfer alone, are our choice.
+
+Variants:
+  tiny   MobileBERT_TINY
+  s, xs  students of 12 and 8 blocks that are 256 wide, with the steps of
+         tensorflow/models' MobileBERT-EdgeTPU; every second or third layer of
+         the teacher teaches (there 0, 2, ...; here 1, 3, ..., 23)
+  small  a student of 4 blocks of 32 for two CPU cores, whose teacher is
+         configs/pretrain_teacher.py:small
+"""
+
+from mobilebert_jax import cli, recipes
+
+
+def get_config(variant: str = ''):
+  return cli.config_dict(
+    **cli.choose(variant, recipes.distillation('auxiliary'))
+  )
