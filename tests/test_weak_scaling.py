@@ -127,7 +127,11 @@ def test_a_single_batch_sends_the_gradient_once():
 
 
 def test_a_single_batch_sends_a_tied_word_table_twice():
-  """Its gradient has two parts, of the look-up and of the decoder."""
+  """Its gradient has two parts, of the look-up and of the decoder.
+
+  The compiler reduces either before it adds them: docs/scaling.md says what
+  was tried. With micro-batches it is sent once (above).
+  """
   counts = counts_of('masked_lm', 8)
   table = ('mobilebert', 'embeddings', 'word_embeddings')
   whole = parameter_bytes('masked_lm') + parameter_bytes('masked_lm', table)
