@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from mobilebert_jax import exit_status, pretraining_data
 from mobilebert_jax.data import prepared, records
 from mobilebert_jax.data.tf_example import Examples
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.errors import InputError, RunError
 from mobilebert_jax.pretraining_data import (
   PretrainingDataOptions,
   __main__,
@@ -288,6 +289,20 @@ def test_a_killed_command_goes_on(text, tmp_path, static, repo, monkeypatch):
   assert exit_status.run(__main__.main, '') == 0
   assert contents(tmp_path / 'set') == contents(static[0])
   assert first.stat().st_mtime_ns == before
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(text, tmp_path):
+  """A limit on the size of files stands for a disk without room."""
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+  try:
+    with pytest.raises(RunError, match=r'array_record cannot be written: .*'
+                       'File too large.*; the same command'):  # fmt: skip
+      write(text, tmp_path / 'set')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert list(contents(tmp_path / 'set')) == [prepared.SETTINGS]
+  assert write(text, tmp_path / 'set') is not None
 
 
 def test_duplicates_are_other_examples_of_the_same_text(text, tmp_path):

@@ -1,8 +1,10 @@
 """ArrayRecord files: the one module that knows array_record."""
 
+import contextlib
+import errno
 import pathlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mobilebert_jax import files
@@ -85,6 +87,9 @@ def write(target: pathlib.Path, records: Iterable[bytes]):
   Args:
     target: The file, also on gs://.
     records: The payloads, in their order.
+
+  Raises:
+    OSError: The disk is full, or cannot be written.
   """
   from array_record.python import array_record_module
 
@@ -94,6 +99,22 @@ def write(target: pathlib.Path, records: Iterable[bytes]):
     )
     try:
       for record in records:
-        writer.write(record)
-    finally:
+        with _as_os_error(target):
+          writer.write(record)
+    except BaseException:
+      # What is wrong has been told; the file goes.
+      with contextlib.suppress(RuntimeError):
+        writer.close()
+      raise
+    with _as_os_error(target):
       writer.close()
+
+
+@contextlib.contextmanager
+def _as_os_error(target: pathlib.Path) -> Iterator[None]:
+  """The library raises RuntimeError, whatever it is."""
+  try:
+    yield
+  except RuntimeError as error:
+    what = ' '.join(str(error).split())
+    raise OSError(errno.EIO, what, str(target)) from None

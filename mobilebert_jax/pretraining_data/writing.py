@@ -148,7 +148,9 @@ def claim(
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / prepared.SETTINGS
   if not path.exists():
-    others = sorted(item.name for item in directory.iterdir())
+    # A store has no empty directories.
+    found = directory.iterdir() if directory.is_dir() else ()
+    others = sorted(item.name for item in found)
     others = [name for name in others if not name.startswith(prepared.SETTINGS)]
     if others:
       raise InputError(
