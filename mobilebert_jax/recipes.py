@@ -88,6 +88,10 @@ def small_pretraining(**settings: Any) -> Settings:
   """Settings of pre-training in minutes on two CPU cores.
 
   Made for a vocabulary of about 4,096 tokens that is learnt from the text.
+  AdamW, because LAMB is for large batches: in the first 200 steps on books the
+  student's loss fell to 6.5 and 6.3 with AdamW at 0.002 and 0.006; with LAMB to
+  7.4, 7.1, 6.7 and 6.5 at 0.003, 0.01, 0.03 and 0.06. The lower of AdamW's
+  two, for a transfer's stages take three times the rate.
 
   Args:
     **settings: see `pretraining`.
@@ -100,12 +104,7 @@ def small_pretraining(**settings: Any) -> Settings:
       'max_length': 64,
       'batching': 'padded',
     },
-    'optimizer': {
-      'name': 'lamb',
-      'learning_rate': 0.01,
-      'warmup_fraction': 0.1,
-      'epsilon': 1e-6,
-    },
+    'optimizer': {'learning_rate': 2e-3, 'epsilon': 1e-6},
     'batch_size': 32,
     'eval_batch_size': 64,
     'num_steps': 2_000,
