@@ -1,0 +1,110 @@
+"""Teacher and student on meshes, and compiled for a TPU slice."""
+
+import importlib.util
+
+import distilling
+import jax
+import jax.numpy as jnp
+import numpy as np
+import one_device
+import pytest
+
+from mobilebert_jax import assembly, sharding
+from mobilebert_jax.distillation.steps import Steps
+from mobilebert_jax.tpu_compile import program, report, topology
+from mobilebert_jax.workdir import Workdir
+
+pytestmark = pytest.mark.scale
+MESHES = {
+  'teacher divided, student whole': (
+    {'data': 2, 'fsdp': 4},
+    {'teacher_placement': 'sharded', 'student_placement': 'replicated'},
+  ),
+  'both divided three ways': ({'data': 2, 'fsdp': 2, 'tensor': 2}, {}),
+  'teacher whole': ({'fsdp': 8}, {'teacher_placement': 'replicated'}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+  return distilling.write(tmp_path_factory.mktemp('scale'))
+
+
+def first_steps(place, workdir, mesh, placements, accumulation_steps=1):
+  """Metrics and parameters of a step of each kind of stage, from the start."""
+  config = distilling.config(
+    place, mesh=mesh, batch_size=16, accumulation_steps=accumulation_steps,
+    distillation=placements,
+  )  # fmt: skip
+  run = assembly.build(config, Workdir(workdir), False)
+  found = {}
+  with jax.set_mesh(run.mesh):
+    tx = assembly.optimizer(run)
+    steps = Steps(
+      config, run.task, run.start.model, tx, run.mesh, run.stages, run.teacher
+    )
+    batch = sharding.put_batch(next(run.batches), run.mesh)
+    for number in (2, 6, 11):
+      start = assembly.first_state(run, tx)
+      state = start.replace(step=jnp.int32(number - 1))
+      new, metrics = steps.step_for(number)(state, batch)
+      found[number] = jax.device_get((metrics, new.params))
+  return found
+
+
+@pytest.fixture(scope='module')
+def alone(place, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('alone') / 'run'
+  with one_device.used():
+    return first_steps(place, workdir, {}, {})
+
+
+@pytest.mark.parametrize('name', MESHES)
+def test_any_mesh_and_placement_gives_the_same_numbers(
+  name, alone, place, tmp_path
+):
+  mesh, placements = MESHES[name]
+  found = first_steps(place, tmp_path / 'run', mesh, placements, 2)
+  for number, (metrics, params) in found.items():
+    expected, their_params = alone[number]
+    for term, value in metrics.items():
+      np.testing.assert_allclose(
+        value, expected[term], rtol=1e-5, err_msg=f'{number} {term}'
+      )
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+      params, their_params,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None,
+  reason="libtpu is not installed: pip install '.[tpu]'",
+)
+def test_a_stage_computes_what_it_needs_and_no_more(place):
+  """FLOPs of the compiled steps are those of the formula, stage by stage."""
+  config = distilling.config(
+    place, mesh={'data': 1, 'fsdp': 4}, batch_size=16, dtype='bfloat16',
+    distillation={
+      'teacher_dtype': 'bfloat16', 'student_placement': 'replicated',
+    },
+  )  # fmt: skip
+  where = topology.parse('v5e:2x2')
+  plan = program.plan(config, where.devices())
+  assert plan.steps == ('stage 0', 'stage 1', 'training', 'evaluation')
+  measured = {}
+  for name in plan.steps[:3]:
+    step = program.compile_step(plan, name)
+    assert step.is_stable
+    measured[name] = report.measure(step, plan, where)
+    assert step.counts.flops == pytest.approx(
+      measured[name]['flops_by_formula'], rel=0.02
+    )
+    kinds = {one.kind for one in step.counts.collectives}
+    assert 'all-gather' in kinds
+  flops = [measured[name]['flops'] for name in plan.steps[:3]]
+  assert flops[0] < 0.65 * flops[1]
+  cost = report.cost(measured, plan, where.size)
+  seconds = [measured[name]['step_seconds'] for name in plan.steps[:3]]
+  expected = 4 * (seconds[0] + seconds[1] + seconds[2])
+  assert cost['chip_hours'] == pytest.approx(4 * expected / 3600)
