@@ -10,7 +10,7 @@ import pytest
 from mobilebert_jax import config_files
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.recipe import __main__ as command
-from mobilebert_jax.recipe import chain, plan, recipe
+from mobilebert_jax.recipe import chain, plan, recipe, vocabulary
 from mobilebert_jax.reporting import metrics_log
 
 # A vocabulary, a teacher and a student of two layers, and a task whose data
@@ -184,6 +184,31 @@ def test_the_plan_has_a_row_for_each_stage(given, tmp_path):
   assert len(told.splitlines()) == len(rows) + 3
 
 
+@pytest.mark.parametrize(
+  'file', ['recipe_small.py', 'recipe_paper.py', 'recipe_paper.py:joint']
+)
+def test_recipes_that_come_with_the_project(repo, tmp_path, file):
+  found = recipe.load(str(repo / 'configs' / file), ['recipe'])
+  assert list(found.runs) == list(RUNS)
+  given = chain.Given(tmp_path, tmp_path / 'chain', tmp_path)
+  runs = chain.resolve_runs(found, chain.directories(given))
+  for run in (runs['teacher'], runs['student']):
+    # What is prepared is what is read.
+    assert run.data.max_length == found.data.max_length
+    assert run.data.path == str(tmp_path / 'chain' / 'data')
+
+
+def test_the_papers_plan(repo, tmp_path):
+  found = recipe.load(str(repo / 'configs/recipe_paper.py'), ['recipe'])
+  given = chain.Given(tmp_path, tmp_path / 'chain', tmp_path)
+  rows = plan.rows(found, chain.resolve_runs(found, chain.directories(given)))
+  student = [row for row in rows if row.run == 'student']
+  assert [row.steps for row in student] == [10_000] * 24 + [500_000]
+  # google-research's 740,000 steps of 2,048 sequences of 512 tokens.
+  assert sum(row.tokens for row in student) == 740_000 * 2048 * 512
+  assert rows[0].parameters == 306_483_516
+
+
 def test_the_whole_chain(unbroken):
   summary = json.loads((unbroken / 'recipe.json').read_text())
   assert tuple(run['name'] for run in summary['runs']) == RUNS
@@ -244,3 +269,16 @@ def test_killed_in_each_run_the_bits_are_the_same(
       for where in (unbroken, workdir)
     ]
     assert files[0].read_bytes() == files[1].read_bytes(), name
+
+
+def test_a_vocabulary_that_exists_already(given, tmp_path):
+  path = pretraining_text.write_vocab(tmp_path)
+  config = recipe.VocabularyConfig(tokenizer=str(path))
+  target = tmp_path / 'vocabulary'
+  vocabulary.learn(config, given[1], target, 'file', 'text')
+  expected = pretraining_text.tokenizer().get_vocab()
+  assert vocabulary.read(target).get_vocab() == expected
+  missing = recipe.VocabularyConfig(tokenizer=str(tmp_path / 'no'))
+  with pytest.raises(InputError, match='no'):
+    vocabulary.learn(missing, given[1], tmp_path / 'new', 'file', 'text')
+  assert not (tmp_path / 'new').exists()

@@ -21,15 +21,18 @@ _PREFIX = '--config.'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VocabularyConfig:
-  """The vocabulary that is learnt from the text.
+  """The vocabulary, learnt from the text unless it exists already.
 
   Attributes:
+    tokenizer: hub name, directory or vocab.txt of one that exists; nothing is
+      learnt then, and of the rest only `size` counts, for the plan.
     size: tokens wanted, special ones included.
     min_frequency: how often two pieces must meet to be joined.
     do_lower_case: text without capitals and accents, as MobileBERT's.
     characters: learn from so much of the text, from its beginning; None: all.
   """
 
+  tokenizer: str | None = None
   size: int = fields.setting(30_522, at_least=100)
   min_frequency: int = fields.setting(2, at_least=1)
   do_lower_case: bool = True

@@ -1,4 +1,4 @@
-"""The first part of a chain: a vocabulary learnt from the text."""
+"""The first part of a chain: a vocabulary, mostly learnt from the text."""
 
 import dataclasses
 import json
@@ -39,12 +39,15 @@ def learn(
   if known.exists():
     _check(known, settings)
     return
-  tokenizer = train_wordpiece(
-    _texts(text, config.characters, unit, text_column),
-    vocab_size=config.size,
-    min_frequency=config.min_frequency,
-    do_lower_case=config.do_lower_case,
-  )
+  if config.tokenizer is not None:
+    tokenizer = MobileBertTokenizerFast.from_pretrained(config.tokenizer)
+  else:
+    tokenizer = train_wordpiece(
+      _texts(text, config.characters, unit, text_column),
+      vocab_size=config.size,
+      min_frequency=config.min_frequency,
+      do_lower_case=config.do_lower_case,
+    )
   with atomic_directory(target) as new:
     tokenizer.save_pretrained(new)
     files.write_json(new / _SETTINGS, settings)

@@ -1,0 +1,59 @@
+"""The paper's recipe: IB-BERT_LARGE, progressive transfer, MobileBERT.
+
+Command:  python -m mobilebert_jax.recipe --config=configs/recipe_paper.py \
+            --text=gs://BUCKET/text --task_data=MNLI --workdir=gs://BUCKET/recipe
+Hardware: a TPU pod, the same command on every host (docs/tpu.md); the authors
+used 256 TPU v3 chips. docs/scaling.md says what each run needs.
+The text of the paper is Wikipedia and BookCorpus; MNLI is the directory of that
+task's official files.
+
+A vocabulary of 30,522 tokens is learnt from the text; for English, BERT's own
+is --config.vocabulary.tokenizer=google/mobilebert-uncased. The teacher is that of
+configs/pretrain_teacher.py, the student that of configs/distill_progressive.py,
+whose docstrings say what the sources state and what we chose; the fine-tuning
+is configs/glue_mnli.py's.
+
+Variants: joint, auxiliary: the paper's other strategies.
+"""
+
+from mobilebert_jax import cli, recipes
+from mobilebert_jax.config import MobileBertConfig
+
+
+def get_recipe(variant: str = ''):
+  strategies = {'': 'progressive', 'joint': 'joint', 'auxiliary': 'auxiliary'}
+  strategy = cli.choose(variant, strategies)
+  teacher = recipes.pretraining(
+    model=recipes.model_settings(MobileBertConfig.ib_bert_large()),
+    batch_size=4096,
+    remat='full',
+  )
+  student = recipes.distillation(strategy)['']
+  fine_tuned = {
+    'task': 'mnli',
+    'init': '{student}',
+    'data': {
+      'source': 'files',
+      'path': '{task_data}',
+      'max_length': 128,
+      'buckets': (32, 48, 64, 96, 128),
+    },
+    'optimizer': {'learning_rate': 3e-5},
+    'batch_size': 32,
+    'eval_batch_size': 256,
+    'num_epochs': 5.0,
+    'dtype': 'bfloat16',
+  }
+  prepared = {'tokenizer': '{vocabulary}'}
+  for run in (teacher, student):
+    run['data'] = {**run['data'], 'path': '{data}'}
+  student['distillation'] = {**student['distillation'], 'teacher': '{teacher}'}
+  return {
+    'vocabulary': {'size': 30_522},
+    'data': {'max_length': 512},
+    'runs': {
+      'teacher': cli.config_dict(**teacher, **prepared),
+      'student': cli.config_dict(**student, **prepared),
+      'fine_tuned': cli.config_dict(**fine_tuned),
+    },
+  }
