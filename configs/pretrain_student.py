@@ -10,7 +10,7 @@ learns without a teacher is what configs/distill_*.py must surpass.
 
 Variants:
   tiny   MobileBERT_TINY, the paper's smaller student
-  small  a student of 4 blocks of 32 for two CPU cores, 64 tokens
+  small  a student of 4 blocks of 32 for two CPU cores, 64 tokens; AdamW
 """
 
 from mobilebert_jax import cli, recipes

@@ -2,7 +2,9 @@
 
 Command:  python train.py --config=configs/pretrain_teacher.py \
             --config.data.path=DATA --config.tokenizer=VOCAB --workdir=TEACHER
-Hardware: a TPU slice (the authors: 256 TPU v3 chips); docs/scaling.md.
+Hardware: a TPU slice (the authors: 256 TPU v3 chips). By tpu_compile a step
+needs 6.3 GiB on each chip of v5e:16x16, and all steps at least 0.64 days, 3,962
+chip-hours; on fewer chips use --config.accumulation_steps.
 DATA is text (*.txt, *.jsonl, also gzipped), or better, since it is far larger
 than memory, what `python -m mobilebert_jax.pretraining_data` made of it, or
 TFRecords of BERT's create_pretraining_data.py; docs/pretraining_data.md.
@@ -12,8 +14,8 @@ The paper (arXiv 2004.02984, section 4) and google-research's configs state: the
 architecture with its dropout, LAMB, batches of 4,096, 500,000 steps. They do
 not state, and we chose what their README gives for the student: sequences of
 512 tokens throughout with 20 predictions, the learning rate with its warm-up,
-its line and its end, decay, clipping. Ours too: whole or part words (parts),
-bfloat16, `remat` and how often is evaluated.
+its line and its end, decay, clipping. Ours too: masking word pieces rather than
+whole words, bfloat16, `remat` and how often is evaluated.
 
 Variants:
   phase1  450,000 steps at 128 tokens, a quarter of the computation each
@@ -22,7 +24,7 @@ Variants:
           at 128. Moments and warm-up begin anew in the second one (You et al.,
           arXiv 1904.00962, section 4.1, find that it needs one). Prepare the
           text twice, for each length.
-  small   a teacher of 4 blocks of 128 for two CPU cores, 64 tokens
+  small   a teacher of 4 blocks of 128 for two CPU cores, 64 tokens; AdamW
 """
 
 from mobilebert_jax import cli, recipes
