@@ -344,6 +344,10 @@ def test_files_that_are_not_whole(folder, tmp_path):
   (path / 'settings.json').unlink()
   with pytest.raises(InputError, match=r'no dataset\.json beside it'):
     records.find(path)
+  for name in ('a.jsonl', 'absent'):
+    other = PretrainingOptions(validation_file=f'../{name}')
+    with pytest.raises(InputError, match=rf'{name}: there are no records'):
+      load(folder / 'static', 'validation', other)
   one = tmp_path / 'one'
   one.mkdir()
   shutil.copy(folder / 'tfrecord' / 'x.tfrecord-00000-of-00002', one)

@@ -163,9 +163,14 @@ def find(path: pathlib.Path) -> Records:
       copied once for each host.
 
   Raises:
-    InputError: A data set that is not complete, or files that are damaged or
-      of another kind.
+    InputError: No records there, a data set that is not complete, or files
+      that are damaged.
   """
+  if not path.exists() or not holds_records(path):
+    raise InputError(
+      f'{path}: there are no records; expected a prepared data set '
+      f'({prepared.DATASET}) or TFRecord files (*.tfrecord*)'
+    )
   if not path.is_dir():
     return _tfrecords(path, [local_copies.file(path)])
   local = local_copies.directory(path, keep=lambda name: True)
