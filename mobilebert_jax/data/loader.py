@@ -171,6 +171,26 @@ def train_iterator(
 
   steps = steps_per_epoch(features, batch_size)
   cut = _cutter(features, batch_size, batching, buckets, row_multiple, share)
+  chosen = _order(features, batch_size, batching, seed)
+
+  def batch(step: int) -> Batch:
+    epoch, number = divmod(step, steps)
+    return cut(chosen(epoch, number), seed, epoch)[0]
+
+  dataset = grain.MapDataset.range(num_steps).map(batch)
+  options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)
+  return iter(dataset.to_iter_dataset(options))
+
+
+def _order(
+  features: AnyFeatures, batch_size: int, batching: Batching, seed: int
+) -> Callable[[int, int], Int[np.ndarray, 'B']]:
+  """A function of (epoch, number of the batch in it): the batch's examples."""
+  if isinstance(features, StoredFeatures):
+    in_batch = np.arange(batch_size)
+    return lambda epoch, number: permuted(
+      number * batch_size + in_batch, len(features), seed, epoch
+    )
 
   # Two epochs: threads that run ahead may already be in the next one.
   @functools.lru_cache(maxsize=2)
@@ -179,18 +199,7 @@ def train_iterator(
     lengths = features.lengths()
     return batch_plan(lengths, batch_size, seed, epoch, by_length=by_length)
 
-  def batch(step: int) -> Batch:
-    epoch, number = divmod(step, steps)
-    if isinstance(features, StoredFeatures):
-      places = number * batch_size + np.arange(batch_size)
-      examples = permuted(places, len(features), seed, epoch)
-    else:
-      examples = plan(epoch)[number]
-    return cut(examples, seed, epoch)[0]
-
-  dataset = grain.MapDataset.range(num_steps).map(batch)
-  options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)
-  return iter(dataset.to_iter_dataset(options))
+  return lambda epoch, number: plan(epoch)[number]
 
 
 def eval_batches(
