@@ -62,8 +62,8 @@ def places(
   Raises:
     InputError: a mesh that does not divide them.
   """
-  key = jax.random.key(0)
-  boxed = jax.eval_shape(lambda: models.init_boxed(model, key))
+  # The key is made inside: outside, it would ask for devices.
+  boxed = jax.eval_shape(lambda: models.init_boxed(model, jax.random.key(0)))
   return training.shardings_of(boxed, mesh, placement)
 
 

@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 
 from mobilebert_jax import config_json, training
 from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.convert import source
+from mobilebert_jax.convert import hub, source
 from mobilebert_jax.distillation import stages, steps, teacher
 from mobilebert_jax.distillation.objective import Objective
 from mobilebert_jax.distillation.stages import Stage
@@ -22,8 +22,8 @@ def architecture(
 ) -> MobileBertConfig | None:
   """The teacher's architecture; None if the run has no teacher.
 
-  Of a teacher that is not there yet, it is the paper's IB-BERT_LARGE with the
-  student's vocabulary.
+  Of a teacher that is not in a directory (yet), it is the paper's IB-BERT_LARGE
+  with the student's vocabulary.
 
   Raises:
     InputError: a teacher that does not fit the student.
@@ -31,15 +31,14 @@ def architecture(
   name = config.distillation.teacher
   if name is None:
     return None
-  try:
+  found = MobileBertConfig.ib_bert_large(vocab_size=student.vocab_size)
+  if hub.local_directory(name) is not None:
     stored = source.find(teacher_directory(name)).config
-  except InputError:
-    stored = None
-  found = (
-    MobileBertConfig.ib_bert_large(vocab_size=student.vocab_size)
-    if stored is None
-    else config_json.load_config(stored)
-  )
+    if stored is None:
+      raise InputError(
+        f'config.distillation.teacher is {name}, but there is no config.json.'
+      )
+    found = config_json.load_config(stored)
   teacher.check(config, task, student, found)
   return found
 
