@@ -35,9 +35,20 @@ class Facts:
   skipped_in_a_row: int = 0
   is_finished: bool = False
 
-  def note(self, step: int, scores: Scores, metric: str) -> bool:
-    """Takes in an evaluation; returns whether it is the best so far."""
+  def note(
+    self, step: int, scores: Scores, metric: str, may_be_best: bool = True
+  ) -> bool:
+    """Takes in an evaluation; returns whether it is the best so far.
+
+    Args:
+      step: when it was made.
+      scores: what it found.
+      metric: the score that decides; higher is better.
+      may_be_best: whether it is compared with others at all.
+    """
     self.last, self.evaluated_step = scores, step
+    if not may_be_best:
+      return False
     better = not self.best or scores[metric] > self.best[metric]
     self.stale = 0 if better else self.stale + 1
     if better:

@@ -203,7 +203,9 @@ class _Trainer:
     """Evaluates; returns whether it is the best model so far, and keeps it."""
     run, facts = self._run, self._facts
     scores = self._evaluate(state, step)
-    is_best = facts.note(step, scores, run.task.primary_metric)
+    is_best = facts.note(
+      step, scores, run.task.primary_metric, self._steps.may_be_best(step)
+    )
     patience = run.config.early_stop
     facts.is_finished = step == run.total_steps or (
       patience is not None and facts.stale >= patience

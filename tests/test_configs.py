@@ -64,6 +64,8 @@ RUNS = (
 
 def test_every_file_is_tested(repo):
   files = {path.name for path in (repo / 'configs').glob('*.py')}
+  # Recipes are chains of runs: tests/test_recipe.py.
+  files -= {'recipe_small.py', 'recipe_paper.py'}
   assert files == {run.partition(':')[0] for run in RUNS}
 
 

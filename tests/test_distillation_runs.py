@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest import mock
 
 import chex
 import distilling
@@ -11,7 +12,7 @@ import one_device
 import pytest
 from safetensors.numpy import load_file
 
-from mobilebert_jax import assembly, loop, models, training
+from mobilebert_jax import assembly, evaluate, loop, models, training
 from mobilebert_jax.checkpoint import Checkpoints
 from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.errors import InputError
@@ -161,6 +162,27 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bits(
   chex.assert_trees_all_equal(
     load_file(finished / model), load_file(broken / model)
   )
+
+
+def test_what_the_transfer_scores_is_never_the_best(place, tmp_path):
+  config = distilling.config(
+    place, num_steps=10, eval_every=2, checkpoint_every=None
+  )
+  found = {4: 0.9, 8: 0.8, 10: 0.1}
+
+  def scores(self, params, splits):
+    del params, splits
+    evaluated.append(len(evaluated) * 2)
+    return {'validation/accuracy': found.get(evaluated[-1], 0.0)}
+
+  evaluated: list[int] = []
+  with (
+    one_device.used(),
+    mock.patch.object(evaluate.Evaluator, 'scores', scores),
+  ):
+    results = loop.train(config, tmp_path / 'run')
+  assert evaluated == [0, 2, 4, 6, 8, 10]
+  assert results['best'] == {'step': 10, 'validation/accuracy': 0.1}
 
 
 def run(place, workdir, **settings):

@@ -63,6 +63,15 @@ class Steps:
       return self._compiled(None)
     return self._compiled(stages.at(self._plan, number - 1))
 
+  def may_be_best(self, number: int) -> bool:
+    """Whether the model after this step may be the best of the run.
+
+    In a run that also learns its task, what it scores before is chance.
+    """
+    if not any(stage.has_task for stage in self._plan):
+      return True
+    return stages.at(self._plan, number - 1).has_task
+
   def news(self, number: int) -> str | None:
     """What to tell before this step: the stage that begins with it."""
     begun = [s for s in self._plan if s.first == number - 1]
