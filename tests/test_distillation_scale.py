@@ -35,6 +35,12 @@ def first_steps(place, workdir, mesh, placements, accumulation_steps=1):
   config = distilling.config(
     place, mesh=mesh, batch_size=16, accumulation_steps=accumulation_steps,
     distillation=placements,
+    # An update in proportion to the gradient: Adam's and LAMB's would make a
+    # step of the rounding errors that are all of a key bias's gradient.
+    optimizer={
+      'learning_rate': 0.02, 'warmup_steps': 2, 'epsilon': 1.0,
+      'weight_decay': 0.0,
+    },
   )  # fmt: skip
   run = assembly.build(config, Workdir(workdir), False)
   found = {}
@@ -72,7 +78,7 @@ def test_any_mesh_and_placement_gives_the_same_numbers(
         value, expected[term], rtol=1e-5, err_msg=f'{number} {term}'
       )
     jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
       params, their_params,
     )  # fmt: skip
 
