@@ -153,7 +153,8 @@ def first_state(run: Run, tx: Optimizer) -> training.TrainState:
     return state
   parts = config.distillation.copy
   copied = copying.copied(run.teacher, start.model, parts)
-  return state.replace(params=copying.into(state.params, copied))
+  params = copying.into(state.params, copied)
+  return dataclasses.replace(state, params=params)
 
 
 def _check_shared(workdir: Workdir):

@@ -18,6 +18,7 @@ from mobilebert_jax.distillation import teacher, transfer
 from mobilebert_jax.distillation.objective import Objective
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.transfer import Keys, Pair
+from mobilebert_jax.distillation_config import DistillationConfig
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.evaluate import Split
 from mobilebert_jax.gradients import Batch
@@ -25,12 +26,6 @@ from mobilebert_jax.optimizer import Params
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.workdir import Workdir
-
-# Every term is measured, whatever the run had; as it is, without its factor.
-_ALL = {
-  'feature_map': 1.0, 'attention': 1.0, 'mean': 1.0, 'variance': 1.0,
-  'teacher_average_statistics': False, 'paired_statistics': False,
-}  # fmt: skip
 
 
 def measure(
@@ -55,26 +50,7 @@ def measure(
     the teacher's entropy), 'mean' and 'variance'. Beside it the means of the
     task's terms and '..._agreement', how often both predict the same.
   """
-  pair = pair._replace(config=dataclasses.replace(pair.config, **_ALL))
-  mirror = pair._replace(student=pair.teacher)
-  aims = Objective(pair, task, Stage(0, (), True, 0, 1))
-
-  @jax.jit
-  def step(params: Params, teacher_params: Params, batch: Batch):
-    every = (params, teacher_params, batch, Keys())
-    found = transfer.all_layers(pair, *every, to_the_end=False).sums
-    weight = jnp.sum(transfer.counts(pair.config, batch))
-    entropies = _entropies(mirror, teacher_params, batch)
-    outputs = aims.forward(params, teacher_params, batch, jax.random.key(0))
-    terms = aims.terms(outputs, packing.per_example(batch))
-    named = {
-      name: (term.sum, term.weight)
-      for group in terms
-      for name, term in group.items()
-    }
-    found['attention'] = found['attention'] - entropies
-    return {name: (total, weight) for name, total in found.items()}, named
-
+  step = _make_step(pair._replace(config=_every_term(pair.config)), task)
   sums: Any = None
   for batch in batches:
     new = jax.device_get(step(params, teacher_params, batch))
@@ -88,6 +64,37 @@ def measure(
     ],
     **{name: float(s / w) for name, (s, w) in named.items()},
   }
+
+
+def _every_term(config: DistillationConfig) -> DistillationConfig:
+  """Whatever the run had, each term is measured, without its factor."""
+  return dataclasses.replace(
+    config,
+    feature_map=1.0,
+    attention=1.0,
+    mean=1.0,
+    variance=1.0,
+    teacher_average_statistics=False,
+    paired_statistics=False,
+  )
+
+
+def _make_step(pair: Pair, task: Task) -> Any:
+  """Compiles (params, teacher's, batch) -> (sum, weight) of every term."""
+  aims = Objective(pair, task, Stage(0, (), True, 0, 1))
+
+  @jax.jit
+  def step(params: Params, teacher_params: Params, batch: Batch):
+    every = (params, teacher_params, batch, Keys())
+    found = transfer.all_layers(pair, *every, to_the_end=False).sums
+    found['attention'] -= _entropies(pair, teacher_params, batch)
+    weight = jnp.sum(transfer.counts(pair.config, batch))
+    outputs = aims.forward(params, teacher_params, batch, jax.random.key(0))
+    loss, told = aims.terms(outputs, packing.per_example(batch))
+    named = {n: (term.sum, term.weight) for n, term in (loss | told).items()}
+    return {name: (total, weight) for name, total in found.items()}, named
+
+  return step
 
 
 def of_run(place: Workdir, teacher_name: str | None = None) -> dict[str, Any]:
@@ -145,14 +152,16 @@ def _batches(config: TrainConfig, split: Split, mesh: Mesh) -> Iterable[Batch]:
     yield sharding.put_batch(batch, mesh)
 
 
-def _entropies(mirror: Pair, params: Params, batch: Batch) -> jax.Array:
+def _entropies(pair: Pair, params: Params, batch: Batch) -> jax.Array:
   """The sums of the entropies of the teacher's attention, [L].
 
   What a term is when the teacher is its own student.
   """
-  layers = mirror.teacher.config.num_hidden_layers
-  alone = mirror._replace(teacher_layers=tuple(range(layers)))
+  layers = pair.teacher.config.num_hidden_layers
+  alone = pair._replace(
+    student=pair.teacher, teacher_layers=tuple(range(layers))
+  )
   found = transfer.all_layers(
     alone, params, params, batch, Keys(), to_the_end=False
   )
-  return found.sums['attention'][jnp.array(mirror.teacher_layers)]
+  return found.sums['attention'][jnp.array(pair.teacher_layers)]

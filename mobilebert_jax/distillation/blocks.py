@@ -8,12 +8,12 @@ runs it. What is not run is not computed.
 import dataclasses
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, Key
 
 from mobilebert_jax.gradients import Batch, model_inputs
 from mobilebert_jax.models.encoder import Encoder, EncoderOutput, Options
-from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.optimizer import Params
 
 DropoutKey = Key[Array, ''] | None
@@ -32,7 +32,7 @@ class Output(NamedTuple):
 
 
 def embed(
-  model: HeadedModel, params: Params, batch: Batch, key: DropoutKey
+  model: nn.Module, params: Params, batch: Batch, key: DropoutKey
 ) -> tuple[Float[Array, 'B S D'], Array | None]:
   """What the first block reads, and the mask of all blocks.
 
@@ -45,12 +45,13 @@ def embed(
   inputs = model_inputs(batch)
   inputs.pop('masked_positions', None)
 
-  def first(module: HeadedModel, **inputs: Any) -> Any:
+  def first(module: nn.Module, **inputs: Any) -> Any:
     return module.mobilebert.embed(**inputs, deterministic=key is None)
 
-  return model.apply(
+  found: Any = model.apply(
     {'params': params}, **inputs, rngs=_rngs(key), method=first
   )
+  return found
 
 
 def stacked(params: Params, start: int = 0, stop: int | None = None) -> Params:
@@ -60,7 +61,7 @@ def stacked(params: Params, start: int = 0, stop: int | None = None) -> Params:
 
 
 def run(
-  model: HeadedModel,
+  model: nn.Module,
   layers: Params,
   x: Float[Array, 'B S D'],
   mask: Array | None,
@@ -82,13 +83,14 @@ def run(
     return EncoderOutput(x, None, None, None)
   config = model.config.replace(num_hidden_layers=count)
   options = Options(key is None, **outputs)
-  return Encoder(config, model.compute).apply(
+  found: Any = Encoder(config, model.compute).apply(
     {'params': {'layers': layers}}, x, mask, None, options, rngs=_rngs(key)
   )
+  return found
 
 
 def run_one(
-  model: HeadedModel,
+  model: nn.Module,
   layer: Params,
   x: Float[Array, 'B S D'],
   mask: Array | None,
@@ -102,7 +104,7 @@ def run_one(
 
 
 def apply_head(
-  model: HeadedModel,
+  model: nn.Module,
   params: Params,
   hidden: Float[Array, 'B S D'],
   batch: Batch,
@@ -121,7 +123,7 @@ def apply_head(
   )
 
 
-def without_remat(model: HeadedModel) -> HeadedModel:
+def without_remat(model: nn.Module) -> nn.Module:
   """The same model, whose blocks are rematerialised by whoever runs them."""
   return model.clone(compute=dataclasses.replace(model.compute, remat='none'))
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -10,12 +11,11 @@ from mobilebert_jax import models, sharding
 from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.distillation_config import PARTS
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.optimizer import Params
 
 
 def copied(
-  teacher: Teacher, student: HeadedModel, parts: tuple[str, ...]
+  teacher: Teacher, student: nn.Module, parts: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
   """The student's parameters that come from its teacher.
 

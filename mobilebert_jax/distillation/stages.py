@@ -10,7 +10,7 @@ in both, and its moments are dropped. Here the logged loss is the stage's own
 from its first step on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -86,10 +86,11 @@ def plan(
   every, transfer = tuple(range(layers)), config.transfer_steps
   if transfer > total_steps:
     raise _wrong(transfer, f'at most {total_steps}, the steps of the whole run')
-  taught = {
-    'progressive': [(layer,) for layer in every],
-    'joint': [every],
-  }.get(config.strategy, [])
+  taught: list[tuple[int, ...]] = []
+  if config.strategy == 'progressive':
+    taught = [(layer,) for layer in every]
+  elif config.strategy == 'joint':
+    taught = [every]
   stages = []
   if taught:
     length, rest = divmod(transfer, len(taught))
@@ -149,21 +150,40 @@ def rates(
   transfer = config.transfer_steps
   if not transfer:
     return None
-  peak, length = optimizer_config.learning_rate, stages[0].steps
+  during = _multipliers(config, layers, stages[0].steps)
   schedule = optimizer.make_schedule(
     optimizer_config, max(1, total_steps - transfer)
   )
-  previous = config.previous_layers
-  if config.equal_rate and previous:
-    previous = 1.0
 
   def learning_rate(step: Int[Array, '']) -> Float[Array, '']:
     after = schedule(jnp.maximum(step - transfer, 0))
+    peak = optimizer_config.learning_rate
     return jnp.where(step < transfer, peak, after)
 
-  def choose(step: Array, during: Array) -> Array:
-    after = jnp.where(step == transfer, 0.0, jnp.ones_like(during))
-    return jnp.where(step < transfer, during, after)
+  def multiplier(of: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    def at_step(step: Array) -> Array:
+      found = of(step)
+      after = jnp.where(step == transfer, 0.0, jnp.ones_like(found))
+      return jnp.where(step < transfer, found, after)
+
+    return at_step
+
+  return Rates(learning_rate, *map(multiplier, during))
+
+
+def _multipliers(
+  config: DistillationConfig, layers: int, length: int
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+  """Those of the layers, [L], and of all else within the transfer.
+
+  Args:
+    config: their shape.
+    layers: the student's number of layers.
+    length: steps of a stage.
+  """
+  previous = config.previous_layers
+  if config.equal_rate and previous:
+    previous = 1.0
 
   def of_stage(step: Array) -> Array:
     t = (step % length).astype(float)
@@ -172,18 +192,17 @@ def rates(
     fall = 0.9 + 0.1 * jnp.sqrt(1 - t / length)
     return config.layer_rate * jnp.minimum(fall, 10 * t / length)
 
-  def of_layers(step: Int[Array, '']) -> Float[Array, ' L']:
+  def of_layers(step: Array) -> Array:
     if config.strategy == 'joint':
-      return choose(step, jnp.full(layers, of_stage(step)))
+      return jnp.full(layers, of_stage(step))
     age = step // length - jnp.arange(layers)
     part = jnp.where(age == 0, 1.0, jnp.where(age > 0, previous, 0.0))
-    return choose(step, of_stage(step) * part)
+    return of_stage(step) * part
 
-  def of_others(step: Int[Array, '']) -> Float[Array, '']:
-    part = previous if config.train_embeddings else 0.0
-    return choose(step, of_stage(step) * part)
+  def of_others(step: Array) -> Array:
+    return of_stage(step) * (previous if config.train_embeddings else 0.0)
 
-  return Rates(learning_rate, of_layers, of_others)
+  return of_layers, of_others
 
 
 def _wrong(steps: int, allowed: str) -> Exception:

@@ -1,9 +1,11 @@
 """The compiled steps of a run: one program, or with a teacher one a stage."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -15,7 +17,6 @@ from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.distillation.transfer import Pair
 from mobilebert_jax.gradients import Batch, accumulated
-from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.optimizer import Optimizer, Params, make_optimizer
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
@@ -42,7 +43,7 @@ class Steps:
     self,
     config: TrainConfig,
     task: Task,
-    model: HeadedModel,
+    model: nn.Module,
     tx: Optimizer,
     mesh: Mesh,
     plan: Sequence[Stage] = (),
@@ -80,11 +81,9 @@ class Steps:
   def _make(self, stage: Stage | None) -> TrainStep:
     config = self._config
     settings = config.distillation
-    if stage is None:
-      return plain_step(config, self._task, self._model, self._tx, self._mesh)
-    if not uses_teacher(config, stage):
-      step = plain_step(config, self._task, self._model, self._tx, self._mesh)
-      return _numbered(step, stage)
+    if stage is None or not uses_teacher(config, stage):
+      plain = plain_step(config, self._task, self._model, self._tx, self._mesh)
+      return plain if stage is None else _numbered(plain, stage)
     assert self._teacher is not None
     teacher = self._teacher
     pair = Pair(self._model, teacher.model, teacher.layers, settings)
@@ -120,7 +119,7 @@ def uses_teacher(config: TrainConfig, stage: Stage) -> bool:
 def plain_step(
   config: TrainConfig,
   task: Task,
-  model: HeadedModel,
+  model: nn.Module,
   tx: Optimizer,
   mesh: Mesh,
 ) -> TrainStep:
@@ -162,7 +161,7 @@ def taught_step(
     (value, means), grads = gradient(state.params, batch, weights, key)
     new, metrics = training.apply_gradients(state, tx, value, grads)
     if not stage.has_task:
-      new = new.replace(params=_heads_of(state.params, new.params))
+      new = dataclasses.replace(new, params=_heads_of(state.params, new.params))
     if config.nonfinite == 'skip':
       new = training.unless_nonfinite(state, new, metrics)
     return new, metrics | means | {'stage': jnp.float32(stage.number)}

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,6 @@ from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
 from mobilebert_jax.distillation_config import DistillationConfig
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.optimizer import Params
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
@@ -38,7 +38,7 @@ class Teacher:
   """
 
   name: str
-  model: HeadedModel
+  model: nn.Module
   params: Params
   layers: tuple[int, ...]
   digest: str
@@ -55,7 +55,7 @@ class Teacher:
 
 
 def places(
-  model: HeadedModel, mesh: Mesh, placement: training.Placement
+  model: nn.Module, mesh: Mesh, placement: training.Placement
 ) -> Params:
   """Shardings of a teacher's parameters.
 
@@ -68,7 +68,7 @@ def places(
 
 
 def abstract(
-  model: HeadedModel, mesh: Mesh, placement: training.Placement
+  model: nn.Module, mesh: Mesh, placement: training.Placement
 ) -> Params:
   """Shapes, dtypes and shardings of a teacher's parameters."""
   return jax.tree.map(
@@ -81,7 +81,7 @@ def abstract(
 
 
 def load(
-  config: TrainConfig, task: Task, student: HeadedModel, tokenizer: Any
+  config: TrainConfig, task: Task, student: nn.Module, tokenizer: Any
 ) -> Teacher:
   """Loads the teacher of a run.
 
@@ -124,8 +124,8 @@ def check_same(teacher: Teacher, workdir: Workdir):
 
 
 def model_of(
-  config: TrainConfig, head: type[HeadedModel], architecture: MobileBertConfig
-) -> HeadedModel:
+  config: TrainConfig, head: type[nn.Module], architecture: MobileBertConfig
+) -> nn.Module:
   """The teacher as a model, in the dtype that it computes in."""
   dtype = config.distillation.teacher_dtype
   return head(
@@ -217,7 +217,7 @@ def _loaded(config: TrainConfig, task: Task, where: str) -> LoadResult:
   do: next sentences are learnt from the data.
   """
   dtype = config.distillation.teacher_dtype
-  heads = (task.head,)
+  heads: tuple[type[nn.Module], ...] = (task.head,)
   if task.head is models.MobileBertForPreTraining:
     heads = _PRETRAINING
   for head in heads:

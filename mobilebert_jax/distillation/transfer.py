@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,7 +21,6 @@ from mobilebert_jax.distillation.blocks import DropoutKey, Output
 from mobilebert_jax.distillation_config import DistillationConfig
 from mobilebert_jax.gradients import Batch
 from mobilebert_jax.models.compute import REMAT_POLICIES
-from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.optimizer import Params
 
 Sums = dict[str, Array]
@@ -38,8 +38,8 @@ class Pair(NamedTuple):
     config: the terms.
   """
 
-  student: HeadedModel
-  teacher: HeadedModel
+  student: nn.Module
+  teacher: nn.Module
   teacher_layers: tuple[int, ...]
   config: DistillationConfig
 
@@ -138,24 +138,20 @@ def all_layers(
     keys: for dropout.
     to_the_end: run the teacher's blocks behind the last one that teaches.
   """
-  averages = pair.config.teacher_average_statistics
   statistics = None
-  if averages:
+  if pair.config.teacher_average_statistics:
     # Every layer is compared with all of them, so they come first.
     _, statistics = _teacher_at(pair, teacher_params, batch, 0, keys.teacher)
   x, mask = blocks.embed(pair.student, params, batch, keys.student)
-  t, teacher_mask = blocks.embed(
-    pair.teacher, teacher_params, batch, keys.teacher
-  )
+  t, theirs = blocks.embed(pair.teacher, teacher_params, batch, keys.teacher)
   weights = counts(pair.config, batch)
-  compare = _comparison(pair, prevent_cse=pair.student.compute.layers == 'loop')
+  is_loop = pair.student.compute.layers == 'loop'
+  compare = _comparison(pair, prevent_cse=is_loop)
 
   def body(carry, inputs):
     x, t = carry
     layer, own, teachers = inputs
-    target = _last_of(
-      pair, teachers, t, teacher_mask, _fold(keys.teacher, layer)
-    )
+    target = _last_of(pair, teachers, t, theirs, _fold(keys.teacher, layer))
     key = _fold(keys.student, layer)
     x, sums = compare(own, x, mask, key, target, weights, statistics)
     return (x, target.hidden), sums
@@ -167,13 +163,12 @@ def all_layers(
       _apart(blocks.stacked(params, *group.student), 1),
       _apart(blocks.stacked(teacher_params, *group.teacher), group.stride),
     )
-    unroll = pair.student.compute.layers == 'loop'
-    (x, t), sums = jax.lax.scan(body, (x, t), inputs, unroll=unroll)
+    (x, t), sums = jax.lax.scan(body, (x, t), inputs, unroll=is_loop)
     found.append(sums)
   if to_the_end:
     rest = blocks.stacked(teacher_params, pair.teacher_layers[-1] + 1)
     key = _fold(keys.teacher, len(pair.teacher_layers))
-    t = blocks.run(pair.teacher, rest, t, teacher_mask, key).last_hidden_state
+    t = blocks.run(pair.teacher, rest, t, theirs, key).last_hidden_state
   sums = {n: jnp.concatenate([part[n] for part in found]) for n in found[0]}
   return Compared(sums, x, t)
 

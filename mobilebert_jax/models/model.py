@@ -1,5 +1,7 @@
 """The bare model: embeddings, encoder, pooler."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -122,7 +124,8 @@ class MobileBertModel(nn.Module):
     )
     out = self.encoder(x, mask, head_mask, options)
     hidden_states = _tuple(out.hidden_states)
-    return self.pooled(out.last_hidden_state, cls_positions).replace(
+    return dataclasses.replace(
+      self.pooled(out.last_hidden_state, cls_positions),
       hidden_states=None if hidden_states is None else (x, *hidden_states),
       attentions=_tuple(out.attentions),
       attention_scores=_tuple(out.attention_scores),
