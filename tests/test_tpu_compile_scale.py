@@ -260,7 +260,9 @@ def test_usable_memory_is_what_the_compiler_says(name):
   with pytest.raises(jax.errors.JaxRuntimeError) as error:
     lowered.compile()
   told = re.search(r'available HBM \(([\d.]+)G\)', str(error.value)).group(1)
-  assert float(told) == where.chip.usable_gib
+  # libtpu 0.0.42 allows some a hundredth more than 0.0.50.
+  more = round(100 * (float(told) - where.chip.usable_gib))
+  assert more in (0, 1)
 
 
 def test_what_does_not_fit_and_the_setting_that_makes_it_fit():

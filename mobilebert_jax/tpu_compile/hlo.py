@@ -38,7 +38,7 @@ COLLECTIVES = (
 _WITHOUT_FLOPS = frozenset({
   'AllocateBuffer', 'ConcatBitcast', 'AssumeGatherIndicesInBound',
   'GatherScatterIndicesBitpacked', 'AsyncCollectiveStart',
-  'AsyncCollectiveDone',
+  'AsyncCollectiveDone', 'PrepareAsyncCallStart', 'PrepareAsyncCallDone',
 })  # fmt: skip
 # The result of these holds the operands beside what arrives.
 _ECHOES = frozenset({'all-gather-start', 'collective-permute-start'})

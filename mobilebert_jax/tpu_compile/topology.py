@@ -4,7 +4,8 @@ Where the figures come from: compute, memory, bandwidth and shapes of slices
 from Google's pages (docs.cloud.google.com/tpu/docs/v4, v5e, v5p, v6e); the
 bandwidth of one link is the page's figure for a chip divided by its links (v4:
 Jouppi et al. 2023, arXiv 2304.01433, section 2). `usable_gib` is what libtpu
-0.0.50 itself names as available when a program is too large.
+0.0.50 itself names as available when a program is too large (0.0.42: up to 0.01
+more).
 """
 
 import dataclasses
@@ -117,9 +118,12 @@ class Slice:
       os.environ.setdefault(name, value)
     from jax.experimental import topologies
 
-    more = {}
+    more: dict[str, Any] = {}
     if self.chip.configuration is not None:
       more['chip_config_name'] = self.chip.configuration
+    if self.size == 1:
+      # Older libtpu (0.0.42) thinks of hosts with four chips.
+      more['chips_per_host_bounds'] = (1, 1, 1)
     try:
       described = topologies.get_topology_desc(
         platform='tpu', topology_name=self.name, **more
