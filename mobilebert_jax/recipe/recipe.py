@@ -103,7 +103,7 @@ def load(file: str, argv: Sequence[str]) -> Recipe:
   groups = {name: parts[name] for name in _GROUPS} | parts['runs']
   mine = _by_group(argv, groups)
   kinds = {VOCABULARY: VocabularyConfig, DATA: PretrainingDataOptions}
-  values = {}
+  values: dict[str, Any] = {}
   for name, config in groups.items():
     kind = kinds.get(name, TrainConfig)
     try:
@@ -125,7 +125,7 @@ def resolve(
 ) -> TrainConfig:
   """The run with directories in place of their names in braces."""
 
-  def put(text: str | None) -> str | None:
+  def put(text: Any) -> Any:
     return None if text is None else text.format_map(places)
 
   return dataclasses.replace(
