@@ -17,6 +17,7 @@ from mobilebert_jax.config_files import choose as choose
 from mobilebert_jax.config_files import config_dict as config_dict
 from mobilebert_jax.config_files import configure as configure
 from mobilebert_jax.config_files import sentence
+from mobilebert_jax.config_files import to_train_config as to_train_config
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.exit_status import run as run
 

@@ -136,6 +136,7 @@ def test_the_student_begins_with_what_the_teacher_gives(
   assert (np.asarray(student['norm']['scale']) == 1).all()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize('stop', [4, 6, 10], ids=['border', 'stage', 'last'])
 def test_a_run_stopped_anywhere_ends_with_the_same_bits(
   stop, place, config, finished, tmp_path
@@ -161,9 +162,13 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bits(
 
 def test_what_the_transfer_scores_is_never_the_best(place, tmp_path):
   config = distilling.config(
-    place, num_steps=10, eval_every=2, checkpoint_every=None
+    place,
+    num_steps=6,
+    eval_every=2,
+    checkpoint_every=None,
+    distillation={'strategy': 'joint', 'transfer_steps': 4},
   )
-  found = {4: 0.9, 8: 0.8, 10: 0.1}
+  found = {2: 0.9, 4: 0.8, 6: 0.1}
 
   def scores(self, params, splits):
     del params, splits
@@ -176,8 +181,8 @@ def test_what_the_transfer_scores_is_never_the_best(place, tmp_path):
     mock.patch.object(evaluate.Evaluator, 'scores', scores),
   ):
     results = loop.train(config, tmp_path / 'run')
-  assert evaluated == [0, 2, 4, 6, 8, 10]
-  assert results['best'] == {'step': 10, 'validation/accuracy': 0.1}
+  assert evaluated == [0, 2, 4, 6]
+  assert results['best'] == {'step': 6, 'validation/accuracy': 0.1}
 
 
 def run(place, workdir, **settings):

@@ -1,4 +1,7 @@
-"""Recipes: parsing, the plan, a whole chain, kills in each of its runs."""
+"""Recipes: parsing, the plan; a whole chain, and kills in each of its runs.
+
+Chains of runs are slow, so all of them are with the kills (marker 'faults').
+"""
 
 import json
 
@@ -209,6 +212,7 @@ def test_the_papers_plan(repo, tmp_path):
   assert rows[0].parameters == 306_483_516
 
 
+@pytest.mark.faults
 def test_the_whole_chain(unbroken):
   summary = json.loads((unbroken / 'recipe.json').read_text())
   assert tuple(run['name'] for run in summary['runs']) == RUNS
@@ -222,6 +226,7 @@ def test_the_whole_chain(unbroken):
   assert stages == [0] * 4 + [1] * 4 + [2] * 8
 
 
+@pytest.mark.faults
 def test_a_finished_chain_is_not_run_again(given, unbroken, capsys):
   before = {p: p.stat().st_mtime_ns for p in unbroken.rglob('*.safetensors')}
   with one_device.used():
@@ -231,6 +236,7 @@ def test_a_finished_chain_is_not_run_again(given, unbroken, capsys):
   assert before == after
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
   ('override', 'words'),
   [
