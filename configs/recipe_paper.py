@@ -1,9 +1,10 @@
 """The paper's recipe: IB-BERT_LARGE, progressive transfer, MobileBERT.
 
 Command:  python -m mobilebert_jax.recipe --config=configs/recipe_paper.py \
-            --text=gs://BUCKET/text --task_data=MNLI --workdir=gs://BUCKET/recipe
-Hardware: a TPU pod, the same command on every host (docs/tpu.md); the authors
-used 256 TPU v3 chips. docs/scaling.md says what each run needs.
+            --text=TEXTS --task_data=MNLI --workdir=DIR
+Hardware: a TPU pod, the same command on every host (docs/tpu.md), which all see
+TEXTS and DIR; the authors used 256 TPU v3 chips. docs/scaling.md and
+docs/distillation.md say what each run needs.
 The text of the paper is Wikipedia and BookCorpus; MNLI is the directory of that
 task's official files.
 
