@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -31,6 +32,9 @@ _SHUTDOWN_SECONDS = 20
 _START_SECONDS = 300
 # One process may do long work, such as writing a model, while others wait.
 _WAIT_MS = 24 * 3600 * 1000
+# Process 0 hosts the service by which the others hear why the run ends; it goes
+# when they have had so long to ask.
+_HEARD_SECONDS = 1
 # Waits are cut into pieces, so that Ctrl-C is heard.
 _POLL_MS = 2000
 # The exit status of a process that had to stop because another one was lost.
@@ -164,12 +168,17 @@ def agree(function: Callable[[], T]) -> T:
   if process_count() == 1:
     return function()
   result, outcome, error = _try(function)
-  outcomes = _exchange(outcome)
-  if error is not None and not isinstance(error, InputError):
-    raise error
-  for index, other in enumerate(outcomes):
-    _raise_for(other, index)
-  return result  # type: ignore[return-value]
+  if error is None or isinstance(error, InputError):
+    for index, other in enumerate(_exchange(outcome)):
+      _raise_for(other, index)
+    return result  # type: ignore[return-value]
+  if is_main():
+    _exchange(outcome)
+  else:
+    # Not to wait for an answer: process 0, which hosts the service, ends as
+    # soon as it has heard of this, and the error would not be told.
+    _set(f'{_name()}/{process_index()}', outcome)
+  raise error
 
 
 def gather(value: T) -> list[T]:
@@ -222,6 +231,8 @@ def leave(status: int):
   last_words.take_back()
   sys.stdout.flush()
   sys.stderr.flush()
+  if is_main():
+    time.sleep(_HEARD_SECONDS)
   os._exit(status)
 
 

@@ -8,6 +8,7 @@ has ended. No device or thread of JAX exists before a fork.
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 
@@ -47,6 +48,8 @@ def _run(train, job):
   sys.stdout = open(1, 'w', buffering=1)
   sys.stderr = open(2, 'w', buffering=1)
   sys.argv = ['train.py', *job['argv']]
+  # A shell that starts the tests in the background has it ignored.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
     from mobilebert_jax import cli
 
