@@ -36,12 +36,17 @@ from mobilebert_jax.workdir import Workdir
 RECIPE = 'configs/recipe_small.py'
 TEACHER, STUDENT, FINE_TUNED = 'teacher', 'student', 'fine_tuned'
 ALONE, ALONE_LONGER, FULL = 'none', 'none_same_time', 'attention'
+_NO_TEACHER: Mapping[str, Any] = {
+  'teacher': None,
+  'strategy': 'none',
+  'transfer_steps': 0,
+}
 # Arm -> how its distillation differs from the recipe's.
 ARMS: Mapping[str, Mapping[str, Any]] = {
-  ALONE: {'teacher': None, 'strategy': 'none', 'transfer_steps': 0},
+  ALONE: _NO_TEACHER,
   'distillation': {'strategy': 'none', 'transfer_steps': 0, 'copy': ()},
   FULL: {},
-  ALONE_LONGER: {'teacher': None, 'strategy': 'none', 'transfer_steps': 0},
+  ALONE_LONGER: _NO_TEACHER,
   'copied': {'strategy': 'none', 'transfer_steps': 0},
   'feature_maps': {'attention': 0.0},
   'joint': {'strategy': 'joint'},

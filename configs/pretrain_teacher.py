@@ -28,15 +28,10 @@ Variants:
 """
 
 from mobilebert_jax import cli, recipes
-from mobilebert_jax.config import MobileBertConfig
 
 
 def get_config(variant: str = ''):
-  whole = recipes.pretraining(
-    model=recipes.model_settings(MobileBertConfig.ib_bert_large()),
-    batch_size=4096,
-    remat='full',
-  )
+  whole = recipes.teacher_pretraining()
   short = {**whole['data'], 'max_length': 128}
   second = {**whole['optimizer'], 'warmup_steps': 5_000}
   variants = {

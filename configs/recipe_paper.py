@@ -18,17 +18,12 @@ Variants: joint, auxiliary: the paper's other strategies.
 """
 
 from mobilebert_jax import cli, recipes
-from mobilebert_jax.config import MobileBertConfig
 
 
 def get_recipe(variant: str = ''):
   strategies = {'': 'progressive', 'joint': 'joint', 'auxiliary': 'auxiliary'}
   strategy = cli.choose(variant, strategies)
-  teacher = recipes.pretraining(
-    model=recipes.model_settings(MobileBertConfig.ib_bert_large()),
-    batch_size=4096,
-    remat='full',
-  )
+  teacher = recipes.teacher_pretraining()
   student = recipes.distillation(strategy)['']
   fine_tuned = {
     'task': 'mnli',

@@ -84,6 +84,15 @@ def pretraining(**settings: Any) -> Settings:
   }
 
 
+def teacher_pretraining() -> Settings:
+  """Settings of the pre-training of IB-BERT_LARGE; see `pretraining`."""
+  return pretraining(
+    model=model_settings(MobileBertConfig.ib_bert_large()),
+    batch_size=4096,
+    remat='full',
+  )
+
+
 def small_pretraining(**settings: Any) -> Settings:
   """Settings of pre-training in minutes on two CPU cores.
 

@@ -3,22 +3,18 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mobilebert_jax import models, preparation
 from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.distillation import stages, teacher
-from mobilebert_jax.distillation.stages import Stage
-from mobilebert_jax.errors import InputError
 from mobilebert_jax.recipe.recipe import Recipe
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.tpu_compile import analytic, inputs
+from mobilebert_jax.tpu_compile import analytic, inputs, taught
 from mobilebert_jax.tpu_compile.topology import CHIPS
 
 # Chip-hours are told for this chip at this part of its peak.
 _CHIP, _MFU = 'v5p', 0.4
-# Of training, beside a forward pass.
-_BACKWARD = 2
 # Parameters, gradients and two moments, each in float32.
 _STATE_BYTES = 4 * 4
 _BFLOAT16_BYTES = 2
@@ -130,81 +126,42 @@ def _rows(
   taught_by: MobileBertConfig | None,
 ) -> list[Row]:
   count = models.count_params(models.abstract_params(task.head(architecture)))
-  cost = _Cost(config, task)
+  shape = _shape(config, task)
+  _, rows, length, *_ = shape
 
   def row(what: str, steps: int | None, flops: int, extra: int = 0) -> Row:
     return Row(
       name, what, count, steps,
-      None if steps is None else steps * cost.tokens,
+      None if steps is None else steps * rows * length,
       None if steps is None else steps * flops,
       count * _STATE_BYTES + extra,
     )  # fmt: skip
 
   if taught_by is None:
-    return [row(task.name, config.num_steps, cost.training(architecture))]
-  settings, layers = config.distillation, architecture.num_hidden_layers
-  if config.num_steps is None:
-    raise InputError(
-      f'{name}: a recipe wants config.{name}.num_steps of a run with a teacher.'
-    )
+    flops = analytic.model_flops(architecture, *shape)
+    return [row(task.name, config.num_steps, flops)]
   theirs = models.count_params(models.abstract_params(task.head(taught_by)))
-  pairs = teacher.layers_of(settings, layers, taught_by.num_hidden_layers)
   return [
     row(
       f'{task.name}: {stage.what}', stage.steps,
-      cost.taught(architecture, taught_by, stage, pairs),
+      analytic.taught(config, taught_by, stage, architecture, *shape)[0],
       theirs * _BFLOAT16_BYTES,
     )
-    for stage in stages.plan(settings, layers, config.num_steps)
+    for stage in taught.plan(config, architecture)
   ]  # fmt: skip
 
 
-class _Cost:
-  """FLOPs of one step, for batches as long as they can be."""
+def _shape(
+  config: TrainConfig, task: Task
+) -> tuple[type[Any], int, int, int, int | None]:
+  """What `analytic` asks: head, rows, length, examples, scored tokens.
 
-  def __init__(self, config: TrainConfig, task: Task):
-    shapes = inputs.batch(
-      config, task, preparation.make_mesh(config), is_training=True
-    )
-    ids = shapes['input_ids'].shape
-    self._config, self._head = config, task.head
-    self._rows, self._length = math.prod(ids[:-1]), ids[-1]
-    self.tokens = self._rows * self._length
-    masked = shapes.get('masked_positions')
-    self._scored = None if masked is None else math.prod(masked.shape)
-
-  def training(self, c: MobileBertConfig) -> int:
-    """Of a step without a teacher."""
-    return (1 + _BACKWARD) * self._whole(c)
-
-  def taught(
-    self,
-    c: MobileBertConfig,
-    teacher: MobileBertConfig,
-    stage: Stage,
-    pairs: Sequence[int],
-  ) -> int:
-    """Of a step with a teacher; `pairs` are its layers for the student's."""
-    settings = self._config.distillation
-    if stage.has_task:
-      own = self.training(c)
-      reads = stage.layers or settings.ground_truth_ratio < 1
-      return own + (self._whole(teacher) if reads else 0)
-    last = stage.layers[-1]
-    own = self._body(c, last + 1)
-    learns = own
-    if stage.is_progressive and not settings.previous_layers:
-      learns -= self._body(c, last)
-    return own + _BACKWARD * learns + self._body(teacher, pairs[last] + 1)
-
-  def _whole(self, c: MobileBertConfig) -> int:
-    return analytic.forward(
-      c, self._head, self._rows, self._length, self._rows, self._scored
-    )
-
-  def _body(self, c: MobileBertConfig, layers: int) -> int:
-    """The embeddings and the first layers, without a head."""
-    if not layers:
-      return 0
-    part = c.replace(num_hidden_layers=layers)
-    return analytic.forward(part, self._head, self._rows, self._length, 0, 0)
+  For batches as long as they can be.
+  """
+  shapes = inputs.batch(
+    config, task, preparation.make_mesh(config), is_training=True
+  )
+  *rows, length = shapes['input_ids'].shape
+  masked = shapes.get('masked_positions')
+  scored = None if masked is None else math.prod(masked.shape)
+  return task.head, math.prod(rows), length, math.prod(rows), scored

@@ -15,7 +15,6 @@ from mobilebert_jax.run_config import TrainConfig
 # What a run may name in braces, beside the runs before it.
 TEXT, TASK_DATA, VOCABULARY, DATA = 'text', 'task_data', 'vocabulary', 'data'
 _GIVEN = (TEXT, TASK_DATA, VOCABULARY, DATA)
-_GROUPS = (VOCABULARY, DATA)
 _PREFIX = '--config.'
 
 
@@ -83,6 +82,13 @@ class Recipe:
     return any(TASK_DATA in _places(run) for run in self.runs.values())
 
 
+# The groups of settings beside the runs.
+_KINDS: Mapping[str, type] = {
+  VOCABULARY: VocabularyConfig,
+  DATA: PretrainingDataOptions,
+}
+
+
 def load(file: str, argv: Sequence[str]) -> Recipe:
   """The recipe of FILE[:VARIANT] with overrides.
 
@@ -100,12 +106,11 @@ def load(file: str, argv: Sequence[str]) -> Recipe:
   """
   path, _, variant = file.partition(':')
   parts = config_files.call(path, 'get_recipe', variant, _checked)
-  groups = {name: parts[name] for name in _GROUPS} | parts['runs']
+  groups = {name: parts[name] for name in _KINDS} | parts['runs']
   mine = _by_group(argv, groups)
-  kinds = {VOCABULARY: VocabularyConfig, DATA: PretrainingDataOptions}
   values: dict[str, Any] = {}
   for name, config in groups.items():
-    kind = kinds.get(name, TrainConfig)
+    kind = _KINDS.get(name, TrainConfig)
     try:
       config = config_files.override(config, [argv[0], *mine[name]], kind)
       values[name] = (
@@ -159,16 +164,13 @@ def _names(text: str) -> Iterator[str]:
 
 def _checked(made: Any) -> dict[str, Any]:
   """The parts of a recipe as typed ConfigDicts."""
-  if not isinstance(made, Mapping) or set(made) != {*_GROUPS, 'runs'}:
+  if not isinstance(made, Mapping) or set(made) != {*_KINDS, 'runs'}:
     raise InputError(
       "get_recipe must return a dictionary with 'vocabulary', 'data' and "
       "'runs'."
     )
   parts: dict[str, Any] = {}
-  for name, kind in (
-    (VOCABULARY, VocabularyConfig),
-    (DATA, PretrainingDataOptions),
-  ):
+  for name, kind in _KINDS.items():
     parts[name] = config_files.typed(kind)
     config_files.update(parts[name], made[name], f'config.{name}')
   parts['runs'] = {

@@ -80,9 +80,34 @@ def encode(
   masking = Masking.of(tokenizer, **settings)
   ids, owners = _sequences(examples, tokenizer, masking, room, progress)
   types = Ragged(np.zeros_like(ids.values), ids.offsets)
+  return masked_features(
+    ids, types, {'document': owners}, tokenizer, masking, max_length, _SPECIAL
+  )
+
+
+def masked_features(
+  ids: Ragged,
+  types: Ragged,
+  scalars: Mapping[str, np.ndarray],
+  tokenizer: Any,
+  masking: Masking,
+  max_length: int,
+  special: int,
+) -> Features:
+  """Sequences that are masked anew in each epoch.
+
+  Args:
+    ids: Their tokens.
+    types: Their token types.
+    scalars: Columns with a number for each.
+    tokenizer: Tells the id of [PAD].
+    masking: What chooses the tokens to predict.
+    max_length: The longest sequence, special tokens included.
+    special: Special tokens that each sequence has at least.
+  """
   return Features(
     sequences={'input_ids': ids, 'token_type_ids': types},
-    scalars={'document': owners},
+    scalars=scalars,
     pad={
       'input_ids': tokenizer.pad_token_id,
       'token_type_ids': 0,
@@ -90,7 +115,15 @@ def encode(
     },
     max_length=max_length,
     transform=MaskSequences(masking),
-    gather=gathered(masking, max_length, _SPECIAL),
+    gather=gathered(masking, max_length, special),
+  )
+
+
+def nothing_to_learn(examples: Sequence[Document]) -> InputError:
+  """What to raise where every sequence has been left out."""
+  return InputError(
+    f'the text, {examples[0].id} and others, has no token that the tokenizer '
+    'knows; use a tokenizer for its language'
   )
 
 
@@ -126,10 +159,7 @@ def _sequences(
     if progress:
       progress(index + 1, len(examples))
   if not rows:
-    raise InputError(
-      f'the text, {examples[0].id} and others, has no token that the '
-      'tokenizer knows; use a tokenizer for its language'
-    )
+    raise nothing_to_learn(examples)
   offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
   return Ragged(np.concatenate(rows), offsets), np.array(owners, np.int32)
 

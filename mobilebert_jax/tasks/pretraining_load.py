@@ -19,7 +19,11 @@ from mobilebert_jax.data.stored_features import Form, StoredFeatures
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.tasks import sequences, text_files
-from mobilebert_jax.tasks.masked_sequences import MaskSequences, gathered
+from mobilebert_jax.tasks.masked_sequences import (
+  gathered,
+  masked_features,
+  nothing_to_learn,
+)
 from mobilebert_jax.tasks.masking import Masking
 from mobilebert_jax.tasks.sequences import Layout
 from mobilebert_jax.tasks.task import Progress
@@ -149,30 +153,21 @@ def _in_memory(
   drawn = sequences.draw(text, layout, options.seed)
   drawn = sequences.learnable(drawn, text.tokens, masking.is_special)
   if not len(drawn):
-    raise InputError(
-      f'the text, {examples[0].id} and others, has no token that the '
-      'tokenizer knows; use a tokenizer for its language'
-    )
+    raise nothing_to_learn(examples)
   special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
   framed = [
     sequences.frame(row, text.tokens, *special) for row in drawn.tolist()
   ]
   offsets = np.cumsum([0, *(len(ids) for ids, _ in framed)], dtype=np.int64)
   labels = {'next_sentence_label': drawn[:, 4].astype(np.int32)}
-  return Features(
-    sequences={
-      'input_ids': Ragged(np.concatenate([ids for ids, _ in framed]), offsets),
-      'token_type_ids': Ragged(np.concatenate([t for _, t in framed]), offsets),
-    },
-    scalars=labels if options.next_sentence else {},
-    pad={
-      'input_ids': tokenizer.pad_token_id,
-      'token_type_ids': 0,
-      'labels': IGNORE_INDEX,
-    },
-    max_length=max_length,
-    transform=MaskSequences(masking),
-    gather=gathered(masking, max_length, layout.special),
+  return masked_features(
+    Ragged(np.concatenate([ids for ids, _ in framed]), offsets),
+    Ragged(np.concatenate([t for _, t in framed]), offsets),
+    labels if options.next_sentence else {},
+    tokenizer,
+    masking,
+    max_length,
+    layout.special,
   )
 
 

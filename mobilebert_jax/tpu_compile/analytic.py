@@ -11,6 +11,7 @@ from typing import Any
 from mobilebert_jax import models
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.distillation.stages import Stage
+from mobilebert_jax.distillation.steps import uses_teacher
 from mobilebert_jax.distillation.teacher import layers_of
 from mobilebert_jax.run_config import TrainConfig
 
@@ -92,24 +93,29 @@ def taught(
 ) -> tuple[int, int]:
   """FLOPs of a stage's step: without recomputation, and with it.
 
-  The teacher has a forward pass alone. Where a stage does not count the task,
-  neither model has a head, and both run the blocks up to the last one that is
-  compared.
+  The teacher has a forward pass alone, where it is read at all. Where a stage
+  does not count the task, neither model has a head, and both run the blocks up
+  to the last one that is compared; frozen ones have no backward pass.
   """
   own, theirs = c, teacher
+  settings = config.distillation
   if not stage.has_task:
-    layers = layers_of(
-      config.distillation, c.num_hidden_layers, teacher.num_hidden_layers
-    )
+    layers = layers_of(settings, c.num_hidden_layers, teacher.num_hidden_layers)
     last = stage.layers[-1]
     own = c.replace(num_hidden_layers=last + 1)
     theirs = teacher.replace(num_hidden_layers=layers[last] + 1)
   counted = (examples, scored) if stage.has_task else (0, 0)
-  teaching = forward(theirs, head, rows, length, *counted)
   shape = (own, head, rows, length, *counted)
-  return (
-    teaching + model_flops(*shape), teaching + training(config, *shape)
-  )  # fmt: skip
+  plain, repeating = model_flops(*shape), training(config, *shape)
+  if stage.is_progressive and stage.layers[0] and not settings.previous_layers:
+    part = c.replace(num_hidden_layers=stage.layers[0])
+    frozen = (part, head, rows, length, 0, 0)
+    plain -= model_flops(*frozen) - forward(*frozen)
+    repeating -= training(config, *frozen) - forward(*frozen)
+  if uses_teacher(config, stage):
+    teaching = forward(theirs, head, rows, length, *counted)
+    plain, repeating = plain + teaching, repeating + teaching
+  return plain, repeating
 
 
 def _embeddings(c: MobileBertConfig) -> int:
