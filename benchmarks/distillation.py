@@ -8,7 +8,9 @@ configs/recipe_small.py) serve every arm. An arm is a student with the recipe's
 settings but for what its name says; all take the same number of steps, and are
 fine-tuned alike. Each finished arm is a row of DIR/table.json, from which
 table.md and curves.png are made anew; the same command continues, and with
-more seeds or arms the table grows.
+more seeds or arms the table grows. Several commands with arms or seeds of their
+own may run at once behind the teacher; one with all of them then collects the
+rows.
 
 docs/distillation.md shows and discusses the table.
 """
@@ -209,6 +211,28 @@ def lines(
   return markdown.table(header, rows, 'lrrrrr')
 
 
+def differences(arms: Sequence[Mapping[str, Any]]) -> list[str]:
+  """How far each arm with several seeds is from no teacher, as Markdown."""
+  known = {entry['arm']: entry for entry in arms if entry['runs'] > 1}
+  if ALONE not in known:
+    return []
+  control = known.pop(ALONE)
+
+  def cell(entry: Mapping[str, Any], name: str) -> str:
+    difference = entry[name] - control[name]
+    error = math.hypot(entry[f'{name}_error'], control[f'{name}_error'])
+    ratio = f'{difference / error:+.1f}' if error else 'no spread'
+    return f'{difference:+.4f} ({ratio})'
+
+  rows = [
+    [TOLD[arm], *(cell(entry, name) for name in SCORES)]
+    for arm, entry in known.items()
+  ]
+  header = ['against no teacher', 'masked accuracy', 'perplexity', 'SST-2 dev']
+  told = 'Difference of the means, and in brackets that in standard errors:'
+  return ['', told, '', *markdown.table(header, rows, 'lrrr')]
+
+
 def draw(bench: Bench, rows: Sequence[Mapping[str, Any]], seed: int):
   """Held-out accuracy over the steps, a line for each arm."""
   figure = canvas.figure(8, 4.5)
@@ -259,8 +283,10 @@ def main():
       {'unigram': baseline, 'teacher': teacher, 'rows': rows,
        'cpu': jax.devices()[0].device_kind},
     )  # fmt: skip
+    arms = summarise(rows)
     files.write_lines(
-      given.workdir / 'table.md', lines(summarise(rows), teacher, baseline)
+      given.workdir / 'table.md',
+      [*lines(arms, teacher, baseline), *differences(arms)],
     )
     draw(bench, rows, seeds[0])
 

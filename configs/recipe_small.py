@@ -27,8 +27,8 @@ def get_recipe(variant: str = ''):
   teacher = recipes.small_pretraining(
     **common,
     model=recipes.model_settings(recipes.small_teacher()),
-    num_steps=6_000,
-    eval_every=1_500,
+    num_steps=3_500,
+    eval_every=500,
   )
   student = recipes.small_pretraining(
     **common,
@@ -36,10 +36,10 @@ def get_recipe(variant: str = ''):
     distillation={
       'teacher': '{teacher}',
       'strategy': 'progressive',
-      'transfer_steps': 2_000,
+      'transfer_steps': 600,
     },
-    num_steps=6_000,
-    eval_every=1_000,
+    num_steps=1_800,
+    eval_every=300,
   )
   fine_tuned = {
     'task': 'sst2',
@@ -52,7 +52,7 @@ def get_recipe(variant: str = ''):
     },
     'optimizer': {'learning_rate': 3e-4},
     'batch_size': 32,
-    'num_epochs': 2.0,
+    'num_epochs': 1.0,
   }
   return {
     'vocabulary': {'size': 4_096, 'characters': 20_000_000},

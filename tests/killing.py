@@ -5,7 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # The process kills itself, so that the moment is the same every time.
 _SCRIPT = """
@@ -29,6 +29,7 @@ def run(
   moment: str,
   args: Sequence[str],
   devices: int = 8,
+  environment: Mapping[str, str] | None = None,
 ):
   """Runs `python -m mobilebert_jax.<package>` until it is killed.
 
@@ -39,13 +40,15 @@ def run(
       when a step is done.
     args: The command's arguments.
     devices: How many it has.
+    environment: All of its environment variables; None: the suite's.
   """
-  environment = os.environ | {
-    'PYTHONPATH': str(repo),
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': str(devices),
-    'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
-  }
+  if environment is None:
+    environment = os.environ | {
+      'PYTHONPATH': str(repo),
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': str(devices),
+      'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
+    }
   script = _SCRIPT.format(package=package, moment=moment)
   killed = subprocess.run(
     [sys.executable, '-c', script, *args],

@@ -6,7 +6,14 @@ import jax
 import own_data
 import pytest
 
-from mobilebert_jax import cli, preparation, sharding, training
+from mobilebert_jax import (
+  MobileBertModel,
+  cli,
+  init_params,
+  preparation,
+  sharding,
+  training,
+)
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.distillation import stages
 from mobilebert_jax.errors import InputError
@@ -124,6 +131,21 @@ def test_stages_of_the_students(repo, run, lengths):
   layers = config.model.get('num_hidden_layers', 24)
   found = stages.plan(config.distillation, layers, config.num_steps)
   assert [stage.steps for stage in found] == lengths
+
+
+@pytest.mark.parametrize(
+  ('variant', 'millions'), [('', 24.6), ('s', 38.3), ('xs', 27.1)]
+)
+def test_students_have_the_sizes_that_tensorflow_models_names(
+  repo, variant, millions
+):
+  file = f'{repo}/configs/distill_progressive.py:{variant}'.rstrip(':')
+  config = cli.parse(['train.py', f'--config={file}'], {}).config
+  encoder = MobileBertModel(MobileBertConfig(**config.model))
+  shapes = jax.eval_shape(lambda: init_params(encoder, jax.random.key(0)))
+  count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  # The README of MobileBERT-EdgeTPU rounds; 27.0 is what its XS has.
+  assert count / 1e6 == pytest.approx(millions, abs=0.1)
 
 
 @pytest.mark.parametrize('name', glue_tasks.TABLE)
