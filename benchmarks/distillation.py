@@ -37,14 +37,18 @@ from mobilebert_jax.workdir import Workdir
 
 RECIPE = 'configs/recipe_small.py'
 TEACHER, STUDENT, FINE_TUNED = 'teacher', 'student', 'fine_tuned'
-ALONE, ALONE_LONGER, FULL = 'none', 'none_same_time', 'attention'
+FRESH, ALONE, ALONE_LONGER, FULL = (
+  'fresh', 'none', 'none_same_time', 'attention'
+)  # fmt: skip
 _NO_TEACHER: Mapping[str, Any] = {
   'teacher': None,
   'strategy': 'none',
   'transfer_steps': 0,
 }
-# Arm -> how its distillation differs from the recipe's.
+# Arm -> how its distillation differs from the recipe's; the first one is not
+# pre-trained at all.
 ARMS: Mapping[str, Mapping[str, Any]] = {
+  FRESH: {},
   ALONE: _NO_TEACHER,
   'distillation': {'strategy': 'none', 'transfer_steps': 0, 'copy': ()},
   FULL: {},
@@ -55,6 +59,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
   'auxiliary': {'strategy': 'auxiliary', 'transfer_steps': 0},
 }
 TOLD: Mapping[str, str] = {
+  FRESH: 'no pre-training',
   ALONE: 'no teacher',
   ALONE_LONGER: 'no teacher, the wall time of the full recipe',
   'distillation': '+ distillation',
@@ -66,7 +71,7 @@ TOLD: Mapping[str, str] = {
 }
 SCORES = ('accuracy', 'perplexity', 'sst2')
 # Arms with all seeds; the others have the first one.
-SEEDED = (ALONE, ALONE_LONGER, 'distillation', FULL)
+SEEDED = (FRESH, ALONE, ALONE_LONGER, 'distillation', FULL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,28 +115,41 @@ class Bench:
   def run(self, arm: str, seed: int) -> dict[str, Any]:
     """Trains and fine-tunes; a row of the table."""
     path = self.given.workdir / f'{arm}-{seed}'
-    config = self.student(arm, seed)
-    done = attempt.train(config, path)
-    row: dict[str, Any] = {'arm': arm, 'seed': seed, 'problem': done.problem}
-    if done.results is None:
-      return row
-    tuned = recipe.resolve(
-      dataclasses.replace(self.recipe.runs[FINE_TUNED], seed=seed),
-      {**self.places, STUDENT: str(Workdir(path).model)},
+    row: dict[str, Any] = {'arm': arm, 'seed': seed}
+    if arm == FRESH:
+      row |= {'steps': 0, 'seconds': 0.0}
+    else:
+      config = self.student(arm, seed)
+      done = attempt.train(config, path)
+      if done.results is None:
+        return row | {'problem': done.problem}
+      records = metrics_log.read(Workdir(path).metrics)
+      final = done.results['final']
+      row |= {
+        'steps': final['step'],
+        'seconds': training_seconds(records, config.batch_size),
+        'accuracy': final['validation/accuracy'],
+        'perplexity': final['validation/perplexity'],
+      }
+    after = attempt.train(
+      self.fine_tuning(arm, seed), self.given.workdir / f'{arm}-{seed}-sst2'
     )
-    after = attempt.train(tuned, self.given.workdir / f'{arm}-{seed}-sst2')
-    records = metrics_log.read(Workdir(path).metrics)
-    final = done.results['final']
-    return row | {
-      'steps': final['step'],
-      'seconds': training_seconds(records, config.batch_size),
-      'accuracy': final['validation/accuracy'],
-      'perplexity': final['validation/perplexity'],
-      'sst2': None
-      if after.results is None
-      else after.results['final']['validation/accuracy'],
-      'problem': after.problem,
-    }
+    if after.results is not None:
+      row['sst2'] = after.results['final']['validation/accuracy']
+    return row | {'problem': after.problem}
+
+  def fine_tuning(self, arm: str, seed: int) -> TrainConfig:
+    """The run behind that of an arm."""
+    tuned = dataclasses.replace(self.recipe.runs[FINE_TUNED], seed=seed)
+    if arm == FRESH:
+      student = self.recipe.runs[STUDENT]
+      tuned = dataclasses.replace(
+        tuned, init='scratch', model=student.model, tokenizer=student.tokenizer
+      )
+    path = self.given.workdir / f'{arm}-{seed}'
+    return recipe.resolve(
+      tuned, {**self.places, STUDENT: str(Workdir(path).model)}
+    )
 
 
 def unigram(config: TrainConfig, tokenizer: Any) -> dict[str, float]:
@@ -168,6 +186,8 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
       continue
     entry: dict[str, Any] = {'arm': arm, 'runs': len(mine)}
     for name in (*SCORES, 'seconds', 'steps'):
+      if name not in mine[0]:
+        continue
       values = np.array([row[name] for row in mine], float)
       entry[name] = float(values.mean())
       if len(values) > 1:
@@ -185,6 +205,8 @@ def lines(
   """The table as Markdown."""
 
   def cell(entry: Mapping[str, Any], name: str, digits: int) -> str:
+    if name not in entry:
+      return ''
     told = f'{entry[name]:.{digits}f}'
     error = entry.get(f'{name}_error')
     return told if error is None else f'{told} ± {error:.{digits}f}'
@@ -219,6 +241,8 @@ def differences(arms: Sequence[Mapping[str, Any]]) -> list[str]:
   control = known.pop(ALONE)
 
   def cell(entry: Mapping[str, Any], name: str) -> str:
+    if name not in entry:
+      return ''
     difference = entry[name] - control[name]
     error = math.hypot(entry[f'{name}_error'], control[f'{name}_error'])
     ratio = f'{difference / error:+.1f}' if error else 'no spread'
@@ -238,7 +262,7 @@ def draw(bench: Bench, rows: Sequence[Mapping[str, Any]], seed: int):
   figure = canvas.figure(8, 4.5)
   axes = figure.subplots()
   for row in rows:
-    if row['seed'] == seed:
+    if row['seed'] == seed and row['arm'] != FRESH:
       path = bench.given.workdir / f'{row["arm"]}-{seed}'
       records = metrics_log.read(Workdir(path).metrics)
       points = curves.series(records, 'validation/accuracy')
