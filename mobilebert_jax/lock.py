@@ -1,4 +1,4 @@
-"""One run at a time in a workdir.
+"""One run at a time in a workdir, one writer of a part of a data set.
 
 The kernel releases a lock of `flock` when its process ends, however it ends:
 so a killed run never refuses its successor. It holds among the processes of a
@@ -37,7 +37,7 @@ def held(directory: pathlib.Path) -> Iterator[None]:
   made = [place for place in (directory, *directory.parents)
           if not place.exists()]  # fmt: skip
   # One lock for all processes of a run: the first one holds it.
-  file = distributed.on_main(lambda: _take(directory))
+  file = distributed.on_main(lambda: _take(directory, NAME, 'run', 'workdir'))
   if not distributed.is_main():
     yield
     return
@@ -53,12 +53,35 @@ def held(directory: pathlib.Path) -> Iterator[None]:
     os.close(file)
 
 
-def _take(directory: pathlib.Path) -> int:
+@contextlib.contextmanager
+def only_writer(directory: pathlib.Path, name: str) -> Iterator[None]:
+  """Keeps other processes with the same lock out of a data set.
+
+  Args:
+    directory: the data set; made if it is not there.
+    name: the lock's file, which is there as long as the block lasts.
+
+  Raises:
+    InputError: another process holds it, or nothing can be written there.
+  """
+  if files.is_remote(directory):
+    yield
+    return
+  file = _take(directory.absolute(), name, 'process', 'output')
+  try:
+    yield
+  finally:
+    (directory / name).unlink(missing_ok=True)
+    os.close(file)
+
+
+def _take(directory: pathlib.Path, name: str, who: str, flag: str) -> int:
   """Returns the descriptor of the locked file."""
+  path = directory / name
   while True:
     try:
       directory.mkdir(parents=True, exist_ok=True)
-      file = os.open(directory / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+      file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
       raise InputError(
         f'{directory} cannot be written: {error.strerror}.'
@@ -69,10 +92,11 @@ def _take(directory: pathlib.Path) -> int:
       holder = os.pread(file, 1000, 0).decode(errors='replace').strip()
       os.close(file)
       raise InputError(
-        f'{directory} is in use by another run, {holder or "just starting"}; '
-        'wait for its end, stop it, or choose another --workdir.'
+        f'{directory} is in use by another {who}, '
+        f'{holder or "just starting"}; wait for its end, stop it, or choose '
+        f'another --{flag}.'
       ) from None
-    if _is_there(file, directory / NAME):
+    if _is_there(file, path):
       _sign(file)
       return file
     # The run that had it has just removed it.

@@ -51,3 +51,17 @@ def test_where_nothing_can_be_written(tmp_path):
   with pytest.raises(InputError, match='file/run cannot be written: Not a dir'):
     with lock.held(tmp_path / 'file' / 'run'):
       pass
+
+
+def test_the_only_writer_of_a_part(tmp_path):
+  with lock.only_writer(tmp_path / 'data', 'one.lock'):
+    with pytest.raises(InputError) as error:
+      with lock.only_writer(tmp_path / 'data', 'one.lock'):
+        pass
+    assert 'in use by another process, process ' in str(error.value)
+    assert 'choose another --output' in str(error.value)
+    with lock.only_writer(tmp_path / 'data', 'another.lock'):
+      pass
+  assert not list((tmp_path / 'data').iterdir())
+  with lock.only_writer(tmp_path / 'data', 'one.lock'):
+    pass

@@ -11,7 +11,7 @@ import numpy as np
 import pretraining_text
 import pytest
 
-from mobilebert_jax import exit_status, pretraining_data
+from mobilebert_jax import exit_status, lock, pretraining_data
 from mobilebert_jax.data import prepared, records
 from mobilebert_jax.data.tf_example import Examples
 from mobilebert_jax.errors import InputError, RunError
@@ -365,6 +365,15 @@ def test_wrong_flags_and_text_are_one_sentence(
   with pytest.raises(AssertionError, match=message):
     raise AssertionError(printed.err)
   assert not (tmp_path / 'set').exists()
+
+
+def test_a_shard_has_one_writer(text, tmp_path):
+  with lock.only_writer(tmp_path / 'set', 'settings.json.shard-0-of-2.lock'):
+    with pytest.raises(InputError, match='in use by another process'):
+      write(text, tmp_path / 'set', shard=(0, 2))
+    assert write(text, tmp_path / 'set', shard=(1, 2)) is None
+  assert write(text, tmp_path / 'set', shard=(0, 2)) is not None
+  assert not list((tmp_path / 'set').glob('*.lock'))
 
 
 def test_another_data_set_is_not_written_over(text, static, tmp_path):

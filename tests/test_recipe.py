@@ -10,7 +10,7 @@ import one_device
 import pretraining_text
 import pytest
 
-from mobilebert_jax import config_files
+from mobilebert_jax import config_files, lock
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.recipe import __main__ as command
 from mobilebert_jax.recipe import chain, plan, recipe, vocabulary
@@ -169,6 +169,13 @@ def test_missing_files_are_told_before_anything_is_written(given, tmp_path):
   with pytest.raises(InputError, match='--workers=many'):
     command.main(['recipe', *arguments(given, workdir), '--workers=many'])
   assert not workdir.exists()
+
+
+def test_one_chain_at_a_time_in_a_workdir(given, tmp_path):
+  workdir = tmp_path / 'chain'
+  with lock.held(workdir):
+    with pytest.raises(InputError, match='in use by another run'):
+      command.main(['recipe', *arguments(given, workdir)])
 
 
 def test_the_plan_has_a_row_for_each_stage(given, tmp_path):

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
-from mobilebert_jax import files
+from mobilebert_jax import files, lock
 from mobilebert_jax.data import array_records, prepared
 from mobilebert_jax.errors import InputError, RunError
 from mobilebert_jax.pretraining_data import blocks
@@ -93,8 +93,9 @@ def write(
     What dataset.json holds; None while blocks of other shards are missing.
 
   Raises:
-    InputError: wrong text, another data set in `output`, or a shard or number
-      of workers that cannot be; nothing is written then.
+    InputError: wrong text, another data set in `output`, another process that
+      is writing this shard there, or a shard or number of workers that cannot
+      be; nothing is written then.
     RunError: a full disk, or a worker that was killed.
   """
   index, count = shard
@@ -109,12 +110,15 @@ def write(
   Writer(options, tokenizer)
   plan = blocks.plan(inputs, options)
   directory = files.path(output)
+  # Ignored by `claim`, as all names that begin so.
+  name = f'{prepared.SETTINGS}.shard-{index}-of-{count}.lock'
   with _told(directory):
     settings = claim(plan, options, tokenizer, directory)
     job = Job(directory, len(plan.blocks), options, tokenizer)
-    mine = plan.blocks[index::count]
-    missing = [block for block in mine if not job.is_written(block)]
-    _write_all(job, missing, workers)
+    with lock.only_writer(directory, name):
+      mine = plan.blocks[index::count]
+      missing = [block for block in mine if not job.is_written(block)]
+      _write_all(job, missing, workers)
     return finish(directory, settings)
 
 

@@ -10,6 +10,7 @@ from mobilebert_jax import (
   attempt,
   distributed,
   files,
+  lock,
   loop,
   preparation,
   pretraining_data,
@@ -53,14 +54,19 @@ def run(chain: Recipe, given: Given) -> dict[str, Any]:
 
   Raises:
     InputError: anything wrong with the recipe, the text or the files, found
-      before the first run as far as possible.
+      before the first run as far as possible; another chain in the workdir.
     NonFiniteError: a run diverged.
     RunError, Interrupted: as `loop.train`.
   """
   places = directories(given)
   distributed.agree(lambda: _check(chain, given, places))
   distributed.tell(plan.table(plan.rows(chain, resolve_runs(chain, places))))
-  given.workdir.mkdir(parents=True, exist_ok=True)
+  with lock.held(given.workdir):
+    return _run(chain, given, places)
+
+
+def _run(chain: Recipe, given: Given, places: dict[str, str]) -> dict[str, Any]:
+  """The chain, alone in its workdir."""
   _learn_vocabulary(chain, given, places)
   _write_data(chain, given, places)
   done: dict[str, dict[str, Any]] = {}
