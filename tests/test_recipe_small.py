@@ -74,9 +74,10 @@ def unbroken(arguments, environment, tmp_path_factory) -> pathlib.Path:
 def test_it_learns(unbroken):
   runs = json.loads((unbroken / 'recipe.json').read_text())['runs']
   teacher, student, fine_tuned = (run['results']['final'] for run in runs)
-  # The most frequent token is right in 5% of the places.
-  assert teacher['validation/accuracy'] > 0.25
-  assert student['validation/accuracy'] > 0.2
+  # The most frequent token is right in 6% of the places, a student without a
+  # teacher in 23%.
+  assert teacher['validation/accuracy'] > 0.23
+  assert student['validation/accuracy'] > 0.23
   assert fine_tuned['validation/accuracy'] > 0.6
 
 
