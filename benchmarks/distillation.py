@@ -83,6 +83,10 @@ class Bench:
   given: chain.Given
   places: Mapping[str, str]
 
+  def path(self, arm: str, seed: int) -> pathlib.Path:
+    """The workdir of an arm's run."""
+    return self.given.workdir / f'{arm}-{seed}'
+
   def student(self, arm: str, seed: int) -> TrainConfig:
     """The run of an arm."""
     base = self.recipe.runs[STUDENT]
@@ -97,16 +101,16 @@ class Bench:
 
   def _longer(self, seed: int) -> int:
     """Steps without a teacher in the time of the full recipe."""
-    started = self.given.workdir / f'{ALONE_LONGER}-{seed}'
-    if Workdir(started).config.exists():
-      steps = Workdir(started).read_config().num_steps
+    started = Workdir(self.path(ALONE_LONGER, seed))
+    if started.config.exists():
+      steps = started.read_config().num_steps
       assert steps is not None
       return steps
     base = self.recipe.runs[STUDENT]
     assert base.num_steps is not None
     times = [
       training_seconds(
-        metrics_log.read(Workdir(self.given.workdir / f'{arm}-{seed}').metrics),
+        metrics_log.read(Workdir(self.path(arm, seed)).metrics),
         base.batch_size,
       )
       for arm in (FULL, ALONE)
@@ -115,7 +119,7 @@ class Bench:
 
   def run(self, arm: str, seed: int) -> dict[str, Any]:
     """Trains and fine-tunes; a row of the table."""
-    path = self.given.workdir / f'{arm}-{seed}'
+    path = self.path(arm, seed)
     row: dict[str, Any] = {'arm': arm, 'seed': seed}
     if arm == FRESH:
       row |= {'steps': 0, 'seconds': 0.0}
@@ -147,10 +151,8 @@ class Bench:
       tuned = dataclasses.replace(
         tuned, init='scratch', model=student.model, tokenizer=student.tokenizer
       )
-    path = self.given.workdir / f'{arm}-{seed}'
-    return recipe.resolve(
-      tuned, {**self.places, STUDENT: str(Workdir(path).model)}
-    )
+    model = Workdir(self.path(arm, seed)).model
+    return recipe.resolve(tuned, {**self.places, STUDENT: str(model)})
 
 
 def unigram(config: TrainConfig, tokenizer: Any) -> dict[str, float]:
@@ -264,7 +266,7 @@ def draw(bench: Bench, rows: Sequence[Mapping[str, Any]], seed: int):
   axes = figure.subplots()
   for row in rows:
     if row['seed'] == seed and row['arm'] != FRESH:
-      path = bench.given.workdir / f'{row["arm"]}-{seed}'
+      path = bench.path(row['arm'], seed)
       records = metrics_log.read(Workdir(path).metrics)
       points = curves.series(records, 'validation/accuracy')
       axes.plot(*points, 'o-', markersize=3, label=TOLD[row['arm']])

@@ -39,7 +39,7 @@ def run(
     moment: When it is killed: an expression of `config` and `step`, evaluated
       when a step is done.
     args: The command's arguments.
-    devices: How many it has.
+    devices: How many it has in the suite's environment.
     environment: All of its environment variables; None: the suite's.
   """
   if environment is None:
@@ -57,3 +57,15 @@ def run(
     text=True,
   )
   assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def assert_same_models(
+  runs: Sequence[str], unbroken: pathlib.Path, broken: pathlib.Path
+):
+  """The saved models of two chains of runs are the same, byte for byte."""
+  for name in runs:
+    left, right = (
+      where / name / 'model' / 'model.safetensors'
+      for where in (unbroken, broken)
+    )
+    assert left.read_bytes() == right.read_bytes(), name

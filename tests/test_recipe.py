@@ -276,12 +276,7 @@ def test_killed_in_each_run_the_bits_are_the_same(
     killing.run(repo, 'recipe', moment, args, devices=1)
   with one_device.used():
     command.main(['recipe', *args])
-  for name in RUNS:
-    files = [
-      where / name / 'model' / 'model.safetensors'
-      for where in (unbroken, workdir)
-    ]
-    assert files[0].read_bytes() == files[1].read_bytes(), name
+  killing.assert_same_models(RUNS, unbroken, workdir)
 
 
 def test_a_vocabulary_that_exists_already(given, tmp_path):
