@@ -11,7 +11,7 @@ import one_device
 import pytest
 import tiny
 
-from mobilebert_jax import loop, run_config
+from mobilebert_jax import lock, loop, run_config
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.files import write_json
 from mobilebert_jax.glue import __main__ as command
@@ -162,6 +162,12 @@ def test_other_directories_are_refused(config, tmp_path):
     run(config, tmp_path / 'file')
   with pytest.raises(InputError, match='--workdir is missing'):
     command.main(['glue', config])
+
+
+def test_one_suite_at_a_time_in_a_workdir(config, tmp_path):
+  with lock.held(tmp_path / 'w'):
+    with pytest.raises(InputError, match='w is in use by another run'):
+      run(config, tmp_path / 'w')
 
 
 @pytest.fixture

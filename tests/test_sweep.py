@@ -10,7 +10,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from mobilebert_jax import assembly, loop, run_config
+from mobilebert_jax import assembly, lock, loop, run_config
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.files import write_json
 from mobilebert_jax.nonfinite import NonFiniteError
@@ -108,6 +108,12 @@ def test_a_directory_with_a_run_is_refused(config, tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(InputError, match='is a file'):
     run(config, tmp_path / 'file', '--sweep.seed=1')
+
+
+def test_one_search_at_a_time_in_a_workdir(config, tmp_path):
+  with lock.held(tmp_path / 'w'):
+    with pytest.raises(InputError, match='w is in use by another run'):
+      run(config, tmp_path / 'w', '--sweep.seed=1')
 
 
 def test_a_search_with_a_point_that_diverges(config, tmp_path, capsys):

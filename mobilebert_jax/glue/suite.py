@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax import attempt, files, preparation
+from mobilebert_jax import attempt, files, lock, preparation
 from mobilebert_jax.attempt import Attempt
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.glue import averages, submission
@@ -40,10 +40,19 @@ def run(
 
   Raises:
     InputError: anything wrong with a config or with the data of any task;
-      found before the first run.
+      found before the first run; another suite in `workdir`.
   """
   root = files.path(workdir)
   _check(configs, root)
+  # Another suite there would write other tasks into the same table.
+  with lock.held(root):
+    return _run(configs, root)
+
+
+def _run(
+  configs: Mapping[str, TrainConfig], root: pathlib.Path
+) -> dict[str, Any]:
+  """The suite, alone in its workdir."""
   attempts = {
     task: attempt.read(configs[task], root / task)
     if task in configs
@@ -53,7 +62,6 @@ def run(
   for task, config in configs.items():
     if attempts[task].status == 'not finished':
       _check_data(config)
-  root.mkdir(parents=True, exist_ok=True)
   for number, (task, config) in enumerate(configs.items(), start=1):
     print(f'task {number} of {len(configs)}: {task}', flush=True)
     attempts[task] = attempt.train(config, root / task)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax import attempt, files, local_copies, preparation
+from mobilebert_jax import attempt, files, local_copies, lock, preparation
 from mobilebert_jax.attempt import Attempt
 from mobilebert_jax.convert.output import atomic_directory
 from mobilebert_jax.errors import InputError
@@ -39,12 +39,21 @@ def search(
     What `sweep.json` holds.
 
   Raises:
-    InputError: anything wrong with the points; what has been finished stays.
+    InputError: anything wrong with the points, or another search in `workdir`;
+      what has been finished stays.
   """
   root = files.path(workdir)
   metric = _check(points, root)
+  # Another search there would write other points into the same table.
+  with lock.held(root):
+    return _search(points, root, metric)
+
+
+def _search(
+  points: Sequence[Point], root: pathlib.Path, metric: str
+) -> dict[str, Any]:
+  """The search, alone in its workdir."""
   attempts = {p.name: attempt.read(p.config, root / p.name) for p in points}
-  root.mkdir(parents=True, exist_ok=True)
   for number, point in enumerate(points, start=1):
     print(f'point {number} of {len(points)}: {point.name}', flush=True)
     attempts[point.name] = attempt.train(point.config, root / point.name)
