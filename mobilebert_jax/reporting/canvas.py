@@ -20,7 +20,9 @@ def figure(width: float, height: float) -> Any:
   return Figure(figsize=(width, height), layout='constrained')
 
 
-def save(drawn: Any, path: str | os.PathLike[str]) -> pathlib.Path:
+def save(
+  drawn: Any, path: str | os.PathLike[str], unique: bool = False
+) -> pathlib.Path:
   """Writes a figure as a PNG that appears only when it is complete.
 
   The bytes depend on the figure and on matplotlib's version alone.
@@ -28,6 +30,7 @@ def save(drawn: Any, path: str | os.PathLike[str]) -> pathlib.Path:
   Args:
     drawn: the figure.
     path: the file.
+    unique: see `files.replacing`.
 
   Returns:
     The path.
@@ -35,7 +38,7 @@ def save(drawn: Any, path: str | os.PathLike[str]) -> pathlib.Path:
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
   target = files.path(path)
-  with files.replacing(target) as partial, warnings.catch_warnings():
+  with files.replacing(target, unique) as partial, warnings.catch_warnings():
     # A script that the font lacks shows as boxes; the report has the text.
     warnings.filterwarnings('ignore', r'Glyph \d+ .* missing from font')
     FigureCanvasAgg(drawn)
