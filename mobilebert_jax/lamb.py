@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 Params = Any
 Schedule = Callable[[Int[Array, '']], Float[Array, '']]
@@ -50,6 +50,12 @@ def uniform(learning_rate: Schedule) -> Rates:
     return jnp.ones(())
 
   return Rates(learning_rate, one, one)
+
+
+def all_frozen(rates: Rates, step: Int[Array, '']) -> Bool[Array, '']:
+  """Whether a step freezes everything: it only sets the moments to 0."""
+  moves = _moves(rates, step)
+  return ~(jnp.any(moves.layers) | moves.others)
 
 
 class Each(NamedTuple):

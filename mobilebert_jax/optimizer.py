@@ -1,12 +1,13 @@
 """AdamW or LAMB, learning-rate schedule, decay mask and gradient clipping."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mobilebert_jax import lamb
 from mobilebert_jax.lamb import Params, Rates, Schedule
@@ -24,6 +25,11 @@ UNDECAYED = frozenset({
 _CLIP_EPSILON = 1e-6
 
 
+def _never(step: Int[Array, '']) -> Bool[Array, '']:
+  del step
+  return jnp.zeros((), bool)
+
+
 class Optimizer(NamedTuple):
   """A gradient transformation and the learning rate it applies.
 
@@ -32,11 +38,14 @@ class Optimizer(NamedTuple):
     update: (grads, opt_state, params, step=completed steps) -> (updates,
       opt_state).
     learning_rate: completed steps -> the rate of the next step.
+    only_resets: completed steps -> whether the next step learns nothing and
+      sets all moments to 0, whatever the gradient is.
   """
 
   init: Callable[[Params], optax.OptState]
   update: Callable[..., tuple[Params, optax.OptState]]
   learning_rate: Schedule
+  only_resets: Callable[[Int[Array, '']], Bool[Array, '']] = _never
 
 
 def linear_schedule(
@@ -159,7 +168,8 @@ def make_optimizer(
   chain = _adamw(config, rates) if is_plain else _layerwise(config, rates)
   if config.max_grad_norm is not None:
     chain = optax.chain(clip_by_global_norm(config.max_grad_norm), chain)
-  return Optimizer(chain.init, chain.update, rates.learning_rate)
+  only_resets = functools.partial(lamb.all_frozen, rates)
+  return Optimizer(chain.init, chain.update, rates.learning_rate, only_resets)
 
 
 def _adamw(config: OptimizerConfig, rates: Rates) -> Any:

@@ -191,7 +191,7 @@ def make_train_step(
     value, grads = gradient(state.params, batch, weights, key)
     new, metrics = apply_gradients(state, tx, value, grads)
     if skip_nonfinite:
-      new = unless_nonfinite(state, new, metrics)
+      new = unless_nonfinite(state, new, metrics, tx)
     return new, metrics
 
   return jax.jit(step, donate_argnames='state', out_shardings=(places, None))
@@ -226,17 +226,20 @@ def apply_gradients(
 
 
 def unless_nonfinite(
-  old: TrainState, new: TrainState, metrics: Metrics
+  old: TrainState, new: TrainState, metrics: Metrics, tx: Optimizer
 ) -> TrainState:
   """The new state; where the metrics are not finite, the old one's weights.
 
   The norm is finite only if every gradient is, so the moments stay clean. The
-  number of the step goes on, and with it the data and the dropout.
+  number of the step goes on, and with it the data and the dropout. A step that
+  only sets the moments to 0 reads no gradient: it is always taken, for without
+  it the next one would go on with moments that should be gone.
   """
   is_finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
+  is_taken = is_finite | tx.only_resets(old.step)
 
   def choose(after, before):
-    return jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), after, before)
+    return jax.tree.map(lambda a, b: jnp.where(is_taken, a, b), after, before)
 
   return TrainState(
     step=new.step,

@@ -194,6 +194,39 @@ def test_a_step_of_zero_begins_anew():
     assert same == (key[0] == '0' or key == '2:dense/kernel'), key
 
 
+@pytest.mark.parametrize('name', ['lamb', 'adamw'])
+def test_a_reset_is_taken_where_other_steps_are_skipped(name):
+  """A stage's first step: without it, the next has the old stage's moments."""
+  start, grads = draw()
+  config = OptimizerConfig(**LAMB | {'name': name, 'bias_correction': True})
+  nothing_in_step_1 = lamb.Rates(
+    in_jax,
+    lambda step: jnp.full(BLOCKS, step != 1).astype(float),
+    lambda step: (step != 1).astype(float),
+  )
+  tx = optimizer.make_optimizer(config, STEPS, nothing_in_step_1)
+
+  @jax.jit
+  def one(state, grad, value):
+    new, metrics = training.apply_gradients(state, tx, value, grad)
+    return training.unless_nonfinite(state, new, metrics, tx)
+
+  params, grad = (stacked(x, jnp.float32) for x in (start, grads[0]))
+  bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), grad)
+  state = training.TrainState(
+    jnp.int32(0), params, tx.init(params), jax.random.key(0)
+  )
+  found = [state]
+  for gradient, value in ((grad, 1.0), (bad, jnp.nan), (bad, jnp.nan)):
+    found.append(one(found[-1], gradient, jnp.float32(value)))
+  _, learnt, reset, skipped = found
+  for after in (reset, skipped):
+    chex.assert_trees_all_equal(after.params, learnt.params)
+  assert any(x.any() for x in jax.tree.leaves(learnt.opt_state))
+  assert not any(x.any() for x in jax.tree.leaves(reset.opt_state))
+  assert [int(state.step) for state in found] == [0, 1, 2, 3]
+
+
 def test_moments_in_bfloat16():
   start, grads = draw()
   config = OptimizerConfig(**LAMB, moments_dtype='bfloat16')

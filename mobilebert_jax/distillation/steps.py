@@ -163,7 +163,7 @@ def taught_step(
     if not stage.has_task:
       new = dataclasses.replace(new, params=_heads_of(state.params, new.params))
     if config.nonfinite == 'skip':
-      new = training.unless_nonfinite(state, new, metrics)
+      new = training.unless_nonfinite(state, new, metrics, tx)
     return new, metrics | means | {'stage': jnp.float32(stage.number)}
 
   return jax.jit(step, donate_argnames='state', out_shardings=(places, None))
