@@ -6,10 +6,10 @@ import sys
 
 import pretraining_text
 import pytest
+from pretraining_sets import contents, write
 
-from mobilebert_jax import pretraining_data
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.pretraining_data import PretrainingDataOptions, beam
+from mobilebert_jax.pretraining_data import beam
 
 
 def flags(root, output):
@@ -25,17 +25,8 @@ def expected(tmp_path):
   """The files of the ordinary command."""
   text = pretraining_text.write_text(tmp_path / 'a.jsonl', 24)
   pretraining_text.write_vocab(tmp_path)
-  options = PretrainingDataOptions(
-    max_length=32, block_size=6000, masking='static', duplicates=2
-  )
-  pretraining_data.write(
-    options, [text], tmp_path / 'set', pretraining_text.tokenizer()
-  )
+  write(text, tmp_path / 'set', masking='static', duplicates=2)
   return contents(tmp_path / 'set')
-
-
-def contents(folder):
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_without_beam_one_sentence_says_what_to_do(tmp_path, monkeypatch):

@@ -1,0 +1,191 @@
+"""How examples get to disk: the command, its processes, what stops them."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pretraining_text
+import pytest
+from pretraining_sets import contents, write, write_two_files
+
+from mobilebert_jax import exit_status, lock
+from mobilebert_jax.data import prepared, records
+from mobilebert_jax.errors import InputError, RunError
+from mobilebert_jax.pretraining_data import PretrainingDataOptions, __main__
+
+
+@pytest.fixture(scope='module')
+def text(tmp_path_factory):
+  return write_two_files(tmp_path_factory.mktemp('text'))
+
+
+@pytest.fixture(scope='module')
+def static(text, tmp_path_factory):
+  """A data set with masks."""
+  folder = tmp_path_factory.mktemp('static') / 'set'
+  return folder, write(text, folder, masking='static', duplicates=2)
+
+
+def test_any_number_of_processes_and_machines_write_the_same_bytes(
+  text, tmp_path, static
+):
+  expected = contents(static[0])
+  options = {'masking': 'static', 'duplicates': 2}
+  write(text, tmp_path / 'workers', workers=2, **options)
+  assert contents(tmp_path / 'workers') == expected
+  shared = tmp_path / 'shards'
+  for index in (2, 0):
+    assert write(text, shared, (index, 3), **options) is None
+  assert prepared.DATASET not in contents(shared)
+  with pytest.raises(InputError, match=r'not complete, \d of \d blocks'):
+    records.find(shared)
+  assert write(text, shared, (1, 3), **options) == static[1]
+  assert contents(shared) == expected
+  # Another seed, other records.
+  write(text, tmp_path / 'seed', seed=1, **options)
+  name = prepared.records_name(0, static[1]['blocks'])
+  assert contents(tmp_path / 'seed')[name] != expected[name]
+
+
+KILLED = """
+import os, signal
+from mobilebert_jax.pretraining_data import __main__, examples
+from mobilebert_jax import exit_status
+features = examples.Writer._features
+def deadly(self, ids, types, number, index, counts):
+  if (number, index) == (2, 7):
+    os.kill(os.getpid(), signal.SIGKILL)
+  return features(self, ids, types, number, index, counts)
+examples.Writer._features = deadly
+exit_status.run(__main__.main, '')
+"""
+
+
+def test_a_killed_command_goes_on(text, tmp_path, static, repo, monkeypatch):
+  vocab = pretraining_text.write_vocab(tmp_path)
+  arguments = [
+    f'--input={text}', f'--output={tmp_path / "set"}', '--max_length=32',
+    f'--tokenizer={vocab}', '--block_size=6000', '--masking=static',
+    '--duplicates=2',
+  ]  # fmt: skip
+  killed = subprocess.run(
+    [sys.executable, '-c', KILLED, *arguments],
+    env=os.environ | {'PYTHONPATH': str(repo), 'JAX_PLATFORMS': 'cpu'},
+  )
+  assert killed.returncode == -signal.SIGKILL
+  done = contents(tmp_path / 'set')
+  assert 'examples-00001-of-' in ''.join(done) and prepared.DATASET not in done
+  # A half-written file has another name.
+  third = f'examples-00002-of-{static[1]["blocks"]:05d}.array_record'
+  assert f'{third}.partial' in done and third not in done
+  first = tmp_path / 'set' / prepared.records_name(0, static[1]['blocks'])
+  before = first.stat().st_mtime_ns
+  monkeypatch.setattr(sys, 'argv', ['x', *arguments])
+  assert exit_status.run(__main__.main, '') == 0
+  assert contents(tmp_path / 'set') == contents(static[0])
+  assert first.stat().st_mtime_ns == before
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(text, tmp_path):
+  """A limit on the size of files stands for a disk without room."""
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+  try:
+    with pytest.raises(RunError, match=r'array_record cannot be written: .*'
+                       'File too large.*; the same command'):  # fmt: skip
+      write(text, tmp_path / 'set')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert list(contents(tmp_path / 'set')) == [prepared.SETTINGS]
+  assert write(text, tmp_path / 'set') is not None
+
+
+def test_a_shard_has_one_writer(text, tmp_path):
+  with lock.only_writer(tmp_path / 'set', 'settings.json.shard-0-of-2.lock'):
+    with pytest.raises(InputError, match='in use by another process'):
+      write(text, tmp_path / 'set', shard=(0, 2))
+    assert write(text, tmp_path / 'set', shard=(1, 2)) is None
+  assert write(text, tmp_path / 'set', shard=(0, 2)) is not None
+  assert not list((tmp_path / 'set').glob('*.lock'))
+
+
+def test_another_data_set_is_not_written_over(text, static, tmp_path):
+  folder, _ = static
+  before = contents(folder)
+  with pytest.raises(InputError, match=r'another data set \(duplicates is 2 '
+                     'there and 3 here; seed is 12345 there'):  # fmt: skip
+    write(text, folder, masking='static', duplicates=3, seed=3)
+  changed = pretraining_text.write_text(tmp_path / 'a.jsonl', 12, seed=3)
+  with pytest.raises(InputError, match='the text is another one'):
+    write(changed, folder, masking='static', duplicates=2)
+  assert contents(folder) == before
+
+
+def run(monkeypatch, capsys, *arguments):
+  monkeypatch.setattr(sys, 'argv', ['x', *arguments])
+  status = exit_status.run(__main__.main, __main__.__doc__)
+  return status, capsys.readouterr()
+
+
+WRONG = {
+  'no flags': ([], 'are required: --input, --output, --tokenizer; see python'),
+  'no such flag': (['--inputs=x'], 'there is no flag --inputs=x; see'),
+  'a word': (['--max_length=long'], "--max_length: invalid int value: 'long'"),
+  'masking': (['--masking=both'], "masking is 'both', but must be one of"),
+  'too short': (['--max_length=4'], 'max_length is 4, but must be at least 5'),
+  'of static': (['--whole_word'], r'whole_word is True, but must be left'),
+  'negative': (['--seed=-1'], 'options.seed is -1, but must be at least 0'),
+  'shard': (['--shard=2/2'], r'--shard=2/2: the first number must be'),
+  'no shard': (['--shard=2'], r'--shard=2: write it as 0/8'),
+  'no workers': (['--workers=0'], '--workers=0: there must be at least 1'),
+  'no input': (['--input=absent'], 'absent: there is no such file or'),
+  'twice': (['--input', '{text}', '{text}'], 'the file is named twice'),
+  'no column': (['--text_column=body'], r"a.jsonl:1: there is no 'body'"),
+  'no tokenizer': (['--tokenizer=absent.txt'], 'absent.txt'),
+  'a file': (['--output={text}/a.jsonl'], 'a.jsonl is a file; give a dir'),
+  'not empty': (['--output={text}'], r'holds something else \(a.jsonl\); name'),
+  'one document': (['--input={one}'], 'is one document alone, but pairs'),
+  'surrogate': (['--input={bad}'], 'bad.jsonl:2: .* half of a surrogate pair'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('case', WRONG)
+def test_wrong_flags_and_text_are_one_sentence(
+  case, text, tmp_path, monkeypatch, capsys
+):
+  flags, message = WRONG[case]
+  one, bad = tmp_path / 'one.txt', tmp_path / 'bad.jsonl'
+  one.write_text('One. Two.\n')
+  bad.write_text('{"text": "w1"}\n{"text": "w\\ud800"}\n')
+  vocab = pretraining_text.write_vocab(tmp_path)
+  places = {'text': text, 'one': one, 'bad': bad}
+  flags = [flag.format(**places) for flag in flags]
+  usual = [f'--input={text}', f'--output={tmp_path / "set"}',
+           f'--tokenizer={vocab}', '--max_length=32']  # fmt: skip
+  given = [*usual, *flags] if flags else []
+  status, printed = run(monkeypatch, capsys, *given)
+  assert status == 2
+  assert printed.out == '' and printed.err.count('\n') == 1
+  assert printed.err.startswith('error: ')
+  with pytest.raises(AssertionError, match=message):
+    raise AssertionError(printed.err)
+  assert not (tmp_path / 'set').exists()
+
+
+def test_the_command_says_what_it_did(text, tmp_path, monkeypatch, capsys):
+  vocab = pretraining_text.write_vocab(tmp_path)
+  flags = [
+    f'--input={text}', f'--output={tmp_path / "set"}', '--max_length=32',
+    f'--tokenizer={vocab}', '--no-next_sentence', '--block_size=9000',
+  ]  # fmt: skip
+  status, printed = run(monkeypatch, capsys, *flags, '--shard=0/2')
+  assert status == 0 and 'those of other shards are not' in printed.out
+  status, printed = run(monkeypatch, capsys, *flags, '--shard=1/2')
+  assert status == 0 and 'tokens in 21 documents.' in printed.out
+  status, printed = run(monkeypatch, capsys, '--help')
+  assert status == 0
+  names = [f'--{name}' for name in PretrainingDataOptions.__annotations__]
+  told = printed.out.replace('--[no-]', '--')
+  assert all(name in told for name in names)
