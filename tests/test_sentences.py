@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from mobilebert_jax.data.sentences import split
@@ -46,6 +48,16 @@ def test_nothing_but_white_space_is_lost():
   text = ' ... !? "A." b.c (D?) e\u2026 \n\nF." G. ? \u3002\u3002x \n H '
   assert ''.join(''.join(split(text)).split()) == ''.join(text.split())
   assert all(part == part.strip() and part for part in split(text))
+
+
+@pytest.mark.parametrize(
+  'line', ['.' * 200_000, '?!\u2026' * 60_000, '."' * 90_000]
+)
+def test_a_row_of_marks_takes_no_longer_than_its_length(line):
+  """Not its square: that would be minutes."""
+  start = time.monotonic()
+  assert split(f'One{line}x. Two.') == [f'One{line}x.', 'Two.']
+  assert time.monotonic() - start < 2
 
 
 @pytest.mark.data

@@ -9,10 +9,11 @@ the same text is cut alike everywhere.
 import re
 
 _PARAGRAPHS = re.compile(r'\n\s*\n')
-# A mark, closing quotes and brackets (and Markdown's emphasis), a space; the
-# full-width marks need none.
+# Marks, closing quotes and brackets (and Markdown's emphasis), a space; the
+# full-width marks need none. All of a row of marks or none: in a line of dots
+# each dot would be tried as the first.
 _END = re.compile(
-  r'(?P<mark>[.!?\u2026]+)["\'\u2019\u201d\u00bb)\]*_]*\s+'
+  r'(?<![.!?\u2026])(?P<mark>[.!?\u2026]++)["\'\u2019\u201d\u00bb)\]*_]*+\s+'
   r'|[\u3002\uff01\uff1f]+["\u300d\u300f\u2019\u201d\uff09)]*\s*'
 )
 _OPENING = '"\'\u2018\u201c\u00ab([*_'
