@@ -2,11 +2,15 @@
 
 import numpy as np
 import pretraining_text
+from tfrecords import record
 
 from mobilebert_jax import pretraining_data
 from mobilebert_jax.data import records
 from mobilebert_jax.data.tf_example import Examples
 from mobilebert_jax.pretraining_data import PretrainingDataOptions
+from mobilebert_jax.run_config import DataConfig
+from mobilebert_jax.tasks import pretraining_load
+from mobilebert_jax.tasks.pretraining_load import PretrainingOptions
 
 TOKENIZER = pretraining_text.tokenizer()
 # Some of the documents of `pretraining_text` are a block.
@@ -37,3 +41,34 @@ def read_all(folder):
   """All records."""
   found = records.find(folder)
   return Examples(found.read(np.arange(len(found))))
+
+
+def write_every_kind(root):
+  """A text, and what is made of it: dynamic, static, two TFRecord files."""
+  text = pretraining_text.write_text(root / 'a.jsonl', 24)
+  for masking in ('dynamic', 'static'):
+    write(text, root / masking, masking=masking, duplicates=1, block_size=9000)
+  found = records.find(root / 'static')
+  payloads = found.read(np.arange(len(found)))
+  (root / 'tfrecord').mkdir()
+  half = len(payloads) // 2
+  for name, part in (('0', payloads[:half]), ('1', payloads[half:])):
+    content = b''.join(map(record, part))
+    (root / 'tfrecord' / f'x.tfrecord-0000{name}-of-00002').write_bytes(content)
+  return root
+
+
+def load(path, split='train', options=None, **data):
+  """A split as a run finds it."""
+  options = options or PretrainingOptions()
+  config = DataConfig(source='files', path=str(path), batching='padded', **data)
+  return pretraining_load.load(options, config, split)
+
+
+def features(path, options=None, size=SMALL['max_length'], split='train',
+             tokenizer=TOKENIZER):  # fmt: skip
+  """The same, encoded."""
+  options = options or PretrainingOptions()
+  return pretraining_load.encode(
+    options, load(path, split, options), tokenizer, size
+  )

@@ -4,12 +4,12 @@ import functools
 import shutil
 
 import numpy as np
-import pretraining_text
 import pytest
+from pretraining_sets import SMALL, TOKENIZER, features, write_every_kind
 from tfrecords import record
 
 from mobilebert_jax import preparation, pretraining_data
-from mobilebert_jax.data import array_records, loader, records
+from mobilebert_jax.data import loader, records
 from mobilebert_jax.data.order import permuted
 from mobilebert_jax.data.tf_example import Examples, encode
 from mobilebert_jax.errors import InputError
@@ -18,45 +18,16 @@ from mobilebert_jax.run_config import DataConfig
 from mobilebert_jax.tasks import pretraining_load
 from mobilebert_jax.tasks.pretraining_load import PretrainingOptions
 
-TOKENIZER = pretraining_text.tokenizer()
 COLUMNS = {
   'input_ids', 'token_type_ids', 'attention_mask', 'masked_positions', 'labels',
   'next_sentence_label', 'weights',
 }  # fmt: skip
-SIZE, MOST = 32, 20
+SIZE = SMALL['max_length']
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """Text, and what is made of it: dynamic, static, TFRecords."""
-  root = tmp_path_factory.mktemp('stored')
-  text = pretraining_text.write_text(root / 'a.jsonl', 24)
-  for masking in ('dynamic', 'static'):
-    options = PretrainingDataOptions(
-      max_length=SIZE, block_size=9000, masking=masking, duplicates=1
-    )
-    pretraining_data.write(options, [text], root / masking, TOKENIZER)
-  found = records.find(root / 'static')
-  payloads = found.read(np.arange(len(found)))
-  (root / 'tfrecord').mkdir()
-  half = len(payloads) // 2
-  for name, part in (('0', payloads[:half]), ('1', payloads[half:])):
-    content = b''.join(map(record, part))
-    (root / 'tfrecord' / f'x.tfrecord-0000{name}-of-00002').write_bytes(content)
-  return root
-
-
-def load(path, split='train', options=None, **data):
-  options = options or PretrainingOptions()
-  config = DataConfig(source='files', path=str(path), batching='padded', **data)
-  return pretraining_load.load(options, config, split)
-
-
-def features(path, options=None, size=SIZE, split='train', tokenizer=TOKENIZER):
-  options = options or PretrainingOptions()
-  return pretraining_load.encode(
-    options, load(path, split, options), tokenizer, size
-  )
+  return write_every_kind(tmp_path_factory.mktemp('stored'))
 
 
 @pytest.mark.parametrize('kind', ['dynamic', 'static', 'tfrecord', 'a.jsonl'])
@@ -118,6 +89,7 @@ def test_names_of_version_2(folder, tmp_path):
   examples = Examples(found.read(np.arange(8)))
   names = {'input_ids': 'input_word_ids', 'segment_ids': 'input_type_ids'}
   content = b''
+  (tmp_path / 'data').mkdir()
   for row in range(8):
     values = {
       names.get(name, name): examples.integers(name)[row]
@@ -126,42 +98,15 @@ def test_names_of_version_2(folder, tmp_path):
     }
     values['masked_lm_weights'] = examples.floats('masked_lm_weights')[row]
     content += record(encode(values))
-  for name in ('a.tfrecord', 'b.tf_record'):
-    (tmp_path / name).write_bytes(content)
+  (tmp_path / 'data' / 'a.tfrecord').write_bytes(content)
+  shutil.copy(tmp_path / 'data' / 'a.tfrecord', tmp_path / 'b.tf_record')
   rows = np.arange(8)
-  new = features(tmp_path).batch(rows, SIZE)
-  every = PretrainingOptions(validation_file='.')
-  old = features(folder / 'static', every).batch(rows, SIZE)
+  other = PretrainingOptions(validation_file='../b.tf_record')
+  new = features(tmp_path / 'data', other).batch(rows, SIZE)
+  other = PretrainingOptions(validation_file='../tfrecord')
+  old = features(folder / 'static', other).batch(rows, SIZE)
   for name, array in old.items():
     np.testing.assert_array_equal(new[name], array)
-
-
-def test_whole_files_are_held_out(folder):
-  train, validation = (
-    load(folder / 'dynamic', split) for split in ('train', 'validation')
-  )
-  every = records.find(folder / 'dynamic')
-  names = [{source.name for source in part.sources} for part in (train,
-           validation)]  # fmt: skip
-  assert len(names[1]) == 1 and not names[0] & names[1]
-  assert len(train) + len(validation) == len(every)
-  half = PretrainingOptions(validation_fraction=0.5)
-  assert len(load(folder / 'dynamic', 'validation', half).sources) == round(
-    len(every.sources) / 2
-  )
-  # By their names, not their order: the same file every time.
-  again = load(folder / 'dynamic', 'validation')
-  assert [s.name for s in again.sources] == [s.name for s in validation.sources]
-  both = PretrainingOptions(train_file='dynamic', validation_file='static')
-  assert len(load(folder, 'train', both)) == len(every)
-  assert len(load(folder, 'validation', both)) == len(
-    records.find(folder / 'static')
-  )
-
-
-def test_limits_count_records(folder):
-  assert len(load(folder / 'dynamic', train_examples=5)) == 5
-  assert len(load(folder / 'dynamic', 'validation', eval_examples=3)) == 3
 
 
 def test_each_epoch_has_every_record_once_in_another_order(folder):
@@ -316,50 +261,6 @@ def test_data_that_does_not_fit_the_run(folder, tmp_path):
   assert 'next_sentence_label' not in ignored.batch(np.arange(4), SIZE)
 
 
-def test_files_that_are_not_whole(folder, tmp_path):
-  def copied(name='dynamic'):
-    shutil.rmtree(tmp_path / 'copy', ignore_errors=True)
-    shutil.copytree(folder / name, tmp_path / 'copy')
-    return tmp_path / 'copy'
-
-  path = copied()
-  file = next(path.glob('*00001-of*.array_record'))
-  file.unlink()
-  with pytest.raises(InputError, match=r'00001-of.*no such file, but dataset'):
-    records.find(path)
-  path = copied()
-  content = file.parent / file.name
-  content.write_bytes(content.read_bytes()[:-1000])
-  found = records.find(path)
-  with pytest.raises(InputError, match=r'00001-of.* file is damaged'):
-    found.read(np.arange(len(found)))
-  array_records.write(content, [b'x'])
-  with pytest.raises(InputError, match=r'damaged \(1 records instead of'):
-    records.find(path).read(np.arange(len(found)))
-  path = copied()
-  (path / 'dataset.json').write_text('{')
-  with pytest.raises(InputError, match=r'dataset\.json: cannot be read'):
-    records.find(path)
-  (path / 'dataset.json').unlink()
-  (path / 'settings.json').unlink()
-  with pytest.raises(InputError, match=r'no dataset\.json beside it'):
-    records.find(path)
-  for name in ('a.jsonl', 'absent'):
-    other = PretrainingOptions(validation_file=f'../{name}')
-    with pytest.raises(InputError, match=rf'{name}: there are no records'):
-      load(folder / 'static', 'validation', other)
-  one = tmp_path / 'one'
-  one.mkdir()
-  shutil.copy(folder / 'tfrecord' / 'x.tfrecord-00000-of-00002', one)
-  with pytest.raises(
-    InputError, match=r'one file of records alone.*validation'
-  ):
-    load(one)
-  (one / 'x.tfrecord-00000-of-00002').write_bytes(b'')
-  with pytest.raises(InputError, match='the TFRecord files have no record'):
-    load(one)
-
-
 def example(**changes):
   """A right record with other features."""
   values = {
@@ -401,8 +302,9 @@ def test_a_wrong_record_is_named(tmp_path, case):
   right = record(example())
   content = right * 3 + record(example(**changes)) + right
   (tmp_path / 'a.tfrecord').write_bytes(content)
-  every = PretrainingOptions(validation_file='a.tfrecord')
-  found = features(tmp_path, every, size=6)
+  (tmp_path / 'b.tfrecord').write_bytes(right)
+  other = PretrainingOptions(validation_file='b.tfrecord')
+  found = features(tmp_path, other, size=6)
   place = rf'a\.tfrecord: the record at byte {3 * len(right)} .*{message}'
   with pytest.raises(InputError, match=place):
     found.batch(np.array([4, 3, 0]), 6)

@@ -12,6 +12,8 @@ go on with the blocks that are missing.
 import hashlib
 import json
 import pathlib
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from mobilebert_jax.errors import InputError
@@ -20,6 +22,11 @@ FORMAT = 1
 SETTINGS = 'settings.json'
 DATASET = 'dataset.json'
 SUFFIX = '.array_record'
+# What tells settings.json and dataset.json from those of other programs, and
+# what a reader of dataset.json needs besides.
+_KEYS = {'format': int, 'blocks': int}
+_ALL_KEYS = {**_KEYS, 'vocabulary': str, 'examples_per_block': list}
+_RECORDS = re.compile(rf'examples-\d+-of-\d+{re.escape(SUFFIX)}')
 
 
 def records_name(number: int, blocks: int) -> str:
@@ -39,8 +46,17 @@ def vocabulary_hash(tokenizer: Any) -> str:
 
 
 def is_prepared(directory: pathlib.Path) -> bool:
-  """Whether a directory holds a prepared data set, or the beginning of one."""
-  return (directory / SETTINGS).exists() or (directory / DATASET).exists()
+  """Whether a directory holds a prepared data set, or the beginning of one.
+
+  Other programs have files of these names as well: what they say counts, or,
+  where one cannot be read, the records beside it.
+  """
+  found = [directory / name for name in (SETTINGS, DATASET)]
+  found = [path for path in found if path.exists()]
+  if not found:
+    return False
+  has_records = any(_RECORDS.fullmatch(p.name) for p in directory.iterdir())
+  return has_records or any(map(_is_ours, found))
 
 
 def read(directory: pathlib.Path) -> dict[str, Any]:
@@ -49,8 +65,9 @@ def read(directory: pathlib.Path) -> dict[str, Any]:
   Raises:
     InputError: It is not there, since blocks are missing, or not readable.
   """
-  if not (directory / DATASET).exists():
-    blocks = read_json(directory / SETTINGS)['blocks']
+  path = directory / DATASET
+  if not path.exists():
+    blocks = read_settings(directory)['blocks']
     done = sum(
       (directory / counts_name(n, blocks)).exists() for n in range(blocks)
     )
@@ -59,24 +76,56 @@ def read(directory: pathlib.Path) -> dict[str, Any]:
       'are there; run python -m mobilebert_jax.pretraining_data with the same '
       'flags to its end'
     )
-  found = read_json(directory / DATASET)
-  if found.get('format') != FORMAT:
+  found = _checked(path, _ALL_KEYS)
+  if found['format'] != FORMAT:
     raise InputError(
-      f'{directory / DATASET}: the format is {found.get("format")!r}, but this '
-      f'version reads {FORMAT}; prepare the data anew'
+      f'{path}: the format is {found["format"]!r}, but this version reads '
+      f'{FORMAT}; prepare the data anew'
     )
   return found
 
 
+def read_settings(directory: pathlib.Path) -> dict[str, Any]:
+  """What settings.json says.
+
+  Raises:
+    InputError: It cannot be read, or is of another program.
+  """
+  return _checked(directory / SETTINGS, _KEYS)
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """A JSON file of a prepared data set.
+  """A JSON object of a prepared data set.
 
   Raises:
     InputError: It cannot be read.
   """
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    found = json.loads(path.read_text(encoding='utf-8'))
+    if not isinstance(found, dict):
+      raise ValueError('it is no JSON object')
   except (OSError, ValueError) as error:
     raise InputError(
       f'{path}: cannot be read ({error}); prepare the data anew'
     ) from None
+  return found
+
+
+def _checked(path: pathlib.Path, keys: Mapping[str, type]) -> dict[str, Any]:
+  found = read_json(path)
+  for key, kind in keys.items():
+    if not isinstance(found.get(key), kind):
+      raise InputError(
+        f'{path}: {key!r} is {found.get(key)!r} in it, but a prepared data '
+        f'set has a value of type {kind.__name__} there; prepare the data '
+        'anew, in a directory of its own'
+      )
+  return found
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+  try:
+    _checked(path, _KEYS)
+  except InputError:
+    return False
+  return True

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int
 
-from mobilebert_jax import local_copies
+from mobilebert_jax import files, local_copies
 from mobilebert_jax.data import prepared
 from mobilebert_jax.data.array_records import ArrayRecordFile
 from mobilebert_jax.data.tfrecord import TfRecordFile
@@ -45,14 +45,19 @@ class Source:
   """A file that has not been opened yet.
 
   Attributes:
-    name: Its name, from which it is decided whether it is held out.
+    path: Where it is; on gs://, not where its copy is.
     count: Its number of records.
     open: Opens it.
   """
 
-  name: str
+  path: pathlib.Path
   count: int
   open: Callable[[], RecordFile]
+
+  @property
+  def name(self) -> str:
+    """Its name, from which it is decided whether it is held out."""
+    return self.path.name
 
 
 class Records:
@@ -95,10 +100,10 @@ class Records:
     Raises:
       InputError: A file is damaged.
     """
-    files, numbers = self._find(rows)
+    owners, numbers = self._find(rows)
     found: list[bytes] = [b''] * len(rows)
-    for file in np.unique(files):
-      at = np.flatnonzero(files == file)
+    for file in np.unique(owners):
+      at = np.flatnonzero(owners == file)
       payloads = self._opened(int(file)).read(numbers[at].tolist())
       for index, payload in zip(at, payloads, strict=True):
         found[index] = payload
@@ -106,8 +111,22 @@ class Records:
 
   def place(self, row: int) -> str:
     """How a message names a record."""
-    files, numbers = self._find(np.array([row]))
-    return self._opened(int(files[0])).place(int(numbers[0]))
+    owners, numbers = self._find(np.array([row]))
+    return self._opened(int(owners[0])).place(int(numbers[0]))
+
+  def starts(self) -> Int[np.ndarray, 'F']:
+    """The numbers of the files' first records."""
+    found = np.concatenate([[0], self._ends[:-1]])
+    return found[found < self._count]
+
+  def without(self, others: 'Records') -> 'Records':
+    """Those whose file has none of the other records."""
+    theirs = {files.absolute(source.path) for source in others.sources}
+    return Records(
+      self.origin,
+      [s for s in self.sources if files.absolute(s.path) not in theirs],
+      self.manifest,
+    )
 
   def hold_out(self, fraction: float) -> tuple['Records', 'Records']:
     """Divides the files into those to learn from and those to test with.
@@ -122,7 +141,7 @@ class Records:
     if len(self.sources) < 2:
       raise InputError(
         f'{self.origin}: there is one file of records alone, and no part of a '
-        'file is held out; set options.validation_file to other records'
+        f'file is held out; {self.more_files()}'
       )
     count = max(1, round(fraction * len(self.sources)))
     count = min(count, len(self.sources) - 1)
@@ -137,13 +156,20 @@ class Records:
       for is_held in (False, True)
     )  # type: ignore[return-value]
 
+  def more_files(self) -> str:
+    """What helps if too few files are there to hold some out."""
+    other = 'set options.validation_file to other records'
+    if self.manifest is None:
+      return other
+    return f'prepare the data with a smaller --block_size, or {other}'
+
   def _find(
     self, rows: Int[np.ndarray, 'B']
   ) -> tuple[Int[np.ndarray, 'B'], Int[np.ndarray, 'B']]:
     """The file of each row, and its number there."""
-    files = np.searchsorted(self._ends, rows, side='right')
-    starts = np.concatenate([[0], self._ends])[files]
-    return files, rows - starts
+    owners = np.searchsorted(self._ends, rows, side='right')
+    starts = np.concatenate([[0], self._ends])[owners]
+    return owners, rows - starts
 
 
 def holds_records(path: pathlib.Path) -> bool:
@@ -172,12 +198,12 @@ def find(path: pathlib.Path) -> Records:
       f'({prepared.DATASET}) or TFRecord files (*.tfrecord*)'
     )
   if not path.is_dir():
-    return _tfrecords(path, [local_copies.file(path)])
+    return _tfrecords(path, [(path, local_copies.file(path))])
   local = local_copies.directory(path, keep=lambda name: True)
   if prepared.is_prepared(local):
     return _prepared(path, local)
-  names = sorted(item for item in local.iterdir() if _is_record_name(item.name))
-  return _tfrecords(path, names)
+  found = sorted(item for item in local.iterdir() if _is_record_name(item.name))
+  return _tfrecords(path, [(path / item.name, item) for item in found])
 
 
 def _is_record_name(name: str) -> bool:
@@ -189,9 +215,8 @@ def _prepared(origin: pathlib.Path, local: pathlib.Path) -> Records:
 
   def source(number: int, count: int) -> Source:
     name = prepared.records_name(number, manifest['blocks'])
-    return Source(
-      name, count, functools.partial(ArrayRecordFile, local / name, count)
-    )
+    opener = functools.partial(ArrayRecordFile, local / name, count)
+    return Source(origin / name, count, opener)
 
   counts = manifest['examples_per_block']
   sources = [source(*item) for item in enumerate(counts)]
@@ -199,26 +224,30 @@ def _prepared(origin: pathlib.Path, local: pathlib.Path) -> Records:
   for item in sources:
     if not (local / item.name).is_file():
       raise InputError(
-        f'{origin / item.name}: there is no such file, but '
-        f'{prepared.DATASET} counts it; copy the whole data set'
+        f'{item.path}: there is no such file, but {prepared.DATASET} counts it; '
+        'copy the whole data set'
       )
   return Records(origin, [s for s in sources if s.count], manifest)
 
 
-def _tfrecords(origin: pathlib.Path, paths: Sequence[pathlib.Path]) -> Records:
+def _tfrecords(
+  origin: pathlib.Path, paths: Sequence[tuple[pathlib.Path, pathlib.Path]]
+) -> Records:
+  """Of files, each with its local copy."""
   sources = []
   with Work(f'finding the records of {origin}', 'files') as work:
-    for number, path in enumerate(paths):
+    for number, (path, local) in enumerate(paths):
       if path.name.endswith(prepared.SUFFIX):
         raise InputError(
           f'{path}: there is no {prepared.DATASET} beside it; name the whole '
           'directory that python -m mobilebert_jax.pretraining_data made'
         )
-      offsets = _offsets(path, *_version(path))
-      opener = functools.partial(TfRecordFile, path, offsets)
-      sources.append(Source(path.name, len(offsets), opener))
+      offsets = _offsets(local, *_version(local))
+      opener = functools.partial(TfRecordFile, local, offsets)
+      sources.append(Source(path, len(offsets), opener))
       work.is_at(number + 1, len(paths))
-  if not any(source.count for source in sources):
+  sources = [source for source in sources if source.count]
+  if not sources:
     raise InputError(f'{origin}: the TFRecord files have no record')
   return Records(origin, sources, None)
 

@@ -214,39 +214,66 @@ def id_names(names: Sequence[str]) -> tuple[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """What the first record of a set tells about all.
+  """What the first records of the files tell about all.
 
   Attributes:
     max_length: Positions of a row.
     first_token: The id at position 0, [CLS].
-    has_static_masks: Whether it says what is masked.
+    predictions: Places for tokens to predict; None if it does not say what is
+      masked.
     has_next_sentence: Whether it has a label of next-sentence prediction.
+    ids_name: What it calls its tokens.
   """
 
   max_length: int
   first_token: int
-  has_static_masks: bool
+  predictions: int | None
   has_next_sentence: bool
+  ids_name: str
 
   @classmethod
   def of(cls, records: Records) -> 'Form':
-    """Reads the first record.
+    """Reads the first record of each file.
+
+    The files of a prepared data set are alike, and one is read.
 
     Raises:
-      InputError: It is no pre-training example.
+      InputError: It is no pre-training example, or of another form than that
+        of the first file.
     """
-    rows = np.zeros(1, np.int64)
+    rows = records.starts()
+    if records.manifest is not None:
+      rows = rows[:1]
+    first = cls._of_row(records, rows[0])
+    for row in rows[1:]:
+      other = cls._of_row(records, row)
+      for field in dataclasses.fields(cls):
+        expected, found = (getattr(x, field.name) for x in (first, other))
+        if found != expected:
+          raise InputError(
+            f'{records.place(row)} is of another form than that of the first '
+            f'file, {records.sources[0].name}: {field.name} is {found}, not '
+            f'{expected}; put files of one form alone in a directory'
+          )
+    return first
+
+  @classmethod
+  def _of_row(cls, records: Records, row: int) -> 'Form':
+    rows = np.array([row])
     with _Blame(records, rows):
       examples = Examples(records.read(rows))
       names = examples.names()
-      ids = examples.integers(id_names(names)[0])
+      ids_name = id_names(names)[0]
+      ids = examples.integers(ids_name)
       _require(np.array([ids.size > 0]), 'has no tokens')
-    return cls(
-      max_length=ids.shape[1],
-      first_token=int(ids[0, 0]),
-      has_static_masks=_POSITIONS in names,
-      has_next_sentence=_NEXT_SENTENCE in names,
-    )
+      is_static = _POSITIONS in names
+      return cls(
+        max_length=ids.shape[1],
+        first_token=int(ids[0, 0]),
+        predictions=examples.integers(_POSITIONS).size if is_static else None,
+        has_next_sentence=_NEXT_SENTENCE in names,
+        ids_name=ids_name,
+      )
 
 
 def _require(is_right: Any, what: str):

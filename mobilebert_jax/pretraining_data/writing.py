@@ -164,7 +164,7 @@ def claim(
     text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
     # Other shards may be doing the same.
     files.write_text(path, text, unique=True)
-  differences = _differences(prepared.read_json(path), settings)
+  differences = _differences(prepared.read_settings(directory), settings)
   if differences:
     raise InputError(
       f'{directory} holds another data set ({"; ".join(differences)}); use '

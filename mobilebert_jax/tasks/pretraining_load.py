@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mobilebert_jax import fields, files
+from mobilebert_jax import distributed, fields, files
 from mobilebert_jax.data import prepared, records
 from mobilebert_jax.data.documents import Document
 from mobilebert_jax.data.features import Features, Ragged
@@ -32,15 +32,19 @@ from mobilebert_jax.tasks.tokenised_text import Sentences, tokenise
 if TYPE_CHECKING:
   from mobilebert_jax.run_config import DataConfig
 
+# More records than so many times what is to be held out are told.
+_FAR_MORE = 2
+
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingOptions(text_files.TextOptions):
   """`config.options` of pretraining.
 
   With records, `train_file` and `validation_file` name directories or files of
-  records; without `validation_file` whole files of records are held out
-  (`Records.hold_out`). Documents, sentences, short_probability and seed
-  are of text alone; records with static masks keep those.
+  records, and files that are of the second are not learnt from; without
+  `validation_file` whole files of records are held out (`Records.hold_out`).
+  Documents, sentences, short_probability and seed are of text alone; records
+  with static masks keep those.
 
   Attributes:
     next_sentence: Learn next-sentence prediction too, on pairs of segments.
@@ -83,11 +87,31 @@ def load(
   is_train = split == text_files.SPLITS.train
   found = records.find(path)
   if options.validation_file is None:
-    found = found.hold_out(options.validation_fraction)[0 if is_train else 1]
-  elif not is_train:
+    train, held = found.hold_out(options.validation_fraction)
+    if is_train:
+      _tell_share(options.validation_fraction, train, held)
+  else:
     folder = root if root.is_dir() else root.parent
-    found = records.find(folder / options.validation_file)
-  return found.first(data.limit(is_train=is_train))
+    held = records.find(folder / options.validation_file)
+    train = found.without(held)
+    if is_train and not len(train):
+      raise InputError(
+        f'{path}: options.validation_file={options.validation_file!r} takes '
+        'all of the records; give records to learn from as well'
+      )
+  return (train if is_train else held).first(data.limit(is_train=is_train))
+
+
+def _tell_share(fraction: float, train: Records, held: Records):
+  """Says so if whole files are far more than was asked for."""
+  total = len(train) + len(held)
+  if len(held) > _FAR_MORE * fraction * total:
+    distributed.tell(
+      f'{train.origin}: {len(held):,} of {total:,} records '
+      f'({len(held) / total:.0%}) are held out, since whole files are, though '
+      f'options.validation_fraction is {fraction:g}; to learn from more of '
+      f'them, {train.more_files()}.'
+    )
 
 
 def encode(
@@ -186,7 +210,7 @@ def _stored(
     max_length=max_length,
     vocab_size=len(tokenizer),
     ignore_index=IGNORE_INDEX,
-    has_static_masks=form.has_static_masks,
+    has_static_masks=form.predictions is not None,
     has_next_sentence=options.next_sentence,
     mask=masking,
     gather=gathered(masking, max_length, layout.special),
