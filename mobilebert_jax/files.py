@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,9 @@ from mobilebert_jax import object_store
 from mobilebert_jax.errors import InputError
 
 Name = str | os.PathLike[str]
+# The other name: that of the target, perhaps a UUID, and this.
+_PARTIAL = 'partial'
+_PARTIAL_NAME = re.compile(rf'(.+?)\.(?:[0-9a-f]{{32}}\.)?{_PARTIAL}')
 
 
 def path(name: Name) -> pathlib.Path:
@@ -76,7 +80,7 @@ def replacing(
       object_store.upload(made, target)
     return
   mark = f'{uuid.uuid4().hex}.' if unique else ''
-  partial = target.with_name(f'{target.name}.{mark}partial')
+  partial = target.with_name(f'{target.name}.{mark}{_PARTIAL}')
   try:
     yield partial
     os.replace(partial, target)
@@ -85,6 +89,18 @@ def replacing(
     with contextlib.suppress(OSError):
       partial.unlink(missing_ok=True)
     raise
+
+
+def partials(directory: pathlib.Path) -> dict[pathlib.Path, str]:
+  """Half-written files, of writers that are at work or were killed.
+
+  Returns:
+    Each local one directly in the directory, with the name of its target.
+  """
+  if is_remote(directory):
+    return {}
+  found = {p: _PARTIAL_NAME.fullmatch(p.name) for p in directory.iterdir()}
+  return {path: match[1] for path, match in found.items() if match}
 
 
 def write_text(
@@ -105,17 +121,21 @@ def write_text(
   return target
 
 
-def write_lines(target: pathlib.Path, lines: Iterable[str]) -> pathlib.Path:
+def write_lines(
+  target: pathlib.Path, lines: Iterable[str], unique: bool = False
+) -> pathlib.Path:
   """Writes lines, given without their ends, as `write_text` does."""
   with (
-    replacing(target) as partial,
+    replacing(target, unique) as partial,
     partial.open('w', encoding='utf-8', newline='\n') as file,
   ):
     file.writelines(f'{line}\n' for line in lines)
   return target
 
 
-def write_json(target: pathlib.Path, value: Any) -> pathlib.Path:
+def write_json(
+  target: pathlib.Path, value: Any, unique: bool = False
+) -> pathlib.Path:
   """Writes a JSON file whose bytes depend on the value alone."""
   text = json.dumps(value, indent=2, sort_keys=True) + '\n'
-  return write_text(target, text)
+  return write_text(target, text, unique)

@@ -1,5 +1,6 @@
 """How examples get to disk: the command, its processes, what stops them."""
 
+import json
 import os
 import resource
 import signal
@@ -8,12 +9,17 @@ import sys
 
 import pretraining_text
 import pytest
-from pretraining_sets import contents, write, write_two_files
+from pretraining_sets import SMALL, TOKENIZER, contents, write, write_two_files
 
-from mobilebert_jax import exit_status, lock
+from mobilebert_jax import exit_status, files
 from mobilebert_jax.data import prepared, records
 from mobilebert_jax.errors import InputError, RunError
-from mobilebert_jax.pretraining_data import PretrainingDataOptions, __main__
+from mobilebert_jax.pretraining_data import (
+  PretrainingDataOptions,
+  __main__,
+  blocks,
+  writing,
+)
 
 
 @pytest.fixture(scope='module')
@@ -78,14 +84,64 @@ def test_a_killed_command_goes_on(text, tmp_path, static, repo, monkeypatch):
   done = contents(tmp_path / 'set')
   assert 'examples-00001-of-' in ''.join(done) and prepared.DATASET not in done
   # A half-written file has another name.
-  third = f'examples-00002-of-{static[1]["blocks"]:05d}.array_record'
-  assert f'{third}.partial' in done and third not in done
+  third = prepared.records_name(2, static[1]['blocks'])
+  assert files.partials(tmp_path / 'set').popitem()[1] == third
+  assert third not in done
   first = tmp_path / 'set' / prepared.records_name(0, static[1]['blocks'])
   before = first.stat().st_mtime_ns
   monkeypatch.setattr(sys, 'argv', ['x', *arguments])
   assert exit_status.run(__main__.main, '') == 0
   assert contents(tmp_path / 'set') == contents(static[0])
   assert first.stat().st_mtime_ns == before
+
+
+def test_writers_of_one_block_do_not_meet(text, tmp_path, static, monkeypatch):
+  """One ends while another is about to, as when a cluster tries twice."""
+  options = PretrainingDataOptions(**SMALL, masking='static', duplicates=2)
+  plan = blocks.plan([text], options)
+  block = plan.blocks[1]
+  job = writing.Job(tmp_path, len(plan.blocks), options, TOKENIZER)
+  replace, replaced = os.replace, []
+
+  def overtaken(source, target):
+    replaced.append(target)
+    if replaced.count(target) == 1:
+      job.write(block)
+    replace(source, target)
+
+  monkeypatch.setattr(os, 'replace', overtaken)
+  job.write(block)
+  assert len(replaced) > 3 and len(contents(tmp_path)) == 2
+  assert contents(tmp_path).items() < contents(static[0]).items()
+
+
+def test_what_killed_writers_left_is_removed_where_it_is_in_no_use(
+  text, tmp_path
+):
+  folder = tmp_path / 'set'
+  write(text, folder, shard=(0, 2))
+  number = json.loads((folder / prepared.SETTINGS).read_text())['blocks']
+  targets = (
+    prepared.records_name(0, number),
+    prepared.counts_name(0, number),
+    prepared.records_name(1, number),
+  )
+  marks = ('', f'{"0a" * 16}.')
+  names = [f'{target}.{m}partial' for target in targets for m in marks]
+
+  def left():
+    for name in names:
+      (folder / name).write_text('x')
+    write(text, folder, shard=(0, 2))
+    return [name for name in names if (folder / name).exists()]
+
+  # Those of the other shard may be in use, and all where there are others.
+  assert left() == names[4:]
+  for other in ('shard-1-of-3', 'beam'):
+    with writing.only_writer(folder, other):
+      assert left() == names
+  with writing.only_writer(folder, 'shard-1-of-2'):
+    assert left() == names[4:]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(text, tmp_path):
@@ -103,7 +159,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(text, tmp_path):
 
 
 def test_a_shard_has_one_writer(text, tmp_path):
-  with lock.only_writer(tmp_path / 'set', 'settings.json.shard-0-of-2.lock'):
+  with writing.only_writer(tmp_path / 'set', 'shard-0-of-2'):
     with pytest.raises(InputError, match='in use by another process'):
       write(text, tmp_path / 'set', shard=(0, 2))
     assert write(text, tmp_path / 'set', shard=(1, 2)) is None

@@ -82,7 +82,7 @@ class ArrayRecordFile:
 def write(target: pathlib.Path, records: Iterable[bytes]):
   """Writes a file of records; it appears when it is complete.
 
-  Equal records give equal bytes.
+  Equal records give equal bytes. Several processes may write one file.
 
   Args:
     target: The file, also on gs://.
@@ -93,7 +93,7 @@ def write(target: pathlib.Path, records: Iterable[bytes]):
   """
   from array_record.python import array_record_module
 
-  with files.replacing(target) as partial:
+  with files.replacing(target, unique=True) as partial:
     writer: Any = array_record_module.ArrayRecordWriter(
       str(partial), _WRITE_OPTIONS
     )

@@ -224,8 +224,8 @@ def _prepared(origin: pathlib.Path, local: pathlib.Path) -> Records:
   for item in sources:
     if not (local / item.name).is_file():
       raise InputError(
-        f'{item.path}: there is no such file, but {prepared.DATASET} counts it; '
-        'copy the whole data set'
+        f'{item.path}: there is no such file, but {prepared.DATASET} counts '
+        'it; copy the whole data set'
       )
   return Records(origin, [s for s in sources if s.count], manifest)
 

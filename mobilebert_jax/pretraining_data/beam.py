@@ -41,8 +41,9 @@ def main(argv: Sequence[str]):
   directory = files.absolute(given.output)
   settings = writing.claim(plan, given.options, given.tokenizer, directory)
   job = Job(directory, len(plan.blocks), given.options, given.tokenizer)
-  missing = [block for block in plan.blocks if not job.is_written(block)]
-  _run(job, missing, given.rest)
+  with writing.only_writer(directory, 'beam'):
+    missing = [block for block in plan.blocks if not job.is_written(block)]
+    _run(job, missing, given.rest)
   summary = writing.finish(directory, settings)
   print(command.closing_line(given.output, summary))
 

@@ -4,24 +4,20 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import multiprocessing
-import os
 import pathlib
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mobilebert_jax import files, lock
 from mobilebert_jax.data import array_records, prepared
 from mobilebert_jax.errors import InputError, RunError
-from mobilebert_jax.pretraining_data import blocks
+from mobilebert_jax.pretraining_data import blocks, processes
 from mobilebert_jax.pretraining_data.blocks import Block, Plan
 from mobilebert_jax.pretraining_data.examples import Counts, Writer
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.reporting.progress import Work
+
+_LOCK = '.lock'
 
 
 class Job(NamedTuple):
@@ -42,6 +38,8 @@ class Job(NamedTuple):
   def write(self, block: Block) -> int:
     """Writes a block's records, and behind them its counts.
 
+    Several processes may be at the same block.
+
     Returns:
       The block's number of characters.
 
@@ -56,6 +54,7 @@ class Job(NamedTuple):
     files.write_json(
       self.directory / prepared.counts_name(block.number, self.blocks),
       dataclasses.asdict(counts),
+      unique=True,
     )
     return block.characters
 
@@ -110,16 +109,28 @@ def write(
   Writer(options, tokenizer)
   plan = blocks.plan(inputs, options)
   directory = files.path(output)
-  # Ignored by `claim`, as all names that begin so.
-  name = f'{prepared.SETTINGS}.shard-{index}-of-{count}.lock'
   with _told(directory):
     settings = claim(plan, options, tokenizer, directory)
     job = Job(directory, len(plan.blocks), options, tokenizer)
-    with lock.only_writer(directory, name):
+    with only_writer(directory, f'shard-{index}-of-{count}'):
       mine = plan.blocks[index::count]
+      _remove_partials(job, mine, count)
       missing = [block for block in mine if not job.is_written(block)]
       _write_all(job, missing, workers)
     return finish(directory, settings)
+
+
+def only_writer(
+  directory: pathlib.Path, who: str
+) -> contextlib.AbstractContextManager[None]:
+  """Keeps other processes of the same name out, and says that this is here.
+
+  Args:
+    directory: the data set, which has been claimed.
+    who: what this process writes.
+  """
+  # Ignored by `claim`, as all names that begin so.
+  return lock.only_writer(directory, f'{prepared.SETTINGS}.{who}{_LOCK}')
 
 
 def claim(
@@ -210,56 +221,38 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
   return found
 
 
+def _remove_partials(job: Job, mine: Sequence[Block], count: int):
+  """Removes what killed writers of this shard's blocks have left.
+
+  None of it is in use: this process has the shard, and others of `count` have
+  other blocks. Where the work is, or was, divided otherwise too, all stays.
+  """
+  # Found before the locks: what another writer begins from here on is not.
+  found = files.partials(job.directory)
+  if not found:
+    return
+  locks = [path.name for path in job.directory.glob(f'*{_LOCK}')]
+  if not all(name.endswith(f'-of-{count}{_LOCK}') for name in locks):
+    return
+  names = {
+    make(block.number, job.blocks)
+    for block in mine
+    for make in (prepared.records_name, prepared.counts_name)
+  }
+  for path, target in found.items():
+    if target in names:
+      path.unlink(missing_ok=True)
+
+
 def _write_all(job: Job, missing: Sequence[Block], workers: int):
   total = sum(block.characters for block in missing)
   with Work('preparing data', 'characters') as work:
     done = 0
-    for characters in _each(job.write, missing, min(workers, len(missing))):
+    for characters in processes.each(
+      job.write, missing, min(workers, len(missing))
+    ):
       done += characters
       work.is_at(done, total)
-
-
-def _each(
-  write_block: Callable[[Block], int], missing: Sequence[Block], workers: int
-) -> Iterator[int]:
-  """The results of all blocks, as they come."""
-  if workers <= 1:
-    yield from map(write_block, missing)
-    return
-  before = set(multiprocessing.active_children())
-  # Not forked: this process may have threads, and JAX in it.
-  context = multiprocessing.get_context('spawn')
-  executor = ProcessPoolExecutor(workers, context, _begin_worker)
-  try:
-    jobs = [executor.submit(write_block, block) for block in missing]
-    for job in as_completed(jobs):
-      yield job.result()
-  except BrokenProcessPool:
-    raise RunError(
-      'a worker process was killed, perhaps for want of memory; the same '
-      'command with fewer --workers continues'
-    ) from None
-  except BaseException:
-    # What is half-written has another name and is written anew.
-    for child in set(multiprocessing.active_children()) - before:
-      child.terminate()
-    raise
-  finally:
-    executor.shutdown(cancel_futures=True)
-
-
-def _begin_worker():
-  """Each worker has one core, hears of Ctrl-C from its parent, dies with it."""
-  os.environ['TOKENIZERS_PARALLELISM'] = 'false'
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  parent = multiprocessing.parent_process()
-  assert parent is not None
-
-  def follow():
-    parent.join()
-    os._exit(1)
-
-  threading.Thread(target=follow, daemon=True).start()
 
 
 @contextlib.contextmanager
