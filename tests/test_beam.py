@@ -10,6 +10,7 @@ from pretraining_sets import contents, write
 
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.pretraining_data import beam
+from mobilebert_jax.pretraining_data import flags as flag_parser
 
 
 def flags(root, output):
@@ -35,6 +36,37 @@ def test_without_beam_one_sentence_says_what_to_do(tmp_path, monkeypatch):
   with pytest.raises(InputError, match=r"extra 'mobilebert_jax\[beam\]'"):
     beam.main(['x', *flags(tmp_path, tmp_path / 'out'), '--runner=Other'])
   assert not (tmp_path / 'out').exists()
+
+
+MISSPELT = {
+  '--max_lenght=512': r'no flag --max_lenght=512; did you mean --max_length\?',
+  '--max-length=512': 'did you mean --max_length',
+  '--tokeniser=x': 'did you mean --tokenizer',
+  '--no_next_sentence': r'did you mean --no-?next_sentence\?',
+  '--mask_prob=0.2': 'did you mean --mask_probability',
+  '--shard=0/2': 'no flag --shard=0/2 here, since the runner divides the work',
+  '--workers=8': 'no flag --workers=8 here.*--direct_num_workers or',
+  '--worker=8': 'no flag --worker=8 here, since the runner',
+}
+
+
+@pytest.mark.parametrize('flag', MISSPELT)
+def test_flags_that_are_ours_do_not_go_to_the_runner(flag, tmp_path):
+  given = ['x', *flags(tmp_path, tmp_path / 'out'), '--runner=X', flag]
+  with pytest.raises(InputError, match=MISSPELT[flag]):
+    beam.main(given)
+
+
+def test_flags_of_runners_go_there(tmp_path):
+  pretraining_text.write_vocab(tmp_path)
+  rest = [
+    '--runner=DirectRunner', '--direct_num_workers=2', '--num_workers', '4',
+    '--max_num_workers=8', '--worker_machine_type=n1', '--worker_zone=a',
+    '--temp_location=gs://b/tmp', '--output_executable_path=x', '--project=p',
+    '--sdk_container_image=i', '--job_name=max_lenght', '--no_auth', '--',
+  ]  # fmt: skip
+  given = flag_parser.parse('x', [*flags(tmp_path, 'out'), *rest], True)
+  assert given.rest == rest and given.options.max_length == 32
 
 
 @pytest.mark.long

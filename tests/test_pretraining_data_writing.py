@@ -187,7 +187,8 @@ def run(monkeypatch, capsys, *arguments):
 
 WRONG = {
   'no flags': ([], 'are required: --input, --output, --tokenizer; see python'),
-  'no such flag': (['--inputs=x'], 'there is no flag --inputs=x; see'),
+  'no such flag': (['--colour=x'], 'there is no flag --colour=x; see'),
+  'misspelt': (['--inputs=x'], r'no flag --inputs=x; did you mean --input\?'),
   'a word': (['--max_length=long'], "--max_length: invalid int value: 'long'"),
   'masking': (['--masking=both'], "masking is 'both', but must be one of"),
   'too short': (['--max_length=4'], 'max_length is 4, but must be at least 5'),

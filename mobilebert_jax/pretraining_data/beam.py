@@ -6,13 +6,13 @@
 
 Each block is one element of the pipeline, so that the files are, byte for byte,
 those of python -m mobilebert_jax.pretraining_data, and blocks that are there
-are left out. The flags are the same but for --shard and --workers, whose work
-the runner does: --runner=DirectRunner (this machine), DataflowRunner,
-FlinkRunner, SparkRunner, with their own flags, such as --project, --region and
---temp_location. The machines must see --input and --output (gs:// or a shared
-disk) and have this package and its extra 'beam' installed; Dataflow takes an
-image with both by --sdk_container_image. The text is read once here, to cut it
-into blocks.
+are left out. The flags are the same but for --shard and --workers, which are
+refused: the runner divides the work. --runner=DirectRunner (this machine),
+DataflowRunner, FlinkRunner, SparkRunner, with their own flags, such as
+--project, --region and --temp_location. The machines must see --input and
+--output (gs:// or a shared disk) and have this package and its extra 'beam'
+installed; Dataflow takes an image with both by --sdk_container_image. The text
+is read once here, to cut it into blocks.
 
 Exit status: 0; 1 if the pipeline failed; 2 if the input was wrong.
 """

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import difflib
 import re
 import typing
 from collections.abc import Sequence
@@ -11,6 +12,11 @@ from mobilebert_jax import fields
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+
+# What a runner does by itself.
+_DIVISION = ('--shard', '--workers')
+# Of no runner's flags is one so much like one of ours.
+_ALIKE = 0.8
 
 
 class Given(NamedTuple):
@@ -41,6 +47,10 @@ class _Parser(argparse.ArgumentParser):
   def error(self, message: str) -> NoReturn:
     raise InputError(f'{message}; see {self.prog} --help')
 
+  def flags(self) -> list[str]:
+    """All flags, with their dashes."""
+    return list(self._option_string_actions)
+
 
 def parse(prog: str, argv: Sequence[str], has_rest: bool = False) -> Given:
   """Parses a command line and loads the tokenizer.
@@ -53,17 +63,14 @@ def parse(prog: str, argv: Sequence[str], has_rest: bool = False) -> Given:
   Raises:
     InputError: a wrong flag, or no such tokenizer.
   """
-  parser = _Parser(prog=prog, add_help=False, allow_abbrev=False)
-  parser.add_argument('--input', nargs='+', required=True)
-  parser.add_argument('--output', required=True)
-  parser.add_argument('--tokenizer', required=True)
-  if not has_rest:
-    parser.add_argument('--shard', default='0/1')
-    parser.add_argument('--workers', type=int, default=1)
-  _add_options(parser)
+  parser = _parser(prog, has_rest)
   known, rest = parser.parse_known_args(argv)
-  if rest and not has_rest:
-    raise InputError(f'there is no flag {rest[0]}; see {prog} --help')
+  if has_rest:
+    _check_rest(prog, rest, parser.flags())
+  elif rest:
+    raise InputError(
+      f'there is no flag {rest[0]}; {_hint(prog, rest[0], parser.flags())}'
+    )
   values = vars(known)
   names = [field.name for field in dataclasses.fields(PretrainingDataOptions)]
   options = PretrainingDataOptions(
@@ -78,6 +85,48 @@ def parse(prog: str, argv: Sequence[str], has_rest: bool = False) -> Given:
     workers=values.get('workers', 1),
     rest=rest,
   )
+
+
+def _parser(prog: str, has_rest: bool) -> _Parser:
+  parser = _Parser(prog=prog, add_help=False, allow_abbrev=False)
+  parser.add_argument('--input', nargs='+', required=True)
+  parser.add_argument('--output', required=True)
+  parser.add_argument('--tokenizer', required=True)
+  if not has_rest:
+    parser.add_argument('--shard', default='0/1')
+    parser.add_argument('--workers', type=int, default=1)
+  _add_options(parser)
+  return parser
+
+
+def _check_rest(prog: str, rest: Sequence[str], ours: Sequence[str]):
+  """A runner overlooks flags that it does not know."""
+  for flag in rest:
+    found = _meant(flag, (*ours, *_DIVISION))
+    if found in _DIVISION:
+      raise InputError(
+        f'there is no flag {flag} here, since the runner divides the work; use '
+        'its own, such as --direct_num_workers or --max_num_workers'
+      )
+    if found:
+      raise InputError(f'there is no flag {flag}; {_hint(prog, flag, ours)}')
+
+
+def _hint(prog: str, flag: str, ours: Sequence[str]) -> str:
+  found = _meant(flag, ours)
+  return f'did you mean {found}?' if found else f'see {prog} --help'
+
+
+def _meant(flag: str, ours: Sequence[str]) -> str | None:
+  """The flag that one resembles or begins; None for a value or another."""
+  name = flag.partition('=')[0]
+  if not name.startswith('--') or not name.strip('-'):
+    return None
+  longer = [known for known in ours if known.startswith(name)]
+  # Without the dashes, which all have.
+  names = {known[2:]: known for known in ours}
+  close = difflib.get_close_matches(name[2:], names, 1, _ALIKE)
+  return next(iter([*longer, *(names[found] for found in close)]), None)
 
 
 def _add_options(parser: argparse.ArgumentParser):
