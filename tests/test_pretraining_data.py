@@ -57,6 +57,24 @@ def test_blocks_of_plain_text(tmp_path, unit):
   assert all(block.documents >= 2 for block in plan.blocks)
 
 
+def test_a_block_is_read_in_any_directory(tmp_path, monkeypatch):
+  """A worker of a cluster has another one; links keep their names."""
+  options = PretrainingDataOptions(**SMALL)
+  text = tmp_path / 'text'
+  text.mkdir()
+  write_two_files(text)
+  expected = blocks.plan([text], options)
+  for name in ('a', 'b'):
+    (text / f'{name}.jsonl').rename(tmp_path / f'{name}-content')
+    (text / f'{name}.jsonl').symlink_to(tmp_path / f'{name}-content')
+  monkeypatch.chdir(text)
+  plan = blocks.plan(['.'], options)
+  assert plan == expected
+  monkeypatch.chdir(tmp_path)
+  found = [d for block in plan.blocks for d in blocks.read(block, options)]
+  assert len(found) == 21
+
+
 def test_a_data_set_says_what_it_holds(static):
   folder, summary = static
   assert json.loads((folder / prepared.DATASET).read_text()) == summary

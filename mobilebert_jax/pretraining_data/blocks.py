@@ -18,7 +18,7 @@ class Part(NamedTuple):
   """Neighbouring documents of one file.
 
   Attributes:
-    path: the file.
+    path: the file, absolute.
     first: the line where the first of them begins, from 1.
     stop: the line where the next one begins, which is not of this part.
   """
@@ -145,7 +145,11 @@ def _encoded(path: pathlib.Path, document: Document) -> bytes:
 
 
 def _paths(inputs: Sequence[files.Name]) -> list[pathlib.Path]:
+  """The text files, named as another machine or directory needs it."""
   found = [p for name in inputs for p in documents.find_files(files.path(name))]
+  # Links stay: what a file holds, and what its documents are called, is told
+  # by its own name.
+  found = [p if files.is_remote(p) else p.absolute() for p in found]
   seen: set[str] = set()
   for path in found:
     name = str(files.absolute(path))
