@@ -8,7 +8,7 @@ import pytest
 from pretraining_sets import SMALL, TOKENIZER, read_all, write, write_two_files
 
 from mobilebert_jax import pretraining_data
-from mobilebert_jax.data import prepared
+from mobilebert_jax.data import prepared, records
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.pretraining_data import PretrainingDataOptions, blocks
 
@@ -172,17 +172,17 @@ def test_no_special_token_is_predicted_or_drawn(million):
   assert len(set(places.tolist())) == len(places)
 
 
-def test_next_sentences_are_balanced(million):
-  """Half of the pairs are random, within four standard deviations.
-
-  But for chunks of one sentence alone, of which there are few: sequences have
-  512 tokens, or a random length one time in ten.
-  """
-  labels = million[0].integers('next_sentence_labels', 1)
-  assert len(labels) > 2000
-  forced = 0.1 * 17 / 510
-  bound = 4 * 0.5 / np.sqrt(len(labels)) + forced
-  assert abs(labels.mean() - 0.5) < bound
+def test_pairs_that_must_be_random_are_counted(text, tmp_path):
+  """What has no such is half random: the label is that of `sequences.draw`."""
+  forced = tmp_path / 'a.jsonl'
+  forced.write_text('{"text": "W1 w2 w3."}\n' * 9)
+  counts = write(forced, tmp_path / 'forced')['counts']
+  assert counts['forced_next'] == counts['random_next'] == 9
+  counts = write(text, tmp_path / 'set', duplicates=20)['counts']
+  assert 0 < counts['forced_next'] < counts['random_next']
+  others = counts['examples'] - counts['forced_next']
+  share = (counts['random_next'] - counts['forced_next']) / others
+  assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(others)
 
 
 def test_whole_words_are_masked_together(text, tmp_path):
@@ -228,13 +228,50 @@ def test_duplicates_are_other_examples_of_the_same_text(text, tmp_path):
   assert (np.diff(ids[:, 1]) != 0).mean() > 0.9
 
 
-def test_text_that_the_tokenizer_does_not_know(tmp_path):
-  path = tmp_path / 'a.jsonl'
-  path.write_text('{"text": "\u0436 \u0436."}\n{"text": "\u0437."}\n' * 9)
-  tokenizer = type(TOKENIZER)(vocab={
-    t: i for i, t in enumerate(('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'))
-  })  # fmt: skip
-  with pytest.raises(InputError, match='has no token that the tokenizer knows'):
-    pretraining_data.write(
-      PretrainingDataOptions(**SMALL), [path], tmp_path / 'set', tokenizer
-    )
+def lines_of(path, *texts):
+  path.write_text(''.join(json.dumps({'text': t}) + '\n' for t in texts))
+  return path
+
+
+EMPTY = '\u200b' * 7000
+
+
+def test_a_block_without_tokens_has_no_records(tmp_path):
+  """As of empty pages; one document alone makes no pair."""
+  full = 'W1 w2. W3 w4. ' * 500
+  texts = [full, full, EMPTY, EMPTY, EMPTY, full, full, full]
+  path = lines_of(tmp_path / 'a.jsonl', *texts)
+  summary = write(path, tmp_path / 'set')
+  per_block = summary['examples_per_block']
+  assert [count > 0 for count in per_block] == [True, False, False, True]
+  found = records.find(tmp_path / 'set')
+  assert len(found) == sum(per_block) and len(found.sources) == 2
+  assert write(path, tmp_path / 'set') == summary
+
+
+UNKNOWN = {
+  'another language': ('\u0436 \u0436.', '\u0437.'),
+  'nothing': (EMPTY, EMPTY),
+  'a document alone': (EMPTY, 'w1', EMPTY),
+}
+
+
+@pytest.mark.parametrize('is_pair', [True, False])
+@pytest.mark.parametrize('case', UNKNOWN)
+def test_text_that_the_tokenizer_does_not_know(tmp_path, case, is_pair):
+  path = lines_of(tmp_path / 'a.jsonl', *UNKNOWN[case])
+  vocab = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'w1']
+  tokenizer = type(TOKENIZER)(vocab={t: i for i, t in enumerate(vocab)})
+  options = PretrainingDataOptions(**SMALL, next_sentence=is_pair)
+  folder = tmp_path / 'set'
+  if case == 'a document alone' and not is_pair:
+    pretraining_data.write(options, [path], folder, tokenizer)
+    assert len(records.find(folder)) == 1
+    return
+  needed = 'two documents with a token' if is_pair else 'a token'
+  # The same command is told the same.
+  for _ in range(2):
+    with pytest.raises(InputError, match=f'no block of the text has {needed} '
+                       'that the tokenizer knows.*larger --block'):  # fmt: skip
+      pretraining_data.write(options, [path], folder, tokenizer)
+  assert not (folder / prepared.DATASET).exists()

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,17 @@ def test_what_killed_writers_left_is_removed_where_it_is_in_no_use(
       assert left() == names
   with writing.only_writer(folder, 'shard-1-of-2'):
     assert left() == names[4:]
+
+
+def test_counts_of_another_version_are_made_again(text, tmp_path, static):
+  folder = tmp_path / 'set'
+  shutil.copytree(static[0], folder)
+  path = folder / prepared.counts_name(1, static[1]['blocks'])
+  counts = json.loads(path.read_text())
+  del counts['forced_next']
+  path.write_text(json.dumps(counts))
+  write(text, folder, masking='static', duplicates=2)
+  assert contents(folder) == contents(static[0])
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(text, tmp_path):

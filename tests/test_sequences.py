@@ -39,7 +39,8 @@ def test_pairs_fill_sequences_and_follow_the_coin():
   text = random_text(200)
   layout = Layout(64, True, 0.0)
   found = sequences.draw(text, layout, seed=1)
-  a, a_end, b, b_end, is_random = found.T
+  a, a_end, b, b_end, is_random, is_forced = found.T
+  assert (is_random >= is_forced).all()
   assert (a_end > a).all() and (b_end > b).all()
   sizes = a_end - a + b_end - b
   assert sizes.max() == 61 and np.median(sizes) > 45
@@ -57,22 +58,44 @@ def test_pairs_fill_sequences_and_follow_the_coin():
   assert len(set(owner(text, b[is_random == 1]))) > 190
 
 
-def test_half_of_the_pairs_are_random():
-  """Where no chunk is one sentence alone, whose pair must be random."""
-  text = text_of([[3] * 400] * 40)
-  found = sequences.draw(text, Layout(64, True, 0.0), seed=0)
-  count = len(found)
-  assert count > 1000
-  # Four standard deviations of a fair coin.
-  assert abs(found[:, 4].mean() - 0.5) < 4 * 0.5 / np.sqrt(count)
+@pytest.mark.parametrize('sizes', ['equal', 'of a book'])
+def test_half_of_the_pairs_are_random(sizes):
+  """To 0.7 points, which are four standard deviations of 100,000 coins.
+
+  But for those whose A is a sentence alone: its pair must be random. Books have
+  such: their sentences have 20 tokens on average, and some have 60.
+  """
+  rng = np.random.default_rng(0)
+  drawn = (
+    np.full((1000, 400), 12)
+    if sizes == 'equal'
+    else np.ceil(rng.exponential(20, (1000, 300))).astype(int)
+  )
+  text = text_of(drawn)
+  found = sequences.draw(text, Layout(64, True, 0.1), seed=0)
+  is_random, is_forced = found[:, 4], found[:, 5]
+  assert (is_forced == 0).sum() > 90_000
+  assert abs(is_random[is_forced == 0].mean() - 0.5) < 0.007
+  assert is_random[is_forced == 1].all()
+  if sizes == 'of a book':
+    assert is_forced.mean() > 0.05
+  else:
+    assert is_forced.mean() < 0.03
 
 
 def test_a_sentence_alone_has_a_random_partner():
   text = text_of([[5]] * 9)
   found = sequences.draw(text, Layout(16, True, 0.0), seed=0)
-  assert len(found) == 9 and found[:, 4].all()
+  assert len(found) == 9 and found[:, 4:].all()
   assert (owner(text, found[:, 0]) == np.arange(9)).all()
   assert (owner(text, found[:, 2]) != np.arange(9)).all()
+  # One that is longer than a sequence is alone; with others it need not be.
+  text = text_of([[20, 5, 5, 20]] * 90)
+  found = sequences.draw(text, Layout(16, True, 0.0), seed=0)
+  is_long = np.isin(found[:, 0] % 50, np.arange(20))
+  assert found[is_long, 5].all()
+  middle = (found[:, 0] % 50 == 20) & (found[:, 1] % 50 == 25)
+  assert middle.sum() > 9 and not found[middle, 5].any()
 
 
 def test_sentences_that_b_replaced_are_used_again():
@@ -80,7 +103,8 @@ def test_sentences_that_b_replaced_are_used_again():
   text = random_text(50)
   layout = Layout(512, True, 0.0)
   seen = np.zeros(len(text.tokens), bool)
-  for a, a_end, b, b_end, is_random in sequences.draw(text, layout, 3).tolist():
+  for row in sequences.draw(text, layout, 3).tolist():
+    a, a_end, b, b_end, is_random, _ = row
     seen[a:a_end] = True
     if not is_random:
       seen[b:b_end] = True
@@ -147,10 +171,10 @@ def test_sequences_depend_on_their_arguments_alone():
 
 
 def test_a_pair_is_framed():
-  ids, types = sequences.frame((0, 2, 5, 8, 1), np.arange(10) + 100, 1, 2)
+  ids, types = sequences.frame((0, 2, 5, 8, 1, 0), np.arange(10) + 100, 1, 2)
   assert ids.tolist() == [1, 100, 101, 2, 105, 106, 107, 2]
   assert types.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-  ids, types = sequences.frame((3, 5, 0, 0, 0), np.arange(10) + 100, 1, 2)
+  ids, types = sequences.frame((3, 5, 0, 0, 0, 0), np.arange(10) + 100, 1, 2)
   assert ids.tolist() == [1, 103, 104, 2] and not types.any()
 
 
@@ -179,7 +203,9 @@ def test_text_without_tokens_leaves_no_trace():
   is_special = np.zeros(len(tokenizer), bool)
   is_special[text.tokens[-4:-1]] = True
   kept = sequences.learnable(
-    np.array([[0, 2, 0, 0, 0], [5, 7, 0, 0, 0], [5, 6, 0, 1, 0]]),
+    np.array(
+      [[0, 2, 0, 0, 0, 0], [5, 7, 0, 0, 0, 0], [5, 6, 0, 1, 0, 0]]
+    ),
     text.tokens, is_special,
   )  # fmt: skip
   assert kept[:, 0].tolist() == [0, 5]

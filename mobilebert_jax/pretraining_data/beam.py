@@ -44,7 +44,7 @@ def main(argv: Sequence[str]):
   with writing.only_writer(directory, 'beam'):
     missing = [block for block in plan.blocks if not job.is_written(block)]
     _run(job, missing, given.rest)
-  summary = writing.finish(directory, settings)
+  summary = writing.finish(job, settings)
   print(command.closing_line(given.output, summary))
 
 

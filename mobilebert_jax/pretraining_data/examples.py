@@ -9,7 +9,6 @@ from jaxtyping import Int
 
 from mobilebert_jax.data import tf_example
 from mobilebert_jax.data.documents import Document
-from mobilebert_jax.errors import InputError
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.tasks import sequences
@@ -27,6 +26,8 @@ class Counts:
     examples: records.
     example_tokens: tokens in the records, special ones included.
     random_next: records whose second segment is random.
+    forced_next: those of them that had to be, since the first segment is a
+      sentence alone with none to follow.
     maskable: tokens in the records that are not special; with static masking.
     predicted: those of them that are to be predicted; of these
     masked: are replaced by [MASK],
@@ -38,6 +39,7 @@ class Counts:
   examples: int = 0
   example_tokens: int = 0
   random_next: int = 0
+  forced_next: int = 0
   maskable: int = 0
   predicted: int = 0
   masked: int = 0
@@ -75,29 +77,32 @@ class Writer:
   ) -> Iterator[bytes]:
     """The serialised tf.Examples of a block, in a random order.
 
+    There is none where no document has a token that the tokenizer knows, or
+    one alone has and pairs need two.
+
     Args:
       documents: the block's.
       number: the block's.
       counts: what is found is added to it.
-
-    Raises:
-      InputError: the text cannot be made into sequences.
     """
     text = tokenise(documents, self._tokenizer, self._options.sentences)
     counts.tokens += len(text.tokens)
+    if len(text) < (2 if self._options.next_sentence else 1):
+      return
     for index, row in enumerate(self._sequences(text, number).tolist()):
       ids, types = sequences.frame(row, text.tokens, *self._special)
       counts.examples += 1
       counts.example_tokens += len(ids)
-      counts.random_next += row[4]
+      counts.random_next += row[sequences.IS_RANDOM]
+      counts.forced_next += row[sequences.IS_FORCED]
       features = self._features(ids, types, number, index, counts)
       if self._options.next_sentence:
-        features['next_sentence_labels'] = np.array([row[4]])
+        features['next_sentence_labels'] = np.array([row[sequences.IS_RANDOM]])
       yield tf_example.encode(features)
 
   def _sequences(
     self, text: TokenisedText, number: int
-  ) -> Int[np.ndarray, 'N 5']:
+  ) -> Int[np.ndarray, 'N 6']:
     options = self._options
     drawn = [
       sequences.draw(text, self._layout, options.seed, number, repeat)
@@ -106,11 +111,6 @@ class Writer:
     kept = sequences.learnable(
       np.concatenate(drawn), text.tokens, self._masking.is_special
     )
-    if not len(kept):
-      raise InputError(
-        f'block {number} of the text has no token that the tokenizer knows; '
-        'use a tokenizer for its language, or a larger --block_size'
-      )
     return sequences.shuffled(kept, options.seed, number)
 
   def _features(

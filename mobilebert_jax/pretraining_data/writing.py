@@ -44,7 +44,7 @@ class Job(NamedTuple):
       The block's number of characters.
 
     Raises:
-      InputError: the text has changed or cannot be used.
+      InputError: the text has changed.
     """
     counts = Counts()
     writer = Writer(self.options, self.tokenizer)
@@ -60,11 +60,22 @@ class Job(NamedTuple):
 
   def is_written(self, block: Block) -> bool:
     """Whether both files of a block are there."""
-    make = (prepared.records_name, prepared.counts_name)
-    return all(
-      (self.directory / name(block.number, self.blocks)).exists()
-      for name in make
+    records = prepared.records_name(block.number, self.blocks)
+    return (self.directory / records).exists() and (
+      self.counts(block.number) is not None
     )
+
+  def counts(self, number: int) -> Counts | None:
+    """The counts of a block; None if they are not there.
+
+    What another version has counted otherwise is not either.
+    """
+    path = self.directory / prepared.counts_name(number, self.blocks)
+    if not path.exists():
+      return None
+    found = prepared.read_json(path)
+    names = {field.name for field in dataclasses.fields(Counts)}
+    return Counts(**found) if set(found) == names else None
 
 
 def write(
@@ -117,7 +128,7 @@ def write(
       _remove_partials(job, mine, count)
       missing = [block for block in mine if not job.is_written(block)]
       _write_all(job, missing, workers)
-    return finish(directory, settings)
+    return finish(job, settings)
 
 
 def only_writer(
@@ -184,22 +195,31 @@ def claim(
   return settings
 
 
-def finish(
-  directory: pathlib.Path, settings: dict[str, Any]
-) -> dict[str, Any] | None:
-  """Writes dataset.json if every block is there; None if not."""
-  number = settings['blocks']
-  names = [prepared.counts_name(n, number) for n in range(number)]
-  if not all((directory / name).exists() for name in names):
+def finish(job: Job, settings: dict[str, Any]) -> dict[str, Any] | None:
+  """Writes dataset.json if every block is there; None if not.
+
+  Raises:
+    InputError: no block has a record.
+  """
+  found = [job.counts(number) for number in range(job.blocks)]
+  counts = [dataclasses.asdict(c) for c in found if c is not None]
+  if len(counts) < job.blocks:
     return None
-  counts = [prepared.read_json(directory / name) for name in names]
+  if not any(c['examples'] for c in counts):
+    is_pair = job.options.next_sentence
+    needed = 'two documents with a token' if is_pair else 'a token'
+    raise InputError(
+      f'{job.directory}: no block of the text has {needed} that the tokenizer '
+      'knows, so that there is no example; use a tokenizer for its language, '
+      'or a larger --block_size'
+    )
   summary = {
     **settings,
     'counts': {key: sum(c[key] for c in counts) for key in counts[0]},
     'examples_per_block': [c['examples'] for c in counts],
   }
   text = json.dumps(summary, indent=2, sort_keys=True) + '\n'
-  files.write_text(directory / prepared.DATASET, text, unique=True)
+  files.write_text(job.directory / prepared.DATASET, text, unique=True)
   return summary
 
 

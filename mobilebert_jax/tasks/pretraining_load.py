@@ -183,7 +183,8 @@ def _in_memory(
     sequences.frame(row, text.tokens, *special) for row in drawn.tolist()
   ]
   offsets = np.cumsum([0, *(len(ids) for ids, _ in framed)], dtype=np.int64)
-  labels = {'next_sentence_label': drawn[:, 4].astype(np.int32)}
+  is_random = drawn[:, sequences.IS_RANDOM].astype(np.int32)
+  labels = {'next_sentence_label': is_random}
   return masked_features(
     Ragged(np.concatenate([ids for ids, _ in framed]), offsets),
     Ragged(np.concatenate([t for _, t in framed]), offsets),

@@ -31,6 +31,8 @@ from mobilebert_jax.tasks.tokenised_text import TokenisedText
 _SPECIAL_IN_PAIR, _SPECIAL = 3, 2
 # A pair has a token of each side at least; so has a shortened one.
 _SHORTEST = 2
+# Columns of what `draw` returns.
+IS_RANDOM, IS_FORCED = 4, 5
 # Sets this stream of random words apart from the others of a run.
 _STREAM = 5
 
@@ -68,7 +70,7 @@ def draw(
   seed: int,
   stream: int = 0,
   repeat: int = 0,
-) -> Int[np.ndarray, 'N 5']:
+) -> Int[np.ndarray, 'N 6']:
   """Makes the sequences of a text.
 
   The result depends on the arguments alone.
@@ -82,7 +84,8 @@ def draw(
 
   Returns:
     One row for each sequence: where A begins and ends in `text.tokens`, the
-    same for B (0 and 0 without it), and 1 if B is random, else 0.
+    same for B (0 and 0 without it), whether B is random, and whether it had to
+    be, since A is a sentence alone with none to follow.
 
   Raises:
     InputError: No room in a sequence, or pairs of fewer than two documents.
@@ -96,17 +99,17 @@ def draw(
     )
   ends = text.sentences.tolist()
   borders = text.documents.tolist()
-  found: list[tuple[int, int, int, int, int]] = []
+  found: list[tuple[int, int, int, int, int, int]] = []
   make = _pairs if layout.next_sentence else _segments
   for document in range(len(text)):
     draws = Draws(seed, repeat, document, stream)
     found.extend(make(ends, borders, document, room, layout.short, draws))
-  return np.array(found, np.int64).reshape(-1, 5)
+  return np.array(found, np.int64).reshape(-1, 6)
 
 
 def shuffled(
-  sequences: Int[np.ndarray, 'N 5'], seed: int, stream: int = 0
-) -> Int[np.ndarray, 'N 5']:
+  sequences: Int[np.ndarray, 'N 6'], seed: int, stream: int = 0
+) -> Int[np.ndarray, 'N 6']:
   """The rows in a random order; arguments as `draw`."""
   words = np.random.Philox(
     key=np.array([seed, stream], np.uint64),
@@ -116,10 +119,10 @@ def shuffled(
 
 
 def learnable(
-  sequences: Int[np.ndarray, 'N 5'],
+  sequences: Int[np.ndarray, 'N 6'],
   tokens: Int[np.ndarray, 'tokens'],
   is_special: Any,
-) -> Int[np.ndarray, 'M 5']:
+) -> Int[np.ndarray, 'M 6']:
   """Leaves out sequences that have unknown tokens alone."""
   before = np.concatenate([[0], np.cumsum(~is_special[tokens])])
   counts = before[sequences[:, 1:4:2]] - before[sequences[:, 0:4:2]]
@@ -140,7 +143,7 @@ def frame(
     cls_id: The id of [CLS].
     sep_id: The id of [SEP].
   """
-  a, a_end, b, b_end, _ = sequence
+  a, a_end, b, b_end = sequence[:4]
   parts: list[Any] = [[cls_id], tokens[a:a_end], [sep_id]]
   if b_end > b:
     parts += [tokens[b:b_end], [sep_id]]
@@ -163,7 +166,7 @@ def _pairs(
   room: int,
   short: float,
   draws: Draws,
-) -> Iterator[tuple[int, int, int, int, int]]:
+) -> Iterator[tuple[int, int, int, int, int, int]]:
   first, stop = borders[document], borders[document + 1]
   target = _target(room, short, draws)
   at = first
@@ -175,7 +178,8 @@ def _pairs(
     count = at - first + 1
     border = first + 1 + (draws.below(count - 1) if count > 1 else 0)
     a, a_end = ends[first], ends[border]
-    is_random = count == 1 or draws.chance(0.5)
+    is_forced = count == 1
+    is_random = is_forced or draws.chance(0.5)
     if is_random:
       wanted = target - (a_end - a)
       b, b_end = _elsewhere(ends, borders, document, wanted, draws)
@@ -184,7 +188,8 @@ def _pairs(
     else:
       b, b_end = a_end, ends[at + 1]
       first = at + 1
-    yield *_cut(a, a_end, b, b_end, room, draws), int(is_random)
+    places = _cut(a, a_end, b, b_end, room, draws)
+    yield *places, int(is_random), int(is_forced)
     at = first
     target = _target(room, short, draws)
 
@@ -235,7 +240,7 @@ def _segments(
   room: int,
   short: float,
   draws: Draws,
-) -> Iterator[tuple[int, int, int, int, int]]:
+) -> Iterator[tuple[int, int, int, int, int, int]]:
   first, stop = borders[document], borders[document + 1]
   at, end = ends[first], ends[stop]
   while at < end:
@@ -243,5 +248,5 @@ def _segments(
     border = ends[bisect.bisect_right(ends, limit, first, stop + 1) - 1]
     # A sentence that is longer than a sequence is cut.
     after = border if border > at else min(limit, end)
-    yield at, after, 0, 0, 0
+    yield at, after, 0, 0, 0, 0
     at = after
