@@ -39,7 +39,7 @@ class DistillationConfig:
 
   Attributes:
     teacher: a workdir of this project, or whatever `config.init` may be; None:
-      no teacher, and all below is without effect.
+      no teacher, and of all below `student_placement` alone has an effect.
     strategy: how knowledge is transferred (paper, section 3.4): 'progressive',
       a stage for each of the student's layers, first to last; 'joint', all
       layers in one stage; 'auxiliary', all layers beside the distillation, for
@@ -52,8 +52,9 @@ class DistillationConfig:
     variance: factor of the absolute difference of their variances. A factor of
       0 turns a term off, and what it needs is not computed.
     ground_truth_ratio: r in the distillation's labels, r x labels + (1 - r) x
-      the teacher's probabilities. With 1 the distillation needs no teacher,
-      and has dropout, as a run without one.
+      the teacher's probabilities. With 1 no label needs the teacher: in a
+      distillation where no layer is compared it gives up its memory, and there
+      is dropout, as in a run without one.
     temperature: 1 has no effect; see `temperature_on`.
     temperature_on: 'logits': both models' logits are divided by it, and the
       term multiplied by its square (Hinton et al., arXiv 1503.02531).
@@ -95,8 +96,9 @@ class DistillationConfig:
       statistics are in float32 at least.
     teacher_placement: 'sharded': over the mesh by the rules for parameters;
       'replicated': whole on every device.
-    student_placement: the same for the student and its optimizer state. A small
-      student is replicated where fsdp is for a large teacher.
+    student_placement: the same for the student and its optimizer state, or
+      for the only model of a run without a teacher. A small student is
+      replicated where fsdp is for a large teacher.
   """
 
   teacher: str | None = None
@@ -150,6 +152,21 @@ class DistillationConfig:
     if self.paired_statistics and not (self.mean and self.variance):
       del found['mean'], found['variance']
     return {name: factor for name, factor in found.items() if factor}
+
+  @property
+  def has_attention(self) -> bool:
+    """Whether attention is compared."""
+    return 'attention' in self.factors
+
+  @property
+  def has_statistics(self) -> bool:
+    """Whether means or variances of feature maps are compared."""
+    return bool({'mean', 'variance'} & self.factors.keys())
+
+  @property
+  def reads_whole_teacher(self) -> bool:
+    """Whether a transfer term reads every layer of the teacher."""
+    return self.teacher_average_statistics and self.has_statistics
 
   def _wrong(self, field: str, allowed: str) -> Exception:
     value = getattr(self, field)

@@ -173,13 +173,6 @@ def test_a_term_is_divided_by_the_stage_in_tensorflow_models(four):
   assert scales == {'layers': [50, 50], 'stage': [100, 50]}
 
 
-def test_a_term_that_is_off_is_not_computed(four):
-  settings = distilling.settings(attention=0.0, mean=0.0, variance=0.0)
-  loss, means = value_of(EVERY, settings, four, distilling.batch())
-  assert set(means) == {'feature_map'}
-  np.testing.assert_allclose(loss, 100 * means['feature_map'], rtol=1e-6)
-
-
 def test_a_stage_teaches_its_layer_and_no_later_one(four):
   batch = distilling.batch()
   for changed, moved in (({}, [1, 1]), ({'previous_layers': 0.0}, [0, 1])):

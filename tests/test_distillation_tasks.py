@@ -1,5 +1,7 @@
 """Soft labels for every kind of task, and a fine-tuned teacher."""
 
+import dataclasses
+
 import distilling
 import jax
 import numpy as np
@@ -99,6 +101,31 @@ def test_tags():
   batch = BATCH | {'labels': labels}
   loss, *_ = distilled(hard, kind(own), kind(theirs), batch)
   assert loss == pytest.approx(mixed(own, theirs, labels, counts), rel=1e-5)
+
+
+@pytest.mark.parametrize('temperature', [0.5, 2.0])
+def test_answers_at_any_temperature_are_not_in_the_padding(temperature):
+  """The lowest number, over a temperature below 1, is no number any more."""
+  ends = [draw(N, S, seed=seed) for seed in range(4)]
+  batch = BATCH | dict.fromkeys(('start_positions', 'end_positions'), WEIGHTS)
+  config = dataclasses.replace(CONFIG, temperature=temperature)
+  kind = outputs.QuestionAnsweringModelOutput
+  hard = (losses.Term(0.0, 1.0),) * 2
+
+  def start_soft(own):
+    student, theirs = kind(own, ends[1]), kind(*ends[2:])
+    found, _ = soft_labels.terms(hard, student, theirs, batch, config)
+    return found['start_soft'].sum / found['start_soft'].weight
+
+  loss, gradient = jax.value_and_grad(start_soft)(ends[0])
+  is_token = BATCH['attention_mask'] == 1
+  hidden = np.where(is_token, 0, -np.inf)
+  own, theirs = (x.astype(float) / temperature + hidden for x in ends[::2])
+  p, q = softmax(theirs), softmax(own)
+  found = -(p * np.log(np.where(is_token, q, 1))).sum(-1) * temperature**2
+  assert loss == pytest.approx((found * WEIGHTS).sum() / 3, rel=1e-5)
+  expected = (q - p) * temperature * WEIGHTS[:, None] / 3
+  np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_answers():

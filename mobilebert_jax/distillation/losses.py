@@ -117,8 +117,8 @@ def soft_cross_entropy(
     counts: the weight of each prediction.
     temperature: T.
   """
-  probs = jax.nn.softmax(_fixed(teacher) / temperature, axis=-1)
-  found = _cross_entropy(probs, _wide(student) / temperature)
+  probs = jax.nn.softmax(_divided(_fixed(teacher), temperature), axis=-1)
+  found = _cross_entropy(probs, _divided(_wide(student), temperature))
   return _term(found * temperature**2, counts)
 
 
@@ -162,6 +162,11 @@ def _cross_entropy(
   return -jnp.sum(probs * jax.nn.log_softmax(logits, axis=-1), axis=-1)
 
 
+def _divided(logits: Array, temperature: float) -> Array:
+  """Logits over T, finite also where the lowest number hides a position."""
+  return jnp.maximum(logits / temperature, jnp.finfo(logits.dtype).min)
+
+
 def _by_layer(teacher: Array) -> Array:
   """[B, S] or [K, B, S] to [1 or K, B, S]."""
   return _fixed(teacher).reshape(-1, *teacher.shape[-2:])
@@ -169,7 +174,7 @@ def _by_layer(teacher: Array) -> Array:
 
 def _term(values: Array, counts: Array) -> Term:
   counts = counts.astype(values.dtype)
-  # A position that does not count may hold anything: 0 * inf would be NaN.
+  # The value where nothing counts may be anything: 0 * inf would be NaN.
   values = jnp.where(counts > 0, values * counts, 0.0)
   return Term(jnp.sum(values), jnp.sum(counts))
 

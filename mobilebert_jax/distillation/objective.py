@@ -10,9 +10,11 @@ from jaxtyping import Array, Float, Key
 
 from mobilebert_jax import packing
 from mobilebert_jax.distillation import blocks, soft_labels, transfer
+from mobilebert_jax.distillation.comparison import Sums
 from mobilebert_jax.distillation.soft_labels import NamedTerms
 from mobilebert_jax.distillation.stages import Stage
-from mobilebert_jax.distillation.transfer import Keys, Pair, Sums
+from mobilebert_jax.distillation.transfer import Keys, Pair
+from mobilebert_jax.distillation_config import DistillationConfig
 from mobilebert_jax.gradients import Batch, model_inputs
 from mobilebert_jax.losses import Term
 from mobilebert_jax.optimizer import Params
@@ -29,12 +31,17 @@ class Outputs:
   Attributes:
     sums: the sums of transfer terms, over layers and all that counts.
     student: the student's outputs, or None if the task does not count.
-    teacher: the teacher's.
+    teacher: the teacher's, or None if its labels do not count.
   """
 
   sums: Sums
   student: Any = None
   teacher: Any = None
+
+
+def labels_softly(config: DistillationConfig, stage: Stage) -> bool:
+  """Whether a stage's labels are, in part, the teacher's probabilities."""
+  return stage.has_task and config.ground_truth_ratio < 1
 
 
 class Objective(NamedTuple):
@@ -67,13 +74,16 @@ class Objective(NamedTuple):
       return Outputs(transfer.one_layer(*every, self.stage.layers[0], keys))
     if not self.stage.layers:
       return self._distilled(params, teacher_params, batch, keys)
-    found = transfer.all_layers(*every, keys, to_the_end=self.stage.has_task)
+    is_labelling = labels_softly(self.pair.config, self.stage)
+    found = transfer.all_layers(*every, keys, to_the_end=is_labelling)
     sums = {name: jnp.sum(each) for name, each in found.sums.items()}
     if not self.stage.has_task:
       return Outputs(sums)
     own = blocks.apply_head(
       self.pair.student, params, found.student, batch, keys.student
     )
+    if not is_labelling:
+      return Outputs(sums, own)
     theirs = self._teacher_head(teacher_params, found.teacher, batch, keys)
     return Outputs(sums, own, theirs)
 

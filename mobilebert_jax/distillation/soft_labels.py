@@ -50,7 +50,7 @@ def terms(
   Args:
     hard: the task's own terms.
     student: the student's outputs, of which `hard` was made.
-    teacher: the teacher's outputs.
+    teacher: the teacher's outputs; None: the labels are the data's alone.
     batch: a batch as `Task.loss` gets it.
     config: ratio and temperature.
     problem_type: `Task.problem_type`.
@@ -59,11 +59,14 @@ def terms(
     The terms of the loss by name; and those that are only to be told: how often
     both models predict the same.
   """
+  names = _names(student)
+  if teacher is None:
+    return dict(zip(names, hard, strict=True)), {}
   ratio = config.ground_truth_ratio
   temperature = 1.0
   if config.temperature_on == 'logits':
     temperature = config.temperature
-  names, soft = _soft(student, teacher, batch, problem_type, temperature)
+  soft = _soft(student, teacher, batch, problem_type, temperature)
   found: NamedTerms = {}
   told: NamedTerms = {}
   for name, one, twin in zip(names, hard, soft, strict=True):
@@ -77,14 +80,26 @@ def terms(
   return found, told
 
 
+def _names(student: Any) -> tuple[str, ...]:
+  """Names of the terms of a task's loss, in their order."""
+  match student:
+    case outputs.MobileBertForPreTrainingOutput():
+      return 'masked_lm', 'next_sentence'
+    case outputs.MaskedLMOutput():
+      return ('masked_lm',)
+    case outputs.QuestionAnsweringModelOutput():
+      return 'start', 'end'
+  return ('task',)
+
+
 def _soft(
   student: Any,
   teacher: Any,
   batch: Batch,
   problem_type: str | None,
   temperature: float,
-) -> tuple[tuple[str, ...], tuple[_Soft | None, ...]]:
-  """Names and soft twins of the terms of a task's loss, in their order."""
+) -> tuple[_Soft | None, ...]:
+  """The soft twins of the terms of a task's loss, in their order."""
 
   def classes(theirs: Array, own: Array, weights: Array) -> _Soft:
     return _Soft(
@@ -95,16 +110,15 @@ def _soft(
   match student:
     case outputs.MobileBertForPreTrainingOutput():
       own, theirs = student.prediction_logits, _words(teacher)
-      masked = classes(theirs, own, _token_weights(batch))
-      return ('masked_lm', 'next_sentence'), (masked, None)
+      return classes(theirs, own, _token_weights(batch)), None
     case outputs.MaskedLMOutput():
       own, theirs = student.logits, _words(teacher)
-      return ('masked_lm',), (classes(theirs, own, _token_weights(batch)),)
+      return (classes(theirs, own, _token_weights(batch)),)
     case outputs.TokenClassifierOutput():
       own, theirs = student.logits, teacher.logits
-      return ('task',), (classes(theirs, own, _token_weights(batch)),)
+      return (classes(theirs, own, _token_weights(batch)),)
     case outputs.QuestionAnsweringModelOutput():
-      return ('start', 'end'), tuple(
+      return tuple(
         classes(
           packing.example_logits(getattr(teacher, f'{end}_logits'), batch),
           packing.example_logits(getattr(student, f'{end}_logits'), batch),
@@ -114,11 +128,11 @@ def _soft(
       )
   pair = (teacher.logits, student.logits, batch['weights'])
   if problem_type == 'regression':
-    return ('task',), (_Soft(losses.squared_error(*pair), None),)
+    return (_Soft(losses.squared_error(*pair), None),)
   if problem_type == 'multi_label_classification':
     term = losses.soft_binary_cross_entropy(*pair, temperature)
-    return ('task',), (_Soft(term, None),)
-  return ('task',), (classes(*pair),)
+    return (_Soft(term, None),)
+  return (classes(*pair),)
 
 
 def _words(output: Any) -> Float[Array, '...']:

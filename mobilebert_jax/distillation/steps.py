@@ -51,10 +51,9 @@ class Steps:
   ):
     self._config, self._task, self._model = config, task, model
     self._tx, self._mesh, self._plan = tx, mesh, plan
-    self._teacher, self._teacher_params = teacher, None
-    if teacher is not None:
-      placement = config.distillation.teacher_placement
-      self._teacher_params = teacher.place(mesh, placement)
+    self._teacher = teacher
+    # Its parameters on their devices, while there are stages that read them.
+    self._teacher_params: Params | None = None
     # A stage's program is not needed after it.
     self._compiled = functools.lru_cache(maxsize=1)(self._make)
 
@@ -82,6 +81,8 @@ class Steps:
     config = self._config
     settings = config.distillation
     if stage is None or not uses_teacher(config, stage):
+      # Nor does any later stage: the transfer comes first.
+      self._teacher_params = None
       plain = plain_step(config, self._task, self._model, self._tx, self._mesh)
       return plain if stage is None else _numbered(plain, stage)
     assert self._teacher is not None
@@ -89,6 +90,9 @@ class Steps:
     pair = Pair(self._model, teacher.model, teacher.layers, settings)
     aims = Objective(pair, self._task, stage)
     step = taught_step(config, aims, self._tx, self._mesh)
+    if self._teacher_params is None:
+      placement = settings.teacher_placement
+      self._teacher_params = teacher.place(self._mesh, placement)
     params = self._teacher_params
     return lambda state, batch: step(state, params, batch)
 
@@ -113,7 +117,8 @@ def uses_teacher(config: TrainConfig, stage: Stage) -> bool:
   Labels that are the data's alone do not (google-research drops the teacher
   then, and has dropout).
   """
-  return bool(stage.layers) or config.distillation.ground_truth_ratio < 1
+  is_labelling = objective.labels_softly(config.distillation, stage)
+  return bool(stage.layers) or is_labelling
 
 
 def plain_step(

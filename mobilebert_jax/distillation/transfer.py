@@ -2,13 +2,15 @@
 
 A stage of the progressive transfer runs both models up to the blocks that it
 compares and no further. Where all layers are compared, both models advance
-together, in one loop that keeps the comparison's sums and no feature map or
-attention map of the teacher beyond its turn.
+together, in one loop, and each block of either runs once. Without a gradient it
+keeps sums and means alone; for a gradient also what the student's blocks are
+compared with: a feature map and the attention scores of the teacher for each.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,16 +18,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mobilebert_jax import packing
-from mobilebert_jax.distillation import blocks, losses
+from mobilebert_jax.distillation import blocks, comparison, losses
 from mobilebert_jax.distillation.blocks import DropoutKey, Output
+from mobilebert_jax.distillation.comparison import Statistics, Sums
 from mobilebert_jax.distillation_config import DistillationConfig
 from mobilebert_jax.gradients import Batch
-from mobilebert_jax.models.compute import REMAT_POLICIES
 from mobilebert_jax.optimizer import Params
-
-Sums = dict[str, Array]
-# Means and variances of several feature maps: [K, B, S] each.
-Statistics = tuple[Float[Array, 'K B S'], Float[Array, 'K B S']]
 
 
 class Pair(NamedTuple):
@@ -103,20 +101,31 @@ def one_layer(
   Returns:
     The sum of each term that is on.
   """
-  target, statistics = _teacher_at(
-    pair, teacher_params, batch, pair.teacher_layers[layer], keys.teacher
-  )
+  t, theirs = blocks.embed(pair.teacher, teacher_params, batch, keys.teacher)
+  stop = pair.teacher_layers[layer] + 1
+  until = blocks.stacked(teacher_params, 0, stop)
+  target, statistics = _last_of(pair, until, t, theirs, keys.teacher)
+  if pair.config.reads_whole_teacher:
+    rest = blocks.stacked(teacher_params, stop)
+    key = _fold(keys.teacher, stop)
+    _, others = _rest_of(pair, rest, target.hidden, theirs, key)
+    statistics = _joined(losses.moments(t[None]), statistics, others)
   student = pair.student
   x, mask = blocks.embed(student, params, batch, keys.student)
   before = blocks.stacked(params, 0, layer)
   x = blocks.run(student, before, x, mask, keys.student).last_hidden_state
   if not pair.config.previous_layers:
     x = jax.lax.stop_gradient(x)
-  compare = _comparison(pair, prevent_cse=True)
+  compare = comparison.make(student, pair.config, prevent_cse=True)
   own = blocks.stacked(params, layer, layer + 1)
   key = _fold(keys.student, layer)
   weights = counts(pair.config, batch)
-  return compare(own, x, mask, key, target, weights, statistics)[1]
+  _, sums, moments = compare(own, x, mask, key, target, weights)
+  if statistics is None:
+    return sums
+  return sums | comparison.statistics_sums(
+    pair.config, statistics, moments, weights
+  )
 
 
 def all_layers(
@@ -138,38 +147,52 @@ def all_layers(
     keys: for dropout.
     to_the_end: run the teacher's blocks behind the last one that teaches.
   """
-  statistics = None
-  if pair.config.teacher_average_statistics:
-    # Every layer is compared with all of them, so they come first.
-    _, statistics = _teacher_at(pair, teacher_params, batch, 0, keys.teacher)
+  config = pair.config
   x, mask = blocks.embed(pair.student, params, batch, keys.student)
   t, theirs = blocks.embed(pair.teacher, teacher_params, batch, keys.teacher)
-  weights = counts(pair.config, batch)
+  weights = counts(config, batch)
   is_loop = pair.student.compute.layers == 'loop'
-  compare = _comparison(pair, prevent_cse=is_loop)
+  compare = comparison.make(pair.student, config, prevent_cse=is_loop)
 
   def body(carry, inputs):
     x, t = carry
     layer, own, teachers = inputs
-    target = _last_of(pair, teachers, t, theirs, _fold(keys.teacher, layer))
+    key = _fold(keys.teacher, layer)
+    target, statistics = _last_of(pair, teachers, t, theirs, key)
     key = _fold(keys.student, layer)
-    x, sums = compare(own, x, mask, key, target, weights, statistics)
-    return (x, target.hidden), sums
+    x, sums, moments = compare(own, x, mask, key, target, weights)
+    return (x, target.hidden), (sums, moments, statistics)
 
   found = []
+  every: list[Statistics | None] = []
+  if config.reads_whole_teacher:
+    every.append(losses.moments(t[None]))
   for group in _groups(pair.teacher_layers):
     inputs = (
       jnp.arange(*group.student),
       _apart(blocks.stacked(params, *group.student), 1),
       _apart(blocks.stacked(teacher_params, *group.teacher), group.stride),
     )
-    (x, t), sums = jax.lax.scan(body, (x, t), inputs, unroll=is_loop)
-    found.append(sums)
-  if to_the_end:
+    (x, t), (sums, moments, statistics) = jax.lax.scan(
+      body, (x, t), inputs, unroll=is_loop
+    )
+    found.append((sums, moments))
+    # Of K blocks for each of the student's: [N, K, B, S].
+    every.append(
+      jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), statistics)
+    )
+  if to_the_end or config.reads_whole_teacher:
     rest = blocks.stacked(teacher_params, pair.teacher_layers[-1] + 1)
     key = _fold(keys.teacher, len(pair.teacher_layers))
-    t = blocks.run(pair.teacher, rest, t, theirs, key).last_hidden_state
-  sums = {n: jnp.concatenate([part[n] for part in found]) for n in found[0]}
+    t, others = _rest_of(pair, rest, t, theirs, key)
+    every.append(others)
+  sums, moments = _joined(*found)
+  if config.has_statistics:
+    each = jax.vmap(
+      functools.partial(comparison.statistics_sums, config),
+      in_axes=(None if config.reads_whole_teacher else 0, 0, None),
+    )
+    sums |= each(_joined(*every), moments, weights)
   return Compared(sums, x, t)
 
 
@@ -205,97 +228,56 @@ def _apart(layers: Params, stride: int) -> Params:
   return jax.tree.map(lambda x: x.reshape(-1, stride, *x.shape[1:]), layers)
 
 
-def _last_of(pair, layers, x, mask, key) -> Output:
-  """Runs blocks of the teacher; what the last of them gives."""
+def _last_of(
+  pair: Pair, layers: Params, x: Array, mask: Array | None, key: DropoutKey
+) -> tuple[Output, Statistics | None]:
+  """Runs blocks of the teacher.
+
+  Returns:
+    What the last of them gives; and the statistics that are compared: of the
+    last one's feature map, or of those of all.
+  """
   last = jax.tree.leaves(layers)[0].shape[0] - 1
   before, own = (
     jax.tree.map(lambda p, part=part: p[part], layers)
     for part in (slice(0, last), slice(last, None))
   )
-  x = blocks.run(pair.teacher, before, x, mask, key).last_hidden_state
-  return blocks.run_one(
-    pair.teacher, own, x, mask, _fold(key, last), _has_scores(pair)
+  x, statistics = _rest_of(pair, before, x, mask, key)
+  found = blocks.run_one(
+    pair.teacher, own, x, mask, _fold(key, last), pair.config.has_attention
   )
+  if not pair.config.has_statistics:
+    return found, None
+  return found, _joined(statistics, losses.moments(found.hidden[None]))
 
 
-def _teacher_at(
-  pair: Pair, params: Params, batch: Batch, layer: int, key: DropoutKey
-) -> tuple[Output, Statistics | None]:
-  """What a block of the teacher gives, and statistics if they are all asked."""
-  x, mask = blocks.embed(pair.teacher, params, batch, key)
-  if not pair.config.teacher_average_statistics:
-    layers = blocks.stacked(params, 0, layer + 1)
-    return _last_of(pair, layers, x, mask, key), None
+def _rest_of(
+  pair: Pair, layers: Params, x: Array, mask: Array | None, key: DropoutKey
+) -> tuple[Array, Statistics | None]:
+  """Runs blocks of the teacher, perhaps none, that teach no layer.
+
+  Returns:
+    The last one's output; and the statistics of all, if they are compared.
+  """
   found = blocks.run(
     pair.teacher,
-    blocks.stacked(params),
+    layers,
     x,
     mask,
     key,
-    output_hidden_states=True,
-    output_attention_scores=_has_scores(pair),
+    output_hidden_states=pair.config.reads_whole_teacher,
   )
-  assert found.hidden_states is not None
-  hidden = jnp.concatenate([x[None], found.hidden_states])
-  scores = found.attention_scores
-  target = Output(
-    found.hidden_states[layer], None if scores is None else scores[layer]
-  )
-  return target, losses.moments(hidden)
-
-
-def _comparison(pair: Pair, *, prevent_cse: bool):
-  """A function that runs a block of the student and compares it.
-
-  With rematerialisation the backward pass runs that block and the comparison
-  again, but not the teacher.
-  """
-  student = blocks.without_remat(pair.student)
-
-  def compare(layer, x, mask, key, target, weights, statistics):
-    own = blocks.run_one(student, layer, x, mask, key, _has_scores(pair))
-    return own.hidden, _sums(pair.config, target, own, weights, statistics)
-
-  remat = pair.student.compute.remat
-  if remat == 'none':
-    return compare
-  return jax.checkpoint(
-    compare, policy=REMAT_POLICIES[remat], prevent_cse=prevent_cse
+  hidden = found.hidden_states
+  return (
+    found.last_hidden_state,
+    None if hidden is None else losses.moments(hidden),
   )
 
 
-def _sums(
-  config: DistillationConfig,
-  teacher: Output,
-  student: Output,
-  weights: Array,
-  statistics: Statistics | None,
-) -> Sums:
-  """The sum of each term that is on."""
-  factors = config.factors
-  terms = {}
-  if 'feature_map' in factors:
-    terms['feature_map'] = losses.feature_map(
-      teacher.hidden, student.hidden, weights, config.norm_epsilon
-    )
-  if 'attention' in factors:
-    assert teacher.scores is not None and student.scores is not None
-    terms['attention'] = losses.attention(
-      teacher.scores, student.scores, weights
-    )
-  if 'mean' in factors or 'variance' in factors:
-    theirs = statistics or losses.moments(teacher.hidden)
-    own = losses.moments(student.hidden)
-    for name, term, theirs_, own_ in zip(
-      ('mean', 'variance'), (losses.mean, losses.variance), theirs, own
-    ):
-      if name in factors:
-        terms[name] = term(theirs_, own_, weights)
-  return {name: term.sum for name, term in terms.items()}
-
-
-def _has_scores(pair: Pair) -> bool:
-  return 'attention' in pair.config.factors
+def _joined(*parts: Any) -> Any:
+  """Trees of arrays as one, one behind the other on axis 0; None is nothing."""
+  there = [part for part in parts if part is not None]
+  return jax.tree.map(lambda *each: jnp.concatenate(each), *there)
 
 
 def _fold(key: DropoutKey, number) -> DropoutKey:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mobilebert_jax import models
 from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.distillation.objective import labels_softly
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.steps import uses_teacher
 from mobilebert_jax.distillation.teacher import layers_of
@@ -93,17 +94,15 @@ def taught(
 ) -> tuple[int, int]:
   """FLOPs of a stage's step: without recomputation, and with it.
 
-  The teacher has a forward pass alone, where it is read at all. Where a stage
-  does not count the task, neither model has a head, and both run the blocks up
-  to the last one that is compared; frozen ones have no backward pass.
+  Where a stage does not count the task, neither model has a head, and both run
+  the blocks up to the last one that is compared; frozen ones have no backward
+  pass. The teacher has a forward pass alone, where it is read at all; whole
+  where all of its layers are read, and with its head where it labels.
   """
-  own, theirs = c, teacher
   settings = config.distillation
+  own = c
   if not stage.has_task:
-    layers = layers_of(settings, c.num_hidden_layers, teacher.num_hidden_layers)
-    last = stage.layers[-1]
-    own = c.replace(num_hidden_layers=last + 1)
-    theirs = teacher.replace(num_hidden_layers=layers[last] + 1)
+    own = c.replace(num_hidden_layers=stage.layers[-1] + 1)
   counted = (examples, scored) if stage.has_task else (0, 0)
   shape = (own, head, rows, length, *counted)
   plain, repeating = model_flops(*shape), training(config, *shape)
@@ -113,6 +112,15 @@ def taught(
     plain -= model_flops(*frozen) - forward(*frozen)
     repeating -= training(config, *frozen) - forward(*frozen)
   if uses_teacher(config, stage):
+    is_labelling = labels_softly(settings, stage)
+    counted = (examples, scored) if is_labelling else (0, 0)
+    theirs = teacher
+    if not (is_labelling or settings.reads_whole_teacher):
+      layers = layers_of(
+        settings, c.num_hidden_layers, teacher.num_hidden_layers
+      )
+      last = layers[stage.layers[-1]]
+      theirs = teacher.replace(num_hidden_layers=last + 1)
     teaching = forward(theirs, head, rows, length, *counted)
     plain, repeating = plain + teaching, repeating + teaching
   return plain, repeating

@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from mobilebert_jax import evaluate, preparation, training
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.distillation.stages import Stage
-from mobilebert_jax.optimizer import make_optimizer
+from mobilebert_jax.distillation.steps import plain_step
+from mobilebert_jax.optimizer import Optimizer, make_optimizer
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import hlo, inputs, taught
@@ -160,11 +161,8 @@ def training_step(of: Plan) -> tuple[Any, Any, Any, Batch]:
   config, model = of.config, _model(of)
   tx = make_optimizer(config.optimizer, config.num_steps or _ANY_STEPS)
   with jax.set_mesh(of.mesh):
-    state, _ = training.abstract_state(model, tx, of.mesh)
-    step = training.make_train_step(
-      model, of.task.loss, tx, of.mesh, config.accumulation_steps,
-      config.nonfinite == 'skip',
-    )  # fmt: skip
+    state = _state(of, model, tx)
+    step: Any = plain_step(config, of.task, model, tx, of.mesh)
     batch = inputs.batch(config, of.task, of.mesh, is_training=True)
   return step, tx, state, batch
 
@@ -181,7 +179,7 @@ def lower_evaluation(of: Plan) -> tuple[Any, Batch]:
   config, model = of.config, _model(of)
   tx = make_optimizer(config.optimizer, _ANY_STEPS)
   with jax.set_mesh(of.mesh):
-    state, _ = training.abstract_state(model, tx, of.mesh)
+    state = _state(of, model, tx)
     step = evaluate.make_step(of.task, model, of.mesh, of.task.loss)
     batch = inputs.batch(config, of.task, of.mesh, is_training=False)
     lowered = step.lower(state.params, batch)  # type: ignore[attr-defined]
@@ -247,6 +245,12 @@ def _is_stable(lowered: Any, compiled: Any) -> bool:
   ]
   formats = [jax.tree.leaves(state) for state in (before, after)]
   return shapes[0] == shapes[1] and formats[0] == formats[1]
+
+
+def _state(of: Plan, model: Any, tx: Optimizer) -> training.TrainState:
+  """Shapes and places of the state that a run has."""
+  placement = of.config.distillation.student_placement
+  return training.abstract_state(model, tx, of.mesh, placement)[0]
 
 
 def _model(of: Plan) -> Any:
