@@ -2,12 +2,15 @@
 
 import json
 import os
+import pathlib
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
+import faults
 import pretraining_text
 import pytest
 from pretraining_sets import SMALL, TOKENIZER, contents, write, write_two_files
@@ -56,6 +59,13 @@ def test_any_number_of_processes_and_machines_write_the_same_bytes(
   assert contents(tmp_path / 'seed')[name] != expected[name]
 
 
+def wait_for(happens, seconds=60):
+  end = time.monotonic() + seconds
+  while not happens():
+    assert time.monotonic() < end
+    time.sleep(0.02)
+
+
 KILLED = """
 import os, signal
 from mobilebert_jax.pretraining_data import __main__, examples
@@ -94,6 +104,81 @@ def test_a_killed_command_goes_on(text, tmp_path, static, repo, monkeypatch):
   assert exit_status.run(__main__.main, '') == 0
   assert contents(tmp_path / 'set') == contents(static[0])
   assert first.stat().st_mtime_ns == before
+
+
+SLOW = """
+import time
+from mobilebert_jax.pretraining_data import __main__, writing
+from mobilebert_jax import exit_status
+write = writing.Job.write
+class SlowJob(writing.Job):
+  def write(self, block):
+    if block.number == 1:
+      time.sleep(30)
+    return write(self, block)
+writing.Job = SlowJob
+if __name__ == '__main__':
+  import sys
+  sys.exit(exit_status.run(__main__.main, ''))
+"""
+
+
+def children(pid):
+  """The processes that a process has begun, but for its helpers."""
+  found = pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+  lines = {
+    int(c): pathlib.Path(f'/proc/{c}/cmdline').read_text() for c in found
+  }
+  return [child for child, line in lines.items() if 'spawn_main' in line]
+
+
+@pytest.mark.faults
+def test_workers_are_killed_or_lose_their_command(
+  text, tmp_path, static, repo, monkeypatch
+):
+  vocab = pretraining_text.write_vocab(tmp_path)
+  script = tmp_path / 'slow.py'
+  script.write_text(SLOW)
+  folder = tmp_path / 'set'
+  arguments = [
+    f'--input={text}', f'--output={folder}', '--max_length=32',
+    f'--tokenizer={vocab}', '--block_size=6000', '--masking=static',
+    '--duplicates=2',
+  ]  # fmt: skip
+  others = static[1]['blocks'] - 1
+
+  def begun():
+    """A command whose other blocks are written, and its workers."""
+    run = subprocess.Popen(
+      [sys.executable, script, *arguments, '--workers=2'],
+      env=os.environ | {'PYTHONPATH': str(repo), 'JAX_PLATFORMS': 'cpu'},
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    wait_for(lambda: len(list(folder.glob('examples-*.json'))) == others)
+    found = children(run.pid)
+    assert len(found) == 2
+    return run, found
+
+  run, workers = begun()
+  os.kill(workers[0], signal.SIGKILL)
+  message = run.communicate(timeout=20)[1]
+  assert run.returncode == 1
+  assert message.count('\n') == 1 and 'a worker process was killed' in message
+  wait_for(lambda: not any(map(faults._is_alive, workers)))
+  # One block would need no workers.
+  (folder / prepared.counts_name(0, others + 1)).unlink()
+  run, workers = begun()
+  run.kill()
+  run.communicate(timeout=20)
+  try:
+    wait_for(lambda: not any(map(faults._is_alive, workers)))
+  finally:
+    for worker in filter(faults._is_alive, workers):
+      os.kill(worker, signal.SIGKILL)
+  monkeypatch.setattr(sys, 'argv', ['x', *arguments])
+  assert exit_status.run(__main__.main, '') == 0
+  assert contents(folder) == contents(static[0])
 
 
 def test_writers_of_one_block_do_not_meet(text, tmp_path, static, monkeypatch):
