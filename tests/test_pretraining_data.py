@@ -1,5 +1,6 @@
 """What the examples are that are made out of text."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -55,6 +56,21 @@ def test_blocks_of_plain_text(tmp_path, unit):
   assert len(found) == {'file': 3, 'paragraph': 27, 'line': 54}[unit]
   # The last document joins the block before it if it is alone.
   assert all(block.documents >= 2 for block in plan.blocks)
+
+
+def test_a_file_of_many_documents_is_not_one(tmp_path):
+  """It would be one block, which nobody shares and no memory holds."""
+  lines = '\n'.join(['One two three. ' * 4] * 40_000)
+  (tmp_path / 'a.txt').write_text(lines + '\n')
+  (tmp_path / 'b.txt').write_text('\n\n'.join([lines] * 14))
+  options = PretrainingDataOptions(**SMALL)
+  message = r'b\.txt:1: one document has more than 32,000,000 .* --document'
+  with pytest.raises(InputError, match=message):
+    blocks.plan([tmp_path], options)
+  for change in ({'documents': 'paragraph'}, {'block_size': 2_000_000}):
+    changed = dataclasses.replace(options, **change)
+    plan = blocks.plan([tmp_path], changed)
+    assert plan.documents == (15 if 'documents' in change else 2)
 
 
 def test_a_block_is_read_in_any_directory(tmp_path, monkeypatch):

@@ -68,6 +68,7 @@ def read_documents(
   unit: Unit = 'file',
   text_column: str = 'text',
   within: range | None = None,
+  longest: int | None = None,
 ) -> Iterator[Document]:
   """Reads the documents of one file, leaving out empty ones.
 
@@ -79,13 +80,15 @@ def read_documents(
       strings, which are joined as lines.
     within: The numbers of the lines to read, which must begin with a document;
       None: all.
+    longest: Characters that a document of a text file may have; one with more
+      is not read to its end. None: any number.
 
   Raises:
-    InputError: The file cannot be read, is not UTF-8, has a wrong line, or
-      has no text.
+    InputError: The file cannot be read, is not UTF-8, has a wrong line, a
+      document that is too long, or no text.
   """
   if path.name.endswith(_TEXT_SUFFIXES):
-    documents = _from_text(path, unit, within)
+    documents = _from_text(path, unit, within, longest)
   else:
     documents = _from_objects(path, text_column, within)
   is_empty = True
@@ -144,20 +147,27 @@ def hold_out(
 
 
 def _from_text(
-  path: pathlib.Path, unit: Unit, within: range | None
+  path: pathlib.Path, unit: Unit, within: range | None, longest: int | None
 ) -> Iterator[Document]:
   lines: Iterable[tuple[int, str]] = (
     (number, line.rstrip('\r\n')) for number, line in read_lines(path, within)
   )
   block: list[str] = []
-  begin = 1
+  begin, size = 1, 0
   for number, line in lines:
     is_blank = _BLANK.match(line) is not None
     ends = unit == 'line' or (unit == 'paragraph' and is_blank)
     if not block:
-      begin = number
+      begin, size = number, 0
     if not is_blank or block:
       block.append(line)
+      size += len(line)
+    if longest is not None and size > longest:
+      raise InputError(
+        f'{path}:{begin}: one document has more than {longest:,} characters; '
+        'use --documents=paragraph (blank lines between documents), or a '
+        'larger --block_size'
+      )
     if ends and block:
       yield _document(path, begin, block)
       block = []

@@ -70,6 +70,10 @@ class Plan:
 
 # Behind the last line of any file.
 _END = 1 << 62
+# A document is a block at least, which one process holds in memory. One that
+# has so many times the characters of a block, and more than any book, is many
+# of them, one behind another.
+_LONGEST, _BOOK = 32, 32_000_000
 
 
 def plan(inputs: Sequence[files.Name], options: PretrainingDataOptions) -> Plan:
@@ -85,15 +89,18 @@ def plan(inputs: Sequence[files.Name], options: PretrainingDataOptions) -> Plan:
     options: what a document is, and the size of a block.
 
   Raises:
-    InputError: no text, a wrong line, a file that is named twice, or one
-      document alone where pairs need two.
+    InputError: no text, a wrong line, a file that is named twice, a document
+      that is far larger than a block, or one alone where pairs need two.
   """
   cutter = _Cutter(options.block_size, 2 if options.next_sentence else 1)
   digest = hashlib.sha256()
   with Work('reading the text', 'characters') as work:
     for path in _paths(inputs):
       found = documents.read_documents(
-        path, options.documents, options.text_column
+        path,
+        options.documents,
+        options.text_column,
+        longest=max(_LONGEST * options.block_size, _BOOK),
       )
       for document in found:
         digest.update(_encoded(path, document))
