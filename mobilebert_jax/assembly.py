@@ -122,7 +122,8 @@ def _find_teacher(
   found = teacher.load(config, task, start.model, start.tokenizer)
   teacher.places(found.model, mesh, config.distillation.teacher_placement)
   if config.init == preparation.SCRATCH:
-    copying.copied(found, start.model, config.distillation.copy)
+    parts = config.distillation.copy
+    copying.shared(found.params, start.model, parts, found.name)
   if resumed is not None:
     teacher.check_same(found, resumed)
   return found

@@ -21,6 +21,9 @@ PARTS = {
 # in the student (NoNorm: it would mean something else there).
 COPIED = tuple(part for part in PARTS if part != 'embedding_norm')
 
+# What gives a transfer learning rates of its own.
+_RATES = ('train_embeddings', 'previous_layers', 'layer_rate', 'equal_rate')
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistillationConfig:
@@ -63,8 +66,9 @@ class DistillationConfig:
     teacher_layers: the teacher's layer, from 0, that teaches each of the
       student's; (): evenly spread, the last one by the last one.
     copy: parts of the teacher that a student from scratch begins with, out of
-      `PARTS`; by default what google-research copies. What the student has
-      not is left out. Only for `config.init` 'scratch'.
+      `PARTS`; by default what google-research copies, as far as the teacher
+      has it. What the student has not is left out. Only for `config.init`
+      'scratch'.
     train_embeddings: during the transfer the embeddings learn too, as an
       earlier layer does (tensorflow/models); otherwise all but the blocks is
       frozen then.
@@ -87,7 +91,8 @@ class DistillationConfig:
     paired_statistics: mean and variance count only if neither factor is 0
       (google-research).
     count_padding: feature maps and attention of padding count too
-      (google-research, where no transfer term knows of padding).
+      (google-research, where no transfer term knows of padding). Not for packed
+      batches, whose padding belongs to no example.
     norm_epsilon: added to the variance when feature maps are normalised;
       google-research has 1e-12, tensorflow/models 1e-3.
     dropout: 'off': neither model has dropout wherever the teacher is used
@@ -195,10 +200,23 @@ class DistillationConfig:
         'feature_map',
         f"above 0, or another factor, with the strategy '{self.strategy}'",
       )
+    if not has_stages:
+      self._check_rates()
     if self.divide_by == 'stage' and self.strategy != 'progressive':
       raise self._wrong(
         'divide_by', "'layers': only the strategy 'progressive' has a stage"
       )
+
+  def _check_rates(self):
+    """Refuses rates of a transfer where there is none."""
+    defaults = {field.name: field.default for field in dataclasses.fields(self)}
+    for name in _RATES:
+      if getattr(self, name) != defaults[name]:
+        raise self._wrong(
+          name,
+          f"{defaults[name]} with the strategy '{self.strategy}', which has no "
+          'transfer with rates of its own',
+        )
 
   def _check_layers(self):
     layers = self.teacher_layers

@@ -303,8 +303,15 @@ def fetch_tree(tree: Any) -> Any:
   return jax.tree.map(fetch, tree)
 
 
-def check_heads(heads: int, mesh: Mesh):
+def check_heads(
+  heads: int, mesh: Mesh, where: str = 'config.model.num_attention_heads'
+):
   """Checks that 'tensor' gives every device whole attention heads.
+
+  Args:
+    heads: their number.
+    mesh: the mesh.
+    where: what errors call the number.
 
   Raises:
     InputError: it does not.
@@ -313,7 +320,7 @@ def check_heads(heads: int, mesh: Mesh):
   if heads % tensor:
     raise InputError(
       f'config.mesh.tensor is {tensor}, but must divide the '
-      f'{heads} attention heads (config.model.num_attention_heads).'
+      f'{heads} attention heads ({where}).'
     )
 
 

@@ -57,9 +57,20 @@ def check_mesh(model: nn.Module, mesh: Mesh, placement: Placement = 'sharded'):
   """
   sharding.check_heads(model.config.num_attention_heads, mesh)
   if mesh.shape['fsdp'] * mesh.shape['tensor'] > 1:
-    key = jax.random.key(0)
-    boxed = jax.eval_shape(lambda: models.init_boxed(model, key))
-    shardings_of(boxed, mesh, placement)
+    parameter_shardings(model, mesh, placement)
+
+
+def parameter_shardings(
+  model: nn.Module, mesh: Mesh, placement: Placement
+) -> Params:
+  """Where a mesh puts a model's parameters.
+
+  Raises:
+    InputError: a mesh that does not divide them.
+  """
+  # The key is made inside: outside, it would ask for devices.
+  boxed = jax.eval_shape(lambda: models.init_boxed(model, jax.random.key(0)))
+  return shardings_of(boxed, mesh, placement)
 
 
 def shardings_of(boxed: Any, mesh: Mesh, placement: Placement) -> Any:

@@ -164,8 +164,22 @@ SETTINGS = {
   'layers in disorder': ({'teacher_layers': (1, 0)}, 'ascending'),
   'ratio': ({'ground_truth_ratio': 1.5}, 'at_most 1|at most 1'),
   'frozen embeddings learn': (
-    {'train_embeddings': True, 'previous_layers': 0.0}, 'previous_layers',
+    {
+      'strategy': 'joint', 'transfer_steps': 4, 'train_embeddings': True,
+      'previous_layers': 0.0,
+    },
+    'above 0 with train_embeddings',
   ),
+  'a rate without a transfer': (
+    {'layer_rate': 2.0}, "layer_rate is 2.0, but must be 3.0 with .* 'none'",
+  ),
+  'frozen layers beside the distillation': (
+    {'strategy': 'auxiliary', 'previous_layers': 0.0}, 'must be 0.1 with',
+  ),
+  'embeddings that always learn': (
+    {'strategy': 'auxiliary', 'train_embeddings': True}, 'must be False with',
+  ),
+  'equal rates of nothing': ({'equal_rate': True}, 'equal_rate is True'),
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import one_device
 import pytest
+import test_distillation_objective as objective
 import tiny
 from test_distillation_losses import softmax
 
@@ -14,6 +15,7 @@ from mobilebert_jax import loop, losses, models
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.distillation import agreement, soft_labels
+from mobilebert_jax.distillation.transfer import Pair
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import outputs
 from mobilebert_jax.reporting import metrics_log
@@ -219,6 +221,48 @@ def test_agreement_layer_by_layer(place, tmp_path):
     for term in ('feature_map', 'attention', 'mean', 'variance'):
       assert abs(row[term]) < 1e-5, (row, term)
   assert found['masked_lm_agreement'] == 1.0
+
+
+def test_agreement_by_its_formulas():
+  """Of models that differ, over two batches, whatever the run's settings."""
+  student, theirs, *params = distilling.pair()
+  noisy = [
+    model.clone(config=model.config.replace(attention_probs_dropout_prob=0.5))
+    for model in (student, theirs)
+  ]
+  whole = distilling.batch()
+  short = whole['attention_mask'] * (np.arange(7) < 4)
+  batches = [whole, whole | {'attention_mask': short}]
+  settings = distilling.settings(
+    dropout='both', mean=0.0, teacher_average_statistics=True,
+    teacher_layers=(0, 3), ground_truth_ratio=1.0,
+  )  # fmt: skip
+  settings = agreement.compared(settings, 'x')
+  found = agreement.measure(
+    Pair(*noisy, (0, 3), settings), *params, objective.task(), batches
+  )
+  sizes = [batch['attention_mask'].sum() for batch in batches]
+  for layer, row in enumerate(found['layers']):
+    assert (row['layer'], row['teacher_layer']) == (layer, (0, 3)[layer])
+    expected = dict.fromkeys(
+      ('feature_map', 'attention', 'mean', 'variance'), 0
+    )
+    for batch, size in zip(batches, sizes):
+      part = size / sum(sizes)
+      for name, value in objective.expected_means(
+        settings, (student, theirs, *params), batch, (0, 3), (layer,)
+      ).items():
+        expected[name] += part * value
+      entropy = objective.expected_means(
+        settings, (theirs, theirs, params[1], params[1]), batch, range(4),
+        ((0, 3)[layer],),
+      )['attention']  # fmt: skip
+      expected['attention'] -= part * entropy
+    for name, value in expected.items():
+      assert value > 1e-3
+      assert row[name] == pytest.approx(value, rel=2e-4), name
+  assert 0 <= found['masked_lm_agreement'] <= 1
+  assert {'masked_lm_hard', 'masked_lm_soft'} <= set(found)
 
 
 def test_the_command_needs_a_run_with_a_teacher(place, tmp_path):

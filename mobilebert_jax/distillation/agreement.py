@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mobilebert_jax import packing, preparation, sharding
+from mobilebert_jax import models, packing, preparation, sharding, training
 from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.data import loader
 from mobilebert_jax.distillation import teacher, transfer
@@ -27,6 +27,36 @@ from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.workdir import Workdir
 
+# What a comparison takes over from the run's settings.
+_KEPT = (
+  'temperature',
+  'temperature_on',
+  'teacher_layers',
+  'count_padding',
+  'norm_epsilon',
+  'teacher_dtype',
+  'teacher_placement',
+)
+
+
+def compared(config: DistillationConfig, teacher: str) -> DistillationConfig:
+  """Settings that compare every layer and have every term, without its factor.
+
+  Args:
+    config: the run's, whatever of it was off.
+    teacher: the teacher's name.
+  """
+  return DistillationConfig(
+    teacher=teacher,
+    strategy='auxiliary',
+    feature_map=1.0,
+    attention=1.0,
+    mean=1.0,
+    variance=1.0,
+    dropout='off',
+    **{name: getattr(config, name) for name in _KEPT},
+  )
+
 
 def measure(
   pair: Pair,
@@ -38,7 +68,7 @@ def measure(
   """Compares two models over some batches, without dropout.
 
   Args:
-    pair: both models; they are as wide and have as many heads.
+    pair: both models, with settings from `compared`.
     params: the student's.
     teacher_params: the teacher's.
     task: the task.
@@ -50,7 +80,7 @@ def measure(
     the teacher's entropy), 'mean' and 'variance'. Beside it the means of the
     task's terms and '..._agreement', how often both predict the same.
   """
-  step = _make_step(pair._replace(config=_every_term(pair.config)), task)
+  step = _make_step(pair, task)
   sums: Any = None
   for batch in batches:
     new = jax.device_get(step(params, teacher_params, batch))
@@ -66,33 +96,24 @@ def measure(
   }
 
 
-def _every_term(config: DistillationConfig) -> DistillationConfig:
-  """Whatever the run had, each term is measured, without its factor."""
-  return dataclasses.replace(
-    config,
-    feature_map=1.0,
-    attention=1.0,
-    mean=1.0,
-    variance=1.0,
-    teacher_average_statistics=False,
-    paired_statistics=False,
-  )
-
-
 def _make_step(pair: Pair, task: Task) -> Any:
   """Compiles (params, teacher's, batch) -> (sum, weight) of every term."""
-  aims = Objective(pair, task, Stage(0, (), True, 0, 1))
+  layers = tuple(range(len(pair.teacher_layers)))
+  aims = Objective(pair, task, Stage(0, layers, True, 0, 1))
 
   @jax.jit
   def step(params: Params, teacher_params: Params, batch: Batch):
-    every = (params, teacher_params, batch, Keys())
-    found = transfer.all_layers(pair, *every, to_the_end=False).sums
-    found['attention'] -= _entropies(pair, teacher_params, batch)
-    weight = jnp.sum(transfer.counts(pair.config, batch))
     outputs = aims.forward(params, teacher_params, batch, jax.random.key(0))
     loss, told = aims.terms(outputs, packing.per_example(batch))
-    named = {n: (term.sum, term.weight) for n, term in (loss | told).items()}
-    return {name: (total, weight) for name, total in found.items()}, named
+    by_layer = dict(outputs.sums)
+    named = {
+      name: (term.sum, term.weight)
+      for name, term in (loss | told).items()
+      if name not in by_layer
+    }
+    by_layer['attention'] -= _entropies(pair, teacher_params, batch)
+    weight = jnp.sum(transfer.counts(pair.config, batch))
+    return {name: (sums, weight) for name, sums in by_layer.items()}, named
 
   return step
 
@@ -105,10 +126,16 @@ def of_run(place: Workdir, teacher_name: str | None = None) -> dict[str, Any]:
     teacher_name: another teacher than the run's, or one for a run without.
 
   Raises:
-    InputError: no such run, no teacher, or one that does not fit.
+    InputError: no such run, no teacher, one that does not fit, or a task whose
+      examples are several texts.
   """
   config = _with_teacher(place, teacher_name)
   task, mesh = preparation.find_task(config), preparation.make_mesh(config)
+  if task.head is models.MobileBertForMultipleChoice:
+    raise InputError(
+      f'the run in {place.path} learnt {task.name}, whose examples are several '
+      'texts each, but layers are compared on single texts alone.'
+    )
   compute = dataclasses.asdict(preparation.compute_of(config))
   tokenizer = place.read_tokenizer()
   student, params, _ = load_pretrained(task.head, place.model, **compute)
@@ -118,7 +145,7 @@ def of_run(place: Workdir, teacher_name: str | None = None) -> dict[str, Any]:
     config, task, tokenizer, task.splits.evaluation[0]
   )
   with jax.set_mesh(mesh):
-    places = teacher.places(student, mesh, 'sharded')
+    places = training.parameter_shardings(student, mesh, 'sharded')
     return measure(
       pair,
       sharding.put_tree(params, places),
@@ -135,8 +162,9 @@ def _with_teacher(place: Workdir, name: str | None) -> TrainConfig:
     raise InputError(
       f'the run in {place.path} has no teacher: name one by --teacher=DIR.'
     )
-  changed = dataclasses.replace(config.distillation, teacher=name)
-  return dataclasses.replace(config, distillation=changed)
+  return dataclasses.replace(
+    config, distillation=compared(config.distillation, name)
+  )
 
 
 def _batches(config: TrainConfig, split: Split, mesh: Mesh) -> Iterable[Batch]:

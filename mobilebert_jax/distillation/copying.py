@@ -9,44 +9,60 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mobilebert_jax import models, sharding
 from mobilebert_jax.distillation.teacher import Teacher
-from mobilebert_jax.distillation_config import PARTS
+from mobilebert_jax.distillation_config import COPIED, PARTS
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.optimizer import Params
+
+
+def shared(
+  teacher: Params, student: nn.Module, parts: tuple[str, ...], name: str
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """The student's parameters that come from its teacher; computes nothing.
+
+  Args:
+    teacher: the teacher's parameters, or their shapes.
+    student: the student.
+    parts: keys of `PARTS`; those that the student has not are left out, and
+      out of the default list also those that the teacher has not.
+    name: what errors call the teacher.
+
+  Returns:
+    path, with '/', -> the shape and dtype in the student.
+
+  Raises:
+    InputError: the teacher lacks a part, or has it in another shape.
+  """
+  own = flatten_dict(models.abstract_params(student), sep='/')
+  theirs = flatten_dict(teacher, sep='/')
+  found = {}
+  for part in parts:
+    start = f'{PARTS[part]}/'
+    if parts == COPIED and not any(path.startswith(start) for path in theirs):
+      continue
+    for path, wanted in own.items():
+      if not path.startswith(start):
+        continue
+      value = theirs.get(path)
+      if value is None or value.shape != wanted.shape:
+        has = 'no' if value is None else f'{value.shape} in'
+        raise InputError(
+          f'config.distillation.copy names {part}, but the teacher '
+          f'{name} has {has} {path}, which is {wanted.shape} in the '
+          'student; leave it out.'
+        )
+      found[path] = wanted
+  return found
 
 
 def copied(
   teacher: Teacher, student: nn.Module, parts: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
-  """The student's parameters that come from its teacher.
-
-  Args:
-    teacher: the teacher.
-    student: the student.
-    parts: keys of `PARTS`; those that the student has not are left out.
-
-  Returns:
-    path, with '/', -> the teacher's value.
-
-  Raises:
-    InputError: the teacher lacks a part, or has it in another shape.
-  """
-  shapes = flatten_dict(models.abstract_params(student), sep='/')
-  there = flatten_dict(teacher.params, sep='/')
-  found = {}
-  for part in parts:
-    for path, wanted in shapes.items():
-      if not path.startswith(f'{PARTS[part]}/'):
-        continue
-      value = there.get(path)
-      if value is None or value.shape != wanted.shape:
-        has = 'no' if value is None else f'{value.shape} in'
-        raise InputError(
-          f'config.distillation.copy names {part}, but the teacher '
-          f'{teacher.name} has {has} {path}, which is {wanted.shape} in the '
-          'student; leave it out.'
-        )
-      found[path] = np.asarray(value, wanted.dtype)
-  return found
+  """What `shared` says, as values: path -> the teacher's, on the host."""
+  theirs = flatten_dict(teacher.params, sep='/')
+  wanted = shared(teacher.params, student, parts, teacher.name)
+  return {
+    path: np.asarray(theirs[path], leaf.dtype) for path, leaf in wanted.items()
+  }
 
 
 def into(params: Params, values: dict[str, np.ndarray]) -> Params:

@@ -29,7 +29,8 @@ class Outputs:
   """What a stage's loss is made of.
 
   Attributes:
-    sums: the sums of transfer terms, over layers and all that counts.
+    sums: the sums of transfer terms over all that counts; of each layer, [L],
+      where all are compared.
     student: the student's outputs, or None if the task does not count.
     teacher: the teacher's, or None if its labels do not count.
   """
@@ -76,16 +77,15 @@ class Objective(NamedTuple):
       return self._distilled(params, teacher_params, batch, keys)
     is_labelling = labels_softly(self.pair.config, self.stage)
     found = transfer.all_layers(*every, keys, to_the_end=is_labelling)
-    sums = {name: jnp.sum(each) for name, each in found.sums.items()}
     if not self.stage.has_task:
-      return Outputs(sums)
+      return Outputs(found.sums)
     own = blocks.apply_head(
       self.pair.student, params, found.student, batch, keys.student
     )
     if not is_labelling:
-      return Outputs(sums, own)
+      return Outputs(found.sums, own)
     theirs = self._teacher_head(teacher_params, found.teacher, batch, keys)
-    return Outputs(sums, own, theirs)
+    return Outputs(found.sums, own, theirs)
 
   def terms(
     self, outputs: Outputs, batch: Batch
@@ -102,8 +102,10 @@ class Objective(NamedTuple):
     if config.divide_by == 'stage':
       divisor = layers[0] + 1 if layers else divisor
     found = {
-      name: Term(total, weight, config.factors[name] * len(layers) / divisor)
-      for name, total in outputs.sums.items()
+      name: Term(
+        jnp.sum(sums), weight, config.factors[name] * len(layers) / divisor
+      )
+      for name, sums in outputs.sums.items()
     }
     if not self.stage.has_task:
       return found, {}

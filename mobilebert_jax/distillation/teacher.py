@@ -11,7 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
-from mobilebert_jax import models, sharding, training
+from mobilebert_jax import fields, models, sharding, training
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
 from mobilebert_jax.distillation_config import DistillationConfig
@@ -33,7 +33,7 @@ class Teacher:
     name: where it is from.
     model: the model, which computes in `teacher_dtype`.
     params: its parameters, on the host, in the dtype in which they are stored.
-    layers: its layer for each of the student's.
+    layers: its layer for each of the student's; () where none is compared.
     digest: a digest of its parameters.
   """
 
@@ -60,11 +60,11 @@ def places(
   """Shardings of a teacher's parameters.
 
   Raises:
-    InputError: a mesh that does not divide them.
+    InputError: a mesh that does not divide them, or the attention heads.
   """
-  # The key is made inside: outside, it would ask for devices.
-  boxed = jax.eval_shape(lambda: models.init_boxed(model, jax.random.key(0)))
-  return training.shardings_of(boxed, mesh, placement)
+  heads = model.config.num_attention_heads
+  sharding.check_heads(heads, mesh, "the teacher's num_attention_heads")
+  return training.parameter_shardings(model, mesh, placement)
 
 
 def abstract(
@@ -136,19 +136,21 @@ def model_of(
 def layers_of(
   config: DistillationConfig, student: int, teacher: int
 ) -> tuple[int, ...]:
-  """The teacher's layer for each of the student's.
+  """The teacher's layer for each of the student's; () where none is compared.
 
   Evenly spread unless chosen, so that the last is taught by the last: 24
   layers teach 12 with 1, 3, ..., 23.
 
   Args:
-    config: `teacher_layers`.
+    config: `strategy` and `teacher_layers`.
     student: the student's number of layers.
     teacher: the teacher's.
 
   Raises:
     InputError: a wrong number of layers, or one that the teacher has not.
   """
+  if config.strategy == 'none':
+    return ()
   chosen = config.teacher_layers
   where = 'config.distillation.teacher_layers'
   if chosen:
@@ -176,8 +178,8 @@ def check(
   """Checks that two models can be compared.
 
   Raises:
-    InputError: naming the first thing in which they must agree and do not; or
-      the task has several texts in an example.
+    InputError: naming the first thing in which they must agree and do not; the
+      task has several texts in an example; or padding that is nobody's counts.
   """
   settings, name = config.distillation, config.distillation.teacher
   if task.head is models.MobileBertForMultipleChoice and (
@@ -187,6 +189,12 @@ def check(
       f'the task {task.name} learns from the logits of a teacher alone: set '
       "config.distillation.strategy to 'none' and temperature_on to 'logits'."
     )
+  if settings.count_padding and config.data.batching == 'packed':
+    raise fields.wrong(
+      'config.distillation.count_padding', True,
+      "False with config.data.batching 'packed': what fills up a row with "
+      'several examples belongs to none of them',
+    )  # fmt: skip
   same = ['vocab_size']
   if settings.strategy != 'none':
     if {'feature_map', 'mean', 'variance'} & settings.factors.keys():
