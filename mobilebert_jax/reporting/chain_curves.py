@@ -1,19 +1,23 @@
 """Losses and scores of several runs, one below the other, as a picture."""
 
+import itertools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mobilebert_jax.reporting import canvas
-from mobilebert_jax.reporting.curves import series, smooth
+from mobilebert_jax.reporting.curves import NEW, series, smooth
 from mobilebert_jax.reporting.metrics_log import Record
 
 _INCHES = 3.0
-# The losses that a training step may log: the whole, then its terms.
-_LOSSES = (
-  'loss', 'feature_map', 'attention', 'mean', 'variance', 'masked_lm_hard',
-  'masked_lm_soft', 'next_sentence',
-)  # fmt: skip
+# The losses that a training step may log: the whole; the terms of a transfer;
+# the task's own terms, each with those of a teacher that end so; and what has
+# no teacher beside one that has.
+_TRANSFER = ('feature_map', 'attention', 'mean', 'variance')
+_DISTILLED = ('_hard', '_soft')
+_PLAIN = 'next_sentence'
+# So few values of a stage are drawn as they are: an average would be late.
+_FEW = 20
 
 
 def draw(
@@ -22,8 +26,9 @@ def draw(
 ) -> pathlib.Path:
   """Draws, for each run, its losses on the left and its score on the right.
 
-  Where a run logs several terms of its loss, each has a line, and thin
-  vertical lines stand where one stage ends and the next begins.
+  Losses are thin, with their moving average over them. Where a run logs several
+  terms of its loss, each has a line. A stage has a loss of its own: its lines
+  begin anew, behind a thin vertical one.
 
   Args:
     path: the PNG to write; appears only when it is complete.
@@ -35,10 +40,17 @@ def draw(
   figure = canvas.figure(10, _INCHES * len(runs))
   rows = figure.subplots(len(runs), 2, squeeze=False)
   for (left, right), (name, (records, metric)) in zip(rows, runs.items()):
-    for term in _terms(records):
-      steps, values = series(records, term)
-      left.plot(steps, smooth(values), linewidth=1, label=term)
-    if len(_terms(records)) > 1:
+    terms = _terms(records)
+    for number, term in enumerate(terms):
+      color = f'C{number}'
+      for steps, values in _stages(records, term):
+        left.plot(
+          steps, values, '.-', color=color, alpha=0.3, linewidth=0.6,
+          markersize=2,
+        )  # fmt: skip
+        left.plot(steps, _averaged(values), color=color, linewidth=1)
+      left.plot([], [], color=color, label=term)
+    if len(terms) > 1:
       left.set_yscale('log')
     for border in _borders(records):
       left.axvline(border, color='gray', alpha=0.4, linewidth=0.6)
@@ -52,9 +64,25 @@ def draw(
 
 
 def _terms(records: Sequence[Record]) -> list[str]:
-  """The losses that were logged."""
-  names = {name for record in records for name in record}
-  return [name for name in _LOSSES if name in names]
+  """The losses that were logged while the run learnt."""
+  logged = {name for record in records for name in record if '/' not in name}
+  distilled = sorted(name for name in logged if name.endswith(_DISTILLED))
+  ordered = ('loss', *_TRANSFER, *distilled, _PLAIN)
+  return [name for name in ordered if name in logged]
+
+
+def _stages(
+  records: Sequence[Record], term: str
+) -> Iterator[tuple[list[int], list[float]]]:
+  """The values of a loss, stage by stage; a run without stages has one."""
+  logged = [record for record in records if term in record]
+  for _, some in itertools.groupby(logged, lambda record: record.get('stage')):
+    yield series(list(some), term)
+
+
+def _averaged(values: Sequence[float]) -> list[float]:
+  """A stage's moving average, late by a twentieth of it or by ten values."""
+  return smooth(values, min(1.0, max(NEW, _FEW / len(values))))
 
 
 def _borders(records: Sequence[Record]) -> list[int]:

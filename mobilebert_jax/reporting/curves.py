@@ -8,7 +8,7 @@ from mobilebert_jax.reporting import canvas
 from mobilebert_jax.reporting.metrics_log import Record
 
 # Weight of the newest value in the smoothed loss.
-_NEW = 0.1
+NEW = 0.1
 
 
 def draw(
@@ -50,10 +50,15 @@ def series(
   return [step for step, _ in points], [value for _, value in points]
 
 
-def smooth(values: Sequence[float]) -> list[float]:
-  """Exponential moving average that starts at the first value."""
+def smooth(values: Sequence[float], new: float = NEW) -> list[float]:
+  """Exponential moving average that starts at the first value.
+
+  Args:
+    values: the values.
+    new: the weight of the newest one.
+  """
   smooth: list[float] = []
   for value in values:
     old = smooth[-1] if smooth else value
-    smooth.append(old + _NEW * (value - old))
+    smooth.append(old + new * (value - old))
   return smooth
