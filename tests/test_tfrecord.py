@@ -1,4 +1,4 @@
-"""TFRecord files and tf.Examples, by the definition and by TensorFlow."""
+"""TFRecord files and tf.Examples, by their definition."""
 
 import gzip
 
@@ -150,46 +150,3 @@ def test_wrong_examples_are_told(case):
   with pytest.raises(ExampleError, match=message) as found:
     Examples([GOLDEN_EXAMPLE, record]).integers('a', 3)
   assert found.value.args[1] == index
-
-
-def test_what_tensorflow_writes(tmp_path):
-  """Both layers against TensorFlow's own writer and reader."""
-  tf = pytest.importorskip('tensorflow', exc_type=ImportError)
-  rng = np.random.default_rng(0)
-  rows = [
-    {
-      'input_ids': rng.integers(0, 30522, 128),
-      'next_sentence_labels': rng.integers(0, 2, 1),
-      'masked_lm_weights': rng.random(20).astype(np.float32),
-    }
-    for _ in range(50)
-  ]
-
-  def feature(values):
-    if values.dtype == np.float32:
-      return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-
-  path = tmp_path / 'theirs.tfrecord'
-  with tf.io.TFRecordWriter(str(path)) as writer:
-    for row in rows:
-      features = tf.train.Features(
-        feature={name: feature(values) for name, values in row.items()}
-      )
-      example = tf.train.Example(features=features)
-      writer.write(example.SerializeToString())
-  file = TfRecordFile(path)
-  assert len(file) == len(rows)
-  found = Examples(file.read(range(len(rows))))
-  ours = tmp_path / 'ours.tfrecord'
-  ours.write_bytes(b''.join(record(encode(row)) for row in rows))
-  theirs = list(tf.data.TFRecordDataset(str(ours)).as_numpy_iterator())
-  for name in rows[0]:
-    expected = np.stack([row[name] for row in rows])
-    is_float = expected.dtype == np.float32
-    read = found.floats if is_float else found.integers
-    np.testing.assert_array_equal(read(name), expected)
-    kind = tf.float32 if is_float else tf.int64
-    spec = {name: tf.io.FixedLenFeature([expected.shape[1]], kind)}
-    parsed = tf.io.parse_example(theirs, spec)[name].numpy()
-    np.testing.assert_array_equal(parsed, expected)
