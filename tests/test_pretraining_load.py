@@ -59,10 +59,14 @@ def test_no_file_is_in_both_splits(folder, tmp_path):
   shutil.copytree(folder / 'tfrecord', data)
   (tmp_path / 'linked').symlink_to(data)
   names = sorted(path.name for path in data.iterdir())
-  for held in (names[1], f'../tfrecord/{names[1]}', f'../linked/{names[1]}'):
+  for path, held in (
+    (data, names[1]),
+    (data, f'../linked/{names[1]}'),
+    (tmp_path / 'linked', str(data / names[1])),
+  ):
     options = PretrainingOptions(validation_file=held)
     train, validation = (
-      load(data, split, options) for split in ('train', 'validation')
+      load(path, split, options) for split in ('train', 'validation')
     )
     assert [source.name for source in train.sources] == names[:1]
     assert [source.name for source in validation.sources] == names[1:]
