@@ -9,8 +9,10 @@ The text of the paper is Wikipedia and BookCorpus; MNLI is the directory of that
 task's official files.
 
 A vocabulary of 30,522 tokens is learnt from the text; for English, BERT's own
-is --config.vocabulary.tokenizer=google/mobilebert-uncased. The teacher is that
-of configs/pretrain_teacher.py, the student that of
+is --config.vocabulary.tokenizer=google/mobilebert-uncased. It has neither
+capitals nor accents; where they tell words apart, as in German or French, add
+--config.vocabulary.do_lower_case=False. The teacher is that of
+configs/pretrain_teacher.py, the student that of
 configs/distill_progressive.py, whose docstrings say what the sources state and
 what we chose; the fine-tuning is configs/glue_mnli.py's.
 

@@ -9,13 +9,25 @@ tens of megabytes; SST-2 is the directory of that task's official files.
 A vocabulary of 4,096 tokens, a teacher of 4 blocks of 128, and a student of 4
 blocks of 32 that learns from it: first layer by layer (progressive knowledge
 transfer), then from its probabilities. All is small; the steps are the paper's.
+The vocabulary has neither capitals nor accents; where they tell words apart,
+as in German or French, add --config.vocabulary.do_lower_case=False.
+
+Variants:
+  own          ends in a classification of your own texts: --task_data is then a
+               directory with train.csv (.tsv, .jsonl) as for
+               configs/own_classification.py, whose columns are named with
+               --config.fine_tuned.options.text_column=review and the like
+  pretraining  ends with the student; there is no --task_data
 """
 
 from mobilebert_jax import cli, recipes
 
+# Variant -> the task at the end.
+TASKS = {'': 'sst2', 'own': 'own_classification', 'pretraining': None}
+
 
 def get_recipe(variant: str = ''):
-  cli.choose(variant, {'': None})
+  task = cli.choose(variant, TASKS)
   data = {
     'source': 'files',
     'path': '{data}',
@@ -42,7 +54,7 @@ def get_recipe(variant: str = ''):
     eval_every=300,
   )
   fine_tuned = {
-    'task': 'sst2',
+    'task': task,
     'init': '{student}',
     'data': {
       'source': 'files',
@@ -54,12 +66,12 @@ def get_recipe(variant: str = ''):
     'batch_size': 32,
     'num_epochs': 1.0,
   }
+  runs = {'teacher': teacher, 'student': student}
+  if task is not None:
+    runs['fine_tuned'] = fine_tuned
   return {
     'vocabulary': {'size': 4_096, 'characters': 20_000_000},
-    'data': {'max_length': 64},
-    'runs': {
-      'teacher': cli.config_dict(**teacher),
-      'student': cli.config_dict(**student),
-      'fine_tuned': cli.config_dict(**fine_tuned),
-    },
+    # Whole blocks are held out: of tens of megabytes, not of one or two blocks.
+    'data': {'max_length': 64, 'block_size': 1_000_000},
+    'runs': {name: cli.config_dict(**run) for name, run in runs.items()},
   }

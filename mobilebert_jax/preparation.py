@@ -112,7 +112,7 @@ def begin(config: TrainConfig, task: Task, train: Sequence[Any]) -> Start:
     if config.init == SCRATCH
     else _pretrained(config, task, tokenizer)
   )
-  _check_lengths(config, start.model.config)
+  check_lengths(config, start.model.config)
   return start
 
 
@@ -120,7 +120,7 @@ def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
   """Model and tokenizer of a run that was started in `workdir`."""
   settings = dict(config.model) | task.model_overrides()
   architecture = workdir.read_model_config().replace(**settings)
-  _check_lengths(config, architecture)
+  check_lengths(config, architecture)
   model = task.head(architecture, compute=compute_of(config))
   return Start(model, None, workdir.read_tokenizer())
 
@@ -200,7 +200,7 @@ def _tokenizer(
   if name is None and config.distillation.teacher is not None:
     name = teacher_directory(config.distillation.teacher)
   if name is not None:
-    return _named_tokenizer(config, name)
+    return named_tokenizer(config, name)
   if config.data.source != 'generated':
     raise InputError(
       "config.tokenizer is not set, but config.init is 'scratch': name a "
@@ -211,7 +211,16 @@ def _tokenizer(
   return train_wordpiece(texts, vocab_size=size, progress=False)
 
 
-def _named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
+def named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
+  """The tokenizer of a hub name, a directory or a vocab.txt.
+
+  Args:
+    config: where to look for it.
+    name: which.
+
+  Raises:
+    InputError: there is none.
+  """
   try:
     return MobileBertTokenizerFast.from_pretrained(
       name,
@@ -280,7 +289,12 @@ def _pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
   return Start(model, params, tokenizer, tuple(notes))
 
 
-def _check_lengths(config: TrainConfig, architecture: MobileBertConfig):
+def check_lengths(config: TrainConfig, architecture: MobileBertConfig):
+  """Checks that a model has a position for each token.
+
+  Raises:
+    InputError: `data.max_length` is beyond them.
+  """
   positions = architecture.max_position_embeddings
   if config.data.max_length > positions:
     raise InputError(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 # The process kills itself, so that the moment is the same every time.
-_SCRIPT = """
+_IN_A_RUN = """
 import os, signal, sys
 from mobilebert_jax import loop
 from mobilebert_jax.{package} import __main__ as command
@@ -19,6 +19,17 @@ def deadly(self, step, metrics):
   if {moment}:
     os.kill(os.getpid(), signal.SIGKILL)
 loop._Trainer._take = deadly
+command.main(sys.argv)
+"""
+_AT_A_FILE = """
+import os, re, signal, sys
+from mobilebert_jax.{package} import __main__ as command
+replace = os.replace
+def deadly(source, target):
+  if re.search({pattern!r}, str(target)):
+    os.kill(os.getpid(), signal.SIGKILL)
+  replace(source, target)
+os.replace = deadly
 command.main(sys.argv)
 """
 
@@ -42,6 +53,38 @@ def run(
     devices: How many it has in the suite's environment.
     environment: All of its environment variables; None: the suite's.
   """
+  script = _IN_A_RUN.format(package=package, moment=moment)
+  _run(repo, script, args, devices, environment)
+
+
+def run_to_file(
+  repo: pathlib.Path,
+  package: str,
+  pattern: str,
+  args: Sequence[str],
+  devices: int = 8,
+):
+  """Runs it until it is killed with a file that is all but there.
+
+  Args:
+    repo: The checkout's root.
+    package: The command's package.
+    pattern: A regular expression that its path has. It is written, but not
+      yet under this name.
+    args: The command's arguments.
+    devices: How many it has.
+  """
+  script = _AT_A_FILE.format(package=package, pattern=pattern)
+  _run(repo, script, args, devices, None)
+
+
+def _run(
+  repo: pathlib.Path,
+  script: str,
+  args: Sequence[str],
+  devices: int,
+  environment: Mapping[str, str] | None,
+):
   if environment is None:
     environment = os.environ | {
       'PYTHONPATH': str(repo),
@@ -49,7 +92,6 @@ def run(
       'JAX_NUM_CPU_DEVICES': str(devices),
       'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
     }
-  script = _SCRIPT.format(package=package, moment=moment)
   killed = subprocess.run(
     [sys.executable, '-c', script, *args],
     env=environment,

@@ -1,88 +1,30 @@
-"""Recipes: parsing, the plan; a whole chain, and kills in each of its runs.
+"""Recipes: parsing, the plan; a whole chain, and kills in each of its parts.
 
 Chains of runs are slow, so all of them are with the kills (marker 'faults').
 """
 
 import json
+import re
+import shutil
 
 import killing
 import one_device
 import pretraining_text
 import pytest
+from tiny_recipe import RUNS, arguments, checked, load, write
 
 from mobilebert_jax import config_files, lock
+from mobilebert_jax.data import records
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.recipe import __main__ as command
 from mobilebert_jax.recipe import chain, plan, recipe, vocabulary
 from mobilebert_jax.reporting import metrics_log
 
-# A vocabulary, a teacher and a student of two layers, and a task whose data
-# the project makes by itself.
-FILE = """
-from mobilebert_jax import cli
-
-MODEL = {
-  'hidden_size': 16, 'intra_bottleneck_size': 16, 'embedding_size': 8,
-  'num_hidden_layers': 2, 'num_attention_heads': 2, 'intermediate_size': 16,
-  'num_feedforward_networks': 1, 'max_position_embeddings': 32,
-}
-
-
-def get_recipe(variant=''):
-  cli.choose(variant, {'': None, 'other': None})
-  common = dict(
-    task='pretraining', tokenizer='{vocabulary}', batch_size=8,
-    eval_batch_size=32, checkpoint_every=2, eval_every=8, log_every=1,
-    data={
-      'source': 'files', 'path': '{data}', 'max_length': 24,
-      'batching': 'padded', 'eval_examples': 32,
-    },
-    optimizer={'name': 'lamb', 'learning_rate': 0.01},
-  )
-  student = MODEL | {'intra_bottleneck_size': 8}
-  taught = {
-    'teacher': '{teacher}', 'strategy': 'progressive', 'transfer_steps': 8
-  }
-  return {
-    'vocabulary': {'size': 300},
-    'data': {'max_length': 24, 'block_size': 2000},
-    'runs': {
-      'teacher': cli.config_dict(**common, model=MODEL, num_steps=8),
-      'student': cli.config_dict(
-        **common, model=student, num_steps=16, distillation=taught
-      ),
-      'fine_tuned': cli.config_dict(
-        task='entailment', init='{student}', batch_size=8, num_steps=6,
-        eval_every=3, checkpoint_every=2, eval_batch_size=100,
-        data={
-          'source': 'generated', 'max_length': 32, 'train_examples': 64,
-          'eval_examples': 100, 'buckets': (32,),
-        },
-      ),
-    },
-  }
-"""
-RUNS = ('teacher', 'student', 'fine_tuned')
-
 
 @pytest.fixture(scope='module')
 def given(tmp_path_factory):
   """The recipe's file and its text."""
-  folder = tmp_path_factory.mktemp('recipe')
-  (folder / 'recipe.py').write_text(FILE)
-  text = folder / 'text'
-  text.mkdir()
-  for seed in range(2):
-    pretraining_text.write_text(text / f'{seed}.jsonl', 6, seed=seed)
-  return folder / 'recipe.py', text
-
-
-def arguments(given, workdir, *more):
-  file, text = given
-  return [
-    f'--config={file}', f'--text={text}', f'--workdir={workdir}',
-    '--workers=1', *more,
-  ]  # fmt: skip
+  return write(tmp_path_factory.mktemp('recipe'))
 
 
 @pytest.fixture(scope='module')
@@ -94,18 +36,16 @@ def unbroken(given, tmp_path_factory):
   return workdir
 
 
-def load(given, *overrides, variant=''):
-  return recipe.load(f'{given[0]}:{variant}', ['recipe', *overrides])
-
-
 def test_overrides_go_to_their_groups(given):
   found = load(
-    given,
-    '--config.vocabulary.size=200',
-    '--config.data.max_length=16',
-    '--config.student.distillation.feature_map=7',
-    '--config.teacher.data.max_length=16',
-    '--noconfig.data.next_sentence',
+    given[0],
+    (
+      '--config.vocabulary.size=200',
+      '--config.data.max_length=16',
+      '--config.student.distillation.feature_map=7',
+      '--config.teacher.data.max_length=16',
+      '--noconfig.data.next_sentence',
+    ),
   )
   assert found.vocabulary.size == 200
   assert (found.data.max_length, found.data.next_sentence) == (16, False)
@@ -129,7 +69,7 @@ def test_overrides_go_to_their_groups(given):
 )
 def test_wrong_overrides(given, override, words):
   with pytest.raises(InputError) as error:
-    load(given, override)
+    load(given[0], [override])
   assert words in str(error.value)
 
 
@@ -137,38 +77,24 @@ def test_wrong_recipe_files(given, tmp_path):
   path = tmp_path / 'wrong.py'
   path.write_text('def get_recipe(variant):\n  return {}\n')
   with pytest.raises(InputError, match="'vocabulary', 'data' and 'runs'"):
-    recipe.load(str(path), ['recipe'])
+    load(path)
   with pytest.raises(InputError, match='there is no variant'):
-    load(given, variant='third')
+    load(f'{given[0]}:third')
   with pytest.raises(InputError, match=r'python -m mobilebert_jax\.recipe'):
     config_files.configure(str(given[0]), ['train.py'])
   path.write_text('def get_config(variant):\n  return 1\n')
   with pytest.raises(InputError, match=r'for train\.py'):
-    recipe.load(str(path), ['recipe'])
+    load(path)
 
 
 def test_a_run_needs_a_name_of_its_own(given):
-  found = load(given)
+  found = load(given[0])
   run = found.runs['teacher']
   for name in ('text', 'my run'):
     with pytest.raises(InputError, match='cannot be called'):
       recipe.Recipe(
         vocabulary=found.vocabulary, data=found.data, runs={name: run}
       )
-
-
-def test_missing_files_are_told_before_anything_is_written(given, tmp_path):
-  workdir = tmp_path / 'chain'
-  file, _ = given
-  nowhere = [f'--config={file}', f'--text={tmp_path / "no"}']
-  with pytest.raises(InputError, match='no such file'):
-    command.main(['recipe', *nowhere, f'--workdir={workdir}'])
-  needs = '--config.fine_tuned.tokenizer={task_data}'
-  with pytest.raises(InputError, match='--task_data=DIR'):
-    command.main(['recipe', *arguments(given, workdir, needs)])
-  with pytest.raises(InputError, match='--workers=many'):
-    command.main(['recipe', *arguments(given, workdir), '--workers=many'])
-  assert not workdir.exists()
 
 
 def test_one_chain_at_a_time_in_a_workdir(given, tmp_path):
@@ -178,10 +104,28 @@ def test_one_chain_at_a_time_in_a_workdir(given, tmp_path):
       command.main(['recipe', *arguments(given, workdir)])
 
 
+def test_every_process_must_have_the_same_places(given, tmp_path, monkeypatch):
+  """Else one of them alone would fail, and the others wait for it."""
+  compared = []
+
+  def stop(what, value):
+    compared.extend(value)
+    raise InputError('stopped')
+
+  monkeypatch.setattr(command.distributed, 'check_same', stop)
+  places = [str(tmp_path / 'chain'), str(tmp_path / 'task')]
+  args = arguments(given, places[0], f'--task_data={places[1]}')
+  with pytest.raises(InputError, match='stopped'):
+    command.main(['recipe', *args])
+  assert {*places, str(given[0]), str(given[1])} <= {*compared[1:]}
+  # What process 0 has made must be seen by the others; told to all of them.
+  with pytest.raises(InputError, match='--workdir must be a directory that'):
+    chain.read_vocabulary(tmp_path / 'chain' / 'vocabulary')
+
+
 def test_the_plan_has_a_row_for_each_stage(given, tmp_path):
-  found = load(given)
-  places = chain.directories(chain.Given(given[1], tmp_path))
-  rows = plan.rows(found, chain.resolve_runs(found, places))
+  runs = checked(load(given[0]), chain.Given(given[1], tmp_path))
+  rows = plan.rows(runs)
   assert [(row.run, row.steps) for row in rows] == [
     ('teacher', 8), ('student', 4), ('student', 4), ('student', 8),
     ('fine_tuned', 6),
@@ -191,27 +135,85 @@ def test_the_plan_has_a_row_for_each_stage(given, tmp_path):
   assert rows[1].flops < rows[2].flops
   told = plan.table(rows)
   assert 'knowledge transfer to layer 1' in told
+  assert 'activations come on top' in told
   assert len(told.splitlines()) == len(rows) + 3
 
 
+def test_the_plan_counts_the_teacher_in_its_dtype(given, tmp_path):
+  place = chain.Given(given[1], tmp_path)
+  dtypes = ('bfloat16', 'float32')
+  low, high = (
+    plan.rows(
+      checked(
+        load(
+          given[0], [f'--config.student.distillation.teacher_dtype={dtype}']
+        ),
+        place,
+      )
+    )
+    for dtype in dtypes
+  )
+  assert high[1].bytes - low[1].bytes == 2 * low[0].parameters
+
+
+def test_the_plan_of_runs_whose_length_is_in_epochs(given, tmp_path):
+  """Steps are counted where the rows are known, and else left open."""
+  epochs = ('num_steps=None', 'num_epochs=2.0')
+  tuned = [f'--config.fine_tuned.{value}' for value in epochs]
+  student = [f'--config.student.{value}' for value in epochs]
+  runs = checked(
+    load(given[0], [*tuned, *student]), chain.Given(given[1], tmp_path)
+  )
+  rows = plan.rows(runs)
+  assert [(row.run, row.steps) for row in rows] == [
+    ('teacher', 8), ('student', None), ('fine_tuned', 2 * 64 // 8),
+  ]  # fmt: skip
+  assert 'pretraining: with a teacher' in plan.table(rows)
+
+
 @pytest.mark.parametrize(
-  'file', ['recipe_small.py', 'recipe_paper.py', 'recipe_paper.py:joint']
-)
+  'file',
+  ['recipe_small.py', 'recipe_paper.py', 'recipe_paper.py:joint',
+   'recipe_small.py:own', 'recipe_small.py:pretraining'],
+)  # fmt: skip
 def test_recipes_that_come_with_the_project(repo, tmp_path, file):
-  found = recipe.load(str(repo / 'configs' / file), ['recipe'])
-  assert list(found.runs) == list(RUNS)
+  found = load(repo / 'configs' / file)
+  assert tuple(found.runs) == RUNS[: 2 if 'pretraining' in file else 3]
+  assert found.needs_task_data() == ('pretraining' not in file)
   given = chain.Given(tmp_path, tmp_path / 'chain', tmp_path)
-  runs = chain.resolve_runs(found, chain.directories(given))
+  runs = chain.resolve_runs(found, given)
+  assert list(found.runs_on_data()) == ['teacher', 'student']
   for run in (runs['teacher'], runs['student']):
     # What is prepared is what is read.
     assert run.data.max_length == found.data.max_length
-    assert run.data.path == str(tmp_path / 'chain' / 'data')
+
+
+def test_a_recipe_that_ends_in_a_task_of_ones_own(repo, tmp_path):
+  task = tmp_path / 'task'
+  task.mkdir()
+  rows = ''.join(f'text {i},{i % 2}\n' for i in range(200))
+  (task / 'train.csv').write_text(f'review,stars\n{rows}')
+  columns = {'text_column': 'review', 'label_column': 'stars'}
+  found = load(
+    repo / 'configs/recipe_small.py:own',
+    [f'--config.fine_tuned.options.{k}={v}' for k, v in columns.items()],
+  )
+  run = checked(found, chain.Given(tmp_path, tmp_path / 'chain', task))[
+    'fine_tuned'
+  ]
+  assert run.task.labels == ('0', '1')
+  # A tenth is held out.
+  assert run.steps == 180 // 32
 
 
 def test_the_papers_plan(repo, tmp_path):
-  found = recipe.load(str(repo / 'configs/recipe_paper.py'), ['recipe'])
-  given = chain.Given(tmp_path, tmp_path / 'chain', tmp_path)
-  rows = plan.rows(found, chain.resolve_runs(found, chain.directories(given)))
+  found = load(repo / 'configs/recipe_paper.py')
+  pretraining = {name: found.runs[name] for name in ('teacher', 'student')}
+  found = recipe.Recipe(
+    vocabulary=found.vocabulary, data=found.data, runs=pretraining
+  )
+  given = chain.Given(tmp_path, tmp_path / 'chain')
+  rows = plan.rows(checked(found, given))
   student = [row for row in rows if row.run == 'student']
   assert [row.steps for row in student] == [10_000] * 24 + [500_000]
   # google-research's 740,000 steps of 2,048 sequences of 512 tokens.
@@ -228,19 +230,33 @@ def test_the_whole_chain(unbroken):
   report = (unbroken / 'recipe.md').read_text()
   assert all(f'({name}/report.md)' in report for name in RUNS)
   assert (unbroken / 'recipe.png').stat().st_size > 10_000
-  records = metrics_log.read(unbroken / 'student' / 'metrics.jsonl')
-  stages = [r['stage'] for r in records if 'stage' in r]
+  logged = metrics_log.read(unbroken / 'student' / 'metrics.jsonl')
+  stages = [r['stage'] for r in logged if 'stage' in r]
   assert stages == [0] * 4 + [1] * 4 + [2] * 8
 
 
 @pytest.mark.faults
-def test_a_finished_chain_is_not_run_again(given, unbroken, capsys):
+def test_a_finished_chain_is_not_run_again(
+  given, unbroken, capsys, monkeypatch
+):
   before = {p: p.stat().st_mtime_ns for p in unbroken.rglob('*.safetensors')}
+
+  def read(*args):
+    raise AssertionError('the text is read again')
+
+  # 17 GB of it, on every host, at every start.
+  monkeypatch.setattr('mobilebert_jax.data.documents.read_documents', read)
   with one_device.used():
     command.main(['recipe', *arguments(given, unbroken)])
-  assert 'went from' in capsys.readouterr().out
+  told = capsys.readouterr().out
+  assert 'went from' in told
   after = {p: p.stat().st_mtime_ns for p in unbroken.rglob('*.safetensors')}
   assert before == after
+  # What was told is what the runs do.
+  held, blocks = re.search(r'held out: (\d+) of (\d+) blocks', told).groups()
+  found = records.find(unbroken / 'data')
+  assert len(found.sources) == int(blocks)
+  assert len(found.hold_out(0.05)[1].sources) == int(held)
 
 
 @pytest.mark.faults
@@ -248,22 +264,75 @@ def test_a_finished_chain_is_not_run_again(given, unbroken, capsys):
   ('override', 'words'),
   [
     ('--config.vocabulary.size=250', 'size: 300 there, 250 here'),
-    ('--config.data.short_probability=0.5', 'short_probability is 0.1 there'),
-    ('--config.teacher.seed=3', 'config.seed'),
+    ('--config.data.short_probability=0.5', 'short_probability: 0.1 there'),
+    ('--config.data.documents=line', "documents: 'file' there, 'line' here"),
+    ('--config.teacher.seed=3', 'seed: 0 there, 3 here'),
   ],
 )
 def test_another_recipe_is_refused(given, unbroken, override, words):
   with pytest.raises(InputError) as error:
     command.main(['recipe', *arguments(given, unbroken, override)])
-  assert words.removeprefix('config.') in str(error.value)
+  assert words in str(error.value)
 
 
 @pytest.mark.faults
-def test_killed_in_each_run_the_bits_are_the_same(
+@pytest.mark.parametrize(
+  ('part', 'stale'),
+  [
+    ('vocabulary', 'data was made from an earlier vocabulary'),
+    ('data', 'teacher was made from an earlier data'),
+    ('teacher', 'student was made from an earlier teacher'),
+    ('student', 'fine_tuned was made from an earlier student'),
+  ],
+)
+def test_what_is_left_of_a_deleted_part_is_refused(
+  given, unbroken, tmp_path, part, stale
+):
+  workdir = tmp_path / 'chain'
+  shutil.copytree(unbroken, workdir)
+  shutil.rmtree(workdir / part)
+  with pytest.raises(InputError) as error:
+    command.main(['recipe', *arguments(given, workdir)])
+  assert stale in str(error.value)
+  assert not (workdir / part).exists()
+
+
+@pytest.mark.faults
+def test_runs_go_on_from_those_of_another_chain(given, unbroken, tmp_path):
+  """Directories in place of names in braces are planned with as they are."""
+  changes = {
+    'teacher.data.path': unbroken / 'data',
+    'teacher.tokenizer': unbroken / 'vocabulary',
+    'student.distillation.teacher': unbroken / 'teacher',
+    'fine_tuned.init': unbroken / 'student' / 'model',
+  }
+  overrides = [f'--config.{name}={value}' for name, value in changes.items()]
+  place = chain.Given(given[1], tmp_path / 'chain')
+  found, usual = (
+    checked(load(given[0], more), place) for more in (overrides, ())
+  )
+  assert plan.rows(found) == plan.rows(usual)
+
+
+@pytest.mark.faults
+def test_the_last_part_can_be_made_again(given, unbroken):
+  model = unbroken / 'fine_tuned' / 'model' / 'model.safetensors'
+  before = model.read_bytes()
+  shutil.rmtree(unbroken / 'fine_tuned')
+  with one_device.used():
+    command.main(['recipe', *arguments(given, unbroken)])
+  assert model.read_bytes() == before
+
+
+@pytest.mark.faults
+def test_killed_in_each_part_the_bits_are_the_same(
   given, unbroken, repo, tmp_path
 ):
   workdir = tmp_path / 'chain'
   args = arguments(given, workdir)
+  # The vocabulary is written but not yet there; so are the counts of block 1.
+  for pattern in (r'vocabulary\.json$', r'00001-of-\d+\.json$'):
+    killing.run_to_file(repo, 'recipe', pattern, args, devices=1)
   taught = 'config.distillation.teacher'
   moments = (
     f'config.task == "pretraining" and not {taught} and step == 5',
@@ -281,12 +350,39 @@ def test_killed_in_each_run_the_bits_are_the_same(
 
 def test_a_vocabulary_that_exists_already(given, tmp_path):
   path = pretraining_text.write_vocab(tmp_path)
-  config = recipe.VocabularyConfig(tokenizer=str(path))
+  setting = '--config.vocabulary.tokenizer='
+  found = load(given[0], [f'{setting}{path}'])
   target = tmp_path / 'vocabulary'
-  vocabulary.learn(config, given[1], target, 'file', 'text')
+  vocabulary.learn(found, given[1], target)
   expected = pretraining_text.tokenizer().get_vocab()
   assert vocabulary.read(target).get_vocab() == expected
-  missing = recipe.VocabularyConfig(tokenizer=str(tmp_path / 'no'))
+  missing = load(given[0], [f'{setting}{tmp_path / "no"}'])
   with pytest.raises(InputError, match='no'):
-    vocabulary.learn(missing, given[1], tmp_path / 'new', 'file', 'text')
+    vocabulary.learn(missing, given[1], tmp_path / 'new')
   assert not (tmp_path / 'new').exists()
+
+
+def test_a_vocabulary_is_of_its_text(given, tmp_path, monkeypatch):
+  text, target = tmp_path / 'text', tmp_path / 'vocabulary'
+  shutil.copytree(given[1], text)
+  found = load(given[0])
+  vocabulary.learn(found, text, target)
+  # The same text by another name.
+  monkeypatch.chdir(tmp_path)
+  assert vocabulary.is_learnt(found, text.relative_to(tmp_path), target)
+  other = load(given[0], ['--config.data.text_column=body'])
+  with pytest.raises(InputError, match="text_column: 'text' there, 'body'"):
+    vocabulary.learn(other, text, target)
+  with (text / '1.jsonl').open('a') as file:
+    file.write('{"text": "More."}\n')
+  with pytest.raises(InputError, match=r'has changed, first in 1\.jsonl'):
+    vocabulary.learn(found, text, target)
+
+
+def test_a_directory_of_something_else_is_no_vocabulary(given, tmp_path):
+  target = tmp_path / 'vocabulary'
+  target.mkdir()
+  (target / 'vocab.txt').write_text('mine\n')
+  with pytest.raises(InputError, match=r'something else \(vocab\.txt'):
+    vocabulary.learn(load(given[0]), given[1], target)
+  assert (target / 'vocab.txt').read_text() == 'mine\n'

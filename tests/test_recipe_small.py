@@ -1,7 +1,8 @@
 """configs/recipe_small.py at its own size: its time, and kills in each stage.
 
 An hour on two idle cores. MOBILEBERT_UNBROKEN names the workdir of a chain that
-has run already, where the first half hour is to be saved.
+has run already, where the first half hour is to be saved; its time is not known
+then, and the test of it is skipped.
 """
 
 import json
@@ -58,27 +59,41 @@ def start(arguments, workdir, environment) -> subprocess.Popen:
 
 
 @pytest.fixture(scope='module')
-def unbroken(arguments, environment, tmp_path_factory) -> pathlib.Path:
-  """The workdir of a chain that nothing stopped, within its time."""
+def timed(
+  arguments, environment, tmp_path_factory
+) -> tuple[pathlib.Path, float | None]:
+  """The workdir of a chain that nothing stopped, and its seconds if it ran."""
   if 'MOBILEBERT_UNBROKEN' in os.environ:
-    return pathlib.Path(os.environ['MOBILEBERT_UNBROKEN'])
+    return pathlib.Path(os.environ['MOBILEBERT_UNBROKEN']), None
   workdir = tmp_path_factory.mktemp('unbroken') / 'chain'
   started = time.monotonic()
   assert start(arguments, workdir, environment).wait() == 0
-  seconds = time.monotonic() - started
+  return workdir, time.monotonic() - started
+
+
+@pytest.fixture(scope='module')
+def unbroken(timed) -> pathlib.Path:
+  return timed[0]
+
+
+def test_it_takes_less_than_half_an_hour(timed):
+  seconds = timed[1]
+  if seconds is None:
+    pytest.skip('the chain of MOBILEBERT_UNBROKEN is not run here')
   print(f'unbroken: {seconds:.0f} s')
   assert seconds < _LIMIT_S
-  return workdir
 
 
 def test_it_learns(unbroken):
   runs = json.loads((unbroken / 'recipe.json').read_text())['runs']
   teacher, student, fine_tuned = (run['results']['final'] for run in runs)
-  # The most frequent token is right in 6% of the places, a student without a
-  # teacher in 23%.
-  assert teacher['validation/accuracy'] > 0.23
-  assert student['validation/accuracy'] > 0.23
-  assert fine_tuned['validation/accuracy'] > 0.6
+  # Measured: 0.256 and 0.267. A student of as many steps without a teacher
+  # comes to 0.226, one that has copied its teacher's words stays below it.
+  assert teacher['validation/accuracy'] > 0.24
+  assert student['validation/accuracy'] > 0.25
+  # SST-2 hardly notices the pre-training (0.78 without any): this is a run
+  # that works, for half of the sentences are of either class.
+  assert fine_tuned['validation/accuracy'] > 0.74
 
 
 def test_killed_in_each_stage_the_bits_are_the_same(

@@ -18,9 +18,10 @@
 
 It learns a vocabulary, writes examples for pre-training, pre-trains the
 teacher, transfers its knowledge to the student and distils, and fine-tunes the
-student. What it is about to do stands in a table first. Exit status: 0 when
-finished; 1 if a run failed; 2 if the input was wrong; 75 if SIGTERM interrupted
-it: the same command continues.
+student. What it is about to do stands in a table first. To make a part again,
+delete its directory and those of all parts that are made of it. Exit status: 0
+when finished; 1 if a run failed; 2 if the input was wrong; 75 if SIGTERM
+interrupted it: the same command continues.
 """
 
 import os
@@ -48,8 +49,9 @@ def main(argv: Sequence[str]):
   from mobilebert_jax.recipe import chain, recipe
 
   loaded = distributed.agree(lambda: recipe.load(given['config'], rest))
-  distributed.check_same('command', [rest, given['config'], given['text']])
   task_data = given.get('task_data')
+  places = [given[name] for name in ('config', 'text', 'workdir')]
+  distributed.check_same('command', [rest, *places, task_data])
   workers = given.get('workers', str(os.cpu_count() or 1))
   if not workers.isdecimal():
     raise InputError(f'--workers={workers}: it must be a number.')

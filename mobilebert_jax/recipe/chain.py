@@ -1,25 +1,24 @@
 """Runs a recipe: vocabulary, data, and one run after another."""
 
 import pathlib
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 
-from mobilebert_jax import (
-  attempt,
-  distributed,
-  files,
-  lock,
-  loop,
-  preparation,
-  pretraining_data,
-)
+from mobilebert_jax import attempt, distributed, lock, loop
 from mobilebert_jax.data import documents
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.recipe import plan, recipe, report, vocabulary
+from mobilebert_jax.recipe import (
+  checks,
+  data,
+  plan,
+  recipe,
+  report,
+  vocabulary,
+)
 from mobilebert_jax.recipe.recipe import Recipe
 from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.workdir import Workdir
 
 
@@ -54,21 +53,21 @@ def run(chain: Recipe, given: Given) -> dict[str, Any]:
 
   Raises:
     InputError: anything wrong with the recipe, the text or the files, found
-      before the first run as far as possible; another chain in the workdir.
+      before anything is written as far as possible; another chain in the
+      workdir, or what is left there of a part that was deleted.
     NonFiniteError: a run diverged.
     RunError, Interrupted: as `loop.train`.
   """
-  places = directories(given)
-  distributed.agree(lambda: _check(chain, given, places))
-  distributed.tell(plan.table(plan.rows(chain, resolve_runs(chain, places))))
+  runs = distributed.agree(lambda: _check(chain, given))
+  distributed.tell(plan.table(plan.rows(runs)))
   with lock.held(given.workdir):
-    return _run(chain, given, places)
+    return _run(chain, given)
 
 
-def _run(chain: Recipe, given: Given, places: dict[str, str]) -> dict[str, Any]:
+def _run(chain: Recipe, given: Given) -> dict[str, Any]:
   """The chain, alone in its workdir."""
-  _learn_vocabulary(chain, given, places)
-  _write_data(chain, given, places)
+  _prepare(chain, given)
+  places = directories(given)
   done: dict[str, dict[str, Any]] = {}
   for number, (name, config) in enumerate(chain.runs.items(), start=1):
     distributed.tell(f'run {number} of {len(chain.runs)}: {name}')
@@ -97,7 +96,16 @@ def directories(given: Given) -> dict[str, str]:
   return places
 
 
-def _check(chain: Recipe, given: Given, places: Mapping[str, str]):
+def resolve_runs(chain: Recipe, given: Given) -> dict[str, TrainConfig]:
+  """The runs before anything is made: what the chain makes stays in braces."""
+  made = (recipe.VOCABULARY, recipe.DATA, *chain.runs)
+  places = directories(given) | {name: f'{{{name}}}' for name in made}
+  return {
+    name: recipe.resolve(config, places) for name, config in chain.runs.items()
+  }
+
+
+def _check(chain: Recipe, given: Given) -> dict[str, checks.Run]:
   """Finds what can be wrong before hours of work."""
   documents.find_files(given.text)
   if chain.needs_task_data() and given.task_data is None:
@@ -105,58 +113,41 @@ def _check(chain: Recipe, given: Given, places: Mapping[str, str]):
       'the recipe fine-tunes on files of yours: name them with --task_data=DIR.'
     )
   attempt.check_root(given.workdir)
-  for name, resolved in resolve_runs(chain, places).items():
-    try:
-      preparation.make_mesh(resolved)
-      _check_data(chain.runs[name], resolved)
-    except InputError as error:
-      raise InputError(f'{name}: {error}') from None
+  checks.check_parts(chain, given.workdir)
+  return checks.check_runs(chain, resolve_runs(chain, given))
 
 
-def resolve_runs(
-  chain: Recipe, places: Mapping[str, str]
-) -> dict[str, TrainConfig]:
-  """The runs; what another run will make stays in braces."""
-  runs = {name: f'{{{name}}}' for name in chain.runs}
-  return {
-    name: recipe.resolve(config, {**runs, **places})
-    for name, config in chain.runs.items()
-  }
+def _prepare(chain: Recipe, given: Given):
+  """Vocabulary and data; the text is checked before either is written."""
+  learnt = given.workdir / recipe.VOCABULARY
+  target = given.workdir / recipe.DATA
 
+  def check_text() -> str:
+    vocabulary.is_learnt(chain, given.text, learnt)
+    return data.announced(chain, given.text, target)
 
-def _check_data(config: TrainConfig, resolved: TrainConfig):
-  """Reads the data of a run that does not wait for another part."""
-  if config.data.path and f'{{{recipe.DATA}}}' in config.data.path:
-    return
-  task = preparation.find_task(resolved)
-  for split in task.splits.all():
-    task.load(resolved.data, split)
-
-
-def _learn_vocabulary(chain: Recipe, given: Given, places: Mapping[str, str]):
-  target = files.path(places[recipe.VOCABULARY])
-  distributed.on_main(
-    lambda: vocabulary.learn(
-      chain.vocabulary,
-      given.text,
-      target,
-      chain.data.documents,
-      chain.data.text_column,
-    )
-  )
-
-
-def _write_data(chain: Recipe, given: Given, places: Mapping[str, str]):
-  """Every process writes its own blocks."""
-  tokenizer = vocabulary.read(files.path(places[recipe.VOCABULARY]))
+  distributed.tell(distributed.on_main(check_text))
+  distributed.on_main(lambda: vocabulary.learn(chain, given.text, learnt))
+  tokenizer = distributed.agree(lambda: read_vocabulary(learnt))
+  # Every process writes its own blocks.
   shard = (distributed.process_index(), distributed.process_count())
   distributed.agree(
-    lambda: pretraining_data.write(
-      chain.data,
-      [given.text],
-      files.path(places[recipe.DATA]),
-      tokenizer,
-      shard,
-      given.workers,
+    lambda: data.write(
+      chain.data, given.text, target, tokenizer, shard, given.workers
     )
   )
+
+
+def read_vocabulary(target: pathlib.Path) -> MobileBertTokenizerFast:
+  """The vocabulary that process 0 has written.
+
+  Raises:
+    InputError: this process does not see it.
+  """
+  if not target.exists():
+    raise InputError(
+      f'{target} has been made by process 0, but process '
+      f'{distributed.process_index()} does not see it: with several hosts '
+      '--workdir must be a directory that all share, such as gs://BUCKET/RUN.'
+    )
+  return vocabulary.read(target)

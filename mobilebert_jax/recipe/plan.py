@@ -5,19 +5,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from mobilebert_jax import models, preparation
 from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.recipe.recipe import Recipe
+from mobilebert_jax.distillation import stages
+from mobilebert_jax.recipe.checks import Run
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.tpu_compile import analytic, inputs, taught
+from mobilebert_jax.tpu_compile import analytic, inputs
 from mobilebert_jax.tpu_compile.topology import CHIPS
 
 # Chip-hours are told for this chip at this part of its peak.
 _CHIP, _MFU = 'v5p', 0.4
 # Parameters, gradients and two moments, each in float32.
 _STATE_BYTES = 4 * 4
-_BFLOAT16_BYTES = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,21 +46,9 @@ class Row:
   bytes: int
 
 
-def rows(chain: Recipe, resolved: Mapping[str, TrainConfig]) -> list[Row]:
-  """A row for each run, and for each stage of a run with a teacher.
-
-  Args:
-    chain: the recipe.
-    resolved: its runs with directories in place of names in braces.
-  """
-  known: dict[str, MobileBertConfig] = {}
-  found: list[Row] = []
-  for name, config in chain.runs.items():
-    task = preparation.find_task(resolved[name])
-    known[name] = _architecture(chain, config, task, known)
-    taught_by = known.get((config.distillation.teacher or '').strip('{}'))
-    found += _rows(name, config, task, known[name], taught_by)
-  return found
+def rows(runs: Mapping[str, Run]) -> list[Row]:
+  """A row for each run, and for each stage of a run with a teacher."""
+  return [row for name, run in runs.items() for row in _rows(name, run)]
 
 
 def table(found: Sequence[Row]) -> str:
@@ -94,9 +84,11 @@ def table(found: Sequence[Row]) -> str:
     for line in cells
   ]
   note = (
-    f'Chip-hours: at {_MFU:.0%} of the peak of a {_CHIP}; '
-    'python -m mobilebert_jax.tpu_compile compiles a run for a slice and says '
-    'more. Runs whose length is counted in epochs (?) depend on their data.'
+    'State: parameters, gradients, moments, and the parameters of a teacher; '
+    f'activations come on top. Chip-hours: at {_MFU:.0%} of the peak of a '
+    f'{_CHIP}. python -m mobilebert_jax.tpu_compile compiles a run for a slice '
+    'and says more. Where the length is not known (?), it depends on how the '
+    'data is encoded.'
   )
   return '\n'.join([*lines, note])
 
@@ -105,50 +97,43 @@ def _chip_hours(flops: float) -> float:
   return flops / (CHIPS[_CHIP].peak_flops * _MFU) / 3600
 
 
-def _architecture(
-  chain: Recipe,
-  config: TrainConfig,
-  task: Task,
-  known: Mapping[str, MobileBertConfig],
-) -> MobileBertConfig:
-  settings = dict(config.model) | task.model_overrides()
-  before = known.get(config.init.strip('{}'))
-  if before is not None:
-    return before.replace(**settings)
-  return MobileBertConfig(**{'vocab_size': chain.vocabulary.size, **settings})
-
-
-def _rows(
-  name: str,
-  config: TrainConfig,
-  task: Task,
-  architecture: MobileBertConfig,
-  taught_by: MobileBertConfig | None,
-) -> list[Row]:
-  count = models.count_params(models.abstract_params(task.head(architecture)))
+def _rows(name: str, run: Run) -> list[Row]:
+  config, task, architecture = run.config, run.task, run.model.architecture
+  count = _count(run, architecture)
   shape = _shape(config, task)
-  _, rows, length, *_ = shape
+  _, batch, length, *_ = shape
 
   def row(what: str, steps: int | None, flops: int, extra: int = 0) -> Row:
     return Row(
       name, what, count, steps,
-      None if steps is None else steps * rows * length,
+      None if steps is None else steps * batch * length,
       None if steps is None else steps * flops,
       count * _STATE_BYTES + extra,
     )  # fmt: skip
 
-  if taught_by is None:
-    flops = analytic.model_flops(architecture, *shape)
-    return [row(task.name, config.num_steps, flops)]
-  theirs = models.count_params(models.abstract_params(task.head(taught_by)))
+  theirs = run.model.teacher
+  flops = analytic.model_flops(architecture, *shape)
+  if theirs is None:
+    return [row(task.name, run.steps, flops)]
+  dtype = jnp.dtype(config.distillation.teacher_dtype)
+  extra = _count(run, theirs) * dtype.itemsize
+  if run.steps is None:
+    return [row(f'{task.name}: with a teacher', None, flops, extra)]
+  layers = architecture.num_hidden_layers
   return [
     row(
       f'{task.name}: {stage.what}', stage.steps,
-      analytic.taught(config, taught_by, stage, architecture, *shape)[0],
-      theirs * _BFLOAT16_BYTES,
+      analytic.taught(config, theirs, stage, architecture, *shape)[0],
+      extra,
     )
-    for stage in taught.plan(config, architecture)
+    for stage in stages.plan(config.distillation, layers, run.steps)
   ]  # fmt: skip
+
+
+def _count(run: Run, architecture: MobileBertConfig) -> int:
+  """Parameters with the head of the run's task."""
+  model = run.task.head(architecture)
+  return models.count_params(models.abstract_params(model))
 
 
 def _shape(

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax import config_files, fields
@@ -24,10 +24,11 @@ class VocabularyConfig:
 
   Attributes:
     tokenizer: hub name, directory or vocab.txt of one that exists; nothing is
-      learnt then, and of the rest only `size` counts, for the plan.
+      learnt then, and the rest does not count.
     size: tokens wanted, special ones included.
     min_frequency: how often two pieces must meet to be joined.
-    do_lower_case: text without capitals and accents, as MobileBERT's.
+    do_lower_case: capitals and accents are taken off, as for MobileBERT's; for
+      a language whose accents tell words apart, set it to False.
     characters: learn from so much of the text, from its beginning; None: all.
   """
 
@@ -69,7 +70,7 @@ class Recipe:
           f'a run cannot be called {name!r}; use a word that is not one of '
           f'{", ".join(_GIVEN)} or the name of another run.'
         )
-      for place in _places(config):
+      for place in named(config):
         if place not in known:
           raise InputError(
             f'config.{name} names {{{place}}}, but before it there are only '
@@ -79,7 +80,15 @@ class Recipe:
 
   def needs_task_data(self) -> bool:
     """Whether a run reads '{task_data}'."""
-    return any(TASK_DATA in _places(run) for run in self.runs.values())
+    return any(TASK_DATA in named(run) for run in self.runs.values())
+
+  def runs_on_data(self) -> dict[str, TrainConfig]:
+    """Those that learn from '{data}', by name."""
+    return {
+      name: run
+      for name, run in self.runs.items()
+      if DATA in names(run.data.path or '')
+    }
 
 
 # The groups of settings beside the runs.
@@ -144,20 +153,24 @@ def resolve(
   )
 
 
-def _places(config: TrainConfig) -> set[str]:
-  """The names in braces that a run has."""
+def named(config: TrainConfig) -> set[str]:
+  """What a run names in braces: the parts of the chain that it is made of."""
   texts = (
     config.init, config.tokenizer, config.data.path,
     config.distillation.teacher,
   )  # fmt: skip
-  return {name for text in texts if text for name in _names(text)}
+  return {name for text in texts if text for name in names(text)}
 
 
-def _names(text: str) -> Iterator[str]:
+def names(text: str) -> set[str]:
+  """The names in braces in a text.
+
+  Raises:
+    InputError: a brace without its other half.
+  """
   try:
-    for _, name, _, _ in string.Formatter().parse(text):
-      if name is not None:
-        yield name
+    found = string.Formatter().parse(text)
+    return {name for _, name, _, _ in found if name is not None}
   except ValueError as error:
     raise InputError(f'{text!r} has unpaired braces ({error}).') from None
 

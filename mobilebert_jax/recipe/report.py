@@ -80,7 +80,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
   return [
     '# Recipe',
     '',
-    f'The fine-tuned model is in `{summary["model"]}`.',
+    f'The model of the last run is in `{summary["model"]}`.',
     '',
     *markdown.table(header, rows, 'lllrrrr'),
     '',

@@ -3,54 +3,83 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from mobilebert_jax import files
+from mobilebert_jax import files, object_store
 from mobilebert_jax.convert.output import atomic_directory
 from mobilebert_jax.data import documents
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.recipe.recipe import VocabularyConfig
+from mobilebert_jax.recipe import wording
+from mobilebert_jax.recipe.recipe import Recipe, VocabularyConfig
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
 
-_SETTINGS = 'vocabulary.json'
+# What a directory was made of; with it, it is complete.
+SETTINGS = 'vocabulary.json'
+_FILES = 'files'
 
 
-def learn(
-  config: VocabularyConfig,
-  text: pathlib.Path,
-  target: pathlib.Path,
-  unit: documents.Unit,
-  text_column: str,
-):
+def learn(chain: Recipe, text: pathlib.Path, target: pathlib.Path):
   """Writes `target`, a directory with a tokenizer, unless it is there.
 
   Args:
-    config: size and the like.
+    chain: size and the like; and, of its data, what a document is.
     text: a text file or a directory of them (`documents.find_files`).
     target: appears only when it is complete.
-    unit: what a document is in a text file.
-    text_column: the name of the text in JSON Lines.
 
   Raises:
-    InputError: no text, a wrong line, or `target` was made with other settings.
+    InputError: no text, a wrong line, or see `is_learnt`.
   """
-  settings = {**dataclasses.asdict(config), 'text': str(text)}
-  known = target / _SETTINGS
-  if known.exists():
-    _check(known, settings)
+  if is_learnt(chain, text, target):
     return
+  config = chain.vocabulary
   if config.tokenizer is not None:
-    tokenizer = MobileBertTokenizerFast.from_pretrained(config.tokenizer)
+    tokenizer = existing(config)
   else:
-    tokenizer = train_wordpiece(
-      _texts(text, config.characters, unit, text_column),
-      vocab_size=config.size,
-      min_frequency=config.min_frequency,
-      do_lower_case=config.do_lower_case,
-    )
+    with wording.of_recipe():
+      tokenizer = train_wordpiece(
+        _texts(chain, text),
+        vocab_size=config.size,
+        min_frequency=config.min_frequency,
+        do_lower_case=config.do_lower_case,
+      )
   with atomic_directory(target) as new:
     tokenizer.save_pretrained(new)
-    files.write_json(new / _SETTINGS, settings)
+    files.write_json(new / SETTINGS, _settings(chain, text))
+
+
+def is_learnt(chain: Recipe, text: pathlib.Path, target: pathlib.Path) -> bool:
+  """Whether `learn` has written `target`; see there.
+
+  Raises:
+    InputError: it was made with other settings or of other text, or holds
+      something else.
+  """
+  known = target / SETTINGS
+  if known.exists():
+    there = json.loads(known.read_text(encoding='utf-8'))
+    _check_same(there, _settings(chain, text), target)
+    return True
+  # A store has no directories: what it holds may be half of an upload.
+  if target.exists() and not files.is_remote(target):
+    others = sorted(item.name for item in target.iterdir())
+    if others:
+      raise InputError(
+        f'{target} holds something else ({others[0]}, but no {SETTINGS}); '
+        'choose another --workdir, or name a tokenizer of yours with '
+        '--config.vocabulary.tokenizer.'
+      )
+  return False
+
+
+def existing(config: VocabularyConfig) -> MobileBertTokenizerFast:
+  """The tokenizer that `config.tokenizer` names.
+
+  Raises:
+    InputError: there is none.
+  """
+  assert config.tokenizer is not None
+  return MobileBertTokenizerFast.from_pretrained(config.tokenizer)
 
 
 def read(target: pathlib.Path) -> MobileBertTokenizerFast:
@@ -58,30 +87,53 @@ def read(target: pathlib.Path) -> MobileBertTokenizerFast:
   return MobileBertTokenizerFast.from_pretrained(target)
 
 
-def _check(known: pathlib.Path, settings: dict[str, object]):
-  old = json.loads(known.read_text(encoding='utf-8'))
+def _settings(chain: Recipe, text: pathlib.Path) -> dict[str, Any]:
+  """All that decides the vocabulary; of the text, its files' sizes."""
+  return {
+    **dataclasses.asdict(chain.vocabulary),
+    'documents': chain.data.documents,
+    'text_column': chain.data.text_column,
+    'text': str(files.absolute(text)),
+    _FILES: {path.name: _size(path) for path in documents.find_files(text)},
+  }
+
+
+def _size(path: pathlib.Path) -> int:
+  if not files.is_remote(path):
+    return path.stat().st_size
+  found = object_store.get(path)
+  assert found is not None
+  return found.size
+
+
+def _check_same(
+  there: Mapping[str, Any], here: Mapping[str, Any], target: pathlib.Path
+):
   wrong = [
-    f'{name}: {old.get(name)!r} there, {settings[name]!r} here'
-    for name in settings
-    if old.get(name) != settings[name]
+    f'{name}: {there.get(name)!r} there, {value!r} here'
+    for name, value in here.items()
+    if name != _FILES and there.get(name) != value
   ]
+  old, new = there.get(_FILES, {}), here[_FILES]
+  changed = sorted(
+    name for name in {*old, *new} if old.get(name) != new.get(name)
+  )
+  if changed and not wrong:
+    wrong = [f'the text has changed, first in {changed[0]}']
   if wrong:
     raise InputError(
-      f'{known.parent} was made with other settings: {"; ".join(wrong)}; '
-      'choose another --workdir, or the old values.'
+      f'{target} was made with other settings: {"; ".join(wrong)}; choose '
+      'another --workdir, or the old values.'
     )
 
 
-def _texts(
-  text: pathlib.Path,
-  most: int | None,
-  unit: documents.Unit,
-  text_column: str,
-) -> Iterator[str]:
+def _texts(chain: Recipe, text: pathlib.Path) -> Iterator[str]:
   """The text's lines, up to so many characters."""
+  most, data = chain.vocabulary.characters, chain.data
   left = float('inf') if most is None else most
   for path in documents.find_files(text):
-    for document in documents.read_documents(path, unit, text_column):
+    found = documents.read_documents(path, data.documents, data.text_column)
+    for document in found:
       for line in document.lines():
         if left <= 0:
           return
