@@ -154,6 +154,7 @@ class _Trainer:
           break
         batch = self._next_batch(step)
         news = self._steps.news(step)
+        has_new_program = step == done + 1 or news is not None
         if news is not None:
           self._progress.say(news)
         compiled = self._steps.step_for(step)
@@ -162,7 +163,7 @@ class _Trainer:
         if late is not None:
           self._take(*late)
         late = (step, metrics)
-        if step == done + 1:
+        if has_new_program:
           # If the memory does not suffice, it is now. A next step that took
           # over a state that could not be made would wait for it for ever.
           jax.block_until_ready(metrics)

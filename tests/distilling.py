@@ -19,7 +19,7 @@ TEACHER = {
   'vocab_size': len(SPECIAL) + len(WORDS), 'hidden_size': 16,
   'intra_bottleneck_size': 24, 'embedding_size': 8, 'num_hidden_layers': 4,
   'num_attention_heads': 2, 'intermediate_size': 32,
-  'num_feedforward_networks': 1, 'max_position_embeddings': 12,
+  'num_feedforward_networks': 1, 'max_position_embeddings': 16,
   'normalization_type': 'layer_norm', 'hidden_act': 'gelu',
   'key_query_shared_bottleneck': False, 'hidden_dropout_prob': 0.1,
   'initializer_range': 0.3,
@@ -85,11 +85,9 @@ def settings(**changed) -> DistillationConfig:
   return dataclasses.replace(found, **changed)
 
 
-def pair(head=models.MobileBertForMaskedLM, **student):
+def pair(head=models.MobileBertForMaskedLM):
   """Both models and their parameters."""
-  built = [
-    head(MobileBertConfig(**config)) for config in (STUDENT | student, TEACHER)
-  ]
+  built = [head(MobileBertConfig(**config)) for config in (STUDENT, TEACHER)]
   drawn = [
     models.init_params(model, jax.random.key(i))
     for i, model in enumerate(built)

@@ -6,6 +6,7 @@ import functools
 import distilling
 import jax
 import numpy as np
+import packed
 import pytest
 from test_distillation_losses import norm, softmax
 
@@ -299,6 +300,27 @@ def test_auxiliary_is_transfer_and_distillation_together(four):
   )
   np.testing.assert_allclose(both, knowledge + task_loss, rtol=1e-5)
   assert {'feature_map', 'masked_lm_soft'} <= set(means)
+
+
+def test_examples_that_share_a_row_are_compared_as_if_alone(four):
+  """Feature maps, attention and soft labels."""
+  features = packed.make_features('masked_lm', count=6, longest=9)
+  settings = distilling.settings(strategy='auxiliary', transfer_steps=0)
+
+  def value(batching):
+    batch, _ = packed.batch_of(features, batching)
+    words = distilling.TEACHER['vocab_size']
+    batch['input_ids'] %= words
+    batch['labels'] = np.where(
+      batch['labels'] < 0, -100, batch['labels'] % words
+    )
+    return value_of(AUXILIARY, settings, four, batch)
+
+  alone, together = value('padded'), value('packed')
+  assert len(alone[1]) == 7
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), alone, together
+  )
 
 
 def test_dropout_is_off_unless_asked_for(four):

@@ -207,8 +207,14 @@ def test_every_strategy_runs(strategy, place, tmp_path):
   assert all(np.isfinite(r['loss']) for r in records)
 
 
-def test_labels_alone_need_no_teacher_and_have_dropout(place, tmp_path):
-  with one_device.used():
+def test_labels_alone_are_the_tasks_loss_behind_a_transfer(place, tmp_path):
+  """Each stage is a program of its own, whose first step may lack memory."""
+  with (
+    one_device.used(),
+    mock.patch.object(
+      jax, 'block_until_ready', wraps=jax.block_until_ready
+    ) as wait,
+  ):
     records = run(
       place, tmp_path / 'run', num_steps=4, eval_every=4,
       distillation={
@@ -217,6 +223,8 @@ def test_labels_alone_need_no_teacher_and_have_dropout(place, tmp_path):
     )  # fmt: skip
   assert [r['stage'] for r in records] == [0, 0, 1, 1]
   assert not any('soft' in name for name in records[-1])
+  waited = [call.args[0] for call in wait.call_args_list]
+  assert [float(x['stage']) for x in waited if 'stage' in x] == [0, 1]
 
 
 WRONG = {
