@@ -105,7 +105,8 @@ def write(
   Raises:
     InputError: wrong text, another data set in `output`, another process that
       is writing this shard there, or a shard or number of workers that cannot
-      be; nothing is written then.
+      be; nothing is written then. Or no block has a record, which is known
+      when all are written.
     RunError: a full disk, or a worker that was killed.
   """
   index, count = shard
