@@ -95,7 +95,7 @@ def plan(inputs: Sequence[files.Name], options: PretrainingDataOptions) -> Plan:
   cutter = _Cutter(options.block_size, 2 if options.next_sentence else 1)
   digest = hashlib.sha256()
   with Work('reading the text', 'characters') as work:
-    for path in _paths(inputs):
+    for path in paths(inputs):
       found = documents.read_documents(
         path,
         options.documents,
@@ -151,7 +151,7 @@ def _encoded(path: pathlib.Path, document: Document) -> bytes:
     ) from None
 
 
-def _paths(inputs: Sequence[files.Name]) -> list[pathlib.Path]:
+def paths(inputs: Sequence[files.Name]) -> list[pathlib.Path]:
   """The text files, named as another machine or directory needs it."""
   found = [p for name in inputs for p in documents.find_files(files.path(name))]
   # Links stay: what a file holds, and what its documents are called, is told

@@ -18,6 +18,8 @@ _DIVISION = ('--shard', '--workers')
 # Of no runner's flags is one so much like one of ours.
 _ALIKE = 0.8
 
+Options = typing.TypeVar('Options')
+
 
 class Given(NamedTuple):
   """A parsed command line.
@@ -41,8 +43,15 @@ class Given(NamedTuple):
   rest: list[str]
 
 
-class _Parser(argparse.ArgumentParser):
-  """A parser whose errors are told as all others."""
+class Parser(argparse.ArgumentParser):
+  """A parser whose errors are told as all others.
+
+  Args of the constructor:
+    prog: what messages call the command.
+  """
+
+  def __init__(self, prog: str):
+    super().__init__(prog=prog, add_help=False, allow_abbrev=False)
 
   def error(self, message: str) -> NoReturn:
     raise InputError(f'{message}; see {self.prog} --help')
@@ -50,6 +59,41 @@ class _Parser(argparse.ArgumentParser):
   def flags(self) -> list[str]:
     """All flags, with their dashes."""
     return list(self._option_string_actions)
+
+  def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
+    """Parses arguments that must all be this parser's.
+
+    Raises:
+      InputError: a wrong flag, or one that there is not.
+    """
+    known, rest = self.parse_known_args(argv)
+    if rest:
+      hint = _hint(self.prog, rest[0], self.flags())
+      raise InputError(f'there is no flag {rest[0]}; {hint}')
+    return known
+
+  def add_options(self, kind: type):
+    """Adds a flag for each field of a dataclass, None where it is not given."""
+    for name, hint in fields.hints(kind).items():
+      base = fields.optional(hint)[0]
+      if base is bool:
+        self.add_argument(f'--{name}', action=argparse.BooleanOptionalAction)
+        # As absl's flags, beside argparse's own --no-NAME.
+        self.add_argument(
+          f'--no{name}', dest=name, action='store_false', default=None
+        )
+        continue
+      is_text = typing.get_origin(base) is typing.Literal
+      self.add_argument(f'--{name}', type=str if is_text else base)
+
+
+def options_of(kind: type[Options], known: argparse.Namespace) -> Options:
+  """A dataclass of the flags that were given for its fields."""
+  values = vars(known)
+  names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+  return kind(
+    **{name: values[name] for name in names if values[name] is not None}
+  )
 
 
 def parse(prog: str, argv: Sequence[str], has_rest: bool = False) -> Given:
@@ -64,18 +108,14 @@ def parse(prog: str, argv: Sequence[str], has_rest: bool = False) -> Given:
     InputError: a wrong flag, or no such tokenizer.
   """
   parser = _parser(prog, has_rest)
-  known, rest = parser.parse_known_args(argv)
+  rest: list[str] = []
   if has_rest:
+    known, rest = parser.parse_known_args(argv)
     _check_rest(prog, rest, parser.flags())
-  elif rest:
-    raise InputError(
-      f'there is no flag {rest[0]}; {_hint(prog, rest[0], parser.flags())}'
-    )
+  else:
+    known = parser.parse_all(argv)
   values = vars(known)
-  names = [field.name for field in dataclasses.fields(PretrainingDataOptions)]
-  options = PretrainingDataOptions(
-    **{name: values[name] for name in names if values[name] is not None}
-  )
+  options = options_of(PretrainingDataOptions, known)
   return Given(
     inputs=known.input,
     output=known.output,
@@ -87,15 +127,15 @@ def parse(prog: str, argv: Sequence[str], has_rest: bool = False) -> Given:
   )
 
 
-def _parser(prog: str, has_rest: bool) -> _Parser:
-  parser = _Parser(prog=prog, add_help=False, allow_abbrev=False)
+def _parser(prog: str, has_rest: bool) -> Parser:
+  parser = Parser(prog)
   parser.add_argument('--input', nargs='+', required=True)
   parser.add_argument('--output', required=True)
   parser.add_argument('--tokenizer', required=True)
   if not has_rest:
     parser.add_argument('--shard', default='0/1')
     parser.add_argument('--workers', type=int, default=1)
-  _add_options(parser)
+  parser.add_options(PretrainingDataOptions)
   return parser
 
 
@@ -127,21 +167,6 @@ def _meant(flag: str, ours: Sequence[str]) -> str | None:
   names = {known[2:]: known for known in ours}
   close = difflib.get_close_matches(name[2:], names, 1, _ALIKE)
   return next(iter([*longer, *(names[found] for found in close)]), None)
-
-
-def _add_options(parser: argparse.ArgumentParser):
-  """A flag for each field, None where it is not given."""
-  for name, hint in fields.hints(PretrainingDataOptions).items():
-    kind = fields.optional(hint)[0]
-    if kind is bool:
-      parser.add_argument(f'--{name}', action=argparse.BooleanOptionalAction)
-      # As absl's flags, beside argparse's own --no-NAME.
-      parser.add_argument(
-        f'--no{name}', dest=name, action='store_false', default=None
-      )
-      continue
-    is_text = typing.get_origin(kind) is typing.Literal
-    parser.add_argument(f'--{name}', type=str if is_text else kind)
 
 
 def _shard(text: str) -> tuple[int, int]:
