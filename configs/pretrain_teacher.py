@@ -19,7 +19,9 @@ whole words, bfloat16, `remat` and how often is evaluated.
 
 Variants:
   phase1  450,000 steps at 128 tokens, a quarter of the computation each
-  phase2  50,000 steps at 512 tokens: --config.init=PHASE1/model
+  phase2  50,000 steps at 512 tokens, from the model of phase1 in its own
+          workdir, runs/pretrain_teacher_phase1; from another one:
+          --config.init=WORKDIR/model
           Two ordinary runs, as BERT's authors did with nine tenths of the steps
           at 128. Moments and warm-up begin anew in the second one (You et al.,
           arXiv 1904.00962, section 4.1, find that it needs one). Prepare the
@@ -37,7 +39,12 @@ def get_config(variant: str = ''):
   variants = {
     '': whole,
     'phase1': {**whole, 'data': short, 'num_steps': 450_000},
-    'phase2': {**whole, 'optimizer': second, 'num_steps': 50_000},
+    'phase2': {
+      **whole,
+      'init': 'runs/pretrain_teacher_phase1/model',
+      'optimizer': second,
+      'num_steps': 50_000,
+    },
     'small': recipes.small_pretraining(
       model=recipes.model_settings(recipes.small_teacher())
     ),

@@ -147,6 +147,22 @@ def test_students_have_the_sizes_that_tensorflow_models_names(
   assert count / 1e6 == pytest.approx(millions, abs=0.1)
 
 
+def test_the_teachers_second_phase_begins_with_its_first(
+  repo, tmp_path, monkeypatch
+):
+  """With nothing there, it is told; it does not train from scratch."""
+  file = f'{repo}/configs/pretrain_teacher.py'
+  first, second = (
+    cli.parse(['train.py', f'--config={file}:{phase}'], {})
+    for phase in ('phase1', 'phase2')
+  )
+  assert second.config.init == f'runs/{first.name}/model'
+  monkeypatch.chdir(tmp_path)
+  task = preparation.find_task(second.config)
+  with pytest.raises(InputError, match='runs/pretrain_teacher_phase1/model'):
+    preparation.begin(second.config, task, ())
+
+
 @pytest.mark.parametrize('name', glue_tasks.TABLE)
 def test_glue_settings_lie_in_the_range_of_the_paper(repo, name):
   run = f'--config={repo}/configs/glue_{name}.py'
