@@ -1,5 +1,6 @@
 """Teacher and student on meshes, and compiled for a TPU slice."""
 
+import functools
 import importlib.util
 
 import distilling
@@ -23,6 +24,22 @@ MESHES = {
   'both divided three ways': ({'data': 2, 'fsdp': 2, 'tensor': 2}, {}),
   'teacher whole': ({'fsdp': 8}, {'teacher_placement': 'replicated'}),
 }  # fmt: skip
+# Which steps show all of a strategy: one of each stage.
+STEPS = {
+  'progressive': ({}, (2, 6, 11)),
+  'joint': ({'strategy': 'joint'}, (2,)),
+  'auxiliary': ({'strategy': 'auxiliary', 'transfer_steps': 0}, (2,)),
+  'statistics of all': (
+    {'strategy': 'joint', 'teacher_average_statistics': True}, (2,),
+  ),
+}  # fmt: skip
+CASES = [
+  *(('progressive', mesh) for mesh in MESHES),
+  *(
+    (strategy, 'both divided three ways')
+    for strategy in ('joint', 'auxiliary', 'statistics of all')
+  ),
+]
 
 
 @pytest.fixture(scope='module')
@@ -30,11 +47,14 @@ def place(tmp_path_factory):
   return distilling.write(tmp_path_factory.mktemp('scale'))
 
 
-def first_steps(place, workdir, mesh, placements, accumulation_steps=1):
+def first_steps(
+  place, workdir, strategy, mesh, placements, accumulation_steps=1
+):
   """Metrics and parameters of a step of each kind of stage, from the start."""
+  settings, numbers = STEPS[strategy]
   config = distilling.config(
     place, mesh=mesh, batch_size=16, accumulation_steps=accumulation_steps,
-    distillation=placements,
+    distillation=placements | settings,
     # An update in proportion to the gradient: Adam's and LAMB's would make a
     # step of the rounding errors that are all of a key bias's gradient.
     optimizer={
@@ -50,7 +70,7 @@ def first_steps(place, workdir, mesh, placements, accumulation_steps=1):
       config, run.task, run.start.model, tx, run.mesh, run.stages, run.teacher
     )
     batch = sharding.put_batch(next(run.batches), run.mesh)
-    for number in (2, 6, 11):
+    for number in numbers:
       start = assembly.first_state(run, tx)
       state = start.replace(step=jnp.int32(number - 1))
       new, metrics = steps.step_for(number)(state, batch)
@@ -60,19 +80,25 @@ def first_steps(place, workdir, mesh, placements, accumulation_steps=1):
 
 @pytest.fixture(scope='module')
 def alone(place, tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('alone') / 'run'
-  with one_device.used():
-    return first_steps(place, workdir, {}, {})
+  """What each strategy's steps give on one device, whole batches at once."""
+
+  @functools.cache
+  def of(strategy):
+    workdir = tmp_path_factory.mktemp('alone') / 'run'
+    with one_device.used():
+      return first_steps(place, workdir, strategy, {}, {})
+
+  return of
 
 
-@pytest.mark.parametrize('name', MESHES)
+@pytest.mark.parametrize(('strategy', 'name'), CASES)
 def test_any_mesh_and_placement_gives_the_same_numbers(
-  name, alone, place, tmp_path
+  strategy, name, alone, place, tmp_path
 ):
   mesh, placements = MESHES[name]
-  found = first_steps(place, tmp_path / 'run', mesh, placements, 2)
+  found = first_steps(place, tmp_path / 'run', strategy, mesh, placements, 2)
   for number, (metrics, params) in found.items():
-    expected, their_params = alone[number]
+    expected, their_params = alone(strategy)[number]
     for term, value in metrics.items():
       np.testing.assert_allclose(
         value, expected[term], rtol=1e-5, err_msg=f'{number} {term}'
