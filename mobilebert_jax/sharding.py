@@ -303,27 +303,6 @@ def fetch_tree(tree: Any) -> Any:
   return jax.tree.map(fetch, tree)
 
 
-def check_heads(
-  heads: int, mesh: Mesh, where: str = 'config.model.num_attention_heads'
-):
-  """Checks that 'tensor' gives every device whole attention heads.
-
-  Args:
-    heads: their number.
-    mesh: the mesh.
-    where: what errors call the number.
-
-  Raises:
-    InputError: it does not.
-  """
-  tensor = mesh.shape['tensor']
-  if heads % tensor:
-    raise InputError(
-      f'config.mesh.tensor is {tensor}, but must divide the '
-      f'{heads} attention heads ({where}).'
-    )
-
-
 def _check_divides(where, axis, size, mesh_axes, mesh):
   mesh_axes = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
   shards = int(np.prod([mesh.shape[name] for name in mesh_axes], dtype=int))

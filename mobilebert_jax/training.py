@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from mobilebert_jax import models, packing, sharding
+from mobilebert_jax.errors import InputError
 from mobilebert_jax.gradients import (
   Batch,
   Loss,
@@ -55,9 +56,30 @@ def check_mesh(model: nn.Module, mesh: Mesh, placement: Placement = 'sharded'):
   Raises:
     InputError: a size of the model that its mesh axis does not divide.
   """
-  sharding.check_heads(model.config.num_attention_heads, mesh)
+  check_heads(model, mesh)
   if mesh.shape['fsdp'] * mesh.shape['tensor'] > 1:
     parameter_shardings(model, mesh, placement)
+
+
+def check_heads(
+  model: nn.Module, mesh: Mesh, where: str = 'config.model.num_attention_heads'
+):
+  """Checks that 'tensor' gives every device whole attention heads.
+
+  Args:
+    model: the model.
+    mesh: the mesh.
+    where: what errors call the number of its heads.
+
+  Raises:
+    InputError: it does not.
+  """
+  heads, tensor = model.config.num_attention_heads, mesh.shape['tensor']
+  if heads % tensor:
+    raise InputError(
+      f'config.mesh.tensor is {tensor}, but must divide the {heads} attention '
+      f'heads ({where}).'
+    )
 
 
 def parameter_shardings(
@@ -100,7 +122,7 @@ def abstract_state(
     key = jax.random.key(0)
     return _new_state(models.init_boxed(model, key), tx, key)
 
-  sharding.check_heads(model.config.num_attention_heads, mesh)
+  check_heads(model, mesh)
   boxed = jax.eval_shape(boxed_state)
   shardings = shardings_of(boxed, mesh, placement)
   shapes = jax.tree.map(

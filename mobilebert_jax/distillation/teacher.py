@@ -62,8 +62,7 @@ def places(
   Raises:
     InputError: a mesh that does not divide them, or the attention heads.
   """
-  heads = model.config.num_attention_heads
-  sharding.check_heads(heads, mesh, "the teacher's num_attention_heads")
+  training.check_heads(model, mesh, "the teacher's num_attention_heads")
   return training.parameter_shardings(model, mesh, placement)
 
 
