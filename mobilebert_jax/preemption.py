@@ -12,12 +12,16 @@ is told, and all stop at the same border
 
 import contextlib
 import itertools
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 STATUS = 75
+
+_AGAIN_S = 0.05
 
 # The preemption service wants numbers that only rise, over all runs of a
 # process; all processes pass the same borders.
@@ -47,7 +51,7 @@ def stop_at_once() -> Iterator[None]:
     del signum, frame
     raise Interrupted('interrupted; the same command starts again.')
 
-  with _handling(stop):
+  with _handling(stop), _asking_again():
     yield
 
 
@@ -94,6 +98,31 @@ class Watch:
   def _note(self, signum: int, frame: Any):
     del signum, frame
     self._is_asked = True
+
+
+@contextlib.contextmanager
+def _asking_again() -> Iterator[None]:
+  """Sends SIGTERM anew where Python has dropped an `Interrupted`.
+
+  Nothing can be raised out of a finaliser or a callback of the garbage
+  collector (JAX has one), and a signal may come just there.
+  """
+  old = sys.unraisablehook
+
+  def told(dropped: Any):
+    if not isinstance(dropped.exc_value, Interrupted):
+      old(dropped)
+      return
+    # Later: now it would be dropped again.
+    again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+    again.daemon = True
+    again.start()
+
+  sys.unraisablehook = told
+  try:
+    yield
+  finally:
+    sys.unraisablehook = old
 
 
 def _has_service() -> bool:

@@ -38,6 +38,28 @@ def test_without_a_watch_it_stops_at_once():
     pytest.fail('SIGTERM was not heard')
 
 
+def test_a_signal_in_a_callback_of_the_garbage_collector_is_not_lost():
+  """Python drops what is raised there."""
+  import gc
+  import time
+
+  def callback(phase, info):
+    if phase == 'start' and not asked:
+      asked.append(info)
+      signal.raise_signal(signal.SIGTERM)
+
+  asked = []
+  gc.callbacks.append(callback)
+  try:
+    with pytest.raises(Interrupted), preemption.stop_at_once():
+      gc.collect()
+      assert asked
+      time.sleep(30)
+      pytest.fail('SIGTERM was lost')
+  finally:
+    gc.callbacks.remove(callback)
+
+
 def test_a_thread_of_its_own_hears_nothing_and_breaks_nothing():
   import threading
 
