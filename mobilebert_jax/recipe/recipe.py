@@ -10,6 +10,7 @@ from mobilebert_jax import config_files, fields
 from mobilebert_jax.config import FrozenMap
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
+from mobilebert_jax.pretraining_data.vocabulary import VocabularyOptions
 from mobilebert_jax.run_config import TrainConfig
 
 # What a run may name in braces, beside the runs before it.
@@ -19,24 +20,15 @@ _PREFIX = '--config.'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VocabularyConfig:
+class VocabularyConfig(VocabularyOptions):
   """The vocabulary, learnt from the text unless it exists already.
 
   Attributes:
     tokenizer: hub name, directory or vocab.txt of one that exists; nothing is
       learnt then, and the rest does not count.
-    size: tokens wanted, special ones included.
-    min_frequency: how often two pieces must meet to be joined.
-    do_lower_case: capitals and accents are taken off, as for MobileBERT's; for
-      a language whose accents tell words apart, set it to False.
-    characters: learn from so much of the text, from its beginning; None: all.
   """
 
   tokenizer: str | None = None
-  size: int = fields.setting(30_522, at_least=100)
-  min_frequency: int = fields.setting(2, at_least=1)
-  do_lower_case: bool = True
-  characters: int | None = fields.setting(200_000_000, at_least=1)
 
   def __post_init__(self):
     fields.check(self, 'config.vocabulary')

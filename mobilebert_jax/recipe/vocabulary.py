@@ -3,16 +3,17 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mobilebert_jax import files, object_store
 from mobilebert_jax.convert.output import atomic_directory
 from mobilebert_jax.data import documents
 from mobilebert_jax.errors import InputError
+from mobilebert_jax.pretraining_data import vocabulary
 from mobilebert_jax.recipe import wording
 from mobilebert_jax.recipe.recipe import Recipe, VocabularyConfig
-from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 # What a directory was made of; with it, it is complete.
 SETTINGS = 'vocabulary.json'
@@ -23,7 +24,7 @@ def learn(chain: Recipe, text: pathlib.Path, target: pathlib.Path):
   """Writes `target`, a directory with a tokenizer, unless it is there.
 
   Args:
-    chain: size and the like; and, of its data, what a document is.
+    chain: size and the like; and, of its data, the name of the text.
     text: a text file or a directory of them (`documents.find_files`).
     target: appears only when it is complete.
 
@@ -37,12 +38,7 @@ def learn(chain: Recipe, text: pathlib.Path, target: pathlib.Path):
     tokenizer = existing(config)
   else:
     with wording.of_recipe():
-      tokenizer = train_wordpiece(
-        _texts(chain, text),
-        vocab_size=config.size,
-        min_frequency=config.min_frequency,
-        do_lower_case=config.do_lower_case,
-      )
+      tokenizer = vocabulary.learn(config, [text], chain.data.text_column)
   with atomic_directory(target) as new:
     tokenizer.save_pretrained(new)
     files.write_json(new / SETTINGS, _settings(chain, text))
@@ -91,7 +87,6 @@ def _settings(chain: Recipe, text: pathlib.Path) -> dict[str, Any]:
   """All that decides the vocabulary; of the text, its files' sizes."""
   return {
     **dataclasses.asdict(chain.vocabulary),
-    'documents': chain.data.documents,
     'text_column': chain.data.text_column,
     'text': str(files.absolute(text)),
     _FILES: {path.name: _size(path) for path in documents.find_files(text)},
@@ -125,17 +120,3 @@ def _check_same(
       f'{target} was made with other settings: {"; ".join(wrong)}; choose '
       'another --workdir, or the old values.'
     )
-
-
-def _texts(chain: Recipe, text: pathlib.Path) -> Iterator[str]:
-  """The text's lines, up to so many characters."""
-  most, data = chain.vocabulary.characters, chain.data
-  left = float('inf') if most is None else most
-  for path in documents.find_files(text):
-    found = documents.read_documents(path, data.documents, data.text_column)
-    for document in found:
-      for line in document.lines():
-        if left <= 0:
-          return
-        left -= len(line)
-        yield line
