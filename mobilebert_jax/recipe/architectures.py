@@ -1,14 +1,11 @@
 """The models of a chain before any is trained, and whether they fit."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mobilebert_jax import config_json, models, preparation
+from mobilebert_jax import models, preparation
 from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.convert import hub, source
 from mobilebert_jax.distillation import copying, teacher
-from mobilebert_jax.errors import InputError
 from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.recipe import recipe, vocabulary
 from mobilebert_jax.recipe.recipe import Recipe
@@ -16,8 +13,6 @@ from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import inputs
 from mobilebert_jax.workdir import teacher_directory
-
-_CONFIG = 'config.json'
 
 
 class Model(NamedTuple):
@@ -60,7 +55,10 @@ def find(
     return Model(task.head, architecture)
   theirs = known.get(name.strip('{}'))
   if theirs is None:
-    theirs = Model(task.head, _stored(config, teacher_directory(name)))
+    found = inputs.stored(
+      config, 'config.distillation.teacher', teacher_directory(name)
+    )
+    theirs = Model(task.head, found)
     if chain.vocabulary.tokenizer is None:
       # How many tokens will be learnt is known afterwards.
       size = theirs.architecture.vocab_size
@@ -98,26 +96,6 @@ def _vocabulary_size(
   if config.tokenizer is None:
     name = teacher_directory(name)
   return len(preparation.named_tokenizer(config, name))
-
-
-def _stored(config: TrainConfig, name: str) -> MobileBertConfig:
-  """The config of a teacher that exists, in a directory or on the hub."""
-  path: pathlib.Path | None
-  if hub.local_directory(name) is not None:
-    path = source.find(name).config
-  else:
-    path = hub.resolve(
-      name,
-      [_CONFIG],
-      token=config.token,
-      cache_dir=config.cache_dir,
-      local_files_only=config.local_files_only,
-    ).get(_CONFIG)
-  if path is None:
-    raise InputError(
-      f'config.distillation.teacher is {name}, but there is no {_CONFIG}.'
-    )
-  return config_json.load_config(path)
 
 
 def _check_teacher(

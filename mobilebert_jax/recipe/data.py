@@ -88,26 +88,12 @@ def _size(
 ) -> Size:
   if (target / prepared.SETTINGS).exists():
     there = prepared.read_json(target / prepared.SETTINGS)
-    _check_same(options, there['options'], target)
+    here = dataclasses.asdict(options)
+    wording.refuse_others(target, wording.differences(there['options'], here))
     return Size(*(there[name] for name in Size._fields))
   with wording.of_recipe():
     plan = blocks.plan([text], options)
   return Size(len(plan.blocks), plan.documents, plan.characters)
-
-
-def _check_same(
-  options: PretrainingDataOptions, there: dict[str, Any], target: pathlib.Path
-):
-  wrong = [
-    f'{name}: {there.get(name)!r} there, {value!r} here'
-    for name, value in dataclasses.asdict(options).items()
-    if there.get(name) != value
-  ]
-  if wrong:
-    raise InputError(
-      f'{target} was made with other settings: {"; ".join(wrong)}; choose '
-      'another --workdir, or the old values.'
-    )
 
 
 def _check_blocks(

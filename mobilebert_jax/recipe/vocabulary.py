@@ -104,19 +104,12 @@ def _size(path: pathlib.Path) -> int:
 def _check_same(
   there: Mapping[str, Any], here: Mapping[str, Any], target: pathlib.Path
 ):
-  wrong = [
-    f'{name}: {there.get(name)!r} there, {value!r} here'
-    for name, value in here.items()
-    if name != _FILES and there.get(name) != value
-  ]
+  settings = {name: here[name] for name in here if name != _FILES}
+  wrong = wording.differences(there, settings)
   old, new = there.get(_FILES, {}), here[_FILES]
   changed = sorted(
     name for name in {*old, *new} if old.get(name) != new.get(name)
   )
   if changed and not wrong:
     wrong = [f'the text has changed, first in {changed[0]}']
-  if wrong:
-    raise InputError(
-      f'{target} was made with other settings: {"; ".join(wrong)}; choose '
-      'another --workdir, or the old values.'
-    )
+  wording.refuse_others(target, wrong)

@@ -35,7 +35,8 @@ def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
   if config.init == SCRATCH:
     found = MobileBertConfig(**settings)
   else:
-    found = _stored(config).replace(**settings)
+    found = stored(config, 'config.init', config.init, config.revision)
+    found = found.replace(**settings)
   longest, positions = config.data.max_length, found.max_position_embeddings
   if longest > positions:
     raise InputError(
@@ -90,9 +91,20 @@ def batch(
   }
 
 
-def _stored(config: TrainConfig) -> MobileBertConfig:
-  """The architecture of the checkpoint that a run begins with."""
-  name = config.init
+def stored(
+  config: TrainConfig, field: str, name: str, revision: str | None = None
+) -> MobileBertConfig:
+  """The architecture of a checkpoint, of which only its config is read.
+
+  Args:
+    config: where and how to ask a hub.
+    field: what errors call the checkpoint, such as 'config.init'.
+    name: a directory or file, or a name on the hub.
+    revision: of the hub's.
+
+  Raises:
+    InputError: there is none.
+  """
   path: Any
   if hub.local_directory(name) is not None:
     path = source.find(name).config
@@ -102,11 +114,11 @@ def _stored(config: TrainConfig) -> MobileBertConfig:
     path = hub.resolve(
       name,
       [_CONFIG],
-      revision=config.revision,
+      revision=revision,
       token=config.token,
       cache_dir=config.cache_dir,
       local_files_only=config.local_files_only,
     ).get(_CONFIG)
   if path is None:
-    raise InputError(f'config.init={name}: there is no {_CONFIG}.')
+    raise InputError(f'{field} is {name}, but there is no {_CONFIG}.')
   return config_json.load_config(path)

@@ -4,9 +4,9 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from mobilebert_jax import config_json, training
+from mobilebert_jax import training
 from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.convert import hub, source
+from mobilebert_jax.convert import hub
 from mobilebert_jax.distillation import stages, steps, teacher
 from mobilebert_jax.distillation.objective import Objective
 from mobilebert_jax.distillation.stages import Stage
@@ -14,6 +14,7 @@ from mobilebert_jax.distillation.transfer import Pair
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
+from mobilebert_jax.tpu_compile import inputs
 from mobilebert_jax.workdir import teacher_directory
 
 
@@ -33,12 +34,9 @@ def architecture(
     return None
   found = MobileBertConfig.ib_bert_large(vocab_size=student.vocab_size)
   if hub.local_directory(name) is not None:
-    stored = source.find(teacher_directory(name)).config
-    if stored is None:
-      raise InputError(
-        f'config.distillation.teacher is {name}, but there is no config.json.'
-      )
-    found = config_json.load_config(stored)
+    found = inputs.stored(
+      config, 'config.distillation.teacher', teacher_directory(name)
+    )
   teacher.check(config, task, student, found)
   return found
 
