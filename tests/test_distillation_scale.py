@@ -2,6 +2,10 @@
 
 import functools
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 
 import distilling
 import jax
@@ -109,10 +113,42 @@ def test_any_mesh_and_placement_gives_the_same_numbers(
     )  # fmt: skip
 
 
-@pytest.mark.skipif(
+needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None,
   reason="libtpu is not installed: pip install '.[tpu]'",
 )
+
+
+@needs_libtpu
+@pytest.mark.long
+def test_the_papers_job_fits_a_slice(repo, tmp_path):
+  """Teacher and student, 2048 x 512, on 256 chips: what the docs quote."""
+  file = tmp_path / 'report.json'
+  # Not the suite's own flags, which change what is compiled.
+  clean = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  done = subprocess.run(
+    [sys.executable, '-m', 'mobilebert_jax.tpu_compile',
+     '--config=configs/distill_progressive.py', '--topology=v5e:16x16',
+     f'--json={file}'],
+    cwd=repo, env=clean, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  found = json.loads(file.read_text())
+  assert found['problems'] == []
+  assert set(found['steps']) == {
+    'stage 0', 'stage 23', 'training', 'evaluation'
+  }  # fmt: skip
+  for step in found['steps'].values():
+    assert 0 < step['hbm_gib'] < step['hbm_usable_gib']
+    assert step['flops'] == pytest.approx(step['flops_by_formula'], rel=0.01)
+    assert step['is_stable']
+  assert found['cost']['steps'] == 24 * 10_000 + 500_000
+  assert found['cost']['tokens'] == found['cost']['steps'] * 2048 * 512
+  # docs/distillation.md says 812; a compiler of another year may differ.
+  assert found['cost']['chip_hours'] == pytest.approx(812, rel=0.1)
+
+
+@needs_libtpu
 def test_a_stage_computes_what_it_needs_and_no_more(place):
   """FLOPs of the compiled steps are those of the formula, stage by stage."""
   config = distilling.config(
