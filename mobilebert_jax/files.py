@@ -121,12 +121,10 @@ def write_text(
   return target
 
 
-def write_lines(
-  target: pathlib.Path, lines: Iterable[str], unique: bool = False
-) -> pathlib.Path:
+def write_lines(target: pathlib.Path, lines: Iterable[str]) -> pathlib.Path:
   """Writes lines, given without their ends, as `write_text` does."""
   with (
-    replacing(target, unique) as partial,
+    replacing(target) as partial,
     partial.open('w', encoding='utf-8', newline='\n') as file,
   ):
     file.writelines(f'{line}\n' for line in lines)
