@@ -138,10 +138,11 @@ def test_the_papers_job_fits_a_slice(repo, tmp_path):
   assert set(found['steps']) == {
     'stage 0', 'stage 23', 'training', 'evaluation'
   }  # fmt: skip
-  for step in found['steps'].values():
+  for name, step in found['steps'].items():
     assert 0 < step['hbm_gib'] < step['hbm_usable_gib']
     assert step['flops'] == pytest.approx(step['flops_by_formula'], rel=0.01)
-    assert step['is_stable']
+    # What an evaluation gives is no state that comes back.
+    assert step['is_stable'] or name == 'evaluation', name
   assert found['cost']['steps'] == 24 * 10_000 + 500_000
   assert found['cost']['tokens'] == found['cost']['steps'] * 2048 * 512
   # docs/distillation.md says 812; a compiler of another year may differ.
