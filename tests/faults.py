@@ -75,7 +75,7 @@ class Running:
     """Waits until something has happened; False if the run ended before."""
     end = time.monotonic() + seconds
     while not happens():
-      if not _is_alive(self.pid):
+      if not is_alive(self.pid):
         return happens()
       assert time.monotonic() < end, self.text()
       time.sleep(0.0005)
@@ -86,7 +86,7 @@ class Running:
     return self.wait_for(lambda: re.search(pattern, self.text(), re.M))
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
   """Whether a process runs; one that has ended waits for its parent as Z."""
   try:
     status = pathlib.Path(f'/proc/{pid}/stat').read_text()

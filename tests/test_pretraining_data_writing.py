@@ -165,16 +165,16 @@ def test_workers_are_killed_or_lose_their_command(
   message = run.communicate(timeout=20)[1]
   assert run.returncode == 1
   assert message.count('\n') == 1 and 'a worker process was killed' in message
-  wait_for(lambda: not any(map(faults._is_alive, workers)))
+  wait_for(lambda: not any(map(faults.is_alive, workers)))
   # One block would need no workers.
   (folder / prepared.counts_name(0, others + 1)).unlink()
   run, workers = begun()
   run.kill()
   run.communicate(timeout=20)
   try:
-    wait_for(lambda: not any(map(faults._is_alive, workers)))
+    wait_for(lambda: not any(map(faults.is_alive, workers)))
   finally:
-    for worker in filter(faults._is_alive, workers):
+    for worker in filter(faults.is_alive, workers):
       os.kill(worker, signal.SIGKILL)
   monkeypatch.setattr(sys, 'argv', ['x', *arguments])
   assert exit_status.run(__main__.main, '') == 0

@@ -143,8 +143,7 @@ class Records:
         f'{self.origin}: there is one file of records alone, and no part of a '
         f'file is held out; {self.more_files()}'
       )
-    count = max(1, round(fraction * len(self.sources)))
-    count = min(count, len(self.sources) - 1)
+    count = held_out(fraction, len(self.sources))
     ranked = sorted(self.sources, key=lambda source: _rank(source.name))
     held = {source.name for source in ranked[:count]}
     return tuple(
@@ -170,6 +169,11 @@ class Records:
     owners = np.searchsorted(self._ends, rows, side='right')
     starts = np.concatenate([[0], self._ends])[owners]
     return owners, rows - starts
+
+
+def held_out(fraction: float, count: int) -> int:
+  """How many of `count` files, two at least, are held out; not all of them."""
+  return min(max(1, round(fraction * count)), count - 1)
 
 
 def holds_records(path: pathlib.Path) -> bool:

@@ -5,7 +5,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from mobilebert_jax import pretraining_data
-from mobilebert_jax.data import prepared
+from mobilebert_jax.data import prepared, records
 from mobilebert_jax.errors import InputError
 from mobilebert_jax.pretraining_data import blocks
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
@@ -51,14 +51,9 @@ def announced(chain: Recipe, text: pathlib.Path, target: pathlib.Path) -> str:
     options = PretrainingOptions(**run.options)
     if options.validation_file is None:
       _check_blocks(chain.data, text, size)
-      held.add(held_out(options.validation_fraction, size.blocks))
+      held.add(records.held_out(options.validation_fraction, size.blocks))
   told = ' or '.join(f'{count:,}' for count in sorted(held)) or 'none'
   return f'held out: {told} of {size.blocks:,} blocks of the text'
-
-
-def held_out(fraction: float, count: int) -> int:
-  """How many of some blocks a run holds out; see `Records.hold_out`."""
-  return min(max(1, round(fraction * count)), count - 1)
 
 
 def write(
@@ -87,7 +82,7 @@ def _size(
   options: PretrainingDataOptions, text: pathlib.Path, target: pathlib.Path
 ) -> Size:
   if (target / prepared.SETTINGS).exists():
-    there = prepared.read_json(target / prepared.SETTINGS)
+    there = prepared.read_settings(target)
     here = dataclasses.asdict(options)
     wording.refuse_others(target, wording.differences(there['options'], here))
     return Size(*(there[name] for name in Size._fields))

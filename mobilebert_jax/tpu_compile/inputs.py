@@ -5,12 +5,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mobilebert_jax import config_json, sharding
+from mobilebert_jax import config_json, preparation, sharding
 from mobilebert_jax.config import MobileBertConfig
 from mobilebert_jax.convert import hub, source
 from mobilebert_jax.data import loader
 from mobilebert_jax.errors import InputError
-from mobilebert_jax.preparation import SCRATCH
 from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import train_wordpiece
@@ -32,17 +31,12 @@ def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
     InputError: the checkpoint has no config, or a setting is wrong.
   """
   settings = dict(config.model) | task.model_overrides()
-  if config.init == SCRATCH:
+  if config.init == preparation.SCRATCH:
     found = MobileBertConfig(**settings)
   else:
     found = stored(config, 'config.init', config.init, config.revision)
     found = found.replace(**settings)
-  longest, positions = config.data.max_length, found.max_position_embeddings
-  if longest > positions:
-    raise InputError(
-      f'config.data.max_length is {longest}, but the model has only '
-      f'{positions} positions (max_position_embeddings).'
-    )
+  preparation.check_lengths(config, found)
   return found
 
 
