@@ -18,15 +18,16 @@ import json
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax import cli, distributed
+from mobilebert_jax.config import command_line
+from mobilebert_jax.runtime import distributed
 
 
 def main(argv: Sequence[str]):
   """Parses the command line and evaluates."""
   own = {'checkpoint': 'what to evaluate'}
-  command = cli.parse(argv, own, required=('checkpoint',))
+  command = command_line.parse(argv, own, required=('checkpoint',))
   # After the flags: this loads jax and all that the evaluation needs.
-  from mobilebert_jax import scoring
+  from mobilebert_jax.training import scoring
 
   checkpoint = command.flags['checkpoint']
   scores = scoring.score(command.config, checkpoint)
@@ -34,4 +35,4 @@ def main(argv: Sequence[str]):
 
 
 if __name__ == '__main__':
-  sys.exit(cli.run(main, __doc__))
+  sys.exit(command_line.run(main, __doc__))

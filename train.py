@@ -15,7 +15,7 @@ Open MPI they find each other (docs/tpu.md), elsewhere by three more flags:
   --coordinator_address=HOST:PORT  of process 0
   --num_processes=N  --process_id=I  from 0
 
-The fields are described in mobilebert_jax/run_config.py and config_groups.py.
+The fields are described in mobilebert_jax/config/run.py and config_groups.py.
 Exit status: 0 when finished; 1 if the run failed (it diverged, or the disk was
 full); 2 if the input was wrong; 75 if SIGTERM interrupted it (the last step is
 saved) and 130 if Ctrl-C did: the same command continues.
@@ -25,18 +25,18 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax import cli
+from mobilebert_jax.config import command_line
 
 
 def main(argv: Sequence[str]):
   """Parses the command line and trains."""
-  command = cli.parse(argv, {'workdir': 'where everything is written'})
+  command = command_line.parse(argv, {'workdir': 'where everything is written'})
   # After the flags: this loads jax and all that the run needs.
-  from mobilebert_jax import loop
+  from mobilebert_jax.training import loop
 
   workdir = command.flags.get('workdir', pathlib.Path('runs') / command.name)
   loop.train(command.config, workdir)
 
 
 if __name__ == '__main__':
-  sys.exit(cli.run(main, __doc__))
+  sys.exit(command_line.run(main, __doc__))

@@ -29,15 +29,18 @@ import distillation_table as table
 import jax
 import numpy as np
 
-from mobilebert_jax import attempt, files, losses, preparation
-from mobilebert_jax.data import loader
-from mobilebert_jax.errors import InputError
-from mobilebert_jax.recipe import chain, recipe
-from mobilebert_jax.recipe.recipe import Recipe
+from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.data.batching import loader
+from mobilebert_jax.experiments import trial
+from mobilebert_jax.experiments.recipe import chain, recipe
+from mobilebert_jax.experiments.recipe.recipe import Recipe
+from mobilebert_jax.losses import task as losses_task
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.reporting.report import training_seconds
-from mobilebert_jax.run_config import TrainConfig
-from mobilebert_jax.workdir import Workdir
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.training import preparation
+from mobilebert_jax.training.workdir import Workdir
 
 RECIPE = 'configs/recipe_small.py'
 TEACHER, STUDENT, FINE_TUNED = 'teacher', 'student', 'fine_tuned'
@@ -121,11 +124,11 @@ class Bench:
     """Trains and fine-tunes; returns how it diverged, if it did."""
     if arm not in (TEACHER, FRESH):
       place = self.run_of(arm, seed).path
-      problem = attempt.train(self.student(arm, seed), place).problem
+      problem = trial.train(self.student(arm, seed), place).problem
       if problem:
         return problem
     config = self.fine_tuning(arm, seed)
-    return attempt.train(config, self.tuned_of(arm, seed).path).problem
+    return trial.train(config, self.tuned_of(arm, seed).path).problem
 
   def fine_tuning(self, arm: str, seed: int) -> TrainConfig:
     """The run behind that of an arm."""
@@ -208,7 +211,7 @@ def unigram(config: TrainConfig, tokenizer: Any) -> dict[str, float]:
     held_out, batch_size=config.eval_batch_size, batching='padded'
   ):
     labels = batch['labels'][batch['weights'] > 0]
-    labels = labels[labels != losses.IGNORE_INDEX]
+    labels = labels[labels != losses_task.IGNORE_INDEX]
     right += int((labels == probability.argmax()).sum())
     nll -= float(np.log(probability[labels]).sum())
     total += len(labels)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mobilebert_jax.reporting import canvas, curves, markdown, metrics_log
-from mobilebert_jax.workdir import Workdir
+from mobilebert_jax.training.workdir import Workdir
 
 # Arm -> its name in the table, in the table's order.
 TOLD: Mapping[str, str] = {

@@ -15,9 +15,9 @@ import sys
 import bootstrap
 import numpy as np
 
-from mobilebert_jax.run_config import DataConfig
+from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.tasks.classification import TextExample
-from mobilebert_jax.tasks.glue_tasks import TABLE, GlueTask
+from mobilebert_jax.tasks.glue.tasks import TABLE, GlueTask
 
 
 def read(path: pathlib.Path, row: GlueTask) -> dict[str, float]:

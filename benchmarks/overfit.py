@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from mobilebert_jax import cli
+from mobilebert_jax.config import command_line
 
 _COUNT = 64
 _DROPOUT = ('hidden_dropout_prob', 'attention_probs_dropout_prob')
@@ -23,10 +23,10 @@ _DROPOUT = ('hidden_dropout_prob', 'attention_probs_dropout_prob')
 
 def main(argv: Sequence[str]):
   """Parses the command line, trains, and tells the score."""
-  command = cli.parse(argv, {'workdir': 'where everything is written'})
+  command = command_line.parse(argv, {'workdir': 'where everything is written'})
   # After the flags: this loads jax and all that the run needs.
-  from mobilebert_jax import loop
   from mobilebert_jax.tasks import TASKS
+  from mobilebert_jax.training import loop
 
   config = command.config
   data = dataclasses.replace(
@@ -72,4 +72,4 @@ def _on_training_data(spec):
 
 
 if __name__ == '__main__':
-  sys.exit(cli.run(main, __doc__))
+  sys.exit(command_line.run(main, __doc__))

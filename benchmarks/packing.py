@@ -31,10 +31,14 @@ import numpy as np
 import side_by_side
 
 import mobilebert_jax as mb
-from mobilebert_jax import losses, optimizer, sharding, training
-from mobilebert_jax.data import loader, tsv
-from mobilebert_jax.data.features import Features, Ragged
-from mobilebert_jax.run_config import OptimizerConfig
+from mobilebert_jax.config.run import OptimizerConfig
+from mobilebert_jax.data.batching import loader
+from mobilebert_jax.data.batching.features import Features, Ragged
+from mobilebert_jax.data.readers import tsv
+from mobilebert_jax.losses import task
+from mobilebert_jax.models import partitioning
+from mobilebert_jax.training import optimizer
+from mobilebert_jax.training import step as train_step
 
 MODES = ('padded', 'bucketed', 'packed')
 
@@ -114,7 +118,7 @@ def make_features(lengths: np.ndarray, max_length: int) -> Features:
 def loss(outputs, batch):
   """Cross-entropy over the examples."""
   return (
-    losses.cross_entropy(outputs.logits, batch['labels'], batch['weights']),
+    task.cross_entropy(outputs.logits, batch['labels'], batch['weights']),
   )
 
 
@@ -129,7 +133,7 @@ def cut(features: Features, batching: str, preset: Preset, steps: int, mesh):
       seed=0,
       batching=batching,
       buckets=BUCKETS[features.max_length],
-      row_multiple=sharding.batch_divisor(mesh),
+      row_multiple=partitioning.batch_divisor(mesh),
     )
   )
   return batches, (time.perf_counter() - begin) / steps
@@ -145,8 +149,8 @@ def contender(batches, preset: Preset, mesh):
   model = mb.MobileBertForSequenceClassification(config, compute)
   tx = optimizer.make_optimizer(OptimizerConfig(), 1000)
   params = mb.init_params(model, jax.random.key(0))
-  state = [training.create_state(model, tx, mesh, params, jax.random.key(1))]
-  step = training.make_train_step(model, loss, tx, mesh)
+  state = [train_step.create_state(model, tx, mesh, params, jax.random.key(1))]
+  step = train_step.make_train_step(model, loss, tx, mesh)
   by_shape = {batch['input_ids'].shape: batch for batch in batches}
   rounds = [
     batches[start : start + preset.steps]
@@ -156,7 +160,7 @@ def contender(batches, preset: Preset, mesh):
 
   def call():
     for batch in next(upcoming):
-      state[0], metrics = step(state[0], sharding.put_batch(batch, mesh))
+      state[0], metrics = step(state[0], partitioning.put_batch(batch, mesh))
     jax.block_until_ready(metrics)
 
   return call
@@ -164,7 +168,7 @@ def contender(batches, preset: Preset, mesh):
 
 def compare(title: str, features: Features, preset: Preset, rounds: int):
   """Prints one row of the table."""
-  mesh = sharding.make_mesh()
+  mesh = partitioning.make_mesh()
   calls, host, shapes = {}, {}, {}
   with jax.set_mesh(mesh):
     for mode in MODES:

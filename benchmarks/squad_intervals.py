@@ -19,8 +19,8 @@ import sys
 import bootstrap
 import numpy as np
 
-from mobilebert_jax import squad_metrics
-from mobilebert_jax.data import squad
+from mobilebert_jax.data.readers import squad
+from mobilebert_jax.metrics import squad as squad_metrics
 
 _WORDS = 5
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 import bootstrap
 import numpy as np
 
-from mobilebert_jax import tagging_metrics
-from mobilebert_jax.data import choice_files, conll
+from mobilebert_jax.data.readers import choice_files, conll
+from mobilebert_jax.metrics import tagging
 
 
 def interval(counts: np.ndarray, score: Callable[[np.ndarray], float]) -> str:
@@ -58,9 +58,7 @@ def tags(train: pathlib.Path, predictions: pathlib.Path):
       ('all words O', ['O'] * len(gold)),
       ('most frequent tag of the word', frequent),
     ):
-      sides = [
-        set(tagging_metrics.entities(side, 'IOB2')) for side in (gold, found)
-      ]
+      sides = [set(tagging.entities(side, 'IOB2')) for side in (gold, found)]
       right = len(sides[0] & sides[1])
       rows.setdefault(name, []).append((right, len(sides[0]), len(sides[1])))
   for name, counts in rows.items():

@@ -17,8 +17,10 @@ Variants:
          configs/pretrain_teacher.py:small
 """
 
-from mobilebert_jax import cli, recipes
+from mobilebert_jax.config import command_line, presets
 
 
 def get_config(variant: str = ''):
-  return cli.config_dict(**cli.choose(variant, recipes.distillation('joint')))
+  return command_line.config_dict(
+    **command_line.choose(variant, presets.distillation('joint'))
+  )

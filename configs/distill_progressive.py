@@ -10,7 +10,7 @@ The paper's best strategy (arXiv 2004.02984, section 3.4), with the settings of
 google-research's README: 24 stages of 10,000 steps, in each of which one more
 layer learns the teacher's feature maps and attention; then 500,000 steps of
 masked words, half by the data and half by the teacher's probabilities, and next
-sentences. Every factor and every option: mobilebert_jax/distillation_config.py.
+sentences. Every factor and every option: mobilebert_jax/config/distillation.py.
 
 With mesh.fsdp for a large teacher, the student may stay whole on each device:
 --config.distillation.student_placement=replicated.
@@ -24,10 +24,10 @@ Variants:
          configs/pretrain_teacher.py:small
 """
 
-from mobilebert_jax import cli, recipes
+from mobilebert_jax.config import command_line, presets
 
 
 def get_config(variant: str = ''):
-  return cli.config_dict(
-    **cli.choose(variant, recipes.distillation('progressive'))
+  return command_line.config_dict(
+    **command_line.choose(variant, presets.distillation('progressive'))
   )

@@ -13,8 +13,8 @@ Variants:
   small  a student of 4 blocks of 32 for two CPU cores, 64 tokens; AdamW
 """
 
-from mobilebert_jax import cli, recipes
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config import command_line, presets
+from mobilebert_jax.config.model import MobileBertConfig
 
 
 def get_config(variant: str = ''):
@@ -23,10 +23,10 @@ def get_config(variant: str = ''):
     'tiny': MobileBertConfig.mobilebert_tiny(),
   }
   variants = {
-    name: recipes.pretraining(model=recipes.model_settings(architecture))
+    name: presets.pretraining(model=presets.model_settings(architecture))
     for name, architecture in full.items()
   }
-  variants['small'] = recipes.small_pretraining(
-    model=recipes.model_settings(recipes.small_student())
+  variants['small'] = presets.small_pretraining(
+    model=presets.model_settings(presets.small_student())
   )
-  return cli.config_dict(**cli.choose(variant, variants))
+  return command_line.config_dict(**command_line.choose(variant, variants))

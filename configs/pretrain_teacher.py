@@ -29,11 +29,11 @@ Variants:
   small   a teacher of 4 blocks of 128 for two CPU cores, 64 tokens; AdamW
 """
 
-from mobilebert_jax import cli, recipes
+from mobilebert_jax.config import command_line, presets
 
 
 def get_config(variant: str = ''):
-  whole = recipes.teacher_pretraining()
+  whole = presets.teacher_pretraining()
   short = {**whole['data'], 'max_length': 128}
   second = {**whole['optimizer'], 'warmup_steps': 5_000}
   variants = {
@@ -45,8 +45,8 @@ def get_config(variant: str = ''):
       'optimizer': second,
       'num_steps': 50_000,
     },
-    'small': recipes.small_pretraining(
-      model=recipes.model_settings(recipes.small_teacher())
+    'small': presets.small_pretraining(
+      model=presets.model_settings(presets.small_teacher())
     ),
   }
-  return cli.config_dict(**cli.choose(variant, variants))
+  return command_line.config_dict(**command_line.choose(variant, variants))

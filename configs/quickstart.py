@@ -8,12 +8,12 @@ wordings of training and evaluation are disjoint. The vocabulary is learnt from
 the training sentences.
 """
 
-from mobilebert_jax import cli
+from mobilebert_jax.config import command_line
 
 
 def get_config(variant: str = ''):
-  settings = cli.choose(variant, {'': {}})
-  return cli.config_dict(
+  settings = command_line.choose(variant, {'': {}})
+  return command_line.config_dict(
     task='entailment',
     init='scratch',
     data={'source': 'generated', 'max_length': 32, 'train_examples': 32_000},

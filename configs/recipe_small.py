@@ -20,14 +20,14 @@ Variants:
   pretraining  ends with the student; there is no --task_data
 """
 
-from mobilebert_jax import cli, recipes
+from mobilebert_jax.config import command_line, presets
 
 # Variant -> the task at the end.
 TASKS = {'': 'sst2', 'own': 'own_classification', 'pretraining': None}
 
 
 def get_recipe(variant: str = ''):
-  task = cli.choose(variant, TASKS)
+  task = command_line.choose(variant, TASKS)
   data = {
     'source': 'files',
     'path': '{data}',
@@ -36,15 +36,15 @@ def get_recipe(variant: str = ''):
     'eval_examples': 2_000,
   }
   common = {'tokenizer': '{vocabulary}', 'data': data}
-  teacher = recipes.small_pretraining(
+  teacher = presets.small_pretraining(
     **common,
-    model=recipes.model_settings(recipes.small_teacher()),
+    model=presets.model_settings(presets.small_teacher()),
     num_steps=3_500,
     eval_every=500,
   )
-  student = recipes.small_pretraining(
+  student = presets.small_pretraining(
     **common,
-    model=recipes.model_settings(recipes.small_student()),
+    model=presets.model_settings(presets.small_student()),
     distillation={
       'teacher': '{teacher}',
       'strategy': 'progressive',
@@ -73,5 +73,7 @@ def get_recipe(variant: str = ''):
     'vocabulary': {'size': 4_096, 'characters': 20_000_000},
     # Whole blocks are held out: of tens of megabytes, not of one or two blocks.
     'data': {'max_length': 64, 'block_size': 1_000_000},
-    'runs': {name: cli.config_dict(**run) for name, run in runs.items()},
+    'runs': {
+      name: command_line.config_dict(**run) for name, run in runs.items()
+    },
   }

@@ -12,8 +12,8 @@ loss and no knowledge transfer here, and AdamW takes LAMB's place: these
 configs are for measuring what a step costs.
 """
 
-from mobilebert_jax import cli
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config import command_line
+from mobilebert_jax.config.model import MobileBertConfig
 
 
 def get_config(variant: str = 'student'):
@@ -21,7 +21,7 @@ def get_config(variant: str = 'student'):
     'student': MobileBertConfig.mobilebert(),
     'teacher': MobileBertConfig.ib_bert_large(),
   }
-  chosen = cli.choose(variant, architecture)
+  chosen = command_line.choose(variant, architecture)
   model = {
     name: getattr(chosen, name)
     for name in (
@@ -31,7 +31,7 @@ def get_config(variant: str = 'student'):
       'num_feedforward_networks',
     )
   }  # fmt: skip
-  return cli.config_dict(
+  return command_line.config_dict(
     task='masked_lm',
     model=model,
     data={

@@ -16,8 +16,10 @@ Variant from scratch, for two CPU cores (with official files):
 It needs a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """
 
-from mobilebert_jax import cli, recipes
+from mobilebert_jax.config import command_line, presets
 
 
 def get_config(variant: str = ''):
-  return cli.config_dict(**cli.choose(variant, recipes.squad('squad_v2')))
+  return command_line.config_dict(
+    **command_line.choose(variant, presets.squad('squad_v2'))
+  )

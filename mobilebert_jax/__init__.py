@@ -1,12 +1,11 @@
 """MobileBERT in JAX: use, fine-tune, convert and export."""
 
-from mobilebert_jax.config import MobileBertConfig as MobileBertConfig
+from mobilebert_jax.config.model import MobileBertConfig as MobileBertConfig
 from mobilebert_jax.convert.pretrained import from_pretrained as from_pretrained
 from mobilebert_jax.convert.pretrained import (
   resize_token_embeddings as resize_token_embeddings,
 )
 from mobilebert_jax.convert.pretrained import save_pretrained as save_pretrained
-from mobilebert_jax.errors import InputError as InputError
 from mobilebert_jax.models import Compute as Compute
 from mobilebert_jax.models import MobileBertForMaskedLM as MobileBertForMaskedLM
 from mobilebert_jax.models import (
@@ -30,6 +29,7 @@ from mobilebert_jax.models import (
 from mobilebert_jax.models import MobileBertModel as MobileBertModel
 from mobilebert_jax.models import init_params as init_params
 from mobilebert_jax.pipelines import pipeline as pipeline
+from mobilebert_jax.runtime.errors import InputError as InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizer as MobileBertTokenizer
 from mobilebert_jax.tokenizer import (
   MobileBertTokenizerFast as MobileBertTokenizerFast,

@@ -23,8 +23,9 @@ import sys
 import uuid
 from collections.abc import Sequence
 
-from mobilebert_jax import cli, cluster, distributed, files
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.config import command_line
+from mobilebert_jax.runtime import cluster, distributed, files
+from mobilebert_jax.runtime.errors import InputError
 
 _PACKAGES = (
   'jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'orbax-checkpoint', 'grain',
@@ -38,7 +39,7 @@ _FLAGS = {
 
 def main(argv: Sequence[str]):
   """Parses the command line and checks."""
-  given, rest = cli.take_flags(argv, {**_FLAGS, **cluster.FLAGS}, ())
+  given, rest = command_line.take_flags(argv, {**_FLAGS, **cluster.FLAGS}, ())
   if rest[1:]:
     raise InputError(f'there is no flag {rest[1]!r}; see --help.')
   wanted = given.get('processes', '1')
@@ -157,4 +158,4 @@ def check_sum() -> str:
 
 
 if __name__ == '__main__':
-  sys.exit(cli.run(main, __doc__))
+  sys.exit(command_line.run(main, __doc__))

@@ -39,7 +39,7 @@ def shared_data() -> pathlib.Path:
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
   """Starts runs for the tests of faults; see `faults.Runs`."""
-  import faults
+  from tests.support import faults
 
   with faults.server(tmp_path_factory.mktemp('runs')) as runs:
     yield runs

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 
 import jax
 
-from mobilebert_jax import config_json, files, models
-from mobilebert_jax.convert import architecture, hub, output
+from mobilebert_jax import models
+from mobilebert_jax.config import model_json
+from mobilebert_jax.convert import model_class, save
 from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime import files, hub
+from mobilebert_jax.runtime.errors import InputError
 
 _TOKENIZER_FILES = ('vocab.txt', 'tokenizer.json', 'tokenizer_config.json',
                     'special_tokens_map.json', 'added_tokens.json')  # fmt: skip
@@ -34,10 +36,10 @@ def _parser() -> argparse.ArgumentParser:
   )
   add('destination', metavar='DST', help='directory to write')
   add('--format', choices=('safetensors', 'bin'), default='safetensors')
-  add('--dtype', choices=output.STORED_DTYPES, help='default: as stored')
+  add('--dtype', choices=save.STORED_DTYPES, help='default: as stored')
   add(
     '--architecture',
-    choices=tuple(architecture.CLASSES),
+    choices=tuple(model_class.CLASSES),
     help="class to convert to; default: the source's own",
   )
   add('--config', help='config JSON to use instead of the one beside SRC')
@@ -73,15 +75,15 @@ def convert(args: argparse.Namespace) -> None:
     'local_files_only': args.local_files_only,
     'subfolder': args.subfolder,
   }
-  cls = architecture.CLASSES[args.architecture] if args.architecture else None
-  config = config_json.load_config(args.config) if args.config else None
+  cls = model_class.CLASSES[args.architecture] if args.architecture else None
+  config = model_json.load_config(args.config) if args.config else None
   print(f'reading {args.source}', flush=True)
   loaded = load_pretrained(
     cls, args.source, config=config, param_dtype='auto', **options
   )
   _describe(loaded)
-  with output.atomic_directory(destination) as partial:
-    output.write_model(
+  with save.atomic_directory(destination) as partial:
+    save.write_model(
       partial,
       loaded.model,
       loaded.params,

@@ -11,10 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.convert import names, spelling
-from mobilebert_jax.convert.spelling import HEADED, Dialect, Tensors
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.convert import key_normalisation, names
+from mobilebert_jax.convert.key_normalisation import HEADED, Dialect, Tensors
+from mobilebert_jax.runtime.errors import InputError
 
 Shapes = Mapping[str, Any]
 # Foreign name, index on axis 0 or None, how it relates to ours.
@@ -110,9 +110,9 @@ def to_params(
     InputError: missing, unused and mis-shaped tensors, all listed; tied
       tensors that differ.
   """
-  found = spelling.canonical(tensors, dialect, where)
+  found = key_normalisation.canonical(tensors, dialect, where)
   if dialect == 'hf':
-    found = spelling.merge_tied(found, config, where)
+    found = key_normalisation.merge_tied(found, config, where)
   table = _by_path(config, dialect)
   head_of = {
     name: names.head_of(path) for path, ts in table.items() for name, _, _ in ts

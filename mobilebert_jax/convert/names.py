@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config.model import MobileBertConfig
 
 LAYERS = 'encoder/layers'
 HEADS = ('pooler', 'predictions', 'seq_relationship', 'classifier',

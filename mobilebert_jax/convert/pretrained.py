@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mobilebert_jax import models
-from mobilebert_jax.convert import fresh, output
-from mobilebert_jax.convert.loading import LoadResult as LoadResult
-from mobilebert_jax.convert.loading import Params
-from mobilebert_jax.convert.loading import load_pretrained as load_pretrained
+from mobilebert_jax.convert import newly_initialised, save
+from mobilebert_jax.convert.load import LoadResult as LoadResult
+from mobilebert_jax.convert.load import Params
+from mobilebert_jax.convert.load import load_pretrained as load_pretrained
 from mobilebert_jax.convert.mapping import LoadReport as LoadReport
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 
 Path = str | os.PathLike[str]
 
@@ -62,7 +62,7 @@ def save_pretrained(
   tokenizer: Any = None,
   *,
   max_shard_size: int | str = '5GB',
-  format: output.Format = 'safetensors',
+  format: save.Format = 'safetensors',
   dtype: str | None = None,
 ) -> None:
   """Writes a directory that transformers loads unchanged.
@@ -81,8 +81,8 @@ def save_pretrained(
   Raises:
     InputError: a wrong option, or parameters that do not fit the model.
   """
-  with output.atomic_directory(directory) as partial:
-    output.write_model(
+  with save.atomic_directory(directory) as partial:
+    save.write_model(
       partial,
       model,
       params,
@@ -125,7 +125,7 @@ def resize_token_embeddings(
   changed = [
     path for path, old in flat.items() if shapes[path].shape != old.shape
   ]
-  for path, new in fresh.draw(resized, changed, key).items():
+  for path, new in newly_initialised.draw(resized, changed, key).items():
     old = jnp.asarray(flat[path])
     both = tuple(slice(min(n, m)) for n, m in zip(old.shape, new.shape))
     flat[path] = new.astype(old.dtype).at[both].set(old[both])

@@ -9,15 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mobilebert_jax import files, local_copies
-from mobilebert_jax.convert import (
-  hub,
-  safetensors_files,
-  shards,
-  tf1,
-  torch_bin,
-)
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.convert.formats import safetensors, shards, tf1, torch_bin
+from mobilebert_jax.runtime import files, hub, local_copies
+from mobilebert_jax.runtime.errors import InputError
 
 Format = Literal['safetensors', 'bin', 'tf1']
 
@@ -37,7 +31,7 @@ _SUFFIXES: dict[str, Format] = {'.safetensors': 'safetensors', '.bin': 'bin',
 # The files of TensorFlow checkpoints, and the configs beside them.
 _TF1 = re.compile(r'.*\.(index|meta|data-\d+-of-\d+|json|ckpt)|checkpoint')
 _READERS: dict[Format, Callable[[Any], dict[str, np.ndarray]]] = {
-  'safetensors': safetensors_files.read,
+  'safetensors': safetensors.read,
   'bin': torch_bin.read,
   'tf1': tf1.read,
 }

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from mobilebert_jax.data import tfds_source
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.data.readers import tfds
+from mobilebert_jax.runtime.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
   options = parser.parse_args(arguments)
   try:
     for name in options.names:
-      directory = tfds_source.prepare(name, options.data_dir)
+      directory = tfds.prepare(name, options.data_dir)
       print(f'{name} is ready in {directory}')
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)

@@ -16,21 +16,22 @@ import json
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax import cli, cluster, files
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.config import command_line
+from mobilebert_jax.runtime import cluster, files
+from mobilebert_jax.runtime.errors import InputError
 
 _FLAGS = {'workdir': 'a run', 'teacher': 'a teacher'}
 
 
 def main(argv: Sequence[str]):
   """Parses the command line, measures and prints."""
-  given, rest = cli.take_flags(argv, _FLAGS, required=('workdir',))
+  given, rest = command_line.take_flags(argv, _FLAGS, required=('workdir',))
   if rest[1:]:
     raise InputError(f'{rest[1]} is unknown; see --help.')
   cluster.refuse_several('python -m mobilebert_jax.distillation')
   # After the flags: this loads jax and all that the measurement needs.
   from mobilebert_jax.distillation import agreement
-  from mobilebert_jax.workdir import Workdir
+  from mobilebert_jax.training.workdir import Workdir
 
   place = Workdir(files.path(given['workdir']))
   found = agreement.of_run(place, given.get('teacher'))
@@ -38,4 +39,4 @@ def main(argv: Sequence[str]):
 
 
 if __name__ == '__main__':
-  sys.exit(cli.run(main, __doc__))
+  sys.exit(command_line.run(main, __doc__))

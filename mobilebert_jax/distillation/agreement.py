@@ -11,21 +11,24 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mobilebert_jax import models, packing, preparation, sharding, training
+from mobilebert_jax import models
+from mobilebert_jax.config.distillation import DistillationConfig
+from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert.pretrained import load_pretrained
-from mobilebert_jax.data import loader
+from mobilebert_jax.data.batching import loader
 from mobilebert_jax.distillation import teacher, transfer
 from mobilebert_jax.distillation.objective import Objective
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.transfer import Keys, Pair
-from mobilebert_jax.distillation_config import DistillationConfig
-from mobilebert_jax.errors import InputError
-from mobilebert_jax.evaluate import Split
-from mobilebert_jax.gradients import Batch
-from mobilebert_jax.optimizer import Params
-from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.models import packing, partitioning
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.workdir import Workdir
+from mobilebert_jax.training import preparation
+from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training.evaluate import Split
+from mobilebert_jax.training.gradients import Batch
+from mobilebert_jax.training.optimizer import Params
+from mobilebert_jax.training.workdir import Workdir
 
 # What a comparison takes over from the run's settings.
 _KEPT = (
@@ -145,10 +148,10 @@ def of_run(place: Workdir, teacher_name: str | None = None) -> dict[str, Any]:
     config, task, tokenizer, task.splits.evaluation[0]
   )
   with jax.set_mesh(mesh):
-    places = training.parameter_shardings(student, mesh, 'sharded')
+    places = train_step.parameter_shardings(student, mesh, 'sharded')
     return measure(
       pair,
-      sharding.put_tree(params, places),
+      partitioning.put_tree(params, places),
       found.place(mesh, config.distillation.teacher_placement),
       task,
       _batches(config, split, mesh),
@@ -173,11 +176,11 @@ def _batches(config: TrainConfig, split: Split, mesh: Mesh) -> Iterable[Batch]:
     batch_size=config.eval_batch_size,
     batching=config.data.batching,
     buckets=config.data.buckets,
-    row_multiple=sharding.batch_divisor(mesh),
-    share=loader.Share(*sharding.host_parts(mesh)),
+    row_multiple=partitioning.batch_divisor(mesh),
+    share=loader.Share(*partitioning.host_parts(mesh)),
   )
   for batch, _ in batches:
-    yield sharding.put_batch(batch, mesh)
+    yield partitioning.put_batch(batch, mesh)
 
 
 def _entropies(pair: Pair, params: Params, batch: Batch) -> jax.Array:

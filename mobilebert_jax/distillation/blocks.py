@@ -12,9 +12,9 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, Key
 
-from mobilebert_jax.gradients import Batch, model_inputs
 from mobilebert_jax.models.encoder import Encoder, EncoderOutput, Options
-from mobilebert_jax.optimizer import Params
+from mobilebert_jax.training.gradients import Batch, model_inputs
+from mobilebert_jax.training.optimizer import Params
 
 DropoutKey = Key[Array, ''] | None
 

@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
+from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.distillation import blocks, losses
 from mobilebert_jax.distillation.blocks import Output
-from mobilebert_jax.distillation_config import DistillationConfig
 from mobilebert_jax.models.compute import REMAT_POLICIES
 
 Sums = dict[str, Array]

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from mobilebert_jax import models, sharding
+from mobilebert_jax import models
+from mobilebert_jax.config.distillation import COPIED, PARTS
 from mobilebert_jax.distillation.teacher import Teacher
-from mobilebert_jax.distillation_config import COPIED, PARTS
-from mobilebert_jax.errors import InputError
-from mobilebert_jax.optimizer import Params
+from mobilebert_jax.models import partitioning
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.training.optimizer import Params
 
 
 def shared(
@@ -74,6 +75,6 @@ def into(params: Params, values: dict[str, np.ndarray]) -> Params:
   """
   flat: dict[str, Any] = flatten_dict(params, sep='/')
   old = {path: flat[path].sharding for path in values}
-  flat |= sharding.put_tree(dict(values), old)
+  flat |= partitioning.put_tree(dict(values), old)
   found = unflatten_dict(flat, sep='/')
   return jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(found))

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from mobilebert_jax import packing
+from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.distillation import blocks, soft_labels, transfer
 from mobilebert_jax.distillation.comparison import Sums
 from mobilebert_jax.distillation.soft_labels import NamedTerms
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.transfer import Keys, Pair
-from mobilebert_jax.distillation_config import DistillationConfig
-from mobilebert_jax.gradients import Batch, model_inputs
-from mobilebert_jax.losses import Term
-from mobilebert_jax.optimizer import Params
+from mobilebert_jax.losses.task import Term
+from mobilebert_jax.models import packing
 from mobilebert_jax.tasks import Task
+from mobilebert_jax.training.gradients import Batch, model_inputs
+from mobilebert_jax.training.optimizer import Params
 
 # The terms' values, each a mean by its name.
 Means = dict[str, Float[Array, '']]

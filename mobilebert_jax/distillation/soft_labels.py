@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
-from mobilebert_jax import packing
+from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.distillation import losses
-from mobilebert_jax.distillation_config import DistillationConfig
-from mobilebert_jax.gradients import Batch
-from mobilebert_jax.losses import IGNORE_INDEX, Term, Terms
-from mobilebert_jax.models import outputs
+from mobilebert_jax.losses.task import IGNORE_INDEX, Term, Terms
+from mobilebert_jax.models import outputs, packing
+from mobilebert_jax.training.gradients import Batch
 
 NamedTerms = dict[str, Term]
 

@@ -16,10 +16,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mobilebert_jax import fields, optimizer
-from mobilebert_jax.config_groups import OptimizerConfig
-from mobilebert_jax.distillation_config import DistillationConfig
-from mobilebert_jax.optimizer import Rates
+from mobilebert_jax.config import fields
+from mobilebert_jax.config.distillation import DistillationConfig
+from mobilebert_jax.config.groups import OptimizerConfig
+from mobilebert_jax.training import optimizer
+from mobilebert_jax.training.optimizer import Rates
 
 
 class Stage(NamedTuple):

@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mobilebert_jax import training
+from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.distillation import objective, stages
 from mobilebert_jax.distillation.objective import Objective
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.distillation.transfer import Pair
-from mobilebert_jax.gradients import Batch, accumulated
-from mobilebert_jax.optimizer import Optimizer, Params, make_optimizer
-from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.training import Metrics, TrainState, TrainStep
+from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training.gradients import Batch, accumulated
+from mobilebert_jax.training.optimizer import Optimizer, Params, make_optimizer
+from mobilebert_jax.training.step import Metrics, TrainState, TrainStep
 
 # With a teacher's parameters beside state and batch.
 TaughtStep = Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]
@@ -129,7 +129,7 @@ def plain_step(
   mesh: Mesh,
 ) -> TrainStep:
   """The compiled step of a run, or of a stage, without a teacher."""
-  return training.make_train_step(
+  return train_step.make_train_step(
     model, task.loss, tx, mesh, config.accumulation_steps,
     config.nonfinite == 'skip', config.distillation.student_placement,
   )  # fmt: skip
@@ -153,7 +153,7 @@ def taught_step(
   """
   placement = config.distillation.student_placement
   model, stage = aims.pair.student, aims.stage
-  _, places = training.abstract_state(model, tx, mesh, placement)
+  _, places = train_step.abstract_state(model, tx, mesh, placement)
 
   def step(state: TrainState, teacher: Params, batch: Batch):
     key = jax.random.fold_in(state.key, state.step)
@@ -164,11 +164,11 @@ def taught_step(
       )
     weights = aims.weights(state.params, teacher, batch)
     (value, means), grads = gradient(state.params, batch, weights, key)
-    new, metrics = training.apply_gradients(state, tx, value, grads)
+    new, metrics = train_step.apply_gradients(state, tx, value, grads)
     if not stage.has_task:
       new = dataclasses.replace(new, params=_heads_of(state.params, new.params))
     if config.nonfinite == 'skip':
-      new = training.unless_nonfinite(state, new, metrics, tx)
+      new = train_step.unless_nonfinite(state, new, metrics, tx)
     return new, metrics | means | {'stage': jnp.float32(stage.number)}
 
   return jax.jit(step, donate_argnames='state', out_shardings=(places, None))

@@ -11,16 +11,19 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
-from mobilebert_jax import fields, models, sharding, training
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax import models
+from mobilebert_jax.config import fields
+from mobilebert_jax.config.distillation import DistillationConfig
+from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
-from mobilebert_jax.distillation_config import DistillationConfig
-from mobilebert_jax.errors import InputError
-from mobilebert_jax.optimizer import Params
-from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.models import partitioning
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.workdir import Workdir, teacher_directory
+from mobilebert_jax.training import step
+from mobilebert_jax.training.optimizer import Params
+from mobilebert_jax.training.workdir import Workdir, teacher_directory
 
 _PRETRAINING = (models.MobileBertForPreTraining, models.MobileBertForMaskedLM)
 
@@ -47,28 +50,24 @@ class Teacher:
     """What a workdir keeps, so that a run goes on with the same teacher."""
     return {'teacher': self.name, 'parameters': self.digest}
 
-  def place(self, mesh: Mesh, placement: training.Placement) -> Params:
+  def place(self, mesh: Mesh, placement: step.Placement) -> Params:
     """Its parameters on their devices, in the dtype that it computes in."""
     dtype = jnp.dtype(self.model.compute.param_dtype)
     cast = jax.tree.map(lambda x: np.asarray(x, dtype), self.params)
-    return sharding.put_tree(cast, places(self.model, mesh, placement))
+    return partitioning.put_tree(cast, places(self.model, mesh, placement))
 
 
-def places(
-  model: nn.Module, mesh: Mesh, placement: training.Placement
-) -> Params:
+def places(model: nn.Module, mesh: Mesh, placement: step.Placement) -> Params:
   """Shardings of a teacher's parameters.
 
   Raises:
     InputError: a mesh that does not divide them, or the attention heads.
   """
-  training.check_heads(model, mesh, "the teacher's num_attention_heads")
-  return training.parameter_shardings(model, mesh, placement)
+  step.check_heads(model, mesh, "the teacher's num_attention_heads")
+  return step.parameter_shardings(model, mesh, placement)
 
 
-def abstract(
-  model: nn.Module, mesh: Mesh, placement: training.Placement
-) -> Params:
+def abstract(model: nn.Module, mesh: Mesh, placement: step.Placement) -> Params:
   """Shapes, dtypes and shardings of a teacher's parameters."""
   return jax.tree.map(
     lambda leaf, place: jax.ShapeDtypeStruct(

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mobilebert_jax import packing
+from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.distillation import blocks, comparison, losses
 from mobilebert_jax.distillation.blocks import DropoutKey, Output
 from mobilebert_jax.distillation.comparison import Statistics, Sums
-from mobilebert_jax.distillation_config import DistillationConfig
-from mobilebert_jax.gradients import Batch
-from mobilebert_jax.optimizer import Params
+from mobilebert_jax.models import packing
+from mobilebert_jax.training.gradients import Batch
+from mobilebert_jax.training.optimizer import Params
 
 
 class Pair(NamedTuple):

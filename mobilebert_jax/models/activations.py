@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mobilebert_jax.models.compute import Compute
-from mobilebert_jax.sharding import partitioned
+from mobilebert_jax.models.partitioning import partitioned
 
 _Function = Callable[[Array], Array]
 

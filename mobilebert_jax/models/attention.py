@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.bottleneck import BlockInputs
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
@@ -16,8 +15,9 @@ from mobilebert_jax.models.layers import (
   block_norm,
   inner_axis,
 )
+from mobilebert_jax.models.partitioning import constrain
 from mobilebert_jax.models.segments import same_segment
-from mobilebert_jax.sharding import constrain
+from mobilebert_jax.runtime.errors import InputError
 
 
 def attention_mask_4d(

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import Linear, block_norm
-from mobilebert_jax.sharding import constrain
+from mobilebert_jax.models.partitioning import constrain
 
 
 class BlockInputs(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 
 DTYPES = ('float32', 'bfloat16', 'float64')
 LAYER_LOOPS = ('scan', 'loop')

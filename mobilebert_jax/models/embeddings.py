@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
   TORCH_LAYER_NORM_EPS,
@@ -19,6 +18,7 @@ from mobilebert_jax.models.segments import (
   segment_positions,
   within_segment,
 )
+from mobilebert_jax.runtime.errors import InputError
 
 
 def trigram(

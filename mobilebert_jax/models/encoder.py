@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.attention import SelfAttention
 from mobilebert_jax.models.bottleneck import Bottleneck, OutputBottleneck
 from mobilebert_jax.models.compute import REMAT_POLICIES, Compute
 from mobilebert_jax.models.feed_forward import FeedForwardStack
-from mobilebert_jax.sharding import constrain
+from mobilebert_jax.models.partitioning import constrain
+from mobilebert_jax.runtime.errors import InputError
 
 
 class Options(NamedTuple):

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.activations import Activation
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
@@ -13,7 +13,7 @@ from mobilebert_jax.models.layers import (
   block_norm,
   inner_axis,
 )
-from mobilebert_jax.sharding import constrain
+from mobilebert_jax.models.partitioning import constrain
 
 
 class FeedForwardStack(nn.Module):

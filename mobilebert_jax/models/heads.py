@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import Linear
 from mobilebert_jax.models.lm_head import MaskedLMHead
@@ -31,12 +30,13 @@ from mobilebert_jax.models.outputs import (
   SequenceClassifierOutput,
   TokenClassifierOutput,
 )
+from mobilebert_jax.models.partitioning import constrain
 from mobilebert_jax.models.segments import (
   ClsPositions,
   SegmentIds,
   tokens_at,
 )
-from mobilebert_jax.sharding import constrain
+from mobilebert_jax.runtime.errors import InputError
 
 MaskedPositions = Int[Array | np.ndarray, 'B P'] | None
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.compute import Compute
-from mobilebert_jax.sharding import constrain, partitioned
+from mobilebert_jax.models.partitioning import constrain, partitioned
 
 # Two norms do not read the config's `layer_norm_eps`: in PyTorch they were
 # built with torch's own default (transformers: embeddings.LayerNorm and

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.activations import Activation
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
@@ -13,7 +13,7 @@ from mobilebert_jax.models.layers import (
   along_last_axis,
   normal_init,
 )
-from mobilebert_jax.sharding import constrain, partitioned
+from mobilebert_jax.models.partitioning import constrain, partitioned
 
 
 class MaskedLMHead(nn.Module):

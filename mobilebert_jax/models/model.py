@@ -7,20 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.attention import attention_mask_4d, within_segments
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.embeddings import MobileBertEmbeddings
 from mobilebert_jax.models.encoder import Encoder, Options
 from mobilebert_jax.models.layers import Linear
 from mobilebert_jax.models.outputs import BaseModelOutputWithPooling
+from mobilebert_jax.models.partitioning import constrain
 from mobilebert_jax.models.segments import (
   ClsPositions,
   SegmentIds,
   check_segments,
   take_tokens,
 )
-from mobilebert_jax.sharding import constrain
 
 Ids = Int[Array | np.ndarray, 'B S'] | None
 PositionIds = (

@@ -6,11 +6,11 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mobilebert_jax.errors import InputError
 from mobilebert_jax.models.heads import HeadedModel, MaskedPositions
 from mobilebert_jax.models.model import HeadMask
 from mobilebert_jax.models.outputs import MultipleChoiceModelOutput
 from mobilebert_jax.models.segments import ClsPositions, SegmentIds
+from mobilebert_jax.runtime.errors import InputError
 
 Choices = Int[Array | np.ndarray, 'B N S'] | None
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 
 SegmentIds = Int[Array | np.ndarray, 'B S'] | None
 # [R, E], or [R, E, N] with choices.

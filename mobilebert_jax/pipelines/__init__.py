@@ -12,7 +12,6 @@ for guess in fill('Paris is the [MASK] of France.'):
 import os
 from typing import Any
 
-from mobilebert_jax.errors import InputError
 from mobilebert_jax.pipelines.base import ItemError, Pipeline
 from mobilebert_jax.pipelines.feature_extraction import FeatureExtraction
 from mobilebert_jax.pipelines.fill_mask import FillMask
@@ -21,6 +20,7 @@ from mobilebert_jax.pipelines.question_answering import QuestionAnswering
 from mobilebert_jax.pipelines.text_classification import TextClassification
 from mobilebert_jax.pipelines.token_classification import TokenClassification
 from mobilebert_jax.pipelines.zero_shot import ZeroShotClassification
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 __all__ = ['PIPELINES', 'ItemError', 'Pipeline', 'pipeline']

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import BatchEncoding, MobileBertTokenizerFast
 
 # Lengths that programs are compiled for, below the model's limit.

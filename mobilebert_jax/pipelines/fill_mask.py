@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForMaskedLM
 from mobilebert_jax.pipelines.base import (
   ItemError,
@@ -17,6 +16,7 @@ from mobilebert_jax.pipelines.base import (
   check_count,
   encoded_rows,
 )
+from mobilebert_jax.runtime.errors import InputError
 
 _LOG = logging.getLogger(__name__)
 

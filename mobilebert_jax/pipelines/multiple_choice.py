@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from mobilebert_jax.errors import InputError
 from mobilebert_jax.models import MobileBertForMultipleChoice
 from mobilebert_jax.pipelines.base import (
   ItemError,
@@ -14,6 +13,7 @@ from mobilebert_jax.pipelines.base import (
   encoded_rows,
   softmax,
 )
+from mobilebert_jax.runtime.errors import InputError
 
 
 class MultipleChoice(Pipeline):

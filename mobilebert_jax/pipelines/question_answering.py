@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.metrics.spans import best_spans
 from mobilebert_jax.models import MobileBertForQuestionAnswering
 from mobilebert_jax.pipelines.base import (
   Pipeline,
   check_count,
   encoded_rows,
 )
-from mobilebert_jax.spans import best_spans
+from mobilebert_jax.runtime.errors import InputError
 
 
 class QuestionAnswering(Pipeline):

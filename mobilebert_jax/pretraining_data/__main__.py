@@ -39,8 +39,9 @@ wrong; 75 if SIGTERM, 130 if Ctrl-C stopped it: the same command continues.
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax import cluster, exit_status, pretraining_data
+from mobilebert_jax import pretraining_data
 from mobilebert_jax.pretraining_data import flags
+from mobilebert_jax.runtime import cluster, exit_status
 
 _COMMAND = 'python -m mobilebert_jax.pretraining_data'
 

@@ -20,12 +20,12 @@ Exit status: 0; 1 if the pipeline failed; 2 if the input was wrong.
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax import exit_status, files
-from mobilebert_jax.errors import InputError
 from mobilebert_jax.pretraining_data import __main__ as command
 from mobilebert_jax.pretraining_data import blocks, flags, writing
 from mobilebert_jax.pretraining_data.examples import Writer
 from mobilebert_jax.pretraining_data.writing import Job
+from mobilebert_jax.runtime import exit_status, files
+from mobilebert_jax.runtime.errors import InputError
 
 _COMMAND = 'python -m mobilebert_jax.pretraining_data.beam'
 

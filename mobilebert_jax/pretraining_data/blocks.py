@@ -6,12 +6,12 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mobilebert_jax import files
-from mobilebert_jax.data import documents
-from mobilebert_jax.data.documents import Document
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.data.readers import documents
+from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
-from mobilebert_jax.reporting.progress import Work
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.progress import Work
 
 
 class Part(NamedTuple):

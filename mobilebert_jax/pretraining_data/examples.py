@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mobilebert_jax.data import tf_example
-from mobilebert_jax.data.documents import Document
-from mobilebert_jax.losses import IGNORE_INDEX
+from mobilebert_jax.data.examples import sequences
+from mobilebert_jax.data.examples.masking import Masking
+from mobilebert_jax.data.examples.sequences import Layout
+from mobilebert_jax.data.examples.tokenised_text import TokenisedText, tokenise
+from mobilebert_jax.data.readers.documents import Document
+from mobilebert_jax.data.records import tf_example
+from mobilebert_jax.losses.task import IGNORE_INDEX
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
-from mobilebert_jax.tasks import sequences
-from mobilebert_jax.tasks.masking import Masking
-from mobilebert_jax.tasks.sequences import Layout
-from mobilebert_jax.tasks.tokenised_text import TokenisedText, tokenise
 
 
 @dataclasses.dataclass

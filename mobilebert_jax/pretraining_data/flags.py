@@ -8,9 +8,9 @@ import typing
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from mobilebert_jax import fields
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.config import fields
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 # What a runner does by itself.

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from mobilebert_jax import fields
+from mobilebert_jax.config import fields
 
 # What only static masking uses.
 _OF_STATIC = ('mask_probability', 'whole_word', 'max_predictions_per_sequence')

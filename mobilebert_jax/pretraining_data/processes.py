@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
-from mobilebert_jax.errors import RunError
 from mobilebert_jax.pretraining_data.blocks import Block
+from mobilebert_jax.runtime.errors import RunError
 
 
 def each(

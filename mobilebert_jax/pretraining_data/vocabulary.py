@@ -23,11 +23,12 @@ import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from mobilebert_jax import exit_status, fields, files
-from mobilebert_jax.convert.output import atomic_directory
-from mobilebert_jax.data import documents
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.config import fields
+from mobilebert_jax.convert.save import atomic_directory
+from mobilebert_jax.data.readers import documents
 from mobilebert_jax.pretraining_data import blocks, flags
+from mobilebert_jax.runtime import exit_status, files
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
 
 _COMMAND = 'python -m mobilebert_jax.pretraining_data.vocabulary'

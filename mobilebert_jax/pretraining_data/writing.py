@@ -8,14 +8,14 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from mobilebert_jax import files, lock
-from mobilebert_jax.data import array_records, prepared
-from mobilebert_jax.errors import InputError, RunError
+from mobilebert_jax.data.records import array_records, prepared
 from mobilebert_jax.pretraining_data import blocks, processes
 from mobilebert_jax.pretraining_data.blocks import Block, Plan
 from mobilebert_jax.pretraining_data.examples import Counts, Writer
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
-from mobilebert_jax.reporting.progress import Work
+from mobilebert_jax.runtime import files, lock
+from mobilebert_jax.runtime.errors import InputError, RunError
+from mobilebert_jax.runtime.progress import Work
 
 _LOCK = '.lock'
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from mobilebert_jax.outcome import Outcome
 from mobilebert_jax.reporting import classes, pictures
 from mobilebert_jax.reporting.markdown import escape, table
+from mobilebert_jax.reporting.outcome import Outcome
 
 # More classes than this make a picture nobody can read.
 _MOST_DRAWN = 20

@@ -5,7 +5,7 @@ import pathlib
 import warnings
 from typing import Any
 
-from mobilebert_jax import files
+from mobilebert_jax.runtime import files
 
 _LONGEST_NAME = 24
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from mobilebert_jax.outcome import Outcome
+from mobilebert_jax.reporting.outcome import Outcome
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mobilebert_jax import distributed, files, object_store
+from mobilebert_jax.runtime import distributed, files, object_store
 
 Record = dict[str, Any]
 _LINES = 'metrics.jsonl'

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mobilebert_jax import files
-from mobilebert_jax.outcome import Outcome
 from mobilebert_jax.reporting import answers, pictures
 from mobilebert_jax.reporting.markdown import escape, table
 from mobilebert_jax.reporting.metrics_log import Record
+from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.runtime import files
 
 _LONGEST_VALUE = 200
 

@@ -1,13 +1,11 @@
 """The tasks, by the name that a config gives."""
 
-from mobilebert_jax.tasks import (
-  glue_tasks,
-  multiple_choice_benchmarks,
-  own,
-  tagging_benchmarks,
-)
+from mobilebert_jax.tasks.custom import specs
 from mobilebert_jax.tasks.entailment import ENTAILMENT
+from mobilebert_jax.tasks.glue import tasks
+from mobilebert_jax.tasks.multiple_choice import benchmarks
 from mobilebert_jax.tasks.squad import SQUAD_V1, SQUAD_V2
+from mobilebert_jax.tasks.tagging import benchmarks as tagging_benchmarks
 from mobilebert_jax.tasks.task import Splits, Task, TaskSpec, fixed
 
 TASKS = {
@@ -16,10 +14,10 @@ TASKS = {
     fixed(ENTAILMENT),
     SQUAD_V1,
     SQUAD_V2,
-    *glue_tasks.SPECS,
+    *tasks.SPECS,
     *tagging_benchmarks.SPECS,
-    *multiple_choice_benchmarks.SPECS,
-    *own.SPECS,
+    *benchmarks.SPECS,
+    *specs.SPECS,
   )
 }
 

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from mobilebert_jax import files, losses, metrics
-from mobilebert_jax.data.features import Features, Ragged
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.data.batching.features import Features, Ragged
+from mobilebert_jax.losses import task
+from mobilebert_jax.metrics import classification
 from mobilebert_jax.models import MobileBertForSequenceClassification
-from mobilebert_jax.outcome import Outcome
+from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.encoding import in_chunks, room_for_text
 from mobilebert_jax.tasks.targets import Label, Target
 from mobilebert_jax.tasks.task import (
@@ -34,13 +36,16 @@ WritePredictions = Callable[
 # What is reported unless a task says otherwise; the first chooses the best
 # checkpoint.
 SCORES: Mapping[str, Mapping[str, Score]] = {
-  'single_label_classification': {'accuracy': metrics.accuracy},
+  'single_label_classification': {'accuracy': classification.accuracy},
   'multi_label_classification': {
-    'micro_f1': metrics.micro_f1,
-    'macro_f1': metrics.macro_f1,
-    'accuracy': metrics.exact_match,
+    'micro_f1': classification.micro_f1,
+    'macro_f1': classification.macro_f1,
+    'accuracy': classification.exact_match,
   },
-  'regression': {'pearson': metrics.pearson, 'spearman': metrics.spearman},
+  'regression': {
+    'pearson': classification.pearson,
+    'spearman': classification.spearman,
+  },
 }
 # A label that every target of this kind has.
 _ANY_LABEL: Mapping[str, Label] = {
@@ -180,9 +185,9 @@ def specimens(target: Target, words: int) -> tuple[TextExample, ...]:
 
 def loss(
   target: Target, outputs: Any, batch: Mapping[str, Array]
-) -> tuple[losses.Term, ...]:
+) -> tuple[task.Term, ...]:
   """The target's loss of the logits, over the rows of weight 1."""
-  return losses.classification_loss(
+  return task.classification_loss(
     outputs.logits, batch['labels'], target.problem_type, batch['weights']
   )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.task import Progress
 
 # Enough for the tokenizer's threads; few enough for progress to be seen.

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mobilebert_jax.data import entailment
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.data.generated import entailment
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.classification import (
   Submission,
   TextExample,
@@ -13,7 +13,7 @@ from mobilebert_jax.tasks.classification import (
 from mobilebert_jax.tasks.targets import SingleLabel
 
 if TYPE_CHECKING:
-  from mobilebert_jax.run_config import DataConfig
+  from mobilebert_jax.config.run import DataConfig
 
 _TRAIN_EXAMPLES = 12_000
 _EVAL_EXAMPLES = 900

@@ -14,7 +14,7 @@ no change of the loop:
   have a second axis of positions;
 - multiple choice: `Features.choices` sequences per row, batches [B, C, S].
 
-Batches may be packed, several examples in a row (`mobilebert_jax.packing`). A
+Batches may be packed, several examples in a row (`mobilebert_jax.models.packing`). A
 loss of examples notices nothing; a loss of tokens takes
 `packing.token_weights(batch)`, a loss over an example's positions (spans) takes
 `packing.example_logits(logits, batch)`.
@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from mobilebert_jax import fields
-from mobilebert_jax.data.features import Features
-from mobilebert_jax.errors import InputError
-from mobilebert_jax.losses import Term
+from mobilebert_jax.config import fields
+from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.losses.task import Term
 from mobilebert_jax.models.heads import HeadedModel
-from mobilebert_jax.outcome import Outcome
+from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:
-  from mobilebert_jax.run_config import DataConfig
+  from mobilebert_jax.config.run import DataConfig
 
 Examples = tuple[Any, ...]
 Predictions = Mapping[str, np.ndarray]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Encoding
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 
 
 class CharSpan(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken
 
-from mobilebert_jax import files, local_copies
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime import files, local_copies
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer.backend import build_backend
 from mobilebert_jax.tokenizer.special_tokens import (
   NAMES,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer.special_tokens import SpecialTokens
 
 # transformers' clean-up of English spacing, in its order.

@@ -6,7 +6,7 @@ from typing import Any
 
 import tokenizers
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer.strategies import Strategy, check_room
 from mobilebert_jax.tokenizer.text_input import name_unencodable
 

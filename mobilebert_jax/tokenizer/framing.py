@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer.special_tokens import SpecialTokens
 
 

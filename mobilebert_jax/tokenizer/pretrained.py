@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Self
 
-from mobilebert_jax import files
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer.special_tokens import (
   EXTRA_NAMES,
   NAMES,
@@ -75,7 +75,7 @@ class Pretrained(SpecialTokens):
       kind = 'vocab_file' if path.suffix == '.txt' else 'tokenizer_file'
       return cls(**{kind: path, **overrides})
     # Only here: a vocabulary alone needs nothing of the hub.
-    from mobilebert_jax.convert import hub
+    from mobilebert_jax.runtime import hub
 
     found = hub.resolve(
       name_or_path,

@@ -6,7 +6,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer.backend import template
 from mobilebert_jax.tokenizer.vocabulary import added_token
 

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from typing import Any
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 
 _LOG = logging.getLogger(__name__)
 _PADDINGS = ('longest', 'max_length', 'do_not_pad')

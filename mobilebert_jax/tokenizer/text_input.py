@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 
 # A text is a string, or a list of words if split already.
 Text = str | Sequence[str]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

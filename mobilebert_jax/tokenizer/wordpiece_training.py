@@ -10,8 +10,8 @@ from typing import Any
 
 from tokenizers import trainers
 
-from mobilebert_jax import files, local_copies
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime import files, local_copies
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer.backend import build_backend
 from mobilebert_jax.tokenizer.tokenizer import MobileBertTokenizerFast
 

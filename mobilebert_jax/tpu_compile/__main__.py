@@ -23,14 +23,17 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax import cli, files
-from mobilebert_jax.errors import InputError, RunError
+from mobilebert_jax.config import command_line
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError, RunError
 
 
 def main(argv: Sequence[str]):
   """Parses the command line, compiles and reports."""
   own = {'config': 'a config file', 'topology': 'a slice', 'json': 'a file'}
-  given, rest = cli.take_flags(argv, own, required=('config', 'topology'))
+  given, rest = command_line.take_flags(
+    argv, own, required=('config', 'topology')
+  )
   # Before anything asks for devices: a TPU here may be another program's.
   import jax
 
@@ -41,7 +44,7 @@ def main(argv: Sequence[str]):
   target = pathlib.Path(given['json']) if 'json' in given else None
   if target is not None and not target.absolute().parent.is_dir():
     raise InputError(f'--json={target}: there is no directory for it.')
-  config = cli.configure(given['config'], rest)
+  config = command_line.configure(given['config'], rest)
   found = session.run(config, where, tell=lambda text: print(text, flush=True))
   found['config'] = given['config']
   if target is not None:
@@ -51,4 +54,4 @@ def main(argv: Sequence[str]):
 
 
 if __name__ == '__main__':
-  sys.exit(cli.run(main, __doc__))
+  sys.exit(command_line.run(main, __doc__))

@@ -9,12 +9,12 @@ the model FLOPs of MFU.) It counts padding, as the device does.
 from typing import Any
 
 from mobilebert_jax import models
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.distillation.objective import labels_softly
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.steps import uses_teacher
 from mobilebert_jax.distillation.teacher import layers_of
-from mobilebert_jax.run_config import TrainConfig
 
 _BACKWARD = 2
 _TRIGRAM = 3

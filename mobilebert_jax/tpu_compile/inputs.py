@@ -5,14 +5,17 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mobilebert_jax import config_json, preparation, sharding
-from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.convert import hub, source
-from mobilebert_jax.data import loader
-from mobilebert_jax.errors import InputError
-from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.config import model_json
+from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.convert import source
+from mobilebert_jax.data.batching import loader
+from mobilebert_jax.models import partitioning
+from mobilebert_jax.runtime import hub
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import train_wordpiece
+from mobilebert_jax.training import preparation
 
 # Its architecture is known without a network.
 _PUBLISHED = 'google/mobilebert-uncased'
@@ -75,10 +78,10 @@ def batch(
     batch_size=config.batch_size if is_training else config.eval_batch_size,
     batching=config.data.batching,
     buckets=config.data.buckets,
-    row_multiple=sharding.batch_divisor(mesh) * parts,
+    row_multiple=partitioning.batch_divisor(mesh) * parts,
   )
   arrays, _ = next(batches)
-  place = sharding.batch_sharding(mesh)
+  place = partitioning.batch_sharding(mesh)
   return {
     name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
     for name, array in arrays.items()
@@ -115,4 +118,4 @@ def stored(
     ).get(_CONFIG)
   if path is None:
     raise InputError(f'{field} is {name}, but there is no {_CONFIG}.')
-  return config_json.load_config(path)
+  return model_json.load_config(path)

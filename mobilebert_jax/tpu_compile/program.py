@@ -9,14 +9,16 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mobilebert_jax import evaluate, preparation, training
-from mobilebert_jax.config import MobileBertConfig
+from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.steps import plain_step
-from mobilebert_jax.optimizer import Optimizer, make_optimizer
-from mobilebert_jax.run_config import TrainConfig
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.tpu_compile import hlo, inputs, taught
+from mobilebert_jax.tpu_compile import inputs, taught
+from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
+from mobilebert_jax.training import evaluate, preparation
+from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training.optimizer import Optimizer, make_optimizer
 
 Batch = dict[str, jax.ShapeDtypeStruct]
 # A run whose length follows from its data; it decides constants alone.
@@ -90,7 +92,7 @@ class Step:
   compiled: Any
   seconds: float
   memory: Memory
-  counts: hlo.Counts
+  counts: hlo_counts.Counts
   batch: Batch
   is_stable: bool | None
 
@@ -228,7 +230,7 @@ def compile_step(of: Plan, name: str) -> Step:
     temporary=found.temp_size_in_bytes,
     code=found.generated_code_size_in_bytes,
   )
-  counts = hlo.count(compiled.as_text())
+  counts = hlo_counts.count(compiled.as_text())
   stable = None if name == 'evaluation' else _is_stable(lowered, compiled)
   return Step(name, compiled, seconds, memory, counts, batch, stable)
 
@@ -247,10 +249,10 @@ def _is_stable(lowered: Any, compiled: Any) -> bool:
   return shapes[0] == shapes[1] and formats[0] == formats[1]
 
 
-def _state(of: Plan, model: Any, tx: Optimizer) -> training.TrainState:
+def _state(of: Plan, model: Any, tx: Optimizer) -> train_step.TrainState:
   """Shapes and places of the state that a run has."""
   placement = of.config.distillation.student_placement
-  return training.abstract_state(model, tx, of.mesh, placement)[0]
+  return train_step.abstract_state(model, tx, of.mesh, placement)[0]
 
 
 def _model(of: Plan) -> Any:

@@ -8,7 +8,7 @@ import jax
 
 from mobilebert_jax import models
 from mobilebert_jax.tpu_compile import analytic, roofline
-from mobilebert_jax.tpu_compile.hlo import Collective
+from mobilebert_jax.tpu_compile.hlo.counts import Collective
 from mobilebert_jax.tpu_compile.program import Plan, Step
 from mobilebert_jax.tpu_compile.topology import Slice
 

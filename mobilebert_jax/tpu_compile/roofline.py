@@ -9,7 +9,7 @@ longer of the two counts; communication that the program waits for comes on top.
 import dataclasses
 import math
 
-from mobilebert_jax.tpu_compile.hlo import Collective, Counts
+from mobilebert_jax.tpu_compile.hlo.counts import Collective, Counts
 from mobilebert_jax.tpu_compile.topology import Slice
 
 # Chips along an axis at which its ends are linked too: v5e and v6e have a ring

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.tpu_compile import fit, program, report, table
 from mobilebert_jax.tpu_compile.program import DoesNotFitError, Step
 from mobilebert_jax.tpu_compile.topology import Slice

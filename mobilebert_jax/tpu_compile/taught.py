@@ -4,18 +4,18 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from mobilebert_jax import training
-from mobilebert_jax.config import MobileBertConfig
-from mobilebert_jax.convert import hub
+from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.distillation import stages, steps, teacher
 from mobilebert_jax.distillation.objective import Objective
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.transfer import Pair
-from mobilebert_jax.errors import InputError
-from mobilebert_jax.run_config import TrainConfig
+from mobilebert_jax.runtime import hub
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import inputs
-from mobilebert_jax.workdir import teacher_directory
+from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training.workdir import teacher_directory
 
 
 def architecture(
@@ -95,7 +95,7 @@ def lower(
   assert config.num_steps is not None
   tx = steps.optimizer(config, layers, config.num_steps)
   settings = config.distillation
-  state, _ = training.abstract_state(
+  state, _ = train_step.abstract_state(
     student, tx, mesh, settings.student_placement
   )
   if not steps.uses_teacher(config, stage):

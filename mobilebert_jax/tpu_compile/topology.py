@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.runtime.errors import InputError
 
 _SQUARES = (
   '1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16',

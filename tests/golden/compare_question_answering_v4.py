@@ -9,10 +9,10 @@ first difference.
 import tempfile
 import warnings
 
-import pipeline_models
 import transformers
 
 from mobilebert_jax.pipelines import pipeline
+from tests.support import pipeline_models
 
 _TEXT = 'I live in Berlins, unaffable Zebra. Paris is the capital of France. '
 _CALLS = (

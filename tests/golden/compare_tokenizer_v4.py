@@ -4,7 +4,7 @@ transformers 4 needs tokenizers 0.21 and so an environment of its own:
 `pip install transformers==4.49.0` there, then
 `PYTHONPATH=. python tests/golden/compare_tokenizer_v4.py VOCAB_TXT`. It prints
 the differences of each kind with examples; the findings are in the docstring
-of `tests/test_tokenizer.py`.
+of `tests/tokenizer/test_tokenizer.py`.
 """
 
 import pathlib
@@ -15,9 +15,9 @@ import warnings
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import transformers
-import varied_text
 
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+from tests.support import varied_text
 
 _VARIANTS = (
   {},

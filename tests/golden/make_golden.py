@@ -16,10 +16,13 @@ import sys
 _HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent))
 
-import cases  # noqa: E402
 import numpy as np  # noqa: E402
-import torch_reference  # noqa: E402
 import transformers  # noqa: E402
+
+from tests.support import (
+  cases,  # noqa: E402
+  torch_reference,  # noqa: E402
+)
 
 
 def add(golden, case, model, features, labels):

@@ -14,7 +14,8 @@ _HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent))
 
 import numpy as np  # noqa: E402
-import tfrecords  # noqa: E402
+
+from tests.support import tfrecords  # noqa: E402
 
 
 def main():

@@ -9,7 +9,8 @@ import json
 import pathlib
 
 import transformers
-import varied_text
+
+from tests.support import varied_text
 
 _OUTPUT = pathlib.Path(__file__).with_name('tokenizer_golden.json')
 _VARIANTS = {

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Num
 
-from mobilebert_jax.data.features import Features, Ragged
-from mobilebert_jax.data.squad import Question
-from mobilebert_jax.spans import best_spans
+from mobilebert_jax.data.batching.features import Features, Ragged
+from mobilebert_jax.data.readers.squad import Question
+from mobilebert_jax.metrics.spans import best_spans
 from mobilebert_jax.tasks.squad import windows
 from mobilebert_jax.tasks.squad.options import SpanOptions
 from mobilebert_jax.tasks.task import Predictions

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mobilebert_jax import fields
+from mobilebert_jax.config import fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

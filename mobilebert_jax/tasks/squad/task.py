@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Array, Float
 
-from mobilebert_jax import losses, packing, squad_metrics
-from mobilebert_jax.data import squad
-from mobilebert_jax.data.squad import Question
-from mobilebert_jax.errors import InputError
-from mobilebert_jax.models import MobileBertForQuestionAnswering
-from mobilebert_jax.outcome import Outcome
+from mobilebert_jax.data.readers import squad
+from mobilebert_jax.data.readers.squad import Question
+from mobilebert_jax.losses import task
+from mobilebert_jax.metrics import squad as squad_metrics
+from mobilebert_jax.models import MobileBertForQuestionAnswering, packing
+from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.squad import answers, windows, writing
 from mobilebert_jax.tasks.squad.answers import Found
 from mobilebert_jax.tasks.squad.options import NullSpanOptions, SpanOptions
@@ -25,7 +26,7 @@ from mobilebert_jax.tasks.task import (
 )
 
 if TYPE_CHECKING:
-  from mobilebert_jax.run_config import DataConfig
+  from mobilebert_jax.config.run import DataConfig
 
 # The test sets are not public.
 SPLITS = Splits(test=())
@@ -104,7 +105,7 @@ def load_squad(
   return tuple(questions[: data.limit(is_train=is_train)])
 
 
-def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
+def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[task.Term, ...]:
   """Cross-entropy of the first and the last token, over each window alone.
 
   Padding takes no part in the softmax (in run_squad and transformers it
@@ -114,7 +115,7 @@ def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
     packing.example_logits(logits, batch)
     for logits in (outputs.start_logits, outputs.end_logits)
   )
-  return losses.question_answering_loss(
+  return task.question_answering_loss(
     start,
     end,
     batch['start_positions'],

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from mobilebert_jax.data.features import Features, Ragged
-from mobilebert_jax.data.squad import Question
-from mobilebert_jax.errors import InputError
+from mobilebert_jax.data.batching.features import Features, Ragged
+from mobilebert_jax.data.readers.squad import Question
+from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.encoding import in_chunks
 from mobilebert_jax.tasks.squad.options import SpanOptions
 from mobilebert_jax.tasks.task import Progress

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mobilebert_jax import files
-from mobilebert_jax.data.squad import Question
+from mobilebert_jax.data.readers.squad import Question
+from mobilebert_jax.runtime import files
 from mobilebert_jax.tasks.squad.answers import Found
 
 

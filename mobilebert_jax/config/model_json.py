@@ -1,0 +1,210 @@
+"""Reads and writes configs in the two JSON dialects that exist.
+
+transformers' `config.json` and google-research's `*.json` share their field
+names, but a missing key means something else in each: transformers fills in
+MobileBERT's values, google-research fills in BERT's.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from mobilebert_jax.config.model import FrozenMap, MobileBertConfig
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
+
+Dialect = Literal['transformers', 'google']
+Path = str | os.PathLike[str]
+
+# What google-research's BertConfig means by a missing key; None: hidden_size.
+_GOOGLE_DEFAULTS: Mapping[str, Any] = {
+  'hidden_size': 768,
+  'num_hidden_layers': 12,
+  'num_attention_heads': 12,
+  'intermediate_size': 3072,
+  'hidden_act': 'gelu',
+  'hidden_dropout_prob': 0.1,
+  'attention_probs_dropout_prob': 0.1,
+  'max_position_embeddings': 512,
+  'type_vocab_size': 16,
+  'initializer_range': 0.02,
+  'embedding_size': None,
+  'trigram_input': False,
+  'use_bottleneck': False,
+  'intra_bottleneck_size': None,
+  'use_bottleneck_attention': False,
+  'key_query_shared_bottleneck': False,
+  'num_feedforward_networks': 1,
+  'normalization_type': 'layer_norm',
+  'classifier_activation': True,
+}
+# google-research's gelu is the tanh approximation; transformers' is exact.
+_GOOGLE_TO_OURS_ACT = {'gelu': 'gelu_new'}
+_OURS_TO_GOOGLE_ACT = {'gelu_new': 'gelu', 'gelu_pytorch_tanh': 'gelu'}
+_GOOGLE_ACTS = ('linear', 'relu', 'relu6', 'gelu', 'tanh')
+
+# Only transformers writes these; one of them tells the dialect.
+_TRANSFORMERS_KEYS = ('model_type', 'architectures', 'transformers_version')
+# Keys of every transformers config that say nothing about the architecture.
+_NEUTRAL_KEYS = frozenset({
+  *_TRANSFORMERS_KEYS, '_name_or_path', '_attn_implementation_autoset',
+  'add_cross_attention', 'attn_implementation', 'bos_token_id',
+  'chunk_size_feed_forward', 'cross_attention_hidden_size',
+  'decoder_start_token_id', 'dtype', 'eos_token_id', 'finetuning_task',
+  'gradient_checkpointing', 'is_decoder', 'is_encoder_decoder',
+  'output_attentions', 'output_hidden_states', 'output_past',
+  'prefix', 'pruned_heads', 'return_dict', 'sep_token_id',
+  'task_specific_params', 'tf_legacy_loss', 'tokenizer_class', 'torch_dtype',
+  'torchscript', 'true_hidden_size', 'use_bfloat16', 'use_cache',
+})  # fmt: skip
+_FIELDS = tuple(field.name for field in dataclasses.fields(MobileBertConfig))
+
+_log = logging.getLogger(__name__)
+
+
+def detect_dialect(values: Mapping[str, Any]) -> Dialect:
+  """Which program wrote this JSON object."""
+  known = any(key in values for key in _TRANSFORMERS_KEYS)
+  return 'transformers' if known else 'google'
+
+
+def from_dict(
+  values: Mapping[str, Any],
+  dialect: Dialect | None = None,
+  *,
+  where: str = 'the config',
+) -> MobileBertConfig:
+  """Builds a config from a JSON object.
+
+  Args:
+    values: the decoded JSON object.
+    dialect: who wrote it; None detects it from the keys.
+    where: what to call the source in errors, for example the file's name.
+
+  Returns:
+    The config; the dialect's own defaults stand for missing keys.
+
+  Raises:
+    InputError: another model's config, an unknown dialect, a wrong value.
+  """
+  if dialect is None:
+    dialect = detect_dialect(values)
+  if dialect not in ('transformers', 'google'):
+    raise InputError(
+      f"dialect is {dialect!r}, but must be 'transformers' or 'google'."
+    )
+  model_type = values.get('model_type', 'mobilebert')
+  if model_type != 'mobilebert':
+    raise InputError(
+      f"{where} has model_type {model_type!r}, but must be 'mobilebert'."
+    )
+  fields = {name: values[name] for name in _FIELDS if name in values}
+  unknown = sorted(set(values) - set(_FIELDS) - _NEUTRAL_KEYS)
+  if unknown:
+    _log.warning('%s: ignored unknown keys %s', where, ', '.join(unknown))
+  if dialect == 'google':
+    if 'vocab_size' not in values:
+      raise InputError(f'{where} lacks vocab_size, which has no default.')
+    fields = {**_GOOGLE_DEFAULTS, **fields}
+    for name in ('embedding_size', 'intra_bottleneck_size'):
+      if fields[name] is None:
+        fields[name] = fields['hidden_size']
+    act = fields['hidden_act']
+    fields['hidden_act'] = _GOOGLE_TO_OURS_ACT.get(act, act)
+  elif 'id2label' in fields or 'label2id' in fields:
+    # The names decide: transformers ignores a contradicting num_labels too.
+    fields.pop('num_labels', None)
+  try:
+    return MobileBertConfig(**fields)
+  except InputError as error:
+    raise InputError(f'{where}: {error}') from None
+
+
+def to_dict(
+  config: MobileBertConfig, architectures: Sequence[str] = ()
+) -> dict[str, Any]:
+  """The config as transformers' `config.json` has it.
+
+  Args:
+    config: the config.
+    architectures: names of the classes whose weights lie beside it.
+  """
+  values: dict[str, Any] = {'model_type': 'mobilebert'}
+  if architectures:
+    values['architectures'] = list(architectures)
+  for name in _FIELDS:
+    value = getattr(config, name)
+    values[name] = dict(value) if isinstance(value, FrozenMap) else value
+  # transformers derives num_labels from id2label, and writes the width that
+  # it recomputes on loading.
+  del values['num_labels']
+  values['id2label'] = {str(i): name for i, name in config.id2label.items()}
+  values['true_hidden_size'] = config.true_hidden_size
+  if config.problem_type is None:
+    del values['problem_type']
+  return dict(sorted(values.items()))
+
+
+def to_google_dict(config: MobileBertConfig) -> dict[str, Any]:
+  """The config as google-research's JSON has it, every key written.
+
+  Raises:
+    InputError: a value that google-research's code cannot express.
+  """
+  act = _OURS_TO_GOOGLE_ACT.get(config.hidden_act, config.hidden_act)
+  if act not in _GOOGLE_ACTS or config.hidden_act == 'gelu':
+    raise InputError(
+      f'hidden_act is {config.hidden_act!r}, which google-research does not '
+      'have; its names are linear, relu, relu6, tanh and gelu (gelu_new here).'
+    )
+  if not config.tie_word_embeddings:
+    raise InputError(
+      'tie_word_embeddings is False, but google-research always ties.'
+    )
+  values = {name: getattr(config, name) for name in _GOOGLE_DEFAULTS}
+  values['hidden_act'] = act
+  values['vocab_size'] = config.vocab_size
+  return dict(sorted(values.items()))
+
+
+def load_config(path: Path, dialect: Dialect | None = None) -> MobileBertConfig:
+  """Reads a config file of either dialect.
+
+  Args:
+    path: a JSON file, or a directory that holds `config.json`.
+    dialect: who wrote it; None detects it.
+
+  Raises:
+    InputError: no such file, no JSON object in it, or a wrong value.
+  """
+  file = files.path(path)
+  if file.is_dir():
+    file = file / 'config.json'
+  try:
+    values = json.loads(file.read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    raise InputError(f'{file} does not exist; a config is needed.') from None
+  except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    raise InputError(f'{file} cannot be read as JSON: {error}.') from None
+  if not isinstance(values, dict):
+    raise InputError(f'{file} holds no JSON object, but a config must be one.')
+  return from_dict(values, dialect, where=str(file))
+
+
+def save_config(
+  config: MobileBertConfig, path: Path, architectures: Sequence[str] = ()
+) -> pathlib.Path:
+  """Writes transformers' dialect; a directory gets a `config.json`.
+
+  Returns:
+    The file written.
+  """
+  file = files.path(path)
+  if file.is_dir():
+    file = file / 'config.json'
+  text = json.dumps(to_dict(config, architectures), indent=2) + '\n'
+  return files.write_text(file, text)

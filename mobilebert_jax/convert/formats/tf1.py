@@ -1,0 +1,52 @@
+"""Reads TensorFlow 1 checkpoints, of both formats that TensorFlow had.
+
+The only module that imports tensorflow. No maintained library reads the
+format without it.
+"""
+
+import os
+import types
+
+import numpy as np
+
+from mobilebert_jax.runtime.errors import InputError
+
+
+def _tensorflow() -> types.ModuleType:
+  try:
+    import tensorflow
+  except ImportError:
+    raise InputError(
+      'a TensorFlow checkpoint needs tensorflow, which is not installed: run '
+      "`pip install 'mobilebert_jax[tf]'`."
+    ) from None
+  return tensorflow
+
+
+def read(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """All variables of a checkpoint, optimizer slots and counters included.
+
+  Args:
+    prefix: the path that was given to TensorFlow's saver: `X` for the files
+      `X.index` and `X.data-00000-of-00001`, or for the single file `X`.
+
+  Returns:
+    variable name -> array.
+
+  Raises:
+    InputError: tensorflow is missing, or there is no intact checkpoint.
+  """
+  tensorflow = _tensorflow()
+  try:
+    reader = tensorflow.train.load_checkpoint(os.fspath(prefix))
+    return {
+      name: reader.get_tensor(name)
+      for name in reader.get_variable_to_shape_map()
+    }
+  except (
+    tensorflow.errors.OpError, ValueError, RuntimeError, IndexError
+  ) as error:  # fmt: skip
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    raise InputError(
+      f'{prefix} is no intact TensorFlow checkpoint ({reason}).'
+    ) from None

@@ -1,0 +1,294 @@
+"""Encoded examples in flat arrays, and batches padded from them."""
+
+import dataclasses
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int, Num
+
+from mobilebert_jax.data.batching.gathering import Gathered
+from mobilebert_jax.runtime.errors import InputError
+
+Batch = dict[str, np.ndarray]
+
+# The epoch that a transform is told in evaluation.
+EVALUATION = -1
+
+_SMALLEST_BUCKET = 16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ragged:
+  """Rows of different lengths, end to end in one array.
+
+  Attributes:
+    values: The rows' items, int32.
+    offsets: Row i is `values[offsets[i]:offsets[i + 1]]`, int64.
+  """
+
+  values: Int[np.ndarray, 'items']
+  offsets: Int[np.ndarray, 'rows+1']
+
+  @classmethod
+  def from_rows(cls, rows: Iterable[Sequence[int]]) -> 'Ragged':
+    """Joins rows of integers."""
+    rows = list(rows)
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = (item for row in rows for item in row)
+    return cls(np.fromiter(items, np.int32, int(offsets[-1])), offsets)
+
+  def __len__(self) -> int:
+    return len(self.offsets) - 1
+
+  def lengths(self) -> Int[np.ndarray, 'rows']:
+    """The number of items in each row."""
+    return np.diff(self.offsets)
+
+  def take(self, rows: Int[np.ndarray, 'B']) -> 'Ragged':
+    """The chosen rows, in this order."""
+    lengths = self.offsets[rows + 1] - self.offsets[rows]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    shift = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+    return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)
+
+  def laid_out(
+    self,
+    shape: tuple[int, int],
+    rows: Int[np.ndarray, 'rows'],
+    starts: Int[np.ndarray, 'rows'],
+    fill: int,
+  ) -> Int[np.ndarray, 'R S']:
+    """An int32 array of `fill` with each row's items written into it.
+
+    Args:
+      shape: The array's shape.
+      rows: In which row of the array each row of this column goes.
+      starts: At which position it begins there.
+      fill: What stands everywhere else.
+    """
+    laid = np.full(shape, fill, np.int32)
+    lengths = self.lengths()
+    inside = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths)
+    laid[np.repeat(rows, lengths), np.repeat(starts, lengths) + inside] = (
+      self.values
+    )
+    return laid
+
+
+Columns = Mapping[str, Ragged]
+Transform = Callable[[Columns, Int[np.ndarray, 'B'], int, int], Columns]
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+  """Encoded examples: what batches are cut from.
+
+  What an example means never depends on the batch it is in: it is the example
+  alone, padded to `max_length`. Unless it fills `max_length`, its last token
+  therefore has a [PAD] to its right, which the trigram input sees; every way
+  of batching keeps that one pad position (`slots`).
+
+  Attributes:
+    sequences: Columns with one row of integers per sequence; 'input_ids' is
+      among them and all have its lengths. 'attention_mask' is not stored: it
+      follows from the lengths.
+    scalars: Columns with one number, or one row of numbers, per example: for
+      instance 'labels' (int32 [N] for classes, float32 [N] for regression,
+      float32 [N, classes] for several labels at once) or 'choice_mask'
+      (int32 [N, choices]).
+    pad: What each sequence column is filled up with, those that `transform`
+      adds included.
+    choices: None, or the number of sequences that make up one example
+      (multiple choice); a batch's sequences then are [B, choices, S].
+    max_length: The longest sequence that the encoder makes, special tokens
+      included: the `max_length` that `Task.encode` is given.
+    transform: None, or a function that changes sequence columns anew in each
+      epoch, such as the masking of tokens. See `columns`. It is code, not
+      data: features that were kept on disk get it from their encoder again.
+    gather: None, or the column of labels that batches have at the labels'
+      positions alone, [B, P] instead of [B, S].
+  """
+
+  sequences: Columns
+  scalars: Mapping[str, Num[np.ndarray, 'N ...']]
+  pad: Mapping[str, int]
+  choices: int | None = None
+  max_length: int = dataclasses.field(kw_only=True)
+  transform: Transform | None = dataclasses.field(default=None, kw_only=True)
+  gather: Gathered | None = dataclasses.field(default=None, kw_only=True)
+
+  def __post_init__(self):
+    """Checks that the columns agree: a misfit is a defect of the encoder."""
+    ids = self.sequences['input_ids']
+    self._check_columns(self.sequences, ids)
+    if len(ids) % (self.choices or 1):
+      raise ValueError(f'{len(ids)} sequences are not {self.choices} each')
+    if ids.lengths().max(initial=0) > self.max_length:
+      raise ValueError(f'a sequence has more than {self.max_length} tokens')
+    if self.gather and (self.choices or self.gather.column not in self.pad):
+      raise ValueError('gathered labels are a sequence column without choices')
+    for name, values in self.scalars.items():
+      if len(values) != len(self):
+        raise ValueError(f'{name!r} has {len(values)} values for {len(self)}')
+    for field in ('sequences', 'scalars', 'pad'):
+      frozen = types.MappingProxyType(dict(getattr(self, field)))
+      object.__setattr__(self, field, frozen)
+
+  def _check_columns(self, columns: Columns, like: Ragged):
+    for name, column in columns.items():
+      if not np.array_equal(column.offsets, like.offsets):
+        raise ValueError(f'{name!r} and input_ids have rows of other lengths')
+      if name not in self.pad:
+        raise ValueError(f'no padding value for {name!r}')
+
+  def __len__(self) -> int:
+    return len(self.sequences['input_ids']) // (self.choices or 1)
+
+  def lengths(self) -> Int[np.ndarray, 'N']:
+    """Each example's number of tokens (its longest choice's)."""
+    return self._per_choice().max(axis=1)
+
+  def slots(self) -> Int[np.ndarray, 'N choices']:
+    """The positions that each sequence needs: a [PAD] behind its last token.
+
+    A sequence that fills `max_length` has none.
+    """
+    return np.minimum(self._per_choice() + 1, self.max_length)
+
+  def _per_choice(self) -> Int[np.ndarray, 'N choices']:
+    lengths = self.sequences['input_ids'].lengths()
+    return lengths.reshape(len(self), self.choices or 1)
+
+  def sequences_of(self, rows: Int[np.ndarray, 'B']) -> Int[np.ndarray, 'BC']:
+    """The numbers of these examples' sequences, choices side by side."""
+    choices = self.choices or 1
+    return (rows[:, None] * choices + np.arange(choices)).reshape(-1)
+
+  def columns(
+    self,
+    rows: Int[np.ndarray, 'B'],
+    seed: int = 0,
+    epoch: int = EVALUATION,
+  ) -> dict[str, Ragged]:
+    """The sequence columns of some examples, as the model gets them.
+
+    With a `transform` they are `transform(columns, rows, seed, epoch)`: it is
+    given the columns of these examples (a row per sequence) and the indices of
+    the examples, and returns the columns to use, all with the same lengths;
+    it may add some, such as 'labels'. It must be a pure function of seed,
+    epoch and each example's index, never of which other examples are there.
+
+    Args:
+      rows: Indices of the examples.
+      seed: The run's seed; 0 in evaluation, so that runs can be compared.
+      epoch: The epoch from 0, or `EVALUATION`.
+    """
+    chosen = self.sequences_of(rows)
+    columns: Columns = {
+      name: column.take(chosen) for name, column in self.sequences.items()
+    }
+    if self.transform is None:
+      return dict(columns)
+    lengths = columns['input_ids']
+    columns = self.transform(columns, rows, seed, epoch)
+    self._check_columns(columns, lengths)
+    return dict(columns)
+
+  def batch(
+    self,
+    rows: Int[np.ndarray, 'B'],
+    length: int,
+    real: int | None = None,
+    *,
+    seed: int = 0,
+    epoch: int = EVALUATION,
+  ) -> Batch:
+    """Cuts one padded batch.
+
+    Args:
+      rows: Indices of the examples.
+      length: Length S of the sequences, at least that of the longest row.
+      real: How many of the rows count; the others get weight 0. None: all.
+      seed: See `columns`.
+      epoch: See `columns`.
+
+    Returns:
+      Every sequence column and 'attention_mask' as int32 [B, S] ([B, C, S]
+      with choices), but those of `gather` [B, P]; every scalar column
+      [B, ...], and 'weights' float32 [B].
+    """
+    columns = self.columns(rows, seed, epoch)
+    count = len(columns['input_ids'])
+    choice_axis = (self.choices,) if self.choices else ()
+    shape = (len(rows), *choice_axis, length)
+    place = (np.arange(count), np.zeros(count, np.int64))
+    arrays = {
+      name: column.laid_out((count, length), *place, self.pad[name])
+      for name, column in columns.items()
+    }
+    ends = columns['input_ids'].lengths()[:, None]
+    arrays['attention_mask'] = (np.arange(length) < ends).astype(np.int32)
+    batch = {name: array.reshape(shape) for name, array in arrays.items()}
+    if self.gather:
+      batch |= self.gathered(batch, self.gather.width(length))
+    batch |= {name: values[rows] for name, values in self.scalars.items()}
+    weights = np.ones(len(rows), np.float32)
+    weights[len(rows) if real is None else real :] = 0
+    return batch | {'weights': weights}
+
+  def gathered(self, batch: Batch, width: int) -> Batch:
+    """The columns that `gather` puts in its column's place; none without it.
+
+    Args:
+      batch: the column as it lies in the rows, [B, S].
+      width: P.
+    """
+    if not self.gather:
+      return {}
+    name = self.gather.column
+    return self.gather.gather(batch[name], self.pad[name], width)
+
+
+def resolve_buckets(
+  features: Features, buckets: tuple[int, ...] = ()
+) -> tuple[int, ...]:
+  """The lengths that batches are padded to, ascending.
+
+  Every length is one compilation of the training step, so there should be
+  few. Without a choice they are the powers of two from 16 up to what the
+  longest example needs (`Features.slots`); that, rounded up to a multiple of
+  8 but not above `max_length`, is the last.
+
+  Raises:
+    InputError: The longest example and the pad position behind it fit in no
+      bucket, or a bucket is longer than `max_length`.
+  """
+  needed = int(features.slots().max(initial=1))
+  limit = features.max_length
+  if not buckets:
+    last = min(-(-needed // 8) * 8, limit)
+    powers = [_SMALLEST_BUCKET]
+    while powers[-1] < last:
+      powers.append(powers[-1] * 2)
+    return (*(power for power in powers if power < last), last)
+  if max(buckets) > limit:
+    raise InputError(
+      f'data.buckets ends at {max(buckets)}, but no sequence is longer than '
+      f'{limit} tokens; use buckets of at most {limit}'
+    )
+  if needed > max(buckets):
+    longest = int(features.lengths().max())
+    raise InputError(
+      f'data.buckets ends at {max(buckets)} but the longest example has '
+      f'{longest} tokens'
+      + (' and needs a [PAD] behind them' if needed > longest else '')
+      + f'; add a bucket of at least {needed} or lower data.max_length'
+    )
+  return tuple(sorted(set(buckets)))
+
+
+def bucket_of(needed: int, buckets: tuple[int, ...]) -> int:
+  """The smallest bucket with `needed` positions; `buckets` is ascending."""
+  return next(bucket for bucket in buckets if bucket >= needed)

@@ -1,0 +1,296 @@
+"""Batches for training and evaluation; the one module that knows grain.
+
+The batch of a step is a pure function of (features, batch size, batching, seed,
+step). Packed batches and batches padded to `max_length` have the same examples.
+Every process plans the same global batch and makes its own rows of it, so the
+order does not depend on the number of processes. grain adds threads that
+prepare batches ahead, and a position that a checkpoint can hold.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Int
+
+from mobilebert_jax.data.batching.features import (
+  EVALUATION,
+  Batch,
+  Features,
+  bucket_of,
+  resolve_buckets,
+)
+from mobilebert_jax.data.batching.order import permuted
+from mobilebert_jax.data.batching.packing import Packer, Placement
+from mobilebert_jax.data.records.stored_features import StoredFeatures
+from mobilebert_jax.runtime.errors import InputError
+
+# Examples of similar length are sought among this many batches: enough to
+# leave little padding, few enough that batches stay mixed.
+_POOL_BATCHES = 64
+_THREADS = 2
+_AHEAD = 8
+
+Batching = Literal['bucketed', 'packed', 'padded']
+AnyFeatures = Features | StoredFeatures
+_Cut = Callable[[Int[np.ndarray, 'B'], int, int], tuple[Batch, Placement]]
+
+
+class Share(NamedTuple):
+  """The rows of each global batch that one process makes.
+
+  Attributes:
+    of: the number of equal parts that a batch is cut into.
+    parts: the numbers of this process's parts, ascending.
+  """
+
+  of: int
+  parts: tuple[int, ...]
+
+  def rows(self, count: int) -> Int[np.ndarray, 'R']:
+    """The numbers of this process's rows in a batch of `count`.
+
+    Raises:
+      InputError: the parts would not be equal.
+    """
+    if count % self.of:
+      raise InputError(
+        f'a batch of {count} rows cannot be cut into {self.of} parts; use a '
+        f'multiple of {self.of}'
+      )
+    return np.arange(count).reshape(self.of, -1)[list(self.parts)].ravel()
+
+
+WHOLE = Share(1, (0,))
+
+
+class TrainIterator(Protocol):
+  """Batches with a position that can be saved and set."""
+
+  def __iter__(self) -> 'TrainIterator': ...
+
+  def __next__(self) -> Batch: ...
+
+  def get_state(self) -> dict[str, Any]:
+    """The position behind the last batch taken, JSON-able."""
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """Continues behind the batch after which `state` was taken."""
+
+
+def steps_per_epoch(features: AnyFeatures, batch_size: int) -> int:
+  """Number of full batches in the data; the remainder of an epoch is dropped.
+
+  Raises:
+    InputError: There are fewer examples than a batch needs.
+  """
+  if batch_size > len(features):
+    raise InputError(
+      f'batch_size is {batch_size} but there are only {len(features)} training '
+      f'examples; use a batch_size of at most {len(features)}'
+    )
+  return len(features) // batch_size
+
+
+def batch_plan(
+  lengths: Int[np.ndarray, 'N'],
+  batch_size: int,
+  seed: int,
+  epoch: int,
+  *,
+  by_length: bool = True,
+) -> Int[np.ndarray, 'steps B']:
+  """Which examples make up each batch of one epoch.
+
+  The examples are shuffled and cut into batches. To bring similar lengths
+  together, pools of 64 batches are sorted by length before they are cut, and
+  the batches are shuffled. What does not fill a batch is left out; it is other
+  examples in every epoch.
+
+  Args:
+    lengths: Each example's number of tokens.
+    batch_size: Examples in a global batch.
+    seed: Seed of the run, at least 0.
+    epoch: Number of the epoch, from 0.
+    by_length: Whether to bring similar lengths together.
+  """
+  # Ranks of raw random words: the raw stream of a NumPy bit generator never
+  # changes between versions, the stream of `Generator.permutation` may.
+  words = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw
+  count = len(lengths)
+  steps = count // batch_size
+  order = np.argsort(words(count), kind='stable')[: steps * batch_size]
+  if not by_length:
+    return order.reshape(steps, batch_size)
+  pool = _POOL_BATCHES * batch_size
+  ordered = [
+    part[np.argsort(lengths[part], kind='stable')]
+    for part in np.split(order, range(pool, len(order), pool))
+  ]
+  batches = np.concatenate(ordered).reshape(steps, batch_size)
+  return batches[np.argsort(words(steps), kind='stable')]
+
+
+def train_iterator(
+  features: AnyFeatures,
+  *,
+  batch_size: int,
+  num_steps: int,
+  seed: int,
+  batching: Batching = 'bucketed',
+  buckets: tuple[int, ...] = (),
+  row_multiple: int = 1,
+  share: Share = WHOLE,
+) -> TrainIterator:
+  """Iterates over the training batches of steps 0 to `num_steps` - 1.
+
+  Args:
+    features: The encoded training examples, the same in every process. Those
+      on disk are taken in an order that is computed step by step
+      (`order.permuted`), so that no array has an entry for each.
+    batch_size: Examples in a global batch.
+    num_steps: Length of the run; epochs follow one another without a break.
+    seed: Seed of the order.
+    batching: How examples share a batch; see `DataConfig`.
+    buckets: Lengths to pad to, if bucketed; () chooses them
+      (`resolve_buckets`).
+    row_multiple: What the number of rows of a global batch must be a multiple
+      of: the devices that divide it, times the micro-batches in training.
+    share: This process's rows.
+
+  Returns:
+    An iterator over this process's rows of each batch.
+
+  Raises:
+    InputError: Too few examples for a batch, an example longer than the last
+      bucket, a batch that cannot be shared evenly, or examples on disk that
+      are not to be 'padded'.
+  """
+  import grain
+
+  steps = steps_per_epoch(features, batch_size)
+  cut = _cutter(features, batch_size, batching, buckets, row_multiple, share)
+  chosen = _order(features, batch_size, batching, seed)
+
+  def batch(step: int) -> Batch:
+    epoch, number = divmod(step, steps)
+    return cut(chosen(epoch, number), seed, epoch)[0]
+
+  dataset = grain.MapDataset.range(num_steps).map(batch)
+  options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)
+  return iter(dataset.to_iter_dataset(options))
+
+
+def _order(
+  features: AnyFeatures, batch_size: int, batching: Batching, seed: int
+) -> Callable[[int, int], Int[np.ndarray, 'B']]:
+  """A function of (epoch, number of the batch in it): the batch's examples."""
+  if isinstance(features, StoredFeatures):
+    in_batch = np.arange(batch_size)
+    return lambda epoch, number: permuted(
+      number * batch_size + in_batch, len(features), seed, epoch
+    )
+
+  # Two epochs: threads that run ahead may already be in the next one.
+  @functools.lru_cache(maxsize=2)
+  def plan(epoch: int) -> Int[np.ndarray, 'steps B']:
+    by_length = batching == 'bucketed'
+    lengths = features.lengths()
+    return batch_plan(lengths, batch_size, seed, epoch, by_length=by_length)
+
+  return lambda epoch, number: plan(epoch)[number]
+
+
+def eval_batches(
+  features: AnyFeatures,
+  *,
+  batch_size: int,
+  batching: Batching = 'bucketed',
+  buckets: tuple[int, ...] = (),
+  row_multiple: int = 1,
+  share: Share = WHOLE,
+) -> Iterator[tuple[Batch, Placement]]:
+  """Yields every example exactly once.
+
+  A batch that lacks examples, the last one or any if `batch_size` is no
+  multiple of `row_multiple`, is filled up with repeats of weight 0 behind the
+  real rows, or with empty rows if packed.
+
+  Args:
+    features: The encoded examples, the same in every process.
+    batch_size: Examples in a global batch.
+    batching: How examples share a batch; see `DataConfig`.
+    buckets: Lengths to pad to, if bucketed; () chooses them
+      (`resolve_buckets`).
+    row_multiple: What the number of rows of a global batch must be a multiple
+      of: the devices that divide it, times the micro-batches in training.
+    share: This process's rows.
+
+  Yields:
+    This process's rows of the batch, and where the examples are in the global
+    batch (the same in every process).
+
+  Raises:
+    InputError: As `train_iterator`.
+  """
+  cut = _cutter(features, batch_size, batching, buckets, row_multiple, share)
+  order = np.arange(len(features))
+  if batching == 'bucketed':
+    order = np.argsort(features.lengths(), kind='stable')
+  for start in range(0, len(order), batch_size):
+    yield cut(order[start : start + batch_size], 0, EVALUATION)
+
+
+def _cutter(
+  features: AnyFeatures,
+  batch_size: int,
+  batching: Batching,
+  buckets: tuple[int, ...],
+  row_multiple: int,
+  share: Share,
+) -> _Cut:
+  """A function of (examples, seed, epoch) that gives this process's rows."""
+  if isinstance(features, StoredFeatures) and batching != 'padded':
+    raise InputError(
+      f'data.batching is {batching!r}, but records on disk are padded to '
+      "data.max_length already; use 'padded'"
+    )
+  if batching == 'packed':
+    assert isinstance(features, Features)
+    share.rows(row_multiple)
+    packer = Packer(features, batch_size, row_multiple)
+
+    def packed(examples, seed, epoch):
+      batch, placement = packer.batch(examples, seed=seed, epoch=epoch)
+      mine = share.rows(len(batch['input_ids']))
+      return {k: v[mine] for k, v in batch.items()}, placement
+
+    return packed
+  length_of = _length_of(features, buckets if batching == 'bucketed' else None)
+  count = -(-batch_size // row_multiple) * row_multiple
+  mine = share.rows(count)
+
+  def padded(examples, seed, epoch):
+    missing = count - len(examples)
+    rows = np.concatenate([examples, np.repeat(examples[-1:], missing)])
+    length = length_of(examples)
+    real = int(np.sum(mine < len(examples)))
+    batch = features.batch(
+      rows[mine], length, real=real, seed=seed, epoch=epoch
+    )
+    return batch, Placement.one_per_row(examples)
+
+  return padded
+
+
+def _length_of(
+  features: AnyFeatures, buckets: tuple[int, ...] | None
+) -> Callable[[Int[np.ndarray, 'B']], int]:
+  """How long the rows of a batch of these examples are; None: `max_length`."""
+  if buckets is None:
+    return lambda examples: features.max_length
+  assert isinstance(features, Features)
+  chosen = resolve_buckets(features, buckets)
+  needed = features.slots().max(axis=1)
+  return lambda examples: bucket_of(int(needed[examples].max()), chosen)

@@ -1,0 +1,1 @@
+"""From text to examples of pre-training."""

@@ -1,0 +1,154 @@
+"""Dynamic masking of tokens, as BERT's masked language model is trained.
+
+Devlin et al. 2019, section 3.1: 15% of the tokens are to be predicted; of
+these 80% become [MASK], 10% a random token, and 10% stay. Which ones is drawn
+anew in every epoch (Liu et al. 2019, section 4.1). With whole words (Google's
+BERT, May 2019) the pieces of a word are chosen together.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from mobilebert_jax.losses.task import IGNORE_INDEX
+
+_CONTINUATION = '##'
+_MASKED, _MASKED_OR_RANDOM = 0.8, 0.9
+# Pieces of a word at most: BERT's tokenizer makes longer ones [UNK].
+_LONGEST_WORD = 100
+# Sets this stream of random words apart from that of the order of examples.
+_STREAM = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masking:
+  """Chooses and replaces the tokens that are to be predicted.
+
+  Attributes:
+    mask_id: The id of [MASK].
+    is_special: [V], tokens that are neither predicted nor drawn.
+    tokens: The vocabulary, by id.
+    probability: Share of the tokens to predict.
+    whole_word: Choose all pieces of a word together.
+    most: Tokens to predict in one sequence at most; None: no limit.
+  """
+
+  mask_id: int
+  is_special: Bool[np.ndarray, 'V']
+  tokens: tuple[str, ...]
+  probability: float = 0.15
+  whole_word: bool = False
+  most: int | None = None
+
+  @classmethod
+  def of(cls, tokenizer: Any, **settings: Any) -> 'Masking':
+    """Masking for a tokenizer's vocabulary; `settings` as the attributes."""
+    size = len(tokenizer)
+    special = np.zeros(size, bool)
+    special[list(tokenizer.all_special_ids)] = True
+    tokens = tokenizer.convert_ids_to_tokens(list(range(size)))
+    return cls(tokenizer.mask_token_id, special, tuple(tokens), **settings)
+
+  @functools.cached_property
+  def is_continuation(self) -> Bool[np.ndarray, 'V']:
+    """Which tokens go on with a word ('##')."""
+    return np.array([token.startswith(_CONTINUATION) for token in self.tokens])
+
+  def __call__(
+    self, ids: Int[np.ndarray, 'S'], seed: int, epoch: int, row: int
+  ) -> tuple[Int[np.ndarray, 'S'], Int[np.ndarray, 'S']]:
+    """Masks one sequence.
+
+    The number of tokens to predict is `probability` of all that are not
+    special, rounded, at least 1 and at most `most`. Whole words are taken in
+    a random order as far as they fit; where none fits, the shortest one is
+    taken if `most` allows it (and if it has 100 pieces at most, as any word of
+    BERT's tokenizer has).
+
+    Args:
+      ids: The tokens, special ones included, without padding.
+      seed: Seed of the run, at least 0.
+      epoch: Number of the epoch from 0; -1 for evaluation.
+      row: Number of the sequence. The result depends on these four alone.
+
+    Returns:
+      What the model sees, and the labels: the old id at the chosen tokens,
+      -100 elsewhere; both int32.
+    """
+    words = np.random.Philox(
+      key=np.array([seed, epoch + 1], np.uint64),
+      counter=np.array([0, row, 0, _STREAM], np.uint64),
+    ).random_raw(3 * len(ids))
+    order, fate, drawn = words.reshape(3, len(ids))
+    chosen = self._choose(ids, order)
+    labels = np.full(len(ids), IGNORE_INDEX, np.int32)
+    labels[chosen] = ids[chosen]
+    # The upper 53 bits are a number from 0 to 1.
+    share = (fate[chosen] >> np.uint64(11)) * 2.0**-53
+    ordinary = np.flatnonzero(~self.is_special)
+    others = ordinary[drawn[chosen] % np.uint64(len(ordinary))]
+    seen = ids.astype(np.int32)
+    seen[chosen] = np.where(
+      share < _MASKED,
+      self.mask_id,
+      np.where(share < _MASKED_OR_RANDOM, others, ids[chosen]),
+    )
+    return seen, labels
+
+  def limit(self, ordinary: int) -> int:
+    """How many of so many tokens, none of them special, are predicted at most.
+
+    It never falls when there are more. Whole words exceed the share of
+    `probability` where none fits it; see `__call__`.
+    """
+    if not ordinary:
+      return 0
+    goal = self._goal(ordinary)
+    return max(goal, self._longest(ordinary)) if self.whole_word else goal
+
+  def _goal(self, ordinary: int) -> int:
+    goal = max(1, round(self.probability * ordinary))
+    return goal if self.most is None else min(goal, self.most)
+
+  def _longest(self, ordinary: int) -> int:
+    """Pieces of a word that is taken although it is more than the share."""
+    longest = min(ordinary, _LONGEST_WORD)
+    return longest if self.most is None else min(longest, self.most)
+
+  def _choose(
+    self, ids: Int[np.ndarray, 'S'], order: Int[np.ndarray, 'S']
+  ) -> Int[np.ndarray, 'chosen']:
+    """Positions of the tokens to predict."""
+    places = np.flatnonzero(~self.is_special[ids])
+    if not len(places):
+      return places
+    goal = self._goal(len(places))
+    if not self.whole_word:
+      return places[np.argsort(order[places], kind='stable')[:goal]]
+    words = self._words(ids, places)
+    words = [words[i] for i in np.argsort([order[w[0]] for w in words])]
+    chosen: list[np.ndarray] = []
+    left = goal
+    for word in words:
+      if len(word) <= left:
+        chosen.append(word)
+        left -= len(word)
+      if not left:
+        break
+    if not chosen:
+      shortest = min(words, key=len)
+      fits = len(shortest) <= self._longest(len(places))
+      return shortest if fits else places[:0]
+    return np.concatenate(chosen)
+
+  def _words(
+    self, ids: Int[np.ndarray, 'S'], places: Int[np.ndarray, 'P']
+  ) -> list[Int[np.ndarray, 'pieces']]:
+    """The places of each word's pieces."""
+    follows = np.diff(places, prepend=-1) == 1
+    starts = ~(self.is_continuation[ids[places]] & follows)
+    starts[0] = True
+    return np.split(places, np.flatnonzero(starts)[1:])

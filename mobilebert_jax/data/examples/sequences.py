@@ -1,0 +1,252 @@
+"""The sequences of pre-training: which part of a text goes into which.
+
+A sequence is told as places in the tokens of its text, so that drawing and
+shuffling millions of them costs little; `frame` makes the model's input.
+
+Pairs follow BERT's create_pretraining_data.py (Devlin et al. 2019, appendix
+A.2): sentences of a document are gathered until they fill a sequence and are
+divided into A and B at random; half of the time B is replaced by sentences of
+another document, and the sentences that it replaces are used again. One thing
+differs: with the probability `short` each sequence has another target length.
+Google's script draws it once for each document, and a book would become
+thousands of sequences of, say, five tokens.
+
+Without next-sentence prediction a sequence has one segment (Liu et al. 2019,
+section 4.2, 'doc-sentences'): as many whole sentences of a document as fit.
+"""
+
+import bisect
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from mobilebert_jax.data.examples.draws import Draws
+from mobilebert_jax.data.examples.tokenised_text import TokenisedText
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks.encoding import room_for_text
+
+# [CLS] A [SEP] B [SEP], and [CLS] A [SEP].
+_SPECIAL_IN_PAIR, _SPECIAL = 3, 2
+# A pair has a token of each side at least; so has a shortened one.
+_SHORTEST = 2
+# Columns of what `draw` returns.
+IS_RANDOM, IS_FORCED = 4, 5
+# Sets this stream of random words apart from the others of a run.
+_STREAM = 5
+
+
+class Layout(NamedTuple):
+  """How sequences are made.
+
+  Attributes:
+    max_length: Longest sequence, special tokens included.
+    next_sentence: Pairs for next-sentence prediction; False: one segment.
+    short: Share of the sequences that have a random target length.
+  """
+
+  max_length: int
+  next_sentence: bool
+  short: float
+
+  @property
+  def special(self) -> int:
+    """The special tokens of a sequence."""
+    return _SPECIAL_IN_PAIR if self.next_sentence else _SPECIAL
+
+  def room(self) -> int:
+    """The tokens of text in a sequence.
+
+    Raises:
+      InputError: There is no room.
+    """
+    return room_for_text(self.max_length, self.special, least=_SHORTEST)
+
+
+def draw(
+  text: TokenisedText,
+  layout: Layout,
+  seed: int,
+  stream: int = 0,
+  repeat: int = 0,
+) -> Int[np.ndarray, 'N 6']:
+  """Makes the sequences of a text.
+
+  The result depends on the arguments alone.
+
+  Args:
+    text: The documents; random sentences come from another one of them.
+    layout: How to make them.
+    seed: At least 0.
+    stream: Number of the text, so that others are drawn otherwise.
+    repeat: Number of the pass over this text.
+
+  Returns:
+    One row for each sequence: where A begins and ends in `text.tokens`, the
+    same for B (0 and 0 without it), whether B is random, and whether it had to
+    be, since A is a sentence alone with none to follow.
+
+  Raises:
+    InputError: No room in a sequence, or pairs of fewer than two documents.
+  """
+  room = layout.room()
+  if layout.next_sentence and len(text) < 2:
+    raise InputError(
+      f'next-sentence prediction needs two documents, but the text has '
+      f'{len(text)}; give more, see options.documents, or use '
+      'options.next_sentence=False'
+    )
+  ends = text.sentences.tolist()
+  borders = text.documents.tolist()
+  found: list[tuple[int, int, int, int, int, int]] = []
+  make = _pairs if layout.next_sentence else _segments
+  for document in range(len(text)):
+    draws = Draws(seed, repeat, document, stream)
+    found.extend(make(ends, borders, document, room, layout.short, draws))
+  return np.array(found, np.int64).reshape(-1, 6)
+
+
+def shuffled(
+  sequences: Int[np.ndarray, 'N 6'], seed: int, stream: int = 0
+) -> Int[np.ndarray, 'N 6']:
+  """The rows in a random order; arguments as `draw`."""
+  words = np.random.Philox(
+    key=np.array([seed, stream], np.uint64),
+    counter=np.array([0, 0, 0, _STREAM], np.uint64),
+  ).random_raw(len(sequences))
+  return sequences[np.argsort(words, kind='stable')]
+
+
+def learnable(
+  sequences: Int[np.ndarray, 'N 6'],
+  tokens: Int[np.ndarray, 'tokens'],
+  is_special: Any,
+) -> Int[np.ndarray, 'M 6']:
+  """Leaves out sequences that have unknown tokens alone."""
+  before = np.concatenate([[0], np.cumsum(~is_special[tokens])])
+  counts = before[sequences[:, 1:4:2]] - before[sequences[:, 0:4:2]]
+  return sequences[counts.sum(axis=1) > 0]
+
+
+def frame(
+  sequence: Sequence[int],
+  tokens: Int[np.ndarray, 'tokens'],
+  cls_id: int,
+  sep_id: int,
+) -> tuple[Int[np.ndarray, 'S'], Int[np.ndarray, 'S']]:
+  """[CLS] A [SEP] B [SEP], or [CLS] A [SEP], and the types 0 and 1 of A and B.
+
+  Args:
+    sequence: A row of `draw`.
+    tokens: Its text's.
+    cls_id: The id of [CLS].
+    sep_id: The id of [SEP].
+  """
+  a, a_end, b, b_end = sequence[:4]
+  parts: list[Any] = [[cls_id], tokens[a:a_end], [sep_id]]
+  if b_end > b:
+    parts += [tokens[b:b_end], [sep_id]]
+  ids = np.concatenate(parts, dtype=np.int32)
+  types = np.zeros(len(ids), np.int32)
+  types[a_end - a + _SPECIAL :] = 1
+  return ids, types
+
+
+def _target(room: int, short: float, draws: Draws) -> int:
+  if draws.chance(short):
+    return _SHORTEST + draws.below(room - _SHORTEST + 1)
+  return room
+
+
+def _pairs(
+  ends: Sequence[int],
+  borders: Sequence[int],
+  document: int,
+  room: int,
+  short: float,
+  draws: Draws,
+) -> Iterator[tuple[int, int, int, int, int, int]]:
+  first, stop = borders[document], borders[document + 1]
+  target = _target(room, short, draws)
+  at = first
+  while at < stop:
+    if at + 1 < stop and ends[at + 1] - ends[first] < target:
+      at += 1
+      continue
+    # The sentences `first` to `at` fill the target, or the document ends.
+    count = at - first + 1
+    border = first + 1 + (draws.below(count - 1) if count > 1 else 0)
+    a, a_end = ends[first], ends[border]
+    is_forced = count == 1
+    is_random = is_forced or draws.chance(0.5)
+    if is_random:
+      wanted = target - (a_end - a)
+      b, b_end = _elsewhere(ends, borders, document, wanted, draws)
+      # What B replaces is used again.
+      first = border
+    else:
+      b, b_end = a_end, ends[at + 1]
+      first = at + 1
+    places = _cut(a, a_end, b, b_end, room, draws)
+    yield *places, int(is_random), int(is_forced)
+    at = first
+    target = _target(room, short, draws)
+
+
+def _elsewhere(
+  ends: Sequence[int],
+  borders: Sequence[int],
+  document: int,
+  wanted: int,
+  draws: Draws,
+) -> tuple[int, int]:
+  """Sentences of another document from a random one on, `wanted` tokens."""
+  count = len(borders) - 1
+  other = (document + 1 + draws.below(count - 1)) % count
+  first, stop = borders[other], borders[other + 1]
+  first += draws.below(stop - first)
+  # The sentence with which there are enough, or the document's last one.
+  last = bisect.bisect_left(ends, ends[first] + wanted, first + 1, stop)
+  return ends[first], ends[last]
+
+
+def _cut(
+  a: int, a_end: int, b: int, b_end: int, room: int, draws: Draws
+) -> tuple[int, int, int, int]:
+  """Takes tokens from the longer side, each from its front or its back."""
+  sizes = (a_end - a, b_end - b)
+  excess = max(0, sum(sizes) - room)
+  alone = min(excess, abs(sizes[0] - sizes[1]))
+  # Once they are equal, B loses one first.
+  from_a, from_b = (excess - alone) // 2, (excess - alone + 1) // 2
+  if sizes[0] > sizes[1]:
+    from_a += alone
+  else:
+    from_b += alone
+  front_a, front_b = draws.heads(from_a), draws.heads(from_b)
+  return (
+    a + front_a,
+    a_end - (from_a - front_a),
+    b + front_b,
+    b_end - (from_b - front_b),
+  )
+
+
+def _segments(
+  ends: Sequence[int],
+  borders: Sequence[int],
+  document: int,
+  room: int,
+  short: float,
+  draws: Draws,
+) -> Iterator[tuple[int, int, int, int, int, int]]:
+  first, stop = borders[document], borders[document + 1]
+  at, end = ends[first], ends[stop]
+  while at < end:
+    limit = at + _target(room, short, draws)
+    border = ends[bisect.bisect_right(ends, limit, first, stop + 1) - 1]
+    # A sentence that is longer than a sequence is cut.
+    after = border if border > at else min(limit, end)
+    yield at, after, 0, 0, 0, 0
+    at = after

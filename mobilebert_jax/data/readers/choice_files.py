@@ -1,0 +1,269 @@
+"""Questions with choices as SWAG, RACE and CommonsenseQA publish them."""
+
+import dataclasses
+import json
+import pathlib
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mobilebert_jax.data.readers import tables
+from mobilebert_jax.data.readers.lines import read_objects
+from mobilebert_jax.runtime import local_copies
+from mobilebert_jax.runtime.errors import InputError
+
+# RACE's two parts: middle school and high school.
+RACE_GROUPS = ('middle', 'high')
+_SWAG_ENDINGS = ('ending0', 'ending1', 'ending2', 'ending3')
+# What RACE writes in a question where the answer belongs.
+_GAP = '_'
+# How messages call the kinds of JSON values.
+_KINDS: dict[Any, str] = {str: 'string', list: 'list', dict: 'object'}
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceExample:
+  """One question with its choices, as pairs of texts.
+
+  Attributes:
+    id: What the question is called in a file of predictions.
+    text: The first text of every pair.
+    choices: The second text of each pair.
+    keys: What each choice is called in a file of predictions.
+    answer: Index of the right choice; None where it is not public.
+    group: A part of the data that is also scored by itself, or None.
+  """
+
+  id: str
+  text: str
+  choices: tuple[str, ...]
+  keys: tuple[str, ...]
+  answer: int | None
+  group: str | None = None
+
+
+def read_swag(path: pathlib.Path, labelled: bool) -> Iterator[ChoiceExample]:
+  """Reads SWAG's comma-separated file: which ending goes on?
+
+  The pairs are (sent1, sent2 with an ending): the second sentence begins with
+  sent2. The id of a question is the number of its row, from 0.
+
+  Raises:
+    InputError: The file is missing, or a row is wrong.
+  """
+  columns = ('sent1', 'sent2', *_SWAG_ENDINGS, *(('label',) * labelled))
+  keys = tuple(str(i) for i in range(len(_SWAG_ENDINGS)))
+  for number, row in enumerate(tables.read_table(path, columns)):
+    start = row.text('sent2')
+    yield _checked(
+      ChoiceExample(
+        str(number),
+        row.text('sent1'),
+        tuple(f'{start} {row.text(name)}' for name in _SWAG_ENDINGS),
+        keys,
+        _index(row.text('label'), keys, "'label'", row.place)
+        if labelled
+        else None,
+      ),
+      row.place,
+    )
+
+
+def read_commonsenseqa(
+  path: pathlib.Path, labelled: bool
+) -> Iterator[ChoiceExample]:
+  """Reads CommonsenseQA's JSON Lines: (question, choice).
+
+  Raises:
+    InputError: The file is missing or empty, or a line is wrong.
+  """
+  ids = _Ids()
+  is_empty = True
+  for line, row in read_objects(path):
+    is_empty = False
+    place = f'{path}:{line}'
+    question = _value(row, 'question', dict, place)
+    choices = _value(question, 'choices', list, place)
+    pairs = [
+      (_value(choice, 'label', str, place), _value(choice, 'text', str, place))
+      for choice in choices
+    ]
+    keys = tuple(key for key, _ in pairs)
+    if len(set(keys)) < len(keys):
+      raise InputError(f'{place}: two choices have the same label')
+    answer = None
+    if labelled:
+      key = _value(row, 'answerKey', str, place)
+      answer = _index(key, keys, "'answerKey'", place)
+    yield _checked(
+      ChoiceExample(
+        ids.new(_value(row, 'id', str, place), place),
+        _value(question, 'stem', str, place),
+        tuple(text for _, text in pairs),
+        keys,
+        answer,
+      ),
+      place,
+    )
+  if is_empty:
+    raise InputError(
+      f'{path}: the file is empty; expected one question on each line'
+    )
+
+
+def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
+  """Reads a split of RACE: the directories middle and high with JSON files.
+
+  The pairs are (article, question with an option).
+
+  Raises:
+    InputError: A directory is missing or has no file, or a file is wrong.
+  """
+  ids = _Ids()
+  for group in RACE_GROUPS:
+    found = sorted((folder / group).glob('*.txt'), key=race_order)
+    if not found:
+      raise InputError(
+        f'{folder / group}: there are no files *.txt; expected RACE as it is '
+        'published, with the directories middle and high in each split'
+      )
+    # All at once: there are thousands.
+    copies = local_copies.directory(folder / group, _is_race_file)
+    for file in found:
+      row = _json_object(copies / file.name)
+      yield from race_questions(row, group, str(file), ids)
+
+
+def _is_race_file(name: str) -> bool:
+  return name.endswith('.txt')
+
+
+def race_order(file: pathlib.PurePath) -> tuple[int, int, str]:
+  """Sorts RACE's files, such as 12.txt or middle12.txt, by their numbers."""
+  digits = file.stem.lstrip(string.ascii_letters)
+  return (0, int(digits), '') if digits.isdecimal() else (1, 0, file.name)
+
+
+def race_questions(
+  row: Mapping[str, Any], group: str, place: str, ids: '_Ids | None' = None
+) -> Iterator[ChoiceExample]:
+  """The questions on one article of RACE.
+
+  Args:
+    row: 'id', 'article', 'questions', 'options' and 'answers'.
+    group: 'middle' or 'high'.
+    place: What messages call it.
+    ids: The ids that occurred before.
+
+  Raises:
+    InputError: Something of it is missing or wrong.
+  """
+  article = _value(row, 'article', str, place)
+  name = _value(row, 'id', str, place)
+  columns = [
+    _value(row, key, list, place) for key in ('questions', 'options', 'answers')
+  ]
+  if len({len(column) for column in columns}) > 1:
+    counts = ', '.join(str(len(column)) for column in columns)
+    raise InputError(
+      f'{place}: questions, options and answers are {counts} in number; '
+      'expected one of each for every question'
+    )
+  for number, (question, options, answer) in enumerate(zip(*columns)):
+    where = f'{place}: question {number}'
+    if not isinstance(options, list) or not all(
+      isinstance(text, str) for text in (question, answer, *options)
+    ):
+      raise InputError(
+        f'{where}: expected strings for the question, the answer and each '
+        'option in the list of options'
+      )
+    keys = tuple(string.ascii_uppercase[: len(options)])
+    id_ = f'{name}-{number}'
+    yield _checked(
+      ChoiceExample(
+        id_ if ids is None else ids.new(id_, place),
+        article,
+        tuple(fill_gap(question, option) for option in options),
+        keys,
+        _index(answer, keys, 'the answer', where),
+        group,
+      ),
+      where,
+    )
+
+
+def fill_gap(question: str, option: str) -> str:
+  """A question with an option in its gap, or behind it if it has none."""
+  if _GAP in question:
+    return question.replace(_GAP, option)
+  return f'{question} {option}'
+
+
+class _Ids:
+  """The ids of a file, each of them once."""
+
+  def __init__(self):
+    self._places: dict[str, str] = {}
+
+  def new(self, id_: str, place: str) -> str:
+    if id_ in self._places:
+      raise InputError(
+        f'{place}: the id {id_!r} occurs in {self._places[id_]} too; expected '
+        'another id for every question'
+      )
+    self._places[id_] = place
+    return id_
+
+
+def _checked(example: ChoiceExample, place: str) -> ChoiceExample:
+  if not example.text.strip():
+    raise InputError(f'{place}: the text of the question is empty')
+  if len(example.choices) < 2:
+    raise InputError(
+      f'{place}: there are {len(example.choices)} choices; expected at least 2'
+    )
+  if not any(choice.strip() for choice in example.choices):
+    raise InputError(f'{place}: all choices are empty')
+  return example
+
+
+def _index(key: str, keys: Sequence[str], what: str, place: str) -> int:
+  if key not in keys:
+    raise InputError(
+      f'{place}: {what} is {key!r}; expected one of '
+      f'{", ".join(map(repr, keys))}'
+    )
+  return list(keys).index(key)
+
+
+def _value(row: Any, key: str, kind: type, place: str) -> Any:
+  expected = f'expected a JSON {_KINDS[kind]}'
+  if not isinstance(row, Mapping) or key not in row:
+    raise InputError(f'{place}: there is no {key!r}; {expected}')
+  if not isinstance(row[key], kind):
+    raise InputError(
+      f'{place}: {key!r} is {_KINDS.get(type(row[key]), row[key])}; {expected}'
+    )
+  return row[key]
+
+
+def _json_object(path: pathlib.Path) -> Mapping[str, Any]:
+  try:
+    text = path.read_bytes().decode('utf-8-sig')
+  except UnicodeDecodeError as error:
+    raise InputError(
+      f'{path}: byte {error.start + 1} is not valid UTF-8; save the file as '
+      'UTF-8'
+    ) from None
+  try:
+    value = json.loads(text)
+  except (ValueError, RecursionError) as error:
+    line = getattr(error, 'lineno', 1)
+    raise InputError(
+      f'{path}:{line}: this is not JSON ({error}); expected one article with '
+      'its questions'
+    ) from None
+  if not isinstance(value, dict):
+    raise InputError(f'{path}: expected a JSON object with an article')
+  return value

@@ -1,0 +1,222 @@
+"""Running text: documents from text files and JSON Lines, and a held-out part.
+
+A document is what belongs together: nothing is ever joined across documents.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from mobilebert_jax.data.readers.lines import read_lines, read_objects
+from mobilebert_jax.runtime.errors import InputError
+
+Unit = Literal['file', 'paragraph', 'line']
+SUFFIXES = ('.txt', '.txt.gz', '.jsonl', '.jsonl.gz')
+_TEXT_SUFFIXES = ('.txt', '.txt.gz')
+_BLANK = re.compile(r'\s*\Z')
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+  """One text.
+
+  Attributes:
+    id: Its file's name and the line where it begins, 'book.txt:1'.
+    text: The text; a line feed ends a line.
+  """
+
+  id: str
+  text: str
+
+  def lines(self) -> list[str]:
+    """The text's lines, without their ends."""
+    return self.text.split('\n')
+
+
+def find_files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
+  """The text files that `path` is or holds, in the order of their names.
+
+  Raises:
+    InputError: There is none, or a file with another suffix is named.
+  """
+  if path.is_file():
+    if not path.name.endswith(SUFFIXES):
+      raise InputError(f'{path}: text files must end in {", ".join(SUFFIXES)}')
+    return (path,)
+  if not path.is_dir():
+    raise InputError(
+      f'{path}: there is no such file or directory; expected text files '
+      f'({", ".join(SUFFIXES)})'
+    )
+  found = sorted(
+    item
+    for item in path.iterdir()
+    if item.name.endswith(SUFFIXES) and item.is_file()
+  )
+  if not found:
+    raise InputError(
+      f'{path}: the directory has no text file ({", ".join(SUFFIXES)})'
+    )
+  return tuple(found)
+
+
+def read_documents(
+  path: pathlib.Path,
+  unit: Unit = 'file',
+  text_column: str = 'text',
+  within: range | None = None,
+  longest: int | None = None,
+) -> Iterator[Document]:
+  """Reads the documents of one file, leaving out empty ones.
+
+  Args:
+    path: A text file, or JSON Lines with one document on each line.
+    unit: What a document is in a text file: the whole 'file', a 'paragraph'
+      (lines between blank lines), or a 'line'.
+    text_column: The name of the text in JSON Lines: a string, or a list of
+      strings, which are joined as lines.
+    within: The numbers of the lines to read, which must begin with a document;
+      None: all.
+    longest: Characters that a document of a text file may have; one with more
+      is not read to its end. None: any number.
+
+  Raises:
+    InputError: The file cannot be read, is not UTF-8, has a wrong line, a
+      document that is too long, or no text.
+  """
+  if path.name.endswith(_TEXT_SUFFIXES):
+    documents = _from_text(path, unit, within, longest)
+  else:
+    documents = _from_objects(path, text_column, within)
+  is_empty = True
+  for document in documents:
+    is_empty = False
+    yield document
+  if is_empty:
+    raise InputError(f'{path}: the file has no text')
+
+
+def hold_out(
+  documents: Sequence[Document], fraction: float
+) -> tuple[tuple[Document, ...], tuple[Document, ...]]:
+  """Divides documents into a part to learn from and a part to test with.
+
+  Documents are taken in the order of a hash of their ids until the share of
+  characters is reached. The one that would exceed it is cut at a line end
+  (a space, where there is none): what follows is held out. So one long text
+  loses its end and many short ones are divided as they are. The result
+  depends on the documents and the fraction alone.
+
+  Args:
+    documents: All documents.
+    fraction: Share of the characters to hold out, above 0 and below 1.
+
+  Returns:
+    The documents to learn from and those held out, in their old order.
+
+  Raises:
+    InputError: One of the parts would be empty.
+  """
+  budget = round(fraction * sum(len(d.text) for d in documents))
+  kept = dict(enumerate(documents))
+  held: dict[int, Document] = {}
+  for i in sorted(kept, key=lambda i: _rank(documents[i])):
+    document = documents[i]
+    if len(document.text) <= budget:
+      held[i] = kept.pop(i)
+      budget -= len(document.text)
+      continue
+    parts = _cut(document, len(document.text) - budget)
+    if parts is not None:
+      kept[i], held[i] = parts
+    break
+  if not kept or not held:
+    raise InputError(
+      f'options.validation_fraction={fraction} leaves no text for '
+      f'{"validation" if kept else "training"}: the data has '
+      f'{len(documents)} documents; give more text, another fraction or '
+      'options.validation_file'
+    )
+  return (
+    tuple(kept[i] for i in sorted(kept)),
+    tuple(held[i] for i in sorted(held)),
+  )
+
+
+def _from_text(
+  path: pathlib.Path, unit: Unit, within: range | None, longest: int | None
+) -> Iterator[Document]:
+  lines: Iterable[tuple[int, str]] = (
+    (number, line.rstrip('\r\n')) for number, line in read_lines(path, within)
+  )
+  block: list[str] = []
+  begin, size = 1, 0
+  for number, line in lines:
+    is_blank = _BLANK.match(line) is not None
+    ends = unit == 'line' or (unit == 'paragraph' and is_blank)
+    if not block:
+      begin, size = number, 0
+    if not is_blank or block:
+      block.append(line)
+      size += len(line)
+    if longest is not None and size > longest:
+      raise InputError(
+        f'{path}:{begin}: one document has more than {longest:,} characters; '
+        'use --documents=paragraph (blank lines between documents), or a '
+        'larger --block_size'
+      )
+    if ends and block:
+      yield _document(path, begin, block)
+      block = []
+  if block:
+    yield _document(path, begin, block)
+
+
+def _from_objects(
+  path: pathlib.Path, column: str, within: range | None
+) -> Iterator[Document]:
+  for number, row in read_objects(path, within):
+    place = f'{path}:{number}'
+    if column not in row:
+      raise InputError(
+        f'{place}: there is no {column!r} (options.text_column); it has '
+        f'{", ".join(map(repr, row)) or "nothing"}'
+      )
+    value = row[column]
+    lines = [value] if isinstance(value, str) else value
+    if not isinstance(lines, list) or not all(
+      isinstance(line, str) for line in lines
+    ):
+      raise InputError(
+        f'{place}: {column!r} is of type {type(value).__name__}; expected a '
+        'text or a list of texts'
+      )
+    if any(line.strip() for line in lines):
+      yield _document(path, number, lines)
+
+
+def _document(
+  path: pathlib.Path, number: int, lines: Sequence[str]
+) -> Document:
+  return Document(f'{path.name}:{number}', '\n'.join(lines).rstrip())
+
+
+def _rank(document: Document) -> bytes:
+  return hashlib.sha256(document.id.encode()).digest()
+
+
+def _cut(document: Document, place: int) -> tuple[Document, Document] | None:
+  """The parts before and behind the first line end at or after `place`."""
+  text = document.text
+  for end in ('\n', ' '):
+    at = text.find(end, place)
+    first, second = text[:at].rstrip(), text[at + 1 :].strip()
+    if at >= 0 and first and second:
+      return (
+        dataclasses.replace(document, text=first),
+        Document(f'{document.id}+{at + 1}', second),
+      )
+  return None

@@ -1,0 +1,133 @@
+"""Lines of UTF-8 files, plain or gzipped, with the place of every mistake.
+
+Only a line feed ends a line: other line separators of Unicode occur inside of
+sentences.
+"""
+
+import gzip
+import json
+import pathlib
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from mobilebert_jax.runtime import local_copies
+from mobilebert_jax.runtime.errors import InputError
+
+# Stands for standard input; messages call it by this name.
+STANDARD_INPUT = pathlib.Path('standard input')
+# How much of a wrong line a message shows.
+_SHOWN = 40
+
+
+def is_unicode(text: str) -> bool:
+  """Whether a text has no half of a surrogate pair.
+
+  JSON can spell one; UTF-8, and so the tokenizer, cannot.
+  """
+  try:
+    text.encode('utf-8')
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
+def read_lines(
+  path: pathlib.Path, within: range | None = None
+) -> Iterator[tuple[int, str]]:
+  """Reads a text file line by line; a byte-order mark is left out.
+
+  Args:
+    path: A UTF-8 file, gzipped if its name ends in '.gz', also on gs://, or
+      `STANDARD_INPUT`.
+    within: The numbers of the lines to read; None: all.
+
+  Yields:
+    The line's number, counted from 1, and the line with its line end.
+
+  Raises:
+    InputError: The file cannot be read, is not UTF-8 or a broken archive.
+  """
+  for number, line in _raw_lines(path):
+    if within is not None and number not in within:
+      if number < within.start:
+        continue
+      return
+    try:
+      text = line.decode('utf-8')
+    except UnicodeDecodeError as error:
+      raise InputError(
+        f'{path}:{number}: byte {error.start + 1} of the line is not valid '
+        'UTF-8; save the file as UTF-8'
+      ) from None
+    yield number, text.removeprefix('\ufeff') if number == 1 else text
+
+
+def read_objects(
+  path: pathlib.Path, within: range | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+  """Reads JSON Lines: one object on each line; blank lines do not count.
+
+  Args:
+    path: As `read_lines`.
+    within: As `read_lines`.
+
+  Yields:
+    The line's number, counted from 1, and the object.
+
+  Raises:
+    InputError: As `read_lines`; or a line is not JSON, is no object, or has a
+      name twice.
+  """
+  for number, line in read_lines(path, within):
+    if not line.strip():
+      continue
+    place = f'{path}:{number}'
+    try:
+      value = json.loads(line, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+      what = error.msg if isinstance(error, json.JSONDecodeError) else error
+      raise InputError(
+        f'{place}: {_short(line)} is not JSON ({what}); expected one JSON '
+        'object on each line'
+      ) from None
+    if not isinstance(value, dict):
+      raise InputError(
+        f'{place}: {_short(line)} is no JSON object; expected '
+        '{"column": value, ...}'
+      )
+    yield number, value
+
+
+def _raw_lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
+  if path is STANDARD_INPUT:
+    yield from enumerate(sys.stdin.buffer, start=1)
+    return
+  opened: Any = gzip.open if path.name.endswith('.gz') else open
+  number = 0
+  try:
+    with opened(local_copies.file(path), 'rb') as file:
+      for number, line in enumerate(file, start=1):
+        yield number, line
+  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    raise InputError(
+      f'{path}:{number + 1}: the archive is broken ({error}); expected a '
+      'whole gzip file'
+    ) from None
+  except OSError as error:
+    raise InputError(f'{path}: cannot be read ({error.strerror})') from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  values = dict(pairs)
+  if len(values) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f'the name {twice!r} occurs twice')
+  return values
+
+
+def _short(line: str) -> str:
+  text = line.strip()
+  return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + '...')

@@ -1,0 +1,243 @@
+"""SQuAD's questions, from the official files or from TFDS."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from mobilebert_jax.data.readers import lines, official, tfds
+from mobilebert_jax.runtime.errors import InputError
+
+_SUFFIXES = ('.json', '.json.gz')
+
+
+class Answer(NamedTuple):
+  """An answer as the file gives it.
+
+  Attributes:
+    text: the words of the context.
+    start: the character of the context where they are said to begin.
+  """
+
+  text: str
+  start: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """A question about a text.
+
+  Attributes:
+    id: what files of predictions call it.
+    question: the question.
+    context: the text that answers it.
+    answers: the right answers, none if the text does not answer it; None
+      where they are not known.
+  """
+
+  id: str
+  question: str
+  context: str
+  answers: tuple[Answer, ...] | None = None
+
+  def span(self) -> tuple[int, int] | None:
+    """Characters [start, end) of the first answer that is where it should be.
+
+    The rule is run_squad's: the answer must stand, whatever its spaces, within
+    the words of the context that it is said to cover. None if no answer does.
+    """
+    for answer in self.answers or ():
+      found = _find(self.context, answer)
+      if found:
+        return found
+    return None
+
+
+def find_file(path: str | pathlib.Path, stem: str) -> pathlib.Path:
+  """The official file `stem`.json or .json.gz, in `path` or its `squad`.
+
+  Raises:
+    InputError: it is in neither.
+  """
+  return official.find_file(path, 'squad', [stem + s for s in _SUFFIXES])
+
+
+def read_file(path: pathlib.Path, *, with_null: bool) -> Iterator[Question]:
+  """Reads an official file, in its order.
+
+  Args:
+    path: a JSON file of SQuAD, plain or compressed by gzip.
+    with_null: whether it has questions without an answer: SQuAD 2.0.
+
+  Yields:
+    The questions.
+
+  Raises:
+    InputError: the file cannot be read or is not of this format and version;
+      the message names the question's id.
+  """
+  seen: set[str] = set()
+  for paragraph, place in _paragraphs(_read_json(path), str(path)):
+    context = _text(paragraph, 'context', place)
+    for number, record in enumerate(_list(paragraph, 'qas', place), start=1):
+      id_ = _text(record, 'id', f'{place}, question {number}')
+      where = f'{path}: question {id_!r}'
+      if id_ in seen:
+        raise InputError(f'{where} is there twice; ids must differ')
+      seen.add(id_)
+      answers = tuple(
+        _answer(entry, context, f'{where}, answer {i}')
+        for i, entry in enumerate(_list(record, 'answers', where), start=1)
+      )
+      if with_null:
+        _check_impossible(record, answers, where)
+      yield _question(record, context, answers, where, with_null)
+  if not seen:
+    raise InputError(f'{path}: there is no question in it')
+
+
+def read_tfds(
+  name: str, split: str, data_dir: str | None, *, with_null: bool
+) -> Iterator[Question]:
+  """Reads a split of `squad/v1.1` or `squad/v2.0`, in the stored order.
+
+  TFDS shuffles the official order once, when it prepares the data.
+
+  Raises:
+    InputError: the data set is not prepared, or has a wrong row.
+  """
+  columns = ('id', 'question', 'context', 'answers')
+  for row in tfds.read_split(name, split, columns, data_dir):
+    where = f'TFDS data set {name}: question {row["id"]!r}'
+    stored = row['answers']
+    answers = tuple(
+      _answer(
+        {'text': _decoded(text), 'answer_start': int(start)},
+        row['context'],
+        f'{where}, answer {i}',
+      )
+      for i, (text, start) in enumerate(
+        zip(stored['text'], stored['answer_start']), start=1
+      )
+    )
+    yield _question(row, row['context'], answers, where, with_null)
+
+
+def _question(
+  record: Mapping[str, Any],
+  context: str,
+  answers: tuple[Answer, ...],
+  where: str,
+  with_null: bool,
+) -> Question:
+  if not answers and not with_null:
+    raise InputError(
+      f'{where} has no answer, but each question of SQuAD 1.1 has one; use '
+      "config.task='squad_v2' for questions without"
+    )
+  question = _text(record, 'question', where)
+  return Question(record['id'], question, context, answers)
+
+
+def _check_impossible(
+  record: Mapping[str, Any], answers: tuple[Answer, ...], where: str
+) -> None:
+  if 'is_impossible' not in record:
+    raise InputError(
+      f"{where} has no field 'is_impossible', which SQuAD 2.0 has; use "
+      "config.task='squad_v1' for a file of version 1.1"
+    )
+  if record['is_impossible'] is not (not answers):
+    raise InputError(
+      f'{where}: is_impossible is {record["is_impossible"]!r}, but there are '
+      f'{len(answers)} answers; expected true without answers, else false'
+    )
+
+
+def _read_json(path: pathlib.Path) -> Any:
+  text = ''.join(line for _, line in lines.read_lines(path))
+  if not text.strip():
+    raise InputError(f"{path}: the file is empty; expected SQuAD's JSON")
+  try:
+    return json.loads(text)
+  except json.JSONDecodeError as error:
+    raise InputError(
+      f'{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno})'
+    ) from None
+  except RecursionError:
+    raise InputError(f'{path}: JSON that is nested too deep') from None
+
+
+def _paragraphs(
+  document: Any, place: str
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+  """The paragraphs of all articles, each with what an error calls it."""
+  for i, article in enumerate(_list(document, 'data', place), start=1):
+    where = f'{place}: article {i}'
+    for j, paragraph in enumerate(_list(article, 'paragraphs', where), start=1):
+      yield paragraph, f'{where}, paragraph {j}'
+
+
+def _answer(entry: Any, context: str, where: str) -> Answer:
+  text = _text(entry, 'text', where)
+  if not text.strip():
+    raise InputError(f'{where}: the text is empty; expected words of the text')
+  start = _field(entry, 'answer_start', int, where)
+  if not 0 <= start < len(context):
+    raise InputError(
+      f'{where}: answer_start is {start}; expected a character of the context, '
+      f'from 0 to {len(context) - 1}'
+    )
+  return Answer(text, start)
+
+
+_KINDS = {str: 'a string', int: 'a whole number', list: 'a list'}
+
+
+def _field(record: Any, name: str, kind: type, where: str) -> Any:
+  if not isinstance(record, Mapping) or name not in record:
+    raise InputError(f'{where}: there is no field {name!r}')
+  value = record[name]
+  if not isinstance(value, kind) or isinstance(value, bool):
+    raise InputError(f'{where}: {name!r} must be {_KINDS[kind]}')
+  return value
+
+
+def _list(record: Any, name: str, where: str) -> list[Any]:
+  return _field(record, name, list, where)
+
+
+def _text(record: Any, name: str, where: str) -> str:
+  text = _field(record, name, str, where)
+  if not lines.is_unicode(text):
+    raise InputError(
+      f'{where}: {name!r} has half of a surrogate pair; expected valid Unicode'
+    )
+  return text
+
+
+def _find(context: str, answer: Answer) -> tuple[int, int] | None:
+  """Where an answer is, in the words that it is said to cover."""
+  text, start = answer
+  if context.startswith(text, start):
+    return start, start + len(text)
+  # From the beginning of the first word to the end of the last; a space
+  # belongs to the word before it.
+  begin, stop = start, min(start + len(text), len(context))
+  while begin > 0 and context[begin].isspace():
+    begin -= 1
+  while begin > 0 and not context[begin - 1].isspace():
+    begin -= 1
+  while stop < len(context) and not re.search(
+    r'\s', context[stop - 1 : stop + 1]
+  ):
+    stop += 1
+  words = r'\s+'.join(re.escape(word) for word in text.split())
+  found = re.compile(words).search(context, begin, stop)
+  return found.span() if found else None
+
+
+def _decoded(text: Any) -> str:
+  return text.decode('utf-8') if isinstance(text, bytes) else str(text)

@@ -1,0 +1,203 @@
+"""What a recipe is, and how a config file and flags become one."""
+
+import dataclasses
+import pathlib
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mobilebert_jax.config import fields, overrides
+from mobilebert_jax.config.model import FrozenMap
+from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
+from mobilebert_jax.pretraining_data.vocabulary import VocabularyOptions
+from mobilebert_jax.runtime.errors import InputError
+
+# What a run may name in braces, beside the runs before it.
+TEXT, TASK_DATA, VOCABULARY, DATA = 'text', 'task_data', 'vocabulary', 'data'
+_GIVEN = (TEXT, TASK_DATA, VOCABULARY, DATA)
+_PREFIX = '--config.'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocabularyConfig(VocabularyOptions):
+  """The vocabulary, learnt from the text unless it exists already.
+
+  Attributes:
+    tokenizer: hub name, directory or vocab.txt of one that exists; nothing is
+      learnt then, and the rest does not count.
+  """
+
+  tokenizer: str | None = None
+
+  def __post_init__(self):
+    fields.check(self, 'config.vocabulary')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+  """Everything that decides a chain.
+
+  Attributes:
+    vocabulary: see VocabularyConfig.
+    data: how the text becomes examples for pre-training.
+    runs: the runs by name, in their order. Where `init`, `tokenizer`,
+      `data.path` and `distillation.teacher` say '{name}', the directory of
+      that name is meant: '{text}' and '{task_data}' as given on the command
+      line, '{vocabulary}', '{data}', or the result of a run before.
+  """
+
+  vocabulary: VocabularyConfig
+  data: PretrainingDataOptions
+  runs: Mapping[str, TrainConfig]
+
+  def __post_init__(self):
+    object.__setattr__(self, 'runs', FrozenMap(self.runs))
+    known = set(_GIVEN)
+    if not self.runs:
+      raise InputError('the recipe has no run.')
+    for name, config in self.runs.items():
+      if name in known or not name.isidentifier():
+        raise InputError(
+          f'a run cannot be called {name!r}; use a word that is not one of '
+          f'{", ".join(_GIVEN)} or the name of another run.'
+        )
+      for place in named(config):
+        if place not in known:
+          raise InputError(
+            f'config.{name} names {{{place}}}, but before it there are only '
+            f'{", ".join(sorted(known))}.'
+          )
+      known.add(name)
+
+  def needs_task_data(self) -> bool:
+    """Whether a run reads '{task_data}'."""
+    return any(TASK_DATA in named(run) for run in self.runs.values())
+
+  def runs_on_data(self) -> dict[str, TrainConfig]:
+    """Those that learn from '{data}', by name."""
+    return {
+      name: run
+      for name, run in self.runs.items()
+      if DATA in names(run.data.path or '')
+    }
+
+
+# The groups of settings beside the runs.
+_KINDS: Mapping[str, type] = {
+  VOCABULARY: VocabularyConfig,
+  DATA: PretrainingDataOptions,
+}
+
+
+def load(file: str, argv: Sequence[str]) -> Recipe:
+  """The recipe of FILE[:VARIANT] with overrides.
+
+  The file has a function `get_recipe(variant)` that returns a dictionary:
+  'vocabulary' and 'data' with the fields of VocabularyConfig and
+  PretrainingDataOptions, and 'runs' with what `cli.config_dict` makes, by name.
+
+  Args:
+    file: what --config says.
+    argv: the program's name and arguments like --config.vocabulary.size=100
+      and --config.RUN.a.b=value.
+
+  Raises:
+    InputError: no such file, an error in it, an unknown field, a wrong value.
+  """
+  path, _, variant = file.partition(':')
+  parts = overrides.call(path, 'get_recipe', variant, _checked)
+  groups = {name: parts[name] for name in _KINDS} | parts['runs']
+  mine = _by_group(argv, groups)
+  values: dict[str, Any] = {}
+  for name, config in groups.items():
+    kind = _KINDS.get(name, TrainConfig)
+    try:
+      config = overrides.override(config, [argv[0], *mine[name]], kind)
+      values[name] = (
+        overrides.to_train_config(config)
+        if kind is TrainConfig
+        else kind(**config.to_dict())
+      )
+    except InputError as error:
+      raise InputError(f'{name}: {error}') from None
+  return Recipe(
+    vocabulary=values.pop(VOCABULARY), data=values.pop(DATA), runs=values
+  )
+
+
+def resolve(
+  config: TrainConfig, places: Mapping[str, pathlib.Path | str]
+) -> TrainConfig:
+  """The run with directories in place of their names in braces."""
+
+  def put(text: Any) -> Any:
+    return None if text is None else text.format_map(places)
+
+  return dataclasses.replace(
+    config,
+    init=put(config.init),
+    tokenizer=put(config.tokenizer),
+    data=dataclasses.replace(config.data, path=put(config.data.path)),
+    distillation=dataclasses.replace(
+      config.distillation, teacher=put(config.distillation.teacher)
+    ),
+  )
+
+
+def named(config: TrainConfig) -> set[str]:
+  """What a run names in braces: the parts of the chain that it is made of."""
+  texts = (
+    config.init, config.tokenizer, config.data.path,
+    config.distillation.teacher,
+  )  # fmt: skip
+  return {name for text in texts if text for name in names(text)}
+
+
+def names(text: str) -> set[str]:
+  """The names in braces in a text.
+
+  Raises:
+    InputError: a brace without its other half.
+  """
+  try:
+    found = string.Formatter().parse(text)
+    return {name for _, name, _, _ in found if name is not None}
+  except ValueError as error:
+    raise InputError(f'{text!r} has unpaired braces ({error}).') from None
+
+
+def _checked(made: Any) -> dict[str, Any]:
+  """The parts of a recipe as typed ConfigDicts."""
+  if not isinstance(made, Mapping) or set(made) != {*_KINDS, 'runs'}:
+    raise InputError(
+      "get_recipe must return a dictionary with 'vocabulary', 'data' and "
+      "'runs'."
+    )
+  parts: dict[str, Any] = {}
+  for name, kind in _KINDS.items():
+    parts[name] = overrides.typed(kind)
+    overrides.update(parts[name], made[name], f'config.{name}')
+  parts['runs'] = {
+    name: overrides.config_dict(**config.to_dict())
+    for name, config in made['runs'].items()
+  }
+  return parts
+
+
+def _by_group(
+  argv: Sequence[str], groups: Mapping[str, Any]
+) -> dict[str, list[str]]:
+  """Gives every override to its group, as if the group were the config."""
+  mine: dict[str, list[str]] = {name: [] for name in groups}
+  for arg in argv[1:]:
+    head, _, rest = arg.removeprefix('--no').removeprefix('--').partition('.')
+    name, _, field = rest.partition('.')
+    if head != 'config' or name not in groups or not field:
+      raise InputError(
+        f'{arg}: write --config.NAME.FIELD=VALUE, where NAME is one of '
+        f'{", ".join(groups)}.'
+      )
+    no = 'no' if arg.startswith('--noconfig') else ''
+    mine[name].append(f'--{no}config.{field}')
+  return mine

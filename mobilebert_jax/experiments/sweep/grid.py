@@ -1,0 +1,121 @@
+"""The points of a search: every combination of the values of some fields."""
+
+import dataclasses
+import hashlib
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.runtime.errors import InputError
+
+PREFIX = '--sweep.'
+# Longer names of directories, or ones with other characters, end in a hash.
+_LONGEST_NAME = 120
+_OPEN, _CLOSE = '([{', ')]}'
+
+Values = Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """One point.
+
+  Attributes:
+    values: what the command line says of each searched field.
+    config: the whole config.
+  """
+
+  values: Values
+  config: TrainConfig
+
+  @property
+  def name(self) -> str:
+    """A directory's name; it depends on the values alone."""
+    text = ','.join(f'{field}={value}' for field, value in self.values.items())
+    name = re.sub(r'[^\w.,=+-]', '_', text, flags=re.ASCII)
+    if name == text and len(name) <= _LONGEST_NAME:
+      return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f'{name[:_LONGEST_NAME]}-{digest}'
+
+
+def take_fields(
+  argv: Sequence[str],
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+  """Takes arguments like `--sweep.batch_size=16,32` from a command line.
+
+  Commas inside of brackets belong to a value: `(8,16),(32,64)` is two.
+
+  Args:
+    argv: the program's name and its arguments.
+
+  Returns:
+    The values of each field, and the other arguments.
+
+  Raises:
+    InputError: no such argument, one without values, or a field twice.
+  """
+  fields: dict[str, tuple[str, ...]] = {}
+  rest = []
+  for arg in argv:
+    if not arg.startswith(PREFIX):
+      rest.append(arg)
+      continue
+    name, _, text = arg.removeprefix(PREFIX).partition('=')
+    values = _split(text)
+    if not name or not all(values):
+      raise InputError(
+        f'{arg} must name a field of the config and its values, such as '
+        f'{PREFIX}batch_size=16,32.'
+      )
+    if name in fields:
+      raise InputError(
+        f'{PREFIX}{name} is given twice; give all values at once, with commas.'
+      )
+    fields[name] = values
+  if not fields:
+    raise InputError(
+      f'no field to search; add one such as {PREFIX}batch_size=16,32.'
+    )
+  return fields, rest
+
+
+def points(
+  fields: Mapping[str, Sequence[str]],
+  configure: Callable[[Sequence[str]], TrainConfig],
+) -> list[Point]:
+  """Every combination, the values of the last field changing fastest.
+
+  Args:
+    fields: the values of each field.
+    configure: gives the config for arguments like '--config.a.b=value'.
+
+  Raises:
+    InputError: an unknown field, a wrong value, or the same point twice.
+  """
+  found: list[Point] = []
+  for combination in itertools.product(*fields.values()):
+    values = dict(zip(fields, combination))
+    overrides = [f'--config.{name}={text}' for name, text in values.items()]
+    point = Point(values, configure(overrides))
+    same = [other for other in found if other.config == point.config]
+    if same:
+      raise InputError(
+        f'{point.name} and {same[0].name} are the same point; give each value '
+        'once.'
+      )
+    found.append(point)
+  return found
+
+
+def _split(text: str) -> tuple[str, ...]:
+  """Cuts at the commas that are outside of all brackets."""
+  parts, depth = [''], 0
+  for char in text:
+    depth += (char in _OPEN) - (char in _CLOSE)
+    if char == ',' and depth == 0:
+      parts.append('')
+    else:
+      parts[-1] += char
+  return tuple(part.strip() for part in parts)

@@ -1,0 +1,1 @@
+"""Losses with the semantics of transformers."""

@@ -1,0 +1,1 @@
+"""Scores of predictions, one function a benchmark asks for."""

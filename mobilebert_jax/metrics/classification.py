@@ -1,0 +1,146 @@
+"""Scores of predictions; the one module that knows scikit-learn and SciPy."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mobilebert_jax.runtime.errors import InputError
+
+
+def accuracy(
+  predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']
+) -> float:
+  """The share of predictions that are right."""
+  _check(predicted, labels)
+  return float(np.mean(predicted == labels))
+
+
+def f1(predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']) -> float:
+  """F1 of class 1 against class 0; 0 if class 1 is neither found nor there."""
+  _check(predicted, labels)
+  from sklearn import metrics
+
+  return float(metrics.f1_score(labels, predicted, zero_division=0.0))
+
+
+def matthews(
+  predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']
+) -> float:
+  """Matthews's correlation of two classifications, from -1 to 1.
+
+  It is 0 if one side has a single class (it then is undefined).
+  """
+  if _is_constant(predicted, labels):
+    return 0.0
+  from sklearn import metrics
+
+  return float(metrics.matthews_corrcoef(labels, predicted))
+
+
+def micro_f1(
+  predicted: Int[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N C']
+) -> float:
+  """F1 of all decisions of several labels together; 0 where it is undefined.
+
+  Args:
+    predicted: 1 for each class that was chosen, else 0.
+    labels: 1 for each class that applies, else 0.
+  """
+  return _averaged_f1(predicted, labels, 'micro')
+
+
+def macro_f1(
+  predicted: Int[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N C']
+) -> float:
+  """The mean of the classes' F1; that of a class never found nor there is 0.
+
+  Args:
+    predicted: 1 for each class that was chosen, else 0.
+    labels: 1 for each class that applies, else 0.
+  """
+  return _averaged_f1(predicted, labels, 'macro')
+
+
+def exact_match(
+  predicted: Int[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N C']
+) -> float:
+  """The share of examples with exactly the right set of labels."""
+  _check(predicted, labels)
+  return float(np.mean(np.all(predicted == labels, axis=-1)))
+
+
+def pearson(
+  predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
+) -> float:
+  """Pearson's correlation; 0 if one side is constant (it then is undefined)."""
+  if _is_constant(predicted, values):
+    return 0.0
+  from scipy import stats
+
+  return float(stats.pearsonr(_from_zero(predicted), _from_zero(values))[0])
+
+
+def spearman(
+  predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
+) -> float:
+  """Spearman's rank correlation; 0 if one side is constant."""
+  if _is_constant(predicted, values):
+    return 0.0
+  from scipy import stats
+
+  return float(stats.spearmanr(predicted, values).statistic)
+
+
+def mean_squared_error(
+  predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
+) -> float:
+  """The mean of the squared errors, in float64."""
+  _check(predicted, values)
+  return float(np.mean(np.square(predicted - values, dtype=np.float64)))
+
+
+def mean_of(
+  *scores: Callable[[np.ndarray, np.ndarray], float],
+) -> Callable[[np.ndarray, np.ndarray], float]:
+  """The score that is the mean of others, such as GLUE's for MRPC."""
+
+  def mean(predicted: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean([score(predicted, labels) for score in scores]))
+
+  return mean
+
+
+def _averaged_f1(
+  predicted: np.ndarray, labels: np.ndarray, average: str
+) -> float:
+  _check(predicted, labels)
+  # Over the C columns by hand: scikit-learn takes a single column for the two
+  # classes of one label.
+  found = np.sum(predicted * labels, axis=0)
+  named = np.sum(predicted, axis=0) + np.sum(labels, axis=0)
+  if average == 'micro':
+    found, named = found.sum(keepdims=True), named.sum(keepdims=True)
+  safe = np.maximum(named, 1)
+  return float(np.mean(2 * found / safe))
+
+
+def _from_zero(values: np.ndarray) -> np.ndarray:
+  """Shifted, which changes no correlation but keeps the digits of differences.
+
+  The predictions of an untrained model are nearly constant.
+  """
+  values = values.astype(np.float64)
+  return values - values[0]
+
+
+def _is_constant(first: np.ndarray, second: np.ndarray) -> bool:
+  _check(first, second)
+  return bool(np.all(first == first[0]) or np.all(second == second[0]))
+
+
+def _check(predicted: np.ndarray, labels: np.ndarray) -> None:
+  if predicted.shape != labels.shape:
+    raise ValueError(f'{predicted.shape} predictions, {labels.shape} labels')
+  if not len(labels):
+    raise InputError('there is no example to score; give at least one')

@@ -1,0 +1,1 @@
+"""Machine and processes: errors, files, object stores, signals, locks."""

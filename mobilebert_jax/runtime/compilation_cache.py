@@ -1,0 +1,52 @@
+"""Compiled programs kept on disk for later starts, by JAX's own cache."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
+
+
+@contextlib.contextmanager
+def used(directory: str | None) -> Iterator[None]:
+  """Keeps what is compiled inside the block, and takes what is kept.
+
+  JAX keeps a program that took a second or longer, under a name made of the
+  program, the compiler's version and options, and the devices; so a directory
+  may serve many runs. With several processes, the first one writes
+  (https://docs.jax.dev/en/latest/persistent_compilation_cache.html).
+
+  Args:
+    directory: on this machine or on gs://; made if it is not there. None
+      leaves JAX's own setting (JAX_COMPILATION_CACHE_DIR) as it is.
+
+  Raises:
+    InputError: it cannot be made.
+  """
+  if directory is None:
+    yield
+    return
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache
+
+  path = files.absolute(directory)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(
+      f'config.compilation_cache_dir: {path} cannot be made: {error.strerror}.'
+    ) from None
+  config: Any = jax.config
+  before = config.jax_compilation_cache_dir
+  _set(config, compilation_cache, str(path))
+  try:
+    yield
+  finally:
+    _set(config, compilation_cache, before)
+
+
+def _set(config, cache, directory):
+  config.update('jax_compilation_cache_dir', directory)
+  # What has been opened before stays open otherwise.
+  cache.reset_cache()

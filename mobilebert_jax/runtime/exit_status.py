@@ -1,0 +1,47 @@
+"""How the errors of a command become one sentence and an exit status."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from mobilebert_jax.runtime import distributed, preemption
+from mobilebert_jax.runtime.errors import InputError, RunError
+
+
+def run(main: Callable[[Sequence[str]], None], doc: str | None) -> int:
+  """Runs a command and turns its errors into an exit status.
+
+  Args:
+    main: takes the command line.
+    doc: what --help prints.
+
+  Returns:
+    0: finished; 1: the run failed; 2: a wrong input; 75: asked to stop by
+    SIGTERM, the same command continues; 130: the same by Ctrl-C.
+  """
+  if any(arg in ('-h', '--help', '-help') for arg in sys.argv[1:]):
+    print((doc or '').strip())
+    return 0
+  try:
+    with preemption.stop_at_once():
+      main(sys.argv)
+  except InputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  except FloatingPointError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  except RunError as error:
+    print(f'error: {error}', file=sys.stderr)
+    distributed.leave(1)
+    return 1
+  except preemption.Interrupted as stop:
+    print(stop, file=sys.stderr)
+    return preemption.STATUS
+  except KeyboardInterrupt:
+    print('interrupted; the same command continues.', file=sys.stderr)
+    distributed.leave(130)
+    return 130
+  except Exception as error:
+    distributed.fail(error)
+    raise
+  return 0

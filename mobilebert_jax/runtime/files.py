@@ -1,0 +1,139 @@
+"""Paths and the writing of files: on this machine, or on gs://.
+
+Everything that the package writes goes through here, so that a file is there
+as a whole or not at all: it is written under another name and renamed, and
+after an error the other name is gone. An object store shows an object only
+when all of it has arrived; there a file is made on this machine and uploaded.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from mobilebert_jax.runtime import object_store
+from mobilebert_jax.runtime.errors import InputError
+
+Name = str | os.PathLike[str]
+# The other name: that of the target, perhaps a UUID, and this.
+_PARTIAL = 'partial'
+_PARTIAL_NAME = re.compile(rf'(.+?)\.(?:[0-9a-f]{{32}}\.)?{_PARTIAL}')
+
+
+def path(name: Name) -> pathlib.Path:
+  """The path that a name stands for.
+
+  Args:
+    name: a local name, `~` allowed, or `gs://BUCKET/...`.
+
+  Returns:
+    A `pathlib.Path`; for gs:// an `epath.Path`, which has the same methods
+    (not `open` for appending, and no rights or links).
+
+  Raises:
+    InputError: another kind of address, no such bucket, no right to list it,
+      or no gcsfs.
+  """
+  text = os.fspath(name)
+  if '://' not in text:
+    return pathlib.Path(text).expanduser()
+  if not is_remote(text):
+    raise InputError(f'{text}: give a local path or one that begins with gs://')
+  return object_store.path(text)
+
+
+def absolute(name: Name) -> pathlib.Path:
+  """`path` without anything that depends on the current directory."""
+  found = path(name)
+  return found if is_remote(found) else found.resolve()
+
+
+def is_remote(name: Name) -> bool:
+  """Whether a name is one of an object store."""
+  return os.fspath(name).startswith(object_store.PREFIX)
+
+
+@contextlib.contextmanager
+def replacing(
+  target: pathlib.Path, unique: bool = False
+) -> Iterator[pathlib.Path]:
+  """A local file to write; it becomes `target` when the block ends.
+
+  After an exception, `target` is as it was and the local file is gone.
+
+  Args:
+    target: the final name; its directory exists.
+    unique: several processes may be writing `target` at this moment.
+
+  Yields:
+    The path to write to; there is no file yet.
+  """
+  if is_remote(target):
+    with tempfile.TemporaryDirectory() as folder:
+      made = pathlib.Path(folder) / target.name
+      yield made
+      object_store.upload(made, target)
+    return
+  mark = f'{uuid.uuid4().hex}.' if unique else ''
+  partial = target.with_name(f'{target.name}.{mark}{_PARTIAL}')
+  try:
+    yield partial
+    os.replace(partial, target)
+  except BaseException:
+    # A read-only file system refuses even this; what was wrong is told above.
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
+    raise
+
+
+def partials(directory: pathlib.Path) -> dict[pathlib.Path, str]:
+  """Half-written files, of writers that are at work or were killed.
+
+  Returns:
+    Each local one directly in the directory, with the name of its target.
+  """
+  if is_remote(directory):
+    return {}
+  found = {p: _PARTIAL_NAME.fullmatch(p.name) for p in directory.iterdir()}
+  return {path: match[1] for path, match in found.items() if match}
+
+
+def write_text(
+  target: pathlib.Path, text: str, unique: bool = False
+) -> pathlib.Path:
+  r"""Writes UTF-8 whose line ends are '\n' on every system.
+
+  Args:
+    target: the file; its directory exists.
+    text: what it will hold.
+    unique: see `replacing`.
+
+  Returns:
+    `target`.
+  """
+  with replacing(target, unique) as partial:
+    partial.write_text(text, encoding='utf-8', newline='\n')
+  return target
+
+
+def write_lines(target: pathlib.Path, lines: Iterable[str]) -> pathlib.Path:
+  """Writes lines, given without their ends, as `write_text` does."""
+  with (
+    replacing(target) as partial,
+    partial.open('w', encoding='utf-8', newline='\n') as file,
+  ):
+    file.writelines(f'{line}\n' for line in lines)
+  return target
+
+
+def write_json(
+  target: pathlib.Path, value: Any, unique: bool = False
+) -> pathlib.Path:
+  """Writes a JSON file whose bytes depend on the value alone."""
+  text = json.dumps(value, indent=2, sort_keys=True) + '\n'
+  return write_text(target, text, unique)

@@ -1,0 +1,160 @@
+"""Finds the files of a model: here, on gs://, or else on the hub.
+
+The only module that imports huggingface_hub.
+"""
+
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mobilebert_jax.runtime import files, local_copies
+from mobilebert_jax.runtime.errors import InputError
+
+# 'name' or 'owner/name', as the hub allows them.
+_HUB_NAME = re.compile(r'[\w-][\w.-]*(/[\w-][\w.-]*)?')
+
+
+def local_directory(
+  name_or_path: str | os.PathLike[str], subfolder: str = ''
+) -> pathlib.Path | None:
+  """The directory that a name stands for, or None for a name on the hub.
+
+  Args:
+    name_or_path: a directory, also on gs://; a file in it; or the prefix of a
+      TensorFlow checkpoint, which is not a file itself.
+    subfolder: a directory below it.
+
+  Raises:
+    InputError: the subfolder is missing, or the name can neither be a path
+      that exists nor a name on the hub.
+  """
+  path = files.path(name_or_path)
+  if path.is_dir():
+    directory = path / subfolder
+    if not directory.is_dir():
+      raise InputError(f'{path} has no subfolder {subfolder!r}.')
+    return directory
+  if path.is_file() or path.with_name(f'{path.name}.index').is_file():
+    return path.parent
+  if not _HUB_NAME.fullmatch(str(name_or_path)):
+    raise InputError(
+      f'{name_or_path} does not exist; give a directory, a weights file, or '
+      "a name on the Hugging Face hub such as 'google/mobilebert-uncased'."
+    )
+  return None
+
+
+def resolve(
+  name_or_path: str | os.PathLike[str],
+  filenames: Sequence[str],
+  *,
+  revision: str | None = None,
+  token: str | bool | None = None,
+  cache_dir: str | os.PathLike[str] | None = None,
+  local_files_only: bool = False,
+  subfolder: str = '',
+) -> dict[str, pathlib.Path]:
+  """Local paths of those files that the model has.
+
+  Args:
+    name_or_path: a directory, also on gs://, a file in it, or a name on the
+      hub.
+    filenames: the files wanted; each may be missing.
+    revision: branch, tag or commit on the hub; None is its main branch.
+    token: access token; True or None is the one that `hf auth login` stored.
+    cache_dir: where downloads are kept; None is huggingface_hub's own place.
+    local_files_only: do not use the network, only what was downloaded before.
+    subfolder: directory inside the model.
+
+  Returns:
+    file name -> path, without those that the model does not have. From a hub
+    that cannot be reached, files that were never downloaded count as missing.
+
+  Raises:
+    InputError: no such model, revision or subfolder; no right to read it; or
+      the hub cannot be reached and nothing of the model was downloaded before.
+  """
+  directory = local_directory(name_or_path, subfolder)
+  if directory is not None:
+    there = [name for name in filenames if (directory / name).is_file()]
+    if there:
+      directory = local_copies.directory(directory, there.__contains__)
+    return {name: directory / name for name in there}
+  options: dict[str, Any] = {
+    'revision': revision,
+    'token': token,
+    'cache_dir': cache_dir,
+    'local_files_only': local_files_only,
+    'subfolder': subfolder or None,
+  }
+  found = {}
+  unknown = []
+  for filename in filenames:
+    path, is_known = _download(str(name_or_path), filename, options)
+    if path is not None:
+      found[filename] = path
+    elif not is_known:
+      unknown.append(filename)
+      # huggingface_hub waits long for a hub that is down: once is enough.
+      options['local_files_only'] = True
+  if unknown and not found and not _is_cached(str(name_or_path), cache_dir):
+    reason = (
+      'local_files_only is set'
+      if local_files_only
+      else 'the hub cannot be reached'
+    )
+    raise InputError(
+      f'{name_or_path} is no local directory and was never downloaded, and '
+      f'{reason}; give a local directory or allow the download.'
+    )
+  return found
+
+
+def _download(
+  repo: str, filename: str, options: dict[str, Any]
+) -> tuple[pathlib.Path | None, bool]:
+  """(path or None, whether the hub itself said that there is no such file)."""
+  import huggingface_hub
+  from huggingface_hub import errors
+
+  revision = options['revision'] or 'main'
+  # The bases name the transport's own errors (a proxy's, a broken stream's),
+  # whichever HTTP library this release of huggingface_hub is built on.
+  transport: Any = (*errors.HfHubHTTPError.__bases__, OSError)
+  try:
+    path = huggingface_hub.hf_hub_download(
+      repo, filename, endpoint=os.environ.get('HF_ENDPOINT'), **options
+    )
+  except errors.GatedRepoError:
+    raise InputError(
+      f'{repo} is gated: ask for access on its page, then pass token= or run '
+      '`hf auth login`.'
+    ) from None
+  except errors.RepositoryNotFoundError:
+    raise InputError(
+      f'{repo} is neither a local directory nor a model that the hub shows '
+      'to you; check the name, or pass token= if it is private.'
+    ) from None
+  except errors.RevisionNotFoundError:
+    raise InputError(f'{repo} has no revision {revision!r}.') from None
+  except errors.LocalEntryNotFoundError:
+    return None, False
+  except errors.EntryNotFoundError:
+    return None, True
+  except errors.HFValidationError as error:
+    raise InputError(f'{repo!r} is no name on the hub: {error}') from None
+  except transport as error:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise InputError(f'cannot download {repo}/{filename}: {reason}') from None
+  return pathlib.Path(path), True
+
+
+def _is_cached(repo: str, cache_dir: str | os.PathLike[str] | None) -> bool:
+  """Whether any file of the model was downloaded before."""
+  from huggingface_hub import constants
+
+  root = pathlib.Path(cache_dir or constants.HF_HUB_CACHE)
+  snapshots = root / f'models--{repo.replace("/", "--")}' / 'snapshots'
+  return snapshots.is_dir() and any(snapshots.iterdir())

@@ -1,0 +1,1 @@
+"""Tasks on the user's own text and tables."""

@@ -1,0 +1,146 @@
+"""The user's own questions with choices."""
+
+import dataclasses
+import functools
+import pathlib
+import string
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.readers.choice_files import ChoiceExample
+from mobilebert_jax.data.readers.tables import Row
+from mobilebert_jax.tasks.custom import files as custom_files
+from mobilebert_jax.tasks.custom import output
+from mobilebert_jax.tasks.multiple_choice import task as multiple_choice_task
+from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+
+if TYPE_CHECKING:
+  from mobilebert_jax.config.run import DataConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnChoiceOptions(custom_files.FileOptions):
+  """`config.options` of own_choice.
+
+  Attributes:
+    question_column: The question, or whatever the choices go with.
+    choices_column: A list of texts, in JSON Lines.
+    choice_columns: A column for each choice instead, as CSV and TSV need;
+      empty ones at the end do not count.
+    answer_column: The right choice; the test file needs none.
+    answer: How it is given: by 'index', from 0; by 'letter', from A; or as
+      the 'text' of the choice. Predictions are written in the same way.
+    id_column: What a row is called in the file of predictions; None: its
+      number, from 0.
+  """
+
+  question_column: str = 'question'
+  choices_column: str = 'choices'
+  choice_columns: tuple[str, ...] = ()
+  answer_column: str = 'answer'
+  answer: Literal['index', 'letter', 'text'] = 'index'
+  id_column: str | None = None
+
+
+def make(options: OwnChoiceOptions, data: 'DataConfig') -> Task:
+  """The task.
+
+  Raises:
+    InputError: A file is missing.
+  """
+  files = custom_files.find(options, data)
+  read = functools.partial(_read, options)
+  task = multiple_choice_task.choice_task(
+    'own_choice',
+    load=functools.partial(files.load, read),
+    splits=files.splits,
+  )
+  return dataclasses.replace(task, write_predictions=write_predictions)
+
+
+OWN_CHOICE = TaskSpec('own_choice', make, OwnChoiceOptions)
+
+
+def write_predictions(
+  directory: pathlib.Path,
+  split: str,
+  predictions: Predictions,
+  examples: Sequence[ChoiceExample],
+  features: Features,
+) -> pathlib.Path:
+  """Writes '<split>.csv': id, prediction, and the prediction's probability."""
+  del features
+  logits = predictions['logits']
+  rows = (
+    (example.id, example.keys[int(best)], output.told(chances[best]))
+    for example, best, chances in zip(
+      examples, logits.argmax(-1), output.softmax(logits), strict=True
+    )
+  )
+  path = directory / f'{split}.csv'
+  return output.write_csv(path, ('id', 'prediction', 'probability'), rows)
+
+
+def _read(
+  options: OwnChoiceOptions, path: pathlib.Path, labelled: bool
+) -> list[ChoiceExample]:
+  columns = [
+    options.question_column,
+    *(options.choice_columns or (options.choices_column,)),
+    *([options.answer_column] * labelled),
+  ]
+  examples = []
+  for id_, row in custom_files.read_rows(path, columns, options.id_column):
+    text = row.text(options.question_column)
+    if not text.strip():
+      raise row.wrong(options.question_column, 'expected a text')
+    choices = _choices(options, row)
+    keys = _keys(options, choices)
+    answer = _answer(options, row, keys) if labelled else None
+    examples.append(ChoiceExample(id_, text, choices, keys, answer))
+  return examples
+
+
+def _choices(options: OwnChoiceOptions, row: Row) -> tuple[str, ...]:
+  if options.choice_columns:
+    column = options.choice_columns[-1]
+    values = [row.text(name) for name in options.choice_columns]
+    while values and not values[-1].strip():
+      values.pop()
+  else:
+    column = options.choices_column
+    values = row.cells[column]
+  if not isinstance(values, list) or not all(
+    isinstance(value, str) and value.strip() for value in values
+  ):
+    raise row.wrong(
+      column,
+      'expected a list of texts, none of them empty (or name a column for each '
+      'choice in options.choice_columns)',
+    )
+  if len(values) < 2:
+    raise row.wrong(column, 'expected at least two choices')
+  if len(set(values)) < len(values):
+    raise row.wrong(column, 'expected choices that differ')
+  return tuple(values)
+
+
+def _keys(options: OwnChoiceOptions, choices: Sequence[str]) -> tuple[str, ...]:
+  """How the choices are called in the data."""
+  if options.answer == 'text':
+    return tuple(choices)
+  if options.answer == 'letter':
+    return tuple(string.ascii_uppercase[: len(choices)])
+  return tuple(str(i) for i in range(len(choices)))
+
+
+def _answer(options: OwnChoiceOptions, row: Row, keys: Sequence[str]) -> int:
+  name = row.name(options.answer_column)
+  if name not in keys:
+    raise row.wrong(
+      options.answer_column,
+      f'expected one of {", ".join(map(repr, keys))} (options.answer is '
+      f'{options.answer!r})',
+    )
+  return list(keys).index(name)

@@ -1,0 +1,210 @@
+"""The user's own files: which one is which split, and the held-out part."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mobilebert_jax.config import fields
+from mobilebert_jax.data.readers import tables
+from mobilebert_jax.data.readers.tables import Row
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks.task import Splits
+
+if TYPE_CHECKING:
+  from mobilebert_jax.config.run import DataConfig
+
+# What a split's file may be called, in a directory.
+_STEMS = {
+  'train': ('train',),
+  'validation': ('validation', 'valid', 'dev'),
+  'test': ('test',),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FileOptions:
+  """Which files there are.
+
+  `data.path` is a directory with train.*, perhaps validation.* (or valid.*,
+  dev.*) and test.*, or it is the training file itself.
+
+  Attributes:
+    train_file: Another name for the training file, relative to the directory.
+    validation_file: Another name for the file to score on.
+    test_file: Another name for the file to predict; it needs no labels.
+    validation_fraction: Share of the training rows to hold out if there is no
+      validation file: spread over the file by a hash of their positions, the
+      same ones in every run.
+  """
+
+  train_file: str | None = None
+  validation_file: str | None = None
+  test_file: str | None = None
+  validation_fraction: float = fields.setting(0.1, above=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnFiles:
+  """The files of the splits.
+
+  Attributes:
+    paths: Split -> file; without 'validation' a part of 'train' is held out.
+    fraction: How much of it.
+  """
+
+  paths: dict[str, pathlib.Path]
+  fraction: float
+
+  @property
+  def splits(self) -> Splits:
+    """The splits that these files give."""
+    return Splits(test=('test',) if 'test' in self.paths else ())
+
+  def load(
+    self,
+    read: Callable[[pathlib.Path, bool], Sequence[Any]],
+    data: 'DataConfig',
+    split: str,
+  ) -> tuple[Any, ...]:
+    """`Task.load`: the examples of a split, in the order of the file.
+
+    Args:
+      read: `read(path, labelled)` gives the examples of a file.
+      data: The limits.
+      split: The split's name.
+
+    Raises:
+      InputError: `read` finds a mistake, or too few rows to hold some out.
+    """
+    is_train = split == 'train'
+    if split in self.paths and 'validation' in self.paths:
+      examples = read(self.paths[split], split != 'test')
+    elif split == 'test':
+      examples = read(self.paths[split], False)
+    else:
+      train, held = self._divided(read(self.paths['train'], True))
+      examples = train if is_train else held
+    return tuple(examples[: data.limit(is_train=is_train)])
+
+  def _divided(self, examples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    count = round(self.fraction * len(examples))
+    if not 0 < count < len(examples):
+      raise InputError(
+        f'{self.paths["train"]}: {len(examples)} rows are too few to hold out '
+        f'options.validation_fraction={self.fraction}; give more rows, another '
+        'fraction or a validation file'
+      )
+    held = set(sorted(range(len(examples)), key=_rank)[:count])
+    return (
+      [e for i, e in enumerate(examples) if i not in held],
+      [e for i, e in enumerate(examples) if i in held],
+    )
+
+
+def find(
+  options: FileOptions,
+  data: 'DataConfig',
+  suffixes: Sequence[str] = tables.SUFFIXES,
+) -> OwnFiles:
+  """Finds the files that the options and `data.path` name.
+
+  Args:
+    options: The user's choices.
+    data: `source` must be 'files'.
+    suffixes: How the files that a directory is searched for end.
+
+  Raises:
+    InputError: A named file is absent, there is no training file, or a split
+      has several.
+  """
+  if data.source != 'files' or data.path is None:
+    raise InputError(
+      f'data.source={data.source!r} does not fit a task on your own data; use '
+      '"files" and set data.path to a file or a directory'
+    )
+  root = files.path(data.path)
+  paths = {}
+  for split, stems in _STEMS.items():
+    named = getattr(options, f'{split}_file')
+    if named is not None:
+      path = (root.parent if root.is_file() else root) / named
+      if not path.is_file():
+        raise InputError(
+          f'options.{split}_file={named!r}: there is no file {path}'
+        )
+      paths[split] = path
+    elif root.is_dir():
+      found = _search(root, stems, suffixes)
+      if found:
+        paths[split] = found
+  if root.is_file():
+    paths.setdefault('train', root)
+  if 'train' not in paths:
+    raise InputError(
+      f'data.path={data.path!r}: expected a directory with a file train.* '
+      f'(* is one of {", ".join(suffixes)}), or the training file itself'
+    )
+  return OwnFiles(paths, options.validation_fraction)
+
+
+def read_rows(
+  path: pathlib.Path, columns: Sequence[str], id_column: str | None
+) -> Iterator[tuple[str, Row]]:
+  """Reads the named columns of every row, and what the row is called.
+
+  Args:
+    path: See `tables.read_table`.
+    columns: Names of the columns.
+    id_column: A further column, with the rows' ids; None: a row is called by
+      its number, from 0.
+
+  Yields:
+    Each row's id, and the row.
+
+  Raises:
+    InputError: As `read_table`; or, behind the last row, two rows have the
+      same id.
+  """
+  given = [] if id_column is None else [id_column]
+  places = []
+  for number, row in enumerate(tables.read_table(path, [*columns, *given])):
+    id_ = str(number) if id_column is None else row.name(id_column)
+    places.append((row.place, id_))
+    yield id_, row
+  _check_ids(places)
+
+
+def _check_ids(places: Sequence[tuple[str, str]]):
+  seen: dict[str, str] = {}
+  for place, id_ in places:
+    if id_ in seen:
+      raise InputError(
+        f'{place}: the id {id_!r} is that of {seen[id_]} as well; give every '
+        'row an id of its own'
+      )
+    seen[id_] = place
+
+
+def _rank(position: int) -> bytes:
+  return hashlib.sha256(str(position).encode()).digest()
+
+
+def _search(
+  root: pathlib.Path, stems: Sequence[str], suffixes: Sequence[str]
+) -> pathlib.Path | None:
+  found = [
+    root / (stem + suffix)
+    for stem in stems
+    for suffix in suffixes
+    if (root / (stem + suffix)).is_file()
+  ]
+  if len(found) > 1:
+    names = ', '.join(path.name for path in found)
+    raise InputError(
+      f'{root}: {names} could all be the {stems[0]} file; keep one, or name it '
+      f'with options.{stems[0]}_file'
+    )
+  return found[0] if found else None

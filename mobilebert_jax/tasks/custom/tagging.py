@@ -1,0 +1,153 @@
+"""Tags for the words of the user's own sentences."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.readers import conll, iob
+from mobilebert_jax.data.readers.conll import Sentence
+from mobilebert_jax.data.readers.tables import Row, read_table
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks.classification import WritePredictions
+from mobilebert_jax.tasks.custom import files as custom_files
+from mobilebert_jax.tasks.custom import output
+from mobilebert_jax.tasks.tagging import labels as tagging_labels
+from mobilebert_jax.tasks.tagging import task as tagging_task
+from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+
+if TYPE_CHECKING:
+  from mobilebert_jax.config.run import DataConfig
+
+_JSONL = ('.jsonl', '.jsonl.gz')
+_COLUMNS = tuple(f'{s}{gz}' for s in ('.conll', '.txt') for gz in ('', '.gz'))
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnTaggingOptions(custom_files.FileOptions, tagging_task.TaggingOptions):
+  """`config.options` of own_tagging.
+
+  A file is JSON Lines (*.jsonl) with a list of words and a list of tags in
+  each object, or it has columns (*.conll, *.txt): one word a line, its tag
+  last, blank lines between sentences.
+
+  Attributes:
+    tokens_column: The words, in JSON Lines.
+    tags_column: Their tags; the test file needs none.
+  """
+
+  tokens_column: str = 'tokens'
+  tags_column: str = 'tags'
+
+
+def make(options: OwnTaggingOptions, data: 'DataConfig') -> Task:
+  """The task; without `options.labels` it reads the training file for them.
+
+  Raises:
+    InputError: A file is missing or has a mistake, or wrong labels.
+  """
+  files = custom_files.find(options, data, (*_JSONL, *_COLUMNS))
+  labels = tagging_labels.choose_labels(
+    options.labels,
+    lambda: _read(options, None, files.paths['train'], labelled=True),
+  )
+  read = functools.partial(_read, options, labels)
+  task = tagging_task.tagging_task(
+    'own_tagging',
+    labels=labels,
+    options=options,
+    load=functools.partial(files.load, read),
+    splits=files.splits,
+  )
+  return dataclasses.replace(
+    task,
+    write_predictions=functools.partial(
+      write_predictions, task.write_predictions, labels, options
+    ),
+  )
+
+
+OWN_TAGGING = TaskSpec('own_tagging', make, OwnTaggingOptions)
+
+
+def write_predictions(
+  write_columns: WritePredictions,
+  labels: Sequence[str],
+  options: OwnTaggingOptions,
+  directory: pathlib.Path,
+  split: str,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> pathlib.Path:
+  """Writes '<split>.jsonl': the number of each sentence, its words and tags.
+
+  Where the tags are known, the files of `tagging.write_predictions` stand
+  beside it.
+  """
+  if split != 'test':
+    write_columns(directory, split, predictions, tuple(examples), features)
+  predicted = tagging_task.predicted_tags(
+    labels, options.scheme, predictions, examples, features
+  )
+  return output.write_jsonl(
+    directory / f'{split}.jsonl',
+    (
+      {'id': str(number), 'tokens': list(sentence.words), 'prediction': tags}
+      for number, (sentence, tags) in enumerate(
+        zip(examples, predicted, strict=True)
+      )
+    ),
+  )
+
+
+def _read(
+  options: OwnTaggingOptions,
+  labels: Sequence[str] | None,
+  path: pathlib.Path,
+  labelled: bool,
+) -> list[Sentence]:
+  if not path.name.endswith(_JSONL):
+    sentences = list(conll.read_sentences(path))
+  else:
+    columns = [options.tokens_column, *([options.tags_column] * labelled)]
+    sentences = [
+      _sentence(options, row, labelled) for row in read_table(path, columns)
+    ]
+  if not labelled:
+    return [
+      dataclasses.replace(sentence, tags=(iob.OUTSIDE,) * len(sentence.words))
+      for sentence in sentences
+    ]
+  return [
+    tagging_labels.check_sentence(sentence, options.scheme, labels)
+    for sentence in sentences
+  ]
+
+
+def _sentence(options: OwnTaggingOptions, row: Row, labelled: bool) -> Sentence:
+  words = _texts(row, options.tokens_column)
+  if not words:
+    raise row.wrong(options.tokens_column, 'expected at least one word')
+  tags = (iob.OUTSIDE,) * len(words)
+  if labelled:
+    tags = _texts(row, options.tags_column)
+  if len(tags) != len(words):
+    raise InputError(
+      f'{row.place}: {len(words)} words, but {len(tags)} tags; expected a tag '
+      'for each word'
+    )
+  # A message's place then ends in the number of the word.
+  lines = tuple(f'{word} {tag}' for word, tag in zip(words, tags))
+  return Sentence(words, tags, lines, ('',), source=row.place)
+
+
+def _texts(row: Row, column: str) -> tuple[str, ...]:
+  values = row.cells[column]
+  if not isinstance(values, list) or not all(
+    isinstance(value, str) and value.strip() for value in values
+  ):
+    raise row.wrong(column, 'expected a list of texts, none of them empty')
+  return tuple(values)

@@ -1,0 +1,250 @@
+"""What pre-training learns from: plain text, prepared records, or TFRecords.
+
+`data.path` decides. Text is made into sequences at the start of the run and
+kept in memory; records are read from disk batch by batch.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mobilebert_jax.config import fields
+from mobilebert_jax.data.batching.features import Features, Ragged
+from mobilebert_jax.data.examples import sequences
+from mobilebert_jax.data.examples.masking import Masking
+from mobilebert_jax.data.examples.sequences import Layout
+from mobilebert_jax.data.examples.tokenised_text import Sentences, tokenise
+from mobilebert_jax.data.readers.documents import Document
+from mobilebert_jax.data.records import prepared, records
+from mobilebert_jax.data.records.records import Records
+from mobilebert_jax.data.records.stored_features import Form, StoredFeatures
+from mobilebert_jax.losses.task import IGNORE_INDEX
+from mobilebert_jax.runtime import distributed, files
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks.pretraining import text_files
+from mobilebert_jax.tasks.pretraining.masked_sequences import (
+  gathered,
+  masked_features,
+  nothing_to_learn,
+)
+from mobilebert_jax.tasks.task import Progress
+
+if TYPE_CHECKING:
+  from mobilebert_jax.config.run import DataConfig
+
+# More records than so many times what is to be held out are told.
+_FAR_MORE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingOptions(text_files.TextOptions):
+  """`config.options` of pretraining.
+
+  With records, `train_file` and `validation_file` name directories or files of
+  records, and files that are of the second are not learnt from; without
+  `validation_file` whole files of records are held out (`Records.hold_out`).
+  Documents, sentences, short_probability and seed are of text alone; records
+  with static masks keep those.
+
+  Attributes:
+    next_sentence: Learn next-sentence prediction too, on pairs of segments.
+    mask_probability: Share of the tokens to predict.
+    whole_word: Mask all pieces of a word together.
+    max_predictions_per_sequence: Tokens to predict in one sequence at most;
+      Google's value for 128 tokens, and MobileBERT's for 512.
+    sentences: What ends a sentence of text: 'marks', or 'lines' (BERT's own
+      format: a sentence on each line).
+    short_probability: Share of the sequences that have a random length.
+    seed: Of the sequences made from text.
+  """
+
+  next_sentence: bool = True
+  mask_probability: float = fields.setting(0.15, above=0, below=1)
+  whole_word: bool = False
+  max_predictions_per_sequence: int = fields.setting(20, at_least=1)
+  sentences: Sentences = 'marks'
+  short_probability: float = fields.setting(0.1, at_least=0, at_most=1)
+  seed: int = fields.setting(0, at_least=0)
+
+
+def load(
+  options: PretrainingOptions, data: 'DataConfig', split: str
+) -> Sequence[Document] | Records:
+  """`Task.load`: documents, or where the records are.
+
+  Of records `data.train_examples` and `data.eval_examples` count records, of
+  text documents.
+
+  Raises:
+    InputError: Missing or wrong data, or too little of it.
+  """
+  if data.source != 'files' or data.path is None:
+    return text_files.load(options, data, split)
+  root = files.path(data.path)
+  path = root / options.train_file if options.train_file else root
+  if not path.exists() or not records.holds_records(path):
+    return text_files.load(options, data, split)
+  is_train = split == text_files.SPLITS.train
+  found = records.find(path)
+  if options.validation_file is None:
+    train, held = found.hold_out(options.validation_fraction)
+    if is_train:
+      _tell_share(options.validation_fraction, train, held)
+  else:
+    folder = root if root.is_dir() else root.parent
+    held = records.find(folder / options.validation_file)
+    train = found.without(held)
+    if is_train and not len(train):
+      raise InputError(
+        f'{path}: options.validation_file={options.validation_file!r} takes '
+        'all of the records; give records to learn from as well'
+      )
+  return (train if is_train else held).first(data.limit(is_train=is_train))
+
+
+def _tell_share(fraction: float, train: Records, held: Records):
+  """Says so if whole files are far more than was asked for."""
+  total = len(train) + len(held)
+  if len(held) > _FAR_MORE * fraction * total:
+    distributed.tell(
+      f'{train.origin}: {len(held):,} of {total:,} records '
+      f'({len(held) / total:.0%}) are held out, since whole files are, though '
+      f'options.validation_fraction is {fraction:g}; to learn from more of '
+      f'them, {train.more_files()}.'
+    )
+
+
+def encode(
+  options: PretrainingOptions,
+  examples: Sequence[Document] | Records,
+  tokenizer: Any,
+  max_length: int,
+  progress: Progress | None = None,
+) -> Any:
+  """`Task.encode`: batches with masked_positions and labels [B, P].
+
+  Args:
+    options: How to make and mask sequences.
+    examples: What `load` gave.
+    tokenizer: Called as transformers' tokenizers are.
+    max_length: Longest sequence, special tokens included.
+    progress: Called with the documents done and all of them.
+
+  Returns:
+    `Features` of text, `StoredFeatures` of records; the columns of their
+    batches are input_ids, token_type_ids, attention_mask, masked_positions,
+    labels, weights and, with `options.next_sentence`, next_sentence_label.
+
+  Raises:
+    InputError: Sequences of another length or another vocabulary, too little
+      text, or no room for it.
+  """
+  masking = Masking.of(
+    tokenizer,
+    probability=options.mask_probability,
+    whole_word=options.whole_word,
+    most=options.max_predictions_per_sequence,
+  )
+  if isinstance(examples, Records):
+    return _stored(options, examples, tokenizer, max_length, masking)
+  return _in_memory(options, examples, tokenizer, max_length, masking, progress)
+
+
+def tokens_of(features: Features | StoredFeatures, row: int) -> list[int]:
+  """A sequence's ids before any masking, from [CLS] to the last [SEP]."""
+  if isinstance(features, StoredFeatures):
+    return features.tokens(row).tolist()
+  ids = features.sequences['input_ids']
+  return ids.values[slice(*ids.offsets[row : row + 2])].tolist()
+
+
+def _in_memory(
+  options: PretrainingOptions,
+  examples: Sequence[Document],
+  tokenizer: Any,
+  max_length: int,
+  masking: Masking,
+  progress: Progress | None,
+) -> Features:
+  layout = Layout(max_length, options.next_sentence, options.short_probability)
+  layout.room()
+
+  def is_at(done: int):
+    if progress:
+      progress(done, len(examples))
+
+  text = tokenise(examples, tokenizer, options.sentences, is_at)
+  drawn = sequences.draw(text, layout, options.seed)
+  drawn = sequences.learnable(drawn, text.tokens, masking.is_special)
+  if not len(drawn):
+    raise nothing_to_learn(examples)
+  special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+  framed = [
+    sequences.frame(row, text.tokens, *special) for row in drawn.tolist()
+  ]
+  offsets = np.cumsum([0, *(len(ids) for ids, _ in framed)], dtype=np.int64)
+  is_random = drawn[:, sequences.IS_RANDOM].astype(np.int32)
+  labels = {'next_sentence_label': is_random}
+  return masked_features(
+    Ragged(np.concatenate([ids for ids, _ in framed]), offsets),
+    Ragged(np.concatenate([t for _, t in framed]), offsets),
+    labels if options.next_sentence else {},
+    tokenizer,
+    masking,
+    max_length,
+    layout.special,
+  )
+
+
+def _stored(
+  options: PretrainingOptions,
+  examples: Records,
+  tokenizer: Any,
+  max_length: int,
+  masking: Masking,
+) -> StoredFeatures:
+  form = Form.of(examples)
+  _check(options, examples, form, tokenizer, max_length)
+  layout = Layout(max_length, form.has_next_sentence, 0.0)
+  return StoredFeatures(
+    records=examples,
+    max_length=max_length,
+    vocab_size=len(tokenizer),
+    ignore_index=IGNORE_INDEX,
+    has_static_masks=form.predictions is not None,
+    has_next_sentence=options.next_sentence,
+    mask=masking,
+    gather=gathered(masking, max_length, layout.special),
+  )
+
+
+def _check(
+  options: PretrainingOptions,
+  examples: Records,
+  form: Form,
+  tokenizer: Any,
+  max_length: int,
+):
+  origin = examples.origin
+  if form.max_length != max_length:
+    raise InputError(
+      f'{origin}: the records have {form.max_length} positions, but '
+      f'config.data.max_length is {max_length}; the two must be equal'
+    )
+  if options.next_sentence and not form.has_next_sentence:
+    raise InputError(
+      f'{origin}: the records have no next_sentence_labels; use '
+      'config.options.next_sentence=False'
+    )
+  manifest = examples.manifest
+  is_other = form.first_token != tokenizer.cls_token_id or (
+    manifest is not None
+    and manifest['vocabulary'] != prepared.vocabulary_hash(tokenizer)
+  )
+  if is_other:
+    raise InputError(
+      f'{origin}: the records were made with another vocabulary than '
+      "config.tokenizer's; use the tokenizer that they were made with"
+    )

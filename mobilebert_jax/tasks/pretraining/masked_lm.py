@@ -1,0 +1,245 @@
+"""Masked language modelling on the user's own text.
+
+Continues the training of a checkpoint on a domain's text, or begins one from
+scratch. A document's tokens are cut into sequences of `max_length`: full ones
+and a shorter one at the end, each between [CLS] and [SEP]. No token is lost,
+and no sequence goes across documents. What is masked: `masking.Masking`.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from mobilebert_jax.config import fields
+from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.readers.documents import Document
+from mobilebert_jax.losses import task
+from mobilebert_jax.models import MobileBertForMaskedLM, packing
+from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks.custom import output
+from mobilebert_jax.tasks.pretraining import text_files
+from mobilebert_jax.tasks.pretraining.masked_sequences import (
+  MaskSequences,
+  encode,
+)
+from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+
+if TYPE_CHECKING:
+  from mobilebert_jax.config.run import DataConfig
+
+# What `of_masked` keeps.
+TOKEN_OUTPUTS = frozenset({'counts', 'target', 'guess', 'nll'})
+# exp of more is no float.
+_LARGEST_LOSS = 700.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLmOptions(text_files.TextOptions):
+  """`config.options` of masked_lm.
+
+  Attributes:
+    mask_probability: Share of the tokens to predict.
+    whole_word: Mask all pieces of a word together.
+    max_predictions_per_sequence: Tokens to predict in one sequence at most.
+  """
+
+  mask_probability: float = fields.setting(0.15, above=0, below=1)
+  whole_word: bool = False
+  max_predictions_per_sequence: int | None = fields.setting(None, at_least=1)
+
+
+def make(options: MaskedLmOptions, data: 'DataConfig') -> Task:
+  """The task with these options."""
+  del data
+  return Task(
+    name='masked_lm',
+    head=MobileBertForMaskedLM,
+    labels=(),
+    primary_metric='validation/accuracy',
+    load=functools.partial(text_files.load, options),
+    encode=functools.partial(
+      encode,
+      probability=options.mask_probability,
+      whole_word=options.whole_word,
+      most=options.max_predictions_per_sequence,
+    ),
+    loss=loss,
+    predict=predict,
+    score=score,
+    write_predictions=write_predictions,
+    texts=texts,
+    outcomes=outcomes,
+    specimens=specimens,
+    splits=text_files.SPLITS,
+  )
+
+
+MASKED_LM = TaskSpec('masked_lm', make, MaskedLmOptions)
+
+
+def loss(outputs: Any, batch: Mapping[str, Array]) -> task.Terms:
+  """Cross-entropy of the masked tokens."""
+  return task.token_loss(
+    outputs.logits, batch['labels'], packing.token_weights(batch)
+  )
+
+
+def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
+  """`Task.predict`: see `of_masked`."""
+  return of_masked(outputs.logits, batch)
+
+
+def of_masked(logits: Array, batch: Mapping[str, Array]) -> dict[str, Array]:
+  """Keeps [B, S] for each position, instead of the logits.
+
+  Args:
+    logits: [B, P, V] of 'masked_positions', or [B, S, V] without them.
+    batch: a batch as `Task.predict` gets it.
+
+  Returns:
+    'counts': whether the token is to be predicted; 'target': its id, 'guess':
+    the most probable id, 'nll': minus the log-probability of the target; all
+    three 0 elsewhere. `TOKEN_OUTPUTS` are their names.
+  """
+  labels = batch['labels']
+  counts = labels != task.IGNORE_INDEX
+  target = jnp.where(counts, labels, 0)
+  picked = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+  nll = jax.nn.logsumexp(logits, axis=-1) - picked
+  guess = jnp.argmax(logits, axis=-1)
+  kept = {
+    'target': target,
+    'guess': jnp.where(counts, guess, 0),
+    'nll': jnp.where(counts, nll, 0),
+    'counts': counts.astype(jnp.int32),
+  }
+  kept = {name: packing.at_tokens(x, batch) for name, x in kept.items()}
+  return {**kept, 'counts': kept['counts'] > 0}
+
+
+def score(
+  predictions: Predictions, examples: Sequence[Any], features: Any
+) -> dict[str, float]:
+  """Accuracy and perplexity, exp(mean nll), of the masked tokens.
+
+  Raises:
+    InputError: No token was masked.
+  """
+  del examples, features
+  counts = predictions['counts']
+  if not counts.any():
+    raise InputError('there is no masked token to score; give more text')
+  right = predictions['guess'][counts] == predictions['target'][counts]
+  mean = float(np.mean(predictions['nll'][counts], dtype=np.float64))
+  return {
+    'accuracy': float(np.mean(right)),
+    'perplexity': math.exp(min(mean, _LARGEST_LOSS)),
+  }
+
+
+def write_predictions(
+  directory: pathlib.Path,
+  split: str,
+  predictions: Predictions,
+  examples: Sequence[Document],
+  features: Features,
+) -> pathlib.Path:
+  """Writes a JSON line per sequence: document, tokens and `sequence_scores`.
+
+  There is no official format.
+  """
+  lengths = features.sequences['input_ids'].lengths()
+  owners = features.scalars['document']
+  rows = (
+    {
+      'document': examples[owner].id,
+      'tokens': int(length),
+      **sequence_scores(predictions, row),
+    }
+    for row, (owner, length) in enumerate(zip(owners, lengths, strict=True))
+  )
+  return output.write_jsonl(directory / f'{split}.jsonl', rows)
+
+
+def sequence_scores(predictions: Predictions, row: int) -> dict[str, Any]:
+  """How one sequence went, for JSON.
+
+  Returns:
+    'masked': the number of tokens to predict; 'accuracy' and 'nll', a mean,
+    which are None where that is 0.
+  """
+  counts = predictions['counts'][row]
+  guess, target, nll = (
+    predictions[name][row][counts] for name in ('guess', 'target', 'nll')
+  )
+  return {
+    'masked': int(counts.sum()),
+    'accuracy': float(np.mean(guess == target)) if counts.any() else None,
+    'nll': float(np.mean(nll)) if counts.any() else None,
+  }
+
+
+def texts(example: Document) -> Sequence[str]:
+  """The document's lines."""
+  return example.lines()
+
+
+def specimens(words: int) -> tuple[Document, ...]:
+  """`Task.specimens`: one document."""
+  return (Document('0', ' '.join(['word'] * words)),)
+
+
+def outcomes(
+  predictions: Predictions, examples: Sequence[Document], features: Features
+) -> list[Outcome]:
+  """The worst predicted token of each sequence, [bracketed] in its text."""
+  del examples
+  transform = features.transform
+  assert isinstance(transform, MaskSequences)
+  names = transform.masking.tokens
+  ids = features.sequences['input_ids']
+  return [
+    worst_token(
+      predictions, row, ids.values[slice(*ids.offsets[row : row + 2])], names
+    )
+    for row, counts in enumerate(predictions['counts'])
+    if counts.any()
+  ]
+
+
+def worst_token(
+  predictions: Predictions,
+  row: int,
+  ids: Sequence[int] | Int[np.ndarray, 'S'],
+  names: Sequence[str],
+) -> Outcome:
+  """What became of the worst predicted token of a sequence.
+
+  Args:
+    predictions: what `of_masked` gives, with a token to predict in this row.
+    row: the sequence's row in them.
+    ids: its tokens before any masking, with [CLS] and the last [SEP].
+    names: the vocabulary, by id.
+  """
+  counts = predictions['counts'][row]
+  nll = np.where(counts, predictions['nll'][row], -np.inf)
+  place = int(np.argmax(nll))
+  tokens = [names[i] for i in ids]
+  tokens[place] = f'[{tokens[place]}]'
+  target, guess = (predictions[k][row, place] for k in ('target', 'guess'))
+  return Outcome(
+    text=' '.join(tokens[1:-1]).replace(' ##', ''),
+    expected=names[target],
+    predicted=names[guess],
+    badness=max(0.0, float(nll[place])),
+    is_right=bool(target == guess),
+  )

@@ -1,0 +1,176 @@
+"""Pre-training: masked language modelling, and next-sentence prediction.
+
+Devlin et al. 2019, section 3.1; the loss is the sum of the two, as in BERT's
+and MobileBERT's run_pretraining.py. Where the examples come from, and how they
+are made: `pretraining_load`.
+"""
+
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Array
+
+from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.examples.masking import Masking
+from mobilebert_jax.data.readers.documents import Document
+from mobilebert_jax.data.records.stored_features import StoredFeatures
+from mobilebert_jax.losses import task
+from mobilebert_jax.models import (
+  MobileBertForMaskedLM,
+  MobileBertForPreTraining,
+  packing,
+)
+from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.tasks.custom import output
+from mobilebert_jax.tasks.pretraining import load, masked_lm, text_files
+from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
+from mobilebert_jax.tasks.pretraining.masked_sequences import MaskSequences
+from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+
+if TYPE_CHECKING:
+  from mobilebert_jax.config.run import DataConfig
+
+AnyFeatures = Features | StoredFeatures
+_NAME = 'pretraining'
+
+
+def make(options: PretrainingOptions, data: 'DataConfig') -> Task:
+  """The task with these options.
+
+  With `options.next_sentence` the model is a `MobileBertForPreTraining`, else
+  a `MobileBertForMaskedLM`, which has no pooler.
+  """
+  del data
+  pairs = options.next_sentence
+  return Task(
+    name=_NAME,
+    head=MobileBertForPreTraining if pairs else MobileBertForMaskedLM,
+    labels=(),
+    primary_metric='validation/accuracy',
+    load=functools.partial(load.load, options),
+    encode=functools.partial(load.encode, options),
+    loss=loss if pairs else masked_lm.loss,
+    predict=predict if pairs else masked_lm.predict,
+    score=score,
+    write_predictions=write_predictions,
+    texts=texts,
+    outcomes=outcomes,
+    specimens=specimens,
+    token_outputs=masked_lm.TOKEN_OUTPUTS if pairs else frozenset(),
+    splits=text_files.SPLITS,
+  )
+
+
+PRETRAINING = TaskSpec(_NAME, make, PretrainingOptions)
+
+
+def loss(outputs: Any, batch: Mapping[str, Array]) -> task.Terms:
+  """Cross-entropy of the masked tokens, and of whether B follows A."""
+  return task.pretraining_loss(
+    outputs.prediction_logits,
+    outputs.seq_relationship_logits,
+    batch['labels'],
+    batch['next_sentence_label'],
+    batch['weights'],
+    packing.token_weights(batch),
+  )
+
+
+def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
+  """What `masked_lm.of_masked` keeps of each position, and for each example.
+
+  Returns:
+    Those, and 'next_sentence_logits' [B, 2] with 'next_sentence_label' [B]: 0
+    follows, 1 is random.
+  """
+  return {
+    **masked_lm.of_masked(outputs.prediction_logits, batch),
+    'next_sentence_logits': outputs.seq_relationship_logits,
+    'next_sentence_label': batch['next_sentence_label'],
+  }
+
+
+def score(
+  predictions: Predictions, examples: Sequence[Any], features: AnyFeatures
+) -> dict[str, float]:
+  """Scores of both objectives.
+
+  Returns:
+    'accuracy' and 'perplexity' of the masked tokens; 'next_sentence_accuracy'
+    if that is learnt.
+
+  Raises:
+    InputError: No token was masked.
+  """
+  scores = masked_lm.score(predictions, examples, features)
+  if 'next_sentence_logits' in predictions:
+    guess = predictions['next_sentence_logits'].argmax(axis=-1)
+    right = guess == predictions['next_sentence_label']
+    scores['next_sentence_accuracy'] = float(np.mean(right))
+  return scores
+
+
+def write_predictions(
+  directory: pathlib.Path,
+  split: str,
+  predictions: Predictions,
+  examples: Sequence[Any],
+  features: AnyFeatures,
+) -> pathlib.Path:
+  """Writes a JSON line per sequence: `masked_lm.sequence_scores` and more.
+
+  There is no official format. With next-sentence prediction each line also has
+  'is_random', whether B is a random text, and 'random_logit', the difference of
+  the two logits: above 0, the model takes it for one.
+  """
+  del examples, features
+
+  def record(row: int) -> dict[str, Any]:
+    found = {'sequence': row, **masked_lm.sequence_scores(predictions, row)}
+    if 'next_sentence_logits' in predictions:
+      follows, random = predictions['next_sentence_logits'][row].tolist()
+      found['is_random'] = bool(predictions['next_sentence_label'][row])
+      found['random_logit'] = random - follows
+    return found
+
+  rows = map(record, range(len(predictions['counts'])))
+  return output.write_jsonl(directory / f'{split}.jsonl', rows)
+
+
+def texts(example: Document) -> Sequence[str]:
+  """The document's lines."""
+  return example.lines()
+
+
+def outcomes(
+  predictions: Predictions, examples: Sequence[Any], features: AnyFeatures
+) -> list[Outcome]:
+  """The worst predicted token of each sequence, [bracketed] in its text."""
+  del examples
+  names = _vocabulary(features)
+  return [
+    masked_lm.worst_token(
+      predictions, row, load.tokens_of(features, row), names
+    )
+    for row, counts in enumerate(predictions['counts'])
+    if counts.any()
+  ]
+
+
+def specimens(words: int) -> tuple[Document, ...]:
+  """`Task.specimens`: two documents of two sentences, each with all words."""
+  sentence = ' '.join(['word'] * words) + ' .'
+  return tuple(Document(str(i), f'{sentence}\n{sentence}') for i in range(2))
+
+
+def _vocabulary(features: AnyFeatures) -> Sequence[str]:
+  if isinstance(features, StoredFeatures):
+    masking = features.mask
+  else:
+    assert isinstance(features.transform, MaskSequences)
+    masking = features.transform.masking
+  assert isinstance(masking, Masking)
+  return masking.tokens

@@ -1,0 +1,257 @@
+"""Token classification: a tag for each word of a sentence.
+
+The model learns tags in IOB2, whatever the scheme of the data: in IOB1 the
+B- that separates neighbours is too rare to be learnt. Predictions are brought
+back to the scheme of the data before they are scored and written, so that the
+score is that of the file.
+
+A word without tokens (a lone variation selector, say) is predicted to be O.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from mobilebert_jax.config import fields
+from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.readers import conll, iob
+from mobilebert_jax.data.readers.conll import Sentence
+from mobilebert_jax.losses import task
+from mobilebert_jax.metrics import tagging
+from mobilebert_jax.models import MobileBertForTokenClassification, packing
+from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.runtime.files import write_lines
+from mobilebert_jax.tasks.tagging.rows import WORDS, encode
+from mobilebert_jax.tasks.task import (
+  SPLITS,
+  Examples,
+  Predictions,
+  Splits,
+  Task,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggingOptions:
+  """How words are tagged.
+
+  Attributes:
+    labels: The tags in IOB2, in the order of the logits; (): O, and B- and I-
+      for each type of the training file, in alphabetical order.
+    scheme: How the data marks entities. Scores are strict in this scheme.
+    label_all_subtokens: Learn from all tokens of a word (B- becomes I- behind
+      the first one), not from its first one alone. Predictions are always
+      those of the first tokens.
+    stride: Tokens that the parts of a sentence longer than `max_length` have
+      in common.
+  """
+
+  labels: tuple[str, ...] = ()
+  scheme: iob.Scheme = 'IOB2'
+  label_all_subtokens: bool = False
+  stride: int = fields.setting(0, at_least=0)
+
+
+def tagging_task(
+  name: str,
+  *,
+  labels: tuple[str, ...],
+  options: TaggingOptions,
+  load: Callable[[Any, str], Examples],
+  splits: Splits = SPLITS,
+) -> Task:
+  """Makes the task of tagging words.
+
+  Args:
+    name: The task's name.
+    labels: The tags in IOB2, in the order of the logits; see
+      `tagging_labels.check_labels`.
+    options: The options; their `labels` are not read.
+    load: `Task.load`, giving `Sentence`s whose tags are checked
+      (`tagging_labels.check_sentence`).
+    splits: Names of the splits.
+  """
+  return Task(
+    name=name,
+    head=MobileBertForTokenClassification,
+    labels=labels,
+    primary_metric=f'{splits.evaluation[0]}/f1',
+    load=load,
+    encode=functools.partial(
+      encode,
+      labels,
+      label_all_subtokens=options.label_all_subtokens,
+      stride=options.stride,
+    ),
+    loss=loss,
+    predict=predict,
+    score=functools.partial(score, labels, options.scheme),
+    write_predictions=functools.partial(
+      write_predictions, labels, options.scheme
+    ),
+    texts=texts,
+    outcomes=functools.partial(outcomes, labels, options.scheme),
+    specimens=specimens,
+    splits=splits,
+  )
+
+
+def specimens(words: int) -> tuple[Sentence, ...]:
+  """`Task.specimens`: one sentence without an entity."""
+  some, tags = ('word',) * words, ('O',) * words
+  return (Sentence(some, tags, lines=('word O',) * words),)
+
+
+def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[task.Term, ...]:
+  """Cross-entropy over the tokens that are labelled."""
+  weights = packing.token_weights(batch)
+  return task.token_loss(outputs.logits, batch['labels'], weights)
+
+
+def predict(
+  outputs: Any, batch: Mapping[str, Array]
+) -> dict[str, Float[Array, 'B S C']]:
+  """Keeps the logits."""
+  del batch
+  return {'logits': outputs.logits}
+
+
+def score(
+  labels: Sequence[str],
+  scheme: iob.Scheme,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> dict[str, float]:
+  """Scores entities, in the scheme of the data.
+
+  Returns:
+    'precision', 'recall' and 'f1' of entities (strict: `tagging_metrics`),
+    'conlleval_f1' (as the official scripts of CoNLL-2003 and WNUT-17 count),
+    and 'accuracy': the share of words with the right tag.
+  """
+  gold = [sentence.tags for sentence in examples]
+  predicted = predicted_tags(labels, scheme, predictions, examples, features)
+  exact = tagging.strict(gold, predicted, scheme)
+  right = [
+    a == b for tags in zip(gold, predicted) for a, b in zip(*tags, strict=True)
+  ]
+  return {
+    'precision': exact.precision,
+    'recall': exact.recall,
+    'f1': exact.f1,
+    'conlleval_f1': tagging.lenient(gold, predicted).f1,
+    'accuracy': float(np.mean(right)),
+  }
+
+
+def predicted_tags(
+  labels: Sequence[str],
+  scheme: iob.Scheme,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> list[list[str]]:
+  """The tags of each sentence, put together from its windows."""
+  column = features.sequences[WORDS]
+  lengths = column.lengths()
+  decides = column.values >= 0
+  row = np.repeat(np.arange(len(column)), lengths)
+  position = np.arange(len(column.values)) - np.repeat(
+    column.offsets[:-1], lengths
+  )
+  best = predictions['logits'][row[decides], position[decides]].argmax(-1)
+  ends = np.cumsum([len(sentence.words) for sentence in examples])
+  tags = np.full(ends[-1], labels.index(iob.OUTSIDE))
+  tags[column.values[decides]] = best
+  named = [[labels[i] for i in part] for part in np.split(tags, ends[:-1])]
+  return named if scheme == 'IOB2' else [iob.to_iob1(part) for part in named]
+
+
+def write_predictions(
+  labels: Sequence[str],
+  scheme: iob.Scheme,
+  directory: pathlib.Path,
+  split: str,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> pathlib.Path:
+  """Writes '<split>.conll' and '<split>_types.txt'.
+
+  The first has the lines of the data with the predicted tag as a further
+  column: what conlleval and wnuteval read. The second has the scores of each
+  type of entity.
+  """
+  predicted = predicted_tags(labels, scheme, predictions, examples, features)
+  gold = [sentence.tags for sentence in examples]
+  write_lines(
+    directory / f'{split}_types.txt', _type_table(gold, predicted, scheme)
+  )
+  lines = (
+    line
+    for sentence, tags in zip(examples, predicted, strict=True)
+    for line in conll.tagged_lines(sentence, tags)
+  )
+  return write_lines(directory / f'{split}.conll', [*lines, ''])
+
+
+def _type_table(
+  gold: tagging.Tags, predicted: tagging.Tags, scheme: str
+) -> Iterator[str]:
+  scores = tagging.by_type(gold, predicted, scheme)
+  scores['all'] = tagging.strict(gold, predicted, scheme)
+  width = max(map(len, scores))
+  yield f'{"type":{width}}  precision  recall      f1  entities'
+  for name, (precision, recall, f1, support) in scores.items():
+    yield (
+      f'{name:{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  '
+      f'{support:8d}'
+    )
+
+
+def texts(example: Sentence) -> tuple[str, ...]:
+  """The words, joined by spaces."""
+  return (' '.join(example.words),)
+
+
+def outcomes(
+  labels: Sequence[str],
+  scheme: iob.Scheme,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> list[Outcome]:
+  """The gold and the predicted entities of each sentence.
+
+  The badness is the number of entities that are missing or wrong.
+  """
+  predicted = predicted_tags(labels, scheme, predictions, examples, features)
+  found = []
+  for sentence, tags in zip(examples, predicted, strict=True):
+    expected = tagging.entities(sentence.tags, scheme)
+    answer = tagging.entities(tags, scheme)
+    wrong = len(set(expected) ^ set(answer))
+    found.append(
+      Outcome(
+        text=' '.join(sentence.words),
+        expected=_shown(sentence, expected),
+        predicted=_shown(sentence, answer),
+        badness=float(wrong),
+        is_right=not wrong,
+      )
+    )
+  return found
+
+
+def _shown(sentence: Sentence, entities: Sequence[tuple[str, int, int]]) -> str:
+  parts = [
+    f'{" ".join(sentence.words[start:end])} ({kind})'
+    for kind, start, end in entities
+  ]
+  return ', '.join(parts) or 'no entity'

@@ -1,0 +1,1 @@
+"""Counts what a compiled XLA program computes."""

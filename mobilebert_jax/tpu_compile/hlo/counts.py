@@ -1,0 +1,290 @@
+"""Counts what a compiled XLA program computes, moves and communicates.
+
+XLA's own `cost_analysis()` counts the body of a loop once. Here every loop
+counts as often as it runs, and what a fusion or a called computation holds is
+counted where it is called. Everything is per device: the text of a partitioned
+program is that of one of its devices.
+
+  counts = hlo.count(compiled.as_text())
+  counts.flops, counts.bytes, counts.collective_bytes('all-reduce')
+
+Matrix products are 'dot' or 'convolution' (the TPU compiler writes all of them
+as convolutions); their FLOPs are counted, two for each multiplication with its
+addition, and nothing else is: additions and exponentials do not run on the
+matrix unit and are a few percent of this model. Needs no jax.
+"""
+
+import collections
+import dataclasses
+import math
+import re
+
+from mobilebert_jax.tpu_compile.hlo import flops as hlo_flops
+from mobilebert_jax.tpu_compile.hlo import loops as hlo_loops
+from mobilebert_jax.tpu_compile.hlo import memory_traffic
+from mobilebert_jax.tpu_compile.hlo.text import (
+  Computation,
+  HloError,
+  Instruction,
+  Program,
+  elements,
+  parse,
+  parse_arrays,
+)
+
+COLLECTIVES = (
+  'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
+  'collective-permute', 'collective-broadcast', 'ragged-all-to-all',
+)  # fmt: skip
+# Custom calls that compute no matrix product.
+_WITHOUT_FLOPS = frozenset({
+  'AllocateBuffer', 'ConcatBitcast', 'AssumeGatherIndicesInBound',
+  'GatherScatterIndicesBitpacked', 'AsyncCollectiveStart',
+  'AsyncCollectiveDone', 'PrepareAsyncCallStart', 'PrepareAsyncCallDone',
+})  # fmt: skip
+# The result of these holds the operands beside what arrives.
+_ECHOES = frozenset({'all-gather-start', 'collective-permute-start'})
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+  """One matrix product of the program.
+
+  Attributes:
+    op_name: the JAX operation that it comes from.
+    dtypes: of the two operands and the result, such as ('bf16', 'bf16',
+      'f32').
+    flops: of one execution on one device.
+    times: how often it runs.
+  """
+
+  op_name: str
+  dtypes: tuple[str, str, str]
+  flops: int
+  times: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+  """One communication of the program.
+
+  Attributes:
+    kind: one of `COLLECTIVES`.
+    bytes: what one device holds of it in one execution: the larger of operand
+      and result, so the whole array of an all-gather or a reduce-scatter.
+    dtypes: of the arrays.
+    group: number of devices that talk with one another; 0: all of them.
+    times: how often it runs.
+    op_name: the JAX operation that it comes from.
+    loops: the loops around it, from the outermost, each with its trip count.
+    is_async: whether the program goes on meanwhile.
+  """
+
+  kind: str
+  bytes: int
+  dtypes: tuple[str, ...]
+  group: int
+  times: int
+  op_name: str
+  loops: tuple[tuple[str, int], ...]
+  is_async: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+  """What one execution of a program does on one device.
+
+  Attributes:
+    products: its matrix products.
+    bytes: bytes read from and written to the main memory.
+    collectives: its communication.
+    loops: trip count of each loop by its name, nested ones after theirs.
+    uncounted: targets of custom calls, whose FLOPs nobody knows.
+  """
+
+  products: tuple[Product, ...]
+  bytes: int
+  collectives: tuple[Collective, ...]
+  loops: tuple[tuple[str, int], ...]
+  uncounted: tuple[str, ...]
+
+  @property
+  def flops(self) -> int:
+    """FLOPs of all matrix products."""
+    return sum(p.flops * p.times for p in self.products)
+
+  def flops_by_dtypes(self) -> dict[tuple[str, str, str], int]:
+    """FLOPs by the dtypes of operands and result."""
+    total: collections.Counter[tuple[str, str, str]] = collections.Counter()
+    for product in self.products:
+      total[product.dtypes] += product.flops * product.times
+    return dict(total)
+
+  def collective_bytes(self, kind: str | None = None) -> int:
+    """Bytes of one kind of communication, or of all."""
+    return sum(
+      c.bytes * c.times for c in self.collectives if kind in (None, c.kind)
+    )
+
+
+def count(text: str) -> Counts:
+  """Counts a compiled program.
+
+  Args:
+    text: what `jax.stages.Compiled.as_text()` gives.
+
+  Raises:
+    HloError: the text is not understood, or does not tell how often a loop
+      runs.
+  """
+  program = parse(text)
+  return _count(program, program.computations[program.entry], ())
+
+
+def _count(
+  program: Program,
+  computation: Computation,
+  loops: tuple[tuple[str, int], ...],
+  is_fused: bool = False,
+) -> Counts:
+  """Counts a computation and all that it calls; `loops` are around it."""
+  parts: list[Counts] = []
+  for instruction in computation.instructions.values():
+    parts.append(_own(program, computation, instruction, loops, is_fused))
+    opcode = instruction.opcode
+    if opcode == 'while':
+      trips = hlo_loops.trip_count(program, computation, instruction)
+      loop = (instruction.name, trips)
+      parts.append(Counts((), 0, (), (loop,), ()))
+      body = program.computations[instruction.called('body')[0]]
+      parts.append(_count(program, body, (*loops, loop), is_fused))
+    elif opcode == 'conditional':
+      branches = [
+        _count(program, program.computations[name], loops, is_fused)
+        for name in instruction.called()
+      ]
+      parts.append(max(branches, key=lambda c: (c.flops, c.bytes)))
+    elif opcode in ('fusion', 'call', 'async-start'):
+      inner = program.computations[instruction.called()[0]]
+      inside = is_fused or opcode == 'fusion'
+      parts.append(_count(program, inner, loops, inside))
+  return _sum(parts)
+
+
+def _own(
+  program: Program,
+  computation: Computation,
+  instruction: Instruction,
+  loops: tuple[tuple[str, int], ...],
+  is_fused: bool,
+) -> Counts:
+  """Counts one instruction, without what it calls."""
+  times = math.prod(trips for _, trips in loops)
+  products: tuple[Product, ...] = ()
+  if instruction.opcode in ('dot', 'convolution'):
+    sources = computation.operands(instruction)
+    arrays = (sources[0].array, sources[1].array, instruction.array)
+    products = (
+      Product(
+        instruction.op_name,
+        (arrays[0].dtype, arrays[1].dtype, arrays[2].dtype),
+        hlo_flops.flops(computation, instruction),
+        times,
+      ),
+    )
+  # A fusion counts at its border alone.
+  moved = 0
+  if not is_fused:
+    moved = times * memory_traffic.moved(program, computation, instruction)
+  uncounted: tuple[str, ...] = ()
+  if instruction.opcode == 'custom-call':
+    target = (instruction.attribute('custom_call_target') or '').strip('"')
+    if target not in _WITHOUT_FLOPS:
+      uncounted = (target,)
+  found = _collective(computation, instruction, loops)
+  collectives = () if found is None else (found,)
+  return Counts(products, moved, collectives, (), uncounted)
+
+
+def _sum(parts: list[Counts]) -> Counts:
+  return Counts(
+    tuple(x for part in parts for x in part.products),
+    sum(part.bytes for part in parts),
+    tuple(x for part in parts for x in part.collectives),
+    tuple(x for part in parts for x in part.loops),
+    tuple(sorted({x for part in parts for x in part.uncounted})),
+  )
+
+
+def _collective(
+  computation: Computation,
+  instruction: Instruction,
+  loops: tuple[tuple[str, int], ...],
+) -> Collective | None:
+  kind = instruction.opcode.removesuffix('-start')
+  if kind not in COLLECTIVES:
+    return None
+  # The TPU compiler spreads a collective over several fusions, so that they
+  # compute meanwhile; it begins in the one that starts it.
+  is_spread = 'chain_id=' in instruction.attributes
+  if is_spread and not _starts(computation, instruction):
+    return None
+  result = list(instruction.arrays)
+  if instruction.opcode in _ECHOES:
+    result = list(parse_arrays(elements(instruction.shape)[1]))
+  operands = [a for i in computation.operands(instruction) for a in i.arrays]
+  sizes = [sum(array.bytes for array in side) for side in (operands, result)]
+  return Collective(
+    kind,
+    max(sizes),
+    tuple(sorted({array.dtype for array in result})),
+    group_size(_groups(instruction)),
+    math.prod(trips for _, trips in loops),
+    instruction.op_name,
+    loops,
+    is_spread or instruction.opcode.endswith('-start'),
+  )
+
+
+def _starts(computation: Computation, instruction: Instruction) -> bool:
+  return any(
+    'AsyncCollectiveStart' in user.attributes
+    for user in computation.users[instruction.name]
+  )
+
+
+def _groups(instruction: Instruction) -> str:
+  """The text of the groups; a mesh may have its devices' order inside."""
+  whole = re.search(
+    r'replica_groups=(@?mesh\[[^{]*\{[^}]*\})', instruction.attributes
+  )
+  if whole:
+    return whole.group(1)
+  return instruction.attribute('replica_groups') or ''
+
+
+def group_size(groups: str) -> int:
+  """Number of devices in each group; 0: all devices are one group.
+
+  Args:
+    groups: XLA's text, one of '{{0,1},{2,3}}', '[2,2]<=[4]',
+      "mesh['data'=2,'fsdp'=2] {'data'}" and
+      "mesh['data'=2,'fsdp'=2], device_ids=([2,2]T(1,0)) {'data'}".
+
+  Raises:
+    HloError: another text.
+  """
+  if groups in ('', '{}'):
+    return 0
+  mesh = re.match(r'@?mesh\[(.*?)\][^{]*\{(.*)\}', groups)
+  if mesh:
+    sizes = dict(re.findall(r"'([^']*)'=(\d+)", mesh.group(1)))
+    part = re.findall(r"'([^']*)'(?::\(\d+\)(\d+))?", mesh.group(2))
+    return math.prod(int(own or sizes[name]) for name, own in part)
+  table = re.match(r'\[(\d+),(\d+)\]<=', groups)
+  if table:
+    return int(table.group(2))
+  first = re.match(r'\{\{([\d,]*)\}', groups)
+  if first:
+    return first.group(1).count(',') + 1
+  raise HloError(f'unknown replica groups {groups!r}')

@@ -1,0 +1,111 @@
+"""Scores of a saved model: what `eval.py` does."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.convert.pretrained import load_pretrained
+from mobilebert_jax.models import partitioning
+from mobilebert_jax.runtime import compilation_cache, distributed, files
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import Task
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+from mobilebert_jax.training import preparation
+from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training.checkpoint import Checkpoints
+from mobilebert_jax.training.evaluate import Evaluator, Split
+from mobilebert_jax.training.optimizer import make_optimizer
+from mobilebert_jax.training.preparation import Start
+from mobilebert_jax.training.workdir import Workdir
+
+
+def score(
+  config: TrainConfig, checkpoint: str | os.PathLike[str]
+) -> dict[str, Any]:
+  """Evaluates a checkpoint exactly as training does.
+
+  Args:
+    config: the run's config.
+    checkpoint: a workdir, one of its `checkpoints/STEP`, or a transformers
+      directory.
+
+  Returns:
+    '<split>/<score>' of each evaluation split, and 'step' if it is known.
+
+  Raises:
+    InputError: nothing readable there, or a model of other shapes.
+  """
+  path = files.path(checkpoint)
+
+  def find() -> tuple[Task, Mesh]:
+    if not path.is_dir():
+      raise InputError(f'--checkpoint={path}: there is no such directory.')
+    return preparation.find_task(config), preparation.make_mesh(config)
+
+  task, mesh = distributed.agree(find)
+  with (
+    jax.set_mesh(mesh),
+    compilation_cache.used(config.compilation_cache_dir),
+  ):
+    start, facts = _load(config, task, path, mesh)
+
+    def read() -> list[Split]:
+      return [
+        preparation.load_split(config, task, start.tokenizer, name)
+        for name in task.splits.evaluation
+      ]
+
+    splits = distributed.agree(read)
+    evaluator = Evaluator(task, start.model, mesh, config)
+    return facts | evaluator.scores(start.params, splits)
+
+
+def _load(
+  config: TrainConfig, task: Task, path: pathlib.Path, mesh: Mesh
+) -> tuple[Start, dict[str, Any]]:
+  """The model with its parameters on the mesh, and what is known of it."""
+  if (path / 'model_config.json').exists():
+    return _from_workdir(config, task, Workdir(path), None, mesh)
+  if path.parent.name == 'checkpoints' and path.name.isdecimal():
+    workdir = Workdir(path.parent.parent)
+    return _from_workdir(config, task, workdir, int(path.name), mesh)
+  compute = preparation.compute_of(config)
+  model, params, _ = load_pretrained(
+    task.head,
+    path,
+    **dataclasses.asdict(compute),
+    **(dict(config.model) | task.model_overrides()),
+  )
+  _, places = _state(config, model, mesh)
+  params = partitioning.put_tree(params, places.params)
+  tokenizer = MobileBertTokenizerFast.from_pretrained(path)
+  return Start(model, params, tokenizer), {}
+
+
+def _from_workdir(
+  config: TrainConfig,
+  task: Task,
+  workdir: Workdir,
+  step: int | None,
+  mesh: Mesh,
+) -> tuple[Start, dict[str, Any]]:
+  if not workdir.checkpoints.is_dir():
+    raise InputError(f'{workdir.path} holds no checkpoint yet.')
+  start = preparation.resume(config, task, workdir)
+  abstract, _ = _state(config, start.model, mesh)
+  with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
+    step = checkpoints.latest() if step is None else step
+    params, _ = checkpoints.restore_params(abstract, step)
+  return dataclasses.replace(start, params=params), {'step': step}
+
+
+def _state(
+  config: TrainConfig, model: Any, mesh: Mesh
+) -> tuple[train_step.TrainState, train_step.TrainState]:
+  tx = make_optimizer(config.optimizer, total_steps=1)
+  return train_step.abstract_state(model, tx, mesh)

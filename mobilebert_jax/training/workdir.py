@@ -1,0 +1,210 @@
+"""The directory of a run: its files, and whether it may be used."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from mobilebert_jax.config import model_json, run
+from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.runtime import files, hub, lock
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+
+# All that a start can leave behind that did not come to its end.
+_HALF_STARTED = (
+  'config.json',
+  'model_config.json',
+  'teacher.json',
+  'tokenizer',
+  lock.NAME,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+  """Names of everything that a run writes.
+
+  `model_config.json`, `tokenizer/`, with a teacher `teacher.json`, and then
+  `config.json` are written at the start, when all input has been found good.
+  With `config.json` a workdir can be continued, without the checkpoint that the
+  run began from; without it, there is nothing to lose.
+  """
+
+  path: pathlib.Path
+
+  @property
+  def config(self) -> pathlib.Path:
+    """The resolved TrainConfig."""
+    return self.path / 'config.json'
+
+  @property
+  def model_config(self) -> pathlib.Path:
+    """The model's config, in transformers' dialect."""
+    return self.path / 'model_config.json'
+
+  @property
+  def teacher(self) -> pathlib.Path:
+    """Which teacher the run has; only with one."""
+    return self.path / 'teacher.json'
+
+  @property
+  def tokenizer(self) -> pathlib.Path:
+    """Directory of the run's tokenizer."""
+    return self.path / 'tokenizer'
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """Directory with one checkpoint for each saved step."""
+    return self.path / 'checkpoints'
+
+  @property
+  def model(self) -> pathlib.Path:
+    """The best weights as a transformers directory."""
+    return self.path / 'model'
+
+  @property
+  def metrics(self) -> pathlib.Path:
+    """One JSON line for each logged step and each evaluation."""
+    return self.path / 'metrics.jsonl'
+
+  @property
+  def curves(self) -> pathlib.Path:
+    """Loss and score as a picture."""
+    return self.path / 'curves.png'
+
+  @property
+  def report(self) -> pathlib.Path:
+    """What was learnt, for people: scores, pictures, worst mistakes."""
+    return self.path / 'report.md'
+
+  @property
+  def pictures(self) -> pathlib.Path:
+    """Directory of the report's pictures."""
+    return self.path / 'report'
+
+  @property
+  def profile(self) -> pathlib.Path:
+    """Traces of the steps of `config.profile.steps`."""
+    return self.path / 'profile'
+
+  @property
+  def predictions(self) -> pathlib.Path:
+    """Directory of prediction files."""
+    return self.path / 'predictions'
+
+  @property
+  def results(self) -> pathlib.Path:
+    """First, final and best scores; written last."""
+    return self.path / 'results.json'
+
+  def is_started(self, config: TrainConfig) -> bool:
+    """Whether this run has been started here before.
+
+    Raises:
+      InputError: the directory is a file, holds other things, or a run with
+        another config.
+    """
+    if not self.path.exists():
+      return False
+    if not self.path.is_dir():
+      raise InputError(f'{self.path} is a file, but must be a directory.')
+    if not self.config.exists():
+      if not self._is_free():
+        raise InputError(
+          f'{self.path} is not empty and holds no run (no config.json); '
+          'choose another --workdir.'
+        )
+      return False
+    wrong = run.differences(self.read_config(), config)
+    if wrong:
+      raise InputError(
+        f'{self.path} was made by another config: {"; ".join(wrong)}; choose '
+        'another --workdir, or the old values.'
+      )
+    return True
+
+  def read_config(self) -> TrainConfig:
+    """The config of the run that was started here."""
+    return run.from_json(_read(self.config), str(self.config))
+
+  def read_model_config(self) -> MobileBertConfig:
+    """The model's config."""
+    return model_json.load_config(self.model_config)
+
+  def read_tokenizer(self) -> MobileBertTokenizerFast:
+    """The tokenizer."""
+    return MobileBertTokenizerFast.from_pretrained(self.tokenizer)
+
+  def _is_free(self) -> bool:
+    """Whether there is nothing, or what a killed start has left."""
+    names = [path.name for path in self.path.iterdir()]
+    return not names or (
+      (lock.NAME in names or files.is_remote(self.path))
+      and all(name.startswith(_HALF_STARTED) for name in names)
+    )
+
+  def read_teacher(self) -> dict[str, Any]:
+    """What `start` was told of the teacher."""
+    return json.loads(_read(self.teacher))
+
+  def start(
+    self,
+    config: TrainConfig,
+    model: Any,
+    tokenizer: Any,
+    teacher: dict[str, Any] | None = None,
+  ):
+    """Writes what is needed to continue; `config.json` last.
+
+    Args:
+      config: the run.
+      model: the model.
+      tokenizer: the tokenizer.
+      teacher: JSON values that tell the teacher, if there is one.
+    """
+    self.path.mkdir(parents=True, exist_ok=True)
+    architecture = model_json.to_dict(
+      model.config, architectures=(type(model).__name__,)
+    )
+    files.write_json(self.model_config, architecture)
+    tokenizer.save_pretrained(self.tokenizer)
+    if teacher is not None:
+      files.write_json(self.teacher, teacher)
+    files.write_text(self.config, run.to_json(config))
+
+  def read_results(self) -> dict[str, Any] | None:
+    """The scores of a finished run; None while it is not finished."""
+    return json.loads(_read(self.results)) if self.results.exists() else None
+
+
+def teacher_directory(name: str) -> str:
+  """Where `config.distillation.teacher` has its weights and tokenizer.
+
+  Args:
+    name: a workdir, whose best model it is; or another name of a model.
+
+  Raises:
+    InputError: there is no such directory, or a run without a model.
+  """
+  try:
+    found = hub.local_directory(name)
+  except InputError as error:
+    raise InputError(f'config.distillation.teacher: {error}') from None
+  if found is None or not (found / 'checkpoints').is_dir():
+    return name
+  model = Workdir(found).model
+  if not model.is_dir():
+    raise InputError(
+      f'config.distillation.teacher is {name}, a run that has no model/ yet; '
+      'let it come to an evaluation first.'
+    )
+  return str(model)
+
+
+def _read(path: pathlib.Path) -> str:
+  try:
+    return path.read_text(encoding='utf-8')
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(f'{path} cannot be read: {error}.') from None

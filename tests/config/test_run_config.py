@@ -1,0 +1,131 @@
+import dataclasses
+import json
+
+import pytest
+
+from mobilebert_jax.config import run
+from mobilebert_jax.config.run import (
+  DataConfig,
+  MeshConfig,
+  OptimizerConfig,
+  TrainConfig,
+)
+from mobilebert_jax.runtime.errors import InputError
+
+
+def config(**changes):
+  return TrainConfig(**({'task': 'sst2', 'num_steps': 10} | changes))
+
+
+def test_json_round_trip():
+  start = config(
+    model={'hidden_size': 128},
+    data=DataConfig(source='files', path='d', buckets=(32, 64)),
+    optimizer=OptimizerConfig(learning_rate=1, max_grad_norm=None),
+    mesh=MeshConfig(data=2, fsdp=-1),
+    early_stop=3,
+  )
+  again = run.from_json(run.to_json(start))
+  assert again == start
+  assert hash(again) == hash(start)
+  assert run.differences(start, again) == []
+
+
+def test_the_access_token_is_never_written_or_shown():
+  secret = config(token='hf_secret')
+  assert 'hf_secret' not in run.to_json(secret) + repr(secret)
+  assert run.differences(secret, config()) == []
+  with pytest.raises(InputError, match='token') as error:
+    config(token=['hf_secret'])
+  assert 'hf_secret' not in str(error.value)
+
+
+def test_differences_name_each_field():
+  lines = run.differences(
+    config(model={'hidden_size': 64}),
+    config(seed=1, optimizer=OptimizerConfig(learning_rate=1e-3)),
+  )
+  assert lines == [
+    "model.hidden_size: 64 there, 'not set' here",
+    'optimizer.learning_rate: 5e-05 there, 0.001 here',
+    'seed: 0 there, 1 here',
+  ]
+
+
+def test_configs_are_frozen():
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    config().seed = 3
+  with pytest.raises(TypeError):
+    config().model['hidden_size'] = 3
+
+
+def test_number_of_steps():
+  assert config().total_steps(7) == 10
+  epochs = config(num_steps=None, num_epochs=2.5)
+  assert epochs.total_steps(8) == 20
+  assert config(num_steps=None, num_epochs=0.01).total_steps(8) == 1
+
+
+@pytest.mark.parametrize(
+  ('make', 'words'),
+  [
+    (lambda: config(task=3), 'config.task is 3, but must be a string'),
+    (lambda: config(batch_size=0), 'batch_size is 0, but must be at least 1'),
+    (lambda: config(batch_size=2.0), 'a whole number'),
+    (lambda: config(batch_size=True), 'a whole number'),
+    (lambda: config(seed=-1), 'seed is -1'),
+    (lambda: config(local_files_only=1), 'True or False'),
+    (lambda: config(dtype='float16'), 'reach 2.5e7'),
+    (lambda: config(dtype='int8'), 'float32, bfloat16, float64'),
+    (lambda: config(remat='some'), 'none, full, dots'),
+    (lambda: config(layers='unroll'), 'scan, loop'),
+    (lambda: config(num_epochs=1.0), 'exactly one'),
+    (lambda: config(num_steps=None), 'exactly one'),
+    (lambda: config(accumulation_steps=3), 'divisor of batch_size'),
+    (lambda: config(model={'width': 1}), "no field 'width'"),
+    (lambda: config(model={'num_labels': 3}), 'the task decides'),
+    (lambda: config(init=''), 'config.init'),
+    (lambda: DataConfig(source='web'), 'tfds, files, generated'),
+    (lambda: DataConfig(source='files'), 'config.data.path'),
+    (lambda: DataConfig(max_length=2), 'at least 3'),
+    (lambda: DataConfig(buckets=(32, 256)), 'data.max_length'),
+    (lambda: DataConfig(buckets=(3.5,)), 'whole numbers in parentheses'),
+    (lambda: DataConfig(buckets=[32]), 'whole numbers in parentheses'),
+    (lambda: OptimizerConfig(learning_rate=0), 'above 0'),
+    (lambda: OptimizerConfig(learning_rate=float('nan')), 'a finite number'),
+    (lambda: OptimizerConfig(beta2=1.0), 'below 1'),
+    (lambda: OptimizerConfig(warmup_fraction=1.5), 'at most 1'),
+    (lambda: OptimizerConfig(max_grad_norm=-1.0), 'above 0'),
+    (lambda: OptimizerConfig(name='sgd'), 'one of adamw, lamb'),
+    (lambda: OptimizerConfig(schedule='cosine'), 'one of linear, constant'),
+    (lambda: OptimizerConfig(end_factor=2.0), 'at most 1'),
+    (lambda: OptimizerConfig(bias_correction=0), 'True or False'),
+    (
+      lambda: OptimizerConfig(schedule='constant', end_factor=0.1),
+      "end_factor is 0.1, but must be 0.0 with optimizer.schedule 'constant'",
+    ),
+    (
+      lambda: OptimizerConfig(schedule='constant', decay_from_start=True),
+      'decay_from_start is True, but must be False with',
+    ),
+    (lambda: MeshConfig(data=0), 'config.mesh.data'),
+    (lambda: MeshConfig(data=-1, fsdp=-1), 'one axis at most'),
+    (lambda: run.from_json('{'), 'is not JSON'),
+    (lambda: run.from_json('[]'), 'JSON object'),
+    (lambda: run.from_json('{}'), 'config.task'),
+    (lambda: run.from_dict({'task': 'a', 'epochs': 1}), "'epochs'"),
+    (lambda: run.from_dict({'task': 'a', 'data': 3}), 'group of'),
+    (lambda: run.from_dict({'data': {'dir': 'x'}}), 'config.data has'),
+  ],
+)
+def test_wrong_values_name_field_value_and_what_is_allowed(make, words):
+  with pytest.raises(InputError) as error:
+    make()
+  assert words in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+def test_json_is_readable():
+  values = json.loads(run.to_json(config()))
+  assert values['data']['max_length'] == 128
+  assert values['mesh'] == {'data': -1, 'fsdp': 1, 'tensor': 1}

@@ -1,0 +1,352 @@
+"""The losses of the stages against whole models and plain numpy."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from test_distillation_losses import norm, softmax
+
+from mobilebert_jax import models
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.distillation import objective, transfer
+from mobilebert_jax.distillation.objective import Objective
+from mobilebert_jax.distillation.stages import Stage
+from mobilebert_jax.distillation.teacher import layers_of
+from mobilebert_jax.losses import task as hard_losses
+from mobilebert_jax.models import packing
+from mobilebert_jax.tasks import TASKS
+from tests.support import distilling, packed
+
+EVERY = Stage(0, (0, 1), False, 0, 2)
+DISTILLATION = Stage(1, (), True, 2, 2)
+AUXILIARY = Stage(0, (0, 1), True, 0, 2)
+
+
+def stage_of(layer):
+  return Stage(layer, (layer,), False, 0, 2)
+
+
+def task(name='masked_lm', **options):
+  data = DataConfig(source='files', path='x')
+  return TASKS[name].make_task(options, data)
+
+
+def aims_of(stage, settings, models_, layers=None, task_=None):
+  student, teacher, *_ = models_
+  layers = layers or layers_of(
+    settings, student.config.num_hidden_layers,
+    teacher.config.num_hidden_layers,
+  )  # fmt: skip
+  pair = transfer.Pair(student, teacher, layers, settings)
+  return Objective(pair, task_ or task(), stage)
+
+
+def value_of(stage, settings, models_, batch, task_=None):
+  """The loss of a stage and the mean of each of its terms."""
+  aims = aims_of(stage, settings, models_, task_=task_)
+
+  @jax.jit
+  def run(params, teacher_params, batch):
+    outputs = aims.forward(params, teacher_params, batch, jax.random.key(0))
+    found, told = aims.terms(outputs, packing.per_example(batch))
+    means = {n: t.sum / t.weight for n, t in (found | told).items()}
+    return sum(t.scale * means[n] for n, t in found.items()), means
+
+  return run(*models_[2:], batch)
+
+
+def gradient_of(stage, settings, models_, batch):
+  """((loss, means), gradient) of a stage, as a step has them."""
+  aims = aims_of(stage, settings, models_)
+
+  @jax.jit
+  def run(params, teacher_params, batch):
+    gradient = objective.gradient_fn(aims, teacher_params)
+    weights = aims.weights(params, teacher_params, batch)
+    return gradient(params, batch, weights, jax.random.key(0))
+
+  return run(*models_[2:], batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(model, params, inputs):
+  return model.apply(
+    {'params': params},
+    **inputs,
+    output_hidden_states=True,
+    output_attention_scores=True,
+  )
+
+
+def inputs_of(batch, *more):
+  names = ('input_ids', 'attention_mask', 'token_type_ids', *more)
+  return {name: batch[name] for name in names}
+
+
+def wide(tree):
+  return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+
+
+def expected_means(settings, models_, batch, layers, taught):
+  """Every term's mean over the taught layers, by the formulas."""
+  student, teacher, params, teacher_params = models_
+  own = apply(student, params, inputs_of(batch))
+  s, s_scores = wide((own.hidden_states, own.attention_scores))
+  theirs = apply(teacher, teacher_params, inputs_of(batch))
+  t, t_scores = wide((theirs.hidden_states, theirs.attention_scores))
+  mask = batch['attention_mask'].astype(np.float64)
+  if settings.count_padding:
+    mask = np.ones_like(mask)
+  found = {'feature_map': [], 'attention': [], 'mean': [], 'variance': []}
+
+  def add(name, values):
+    found[name].append((values * mask).sum() / mask.sum())
+
+  for layer in taught:
+    own, theirs = s[layer + 1], t[layers[layer] + 1]
+    difference = norm(theirs, settings.norm_epsilon) - norm(
+      own, settings.norm_epsilon
+    )
+    add('feature_map', (difference**2).mean(-1))
+    p, q = softmax(t_scores[layers[layer]]), softmax(s_scores[layer])
+    log = np.log(np.where(p > 0, q, 1))
+    add('attention', -(p * log).sum(-1).mean(1))
+    targets = (
+      np.stack(t) if settings.teacher_average_statistics else theirs[None]
+    )
+    add('mean', ((targets.mean(-1) - own.mean(-1)) ** 2).mean(0))
+    add('variance', abs(targets.var(-1) - own.var(-1)).mean(0))
+  return {name: np.mean(each) for name, each in found.items()}
+
+
+@pytest.fixture(scope='module')
+def four():
+  return distilling.pair()
+
+
+CASES = {
+  'first layer': (stage_of(0), {}, (1, 3)),
+  'second layer': (stage_of(1), {}, (1, 3)),
+  'frozen before': (stage_of(1), {'previous_layers': 0.0}, (1, 3)),
+  'joint': (EVERY, {}, (1, 3)),
+  'chosen layers, unevenly': (EVERY, {'teacher_layers': (0, 2)}, (0, 2)),
+  'neighbours': (EVERY, {'teacher_layers': (2, 3)}, (2, 3)),
+  'padding counts': (EVERY, {'count_padding': True}, (1, 3)),
+  'average statistics': (
+    EVERY, {'teacher_average_statistics': True}, (1, 3),
+  ),
+  'average statistics, one layer': (
+    stage_of(0), {'teacher_average_statistics': True}, (1, 3),
+  ),
+  "tensorflow's epsilon": (EVERY, {'norm_epsilon': 1e-3}, (1, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_transfer_by_its_formulas(name, four):
+  stage, changed, layers = CASES[name]
+  settings = distilling.settings(**changed)
+  batch = distilling.batch()
+  loss, means = value_of(stage, settings, four, batch)
+  expected = expected_means(settings, four, batch, layers, stage.layers)
+  for term, value in expected.items():
+    np.testing.assert_allclose(means[term], value, rtol=2e-5, err_msg=term)
+  # Divided by the number of the student's layers, also with one taught.
+  total = sum(
+    factor * expected[term] * len(stage.layers) / 2
+    for term, factor in settings.factors.items()
+  )
+  np.testing.assert_allclose(loss, total, rtol=2e-5)
+
+
+def test_a_term_is_divided_by_the_stage_in_tensorflow_models(four):
+  settings = distilling.settings(strategy='progressive', transfer_steps=4)
+  outputs = objective.Outputs(dict.fromkeys(settings.factors, 1.0))
+
+  def scale(layer, divide_by):
+    changed = dataclasses.replace(settings, divide_by=divide_by)
+    aims = aims_of(stage_of(layer), changed, four)
+    return aims.terms(outputs, distilling.batch())[0]['feature_map'].scale
+
+  scales = {by: [scale(0, by), scale(1, by)] for by in ('layers', 'stage')}
+  assert scales == {'layers': [50, 50], 'stage': [100, 50]}
+
+
+def test_a_stage_teaches_its_layer_and_no_later_one(four):
+  batch = distilling.batch()
+  for changed, moved in (({}, [1, 1]), ({'previous_layers': 0.0}, [0, 1])):
+    settings = distilling.settings(**changed)
+    _, grads = gradient_of(stage_of(1), settings, four, batch)
+    layers = grads['mobilebert']['encoder']['layers']
+    for layer, moves in enumerate(moved):
+      of_layer = [np.abs(x[layer]).max() for x in jax.tree.leaves(layers)]
+      assert (max(of_layer) > 0) == bool(moves)
+    embeds = jax.tree.leaves(grads['mobilebert']['embeddings'])
+    assert any(x.any() for x in embeds) == (moved == [1, 1])
+  _, grads = gradient_of(stage_of(0), distilling.settings(), four, batch)
+  layers = grads['mobilebert']['encoder']['layers']
+  assert not any(x[1].any() for x in jax.tree.leaves(layers))
+  assert not any(x.any() for x in jax.tree.leaves(grads['predictions']))
+
+
+def test_rematerialisation_changes_nothing(four):
+  student, *rest = four
+  batch, settings = distilling.batch(), distilling.settings()
+  compute = dataclasses.replace(student.compute, remat='full')
+  kept = gradient_of(EVERY, settings, four, batch)
+  again = gradient_of(
+    EVERY, settings, (student.clone(compute=compute), *rest), batch
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    kept, again,
+  )  # fmt: skip
+
+
+def test_layers_in_a_row_or_in_a_loop(four):
+  student, teacher, *params = four
+  looped = [
+    m.clone(compute=dataclasses.replace(m.compute, layers='loop'))
+    for m in (student, teacher)
+  ]
+  batch = distilling.batch()
+  scanned = value_of(EVERY, distilling.settings(), four, batch)
+  unrolled = value_of(EVERY, distilling.settings(), (*looped, *params), batch)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    scanned, unrolled,
+  )  # fmt: skip
+
+
+def masked_lm_by_hand(models_, batch, ratio, temperature=1.0, sharpened=1.0):
+  """google-research's formula: labels r x onehot + (1 - r) x teacher."""
+  student, teacher, params, teacher_params = models_
+  positions = batch['masked_positions']
+  own = wide(apply(student, params, inputs_of(batch, 'masked_positions'))[0])
+  hidden = apply(teacher, teacher_params, inputs_of(batch)).hidden_states[-1]
+  theirs = jax.jit(
+    lambda hidden: teacher.apply(
+      {'params': teacher_params},
+      hidden * sharpened,
+      masked_positions=positions,
+      method='from_hidden',
+    )[0]
+  )(hidden)
+  probs = softmax(wide(theirs) / temperature)
+  labels = batch['labels']
+  onehot = np.eye(own.shape[-1])[np.maximum(labels, 0)]
+  counts = (labels != -100).astype(float)
+  hard = -(onehot * np.log(softmax(own))).sum(-1)
+  soft = -(probs * np.log(softmax(own / temperature))).sum(-1)
+  mixed = ratio * hard + (1 - ratio) * temperature**2 * soft
+  return (mixed * counts).sum() / counts.sum()
+
+
+RATIOS = {
+  'half': {},
+  'teacher alone': {'ground_truth_ratio': 0.0},
+  'temperature': {'temperature': 2.0},
+  "google-research's temperature": {
+    'temperature': 2.0, 'temperature_on': 'sequence_output',
+  },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', RATIOS)
+def test_distillation_by_its_formula(name, four):
+  settings = distilling.settings(
+    strategy='none', transfer_steps=0, **RATIOS[name]
+  )
+  batch = distilling.batch()
+  loss, means = value_of(DISTILLATION, settings, four, batch)
+  on_logits = settings.temperature_on == 'logits'
+  expected = masked_lm_by_hand(
+    four, batch, settings.ground_truth_ratio,
+    settings.temperature if on_logits else 1.0,
+    1.0 if on_logits else settings.temperature,
+  )  # fmt: skip
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  assert 0 <= means['masked_lm_agreement'] <= 1
+
+
+def test_next_sentences_are_learnt_from_the_data_alone():
+  four = distilling.pair(models.MobileBertForPreTraining)
+  settings = distilling.settings(strategy='none', transfer_steps=0)
+  batch = distilling.batch()
+  loss, means = value_of(
+    DISTILLATION, settings, four, batch, task_=task('pretraining')
+  )
+  assert set(means) == {
+    'masked_lm_hard', 'masked_lm_soft', 'next_sentence', 'masked_lm_agreement',
+  }  # fmt: skip
+  out = apply(four[0], four[2], inputs_of(batch))
+  logits = out.seq_relationship_logits
+  (term,) = hard_losses.next_sentence_loss(logits, batch['next_sentence_label'])
+  np.testing.assert_allclose(
+    means['next_sentence'], term.sum / term.weight, rtol=1e-5
+  )
+  mixed = masked_lm_by_hand(four, batch, 0.5)
+  np.testing.assert_allclose(loss, mixed + means['next_sentence'], rtol=1e-5)
+
+
+def test_auxiliary_is_transfer_and_distillation_together(four):
+  settings = distilling.settings(strategy='auxiliary', transfer_steps=0)
+  batch = distilling.batch()
+  (knowledge, _), (task_loss, _), (both, means) = (
+    value_of(stage, settings, four, batch)
+    for stage in (EVERY, DISTILLATION, AUXILIARY)
+  )
+  np.testing.assert_allclose(both, knowledge + task_loss, rtol=1e-5)
+  assert {'feature_map', 'masked_lm_soft'} <= set(means)
+
+
+def test_examples_that_share_a_row_are_compared_as_if_alone(four):
+  """Feature maps, attention and soft labels."""
+  features = packed.make_features('masked_lm', count=6, longest=9)
+  settings = distilling.settings(strategy='auxiliary', transfer_steps=0)
+
+  def value(batching):
+    batch, _ = packed.batch_of(features, batching)
+    words = distilling.TEACHER['vocab_size']
+    batch['input_ids'] %= words
+    batch['labels'] = np.where(
+      batch['labels'] < 0, -100, batch['labels'] % words
+    )
+    return value_of(AUXILIARY, settings, four, batch)
+
+  alone, together = value('padded'), value('packed')
+  assert len(alone[1]) == 7
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), alone, together
+  )
+
+
+def test_dropout_is_off_unless_asked_for(four):
+  student = four[0]
+  config = student.config.replace(attention_probs_dropout_prob=0.5)
+  noisy = (student.clone(config=config), *four[1:])
+  batch = distilling.batch()
+  first = stage_of(0)
+  cases = [('off', four), ('off', noisy), ('student', noisy), ('both', noisy)]
+  losses = [
+    float(value_of(first, distilling.settings(dropout=where), some, batch)[0])
+    for where, some in cases
+  ]
+  assert losses[0] == losses[1]
+  assert len(set(losses)) == 3
+
+
+def test_masked_scores_are_what_the_softmax_reads(four):
+  model, _, params, _ = four
+  batch = distilling.batch()
+  out = jax.jit(
+    lambda batch: model.apply(
+      {'params': params}, **batch,
+      output_attentions=True, output_attention_scores=True,
+    )
+  )(inputs_of(batch))  # fmt: skip
+  for probs, scores in zip(out.attentions, out.attention_scores, strict=True):
+    expected = softmax(wide(scores))
+    np.testing.assert_allclose(probs, expected, rtol=1e-5, atol=1e-7)

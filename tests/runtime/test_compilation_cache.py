@@ -1,0 +1,57 @@
+"""Compiled programs on disk."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mobilebert_jax.runtime import compilation_cache
+from mobilebert_jax.runtime.errors import InputError
+
+
+@pytest.fixture
+def keeps_everything():
+  name = 'jax_persistent_cache_min_compile_time_secs'
+  before = getattr(jax.config, name)
+  jax.config.update(name, 0.0)
+  yield
+  jax.config.update(name, before)
+
+
+def test_programs_are_kept_inside_the_block_only(tmp_path, keeps_everything):
+  folder = tmp_path / 'made' / 'cache'
+  with compilation_cache.used(str(folder)):
+    jax.jit(lambda x: x + 3)(jnp.float32(1)).block_until_ready()
+  kept = {path.name for path in folder.iterdir()}
+  assert kept
+  assert jax.config.jax_compilation_cache_dir is None
+  jax.jit(lambda x: x - 5)(jnp.float32(1)).block_until_ready()
+  assert {path.name for path in folder.iterdir()} == kept
+
+
+def test_a_kept_program_is_not_compiled_again(tmp_path, keeps_everything):
+  def events():
+    with compilation_cache.used(str(tmp_path)):
+      # Another function each time: jit itself remembers nothing of it.
+      jax.jit(lambda x: x * 7 + 1)(jnp.float32(1)).block_until_ready()
+
+  found = []
+  listen = jax.monitoring.register_event_listener
+  listen(lambda name, **_: found.append(name))
+  events()
+  assert '/jax/compilation_cache/cache_hits' not in found
+  events()
+  assert '/jax/compilation_cache/cache_hits' in found
+
+
+def test_none_changes_nothing():
+  with compilation_cache.used(None):
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_directory_that_cannot_be_made(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with (
+    pytest.raises(InputError, match='cannot be made'),
+    compilation_cache.used(str(tmp_path / 'file' / 'cache')),
+  ):
+    raise AssertionError('not reached')

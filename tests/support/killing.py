@@ -1,0 +1,113 @@
+"""Commands over several runs that are killed in the middle of one of them."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+# The process kills itself, so that the moment is the same every time.
+_IN_A_RUN = """
+import os, signal, sys
+from mobilebert_jax.training import loop
+from mobilebert_jax.{package} import __main__ as command
+take = loop._Trainer._take
+def deadly(self, step, metrics):
+  take(self, step, metrics)
+  config = self._run.config
+  if {moment}:
+    os.kill(os.getpid(), signal.SIGKILL)
+loop._Trainer._take = deadly
+command.main(sys.argv)
+"""
+_AT_A_FILE = """
+import os, re, signal, sys
+from mobilebert_jax.{package} import __main__ as command
+replace = os.replace
+def deadly(source, target):
+  if re.search({pattern!r}, str(target)):
+    os.kill(os.getpid(), signal.SIGKILL)
+  replace(source, target)
+os.replace = deadly
+command.main(sys.argv)
+"""
+
+
+def run(
+  repo: pathlib.Path,
+  package: str,
+  moment: str,
+  args: Sequence[str],
+  devices: int = 8,
+  environment: Mapping[str, str] | None = None,
+):
+  """Runs `python -m mobilebert_jax.<package>` until it is killed.
+
+  Args:
+    repo: The checkout's root.
+    package: The command's package.
+    moment: When it is killed: an expression of `config` and `step`, evaluated
+      when a step is done.
+    args: The command's arguments.
+    devices: How many it has in the suite's environment.
+    environment: All of its environment variables; None: the suite's.
+  """
+  script = _IN_A_RUN.format(package=package, moment=moment)
+  _run(repo, script, args, devices, environment)
+
+
+def run_to_file(
+  repo: pathlib.Path,
+  package: str,
+  pattern: str,
+  args: Sequence[str],
+  devices: int = 8,
+):
+  """Runs it until it is killed with a file that is all but there.
+
+  Args:
+    repo: The checkout's root.
+    package: The command's package.
+    pattern: A regular expression that its path has. It is written, but not
+      yet under this name.
+    args: The command's arguments.
+    devices: How many it has.
+  """
+  script = _AT_A_FILE.format(package=package, pattern=pattern)
+  _run(repo, script, args, devices, None)
+
+
+def _run(
+  repo: pathlib.Path,
+  script: str,
+  args: Sequence[str],
+  devices: int,
+  environment: Mapping[str, str] | None,
+):
+  if environment is None:
+    environment = os.environ | {
+      'PYTHONPATH': str(repo),
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': str(devices),
+      'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
+    }
+  killed = subprocess.run(
+    [sys.executable, '-c', script, *args],
+    env=environment,
+    capture_output=True,
+    text=True,
+  )
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def assert_same_models(
+  runs: Sequence[str], unbroken: pathlib.Path, broken: pathlib.Path
+):
+  """The saved models of two chains of runs are the same, byte for byte."""
+  for name in runs:
+    left, right = (
+      where / name / 'model' / 'model.safetensors'
+      for where in (unbroken, broken)
+    )
+    assert left.read_bytes() == right.read_bytes(), name
