@@ -84,8 +84,8 @@ def _add_flags(parser: argparse.ArgumentParser, kind: Kind):
     )  # fmt: skip
   add(
       '--column', metavar='FIELD=NAME', action='append', default=[],
-      help='the column that holds a field, if it has another name; repeated for '
-      'each of several choices',
+      help='the column that holds a field, if it has another name; repeated '
+      'for each of several choices',
     )  # fmt: skip
   add('--output', help='write there instead of to standard output')
   add(

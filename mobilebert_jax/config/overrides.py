@@ -92,8 +92,8 @@ def load_config_file(path: str, variant: str = '') -> mlc.ConfigDict:
   def checked(config: Any) -> mlc.ConfigDict:
     if not isinstance(config, mlc.ConfigDict):
       raise InputError(
-        'get_config must return a ConfigDict, as mobilebert_jax.config.command_line.'
-        f'config_dict makes, but returns {type(config).__name__}.'
+        'get_config must return a ConfigDict, as config_dict makes, but '
+        f'returns {type(config).__name__}.'
       )
     return config_dict(**config.to_dict())
 

@@ -14,8 +14,9 @@ no change of the loop:
   have a second axis of positions;
 - multiple choice: `Features.choices` sequences per row, batches [B, C, S].
 
-Batches may be packed, several examples in a row (`mobilebert_jax.models.packing`). A
-loss of examples notices nothing; a loss of tokens takes
+Batches may be packed, several examples in a row
+(`mobilebert_jax.models.packing`). A loss of examples notices nothing; a loss of
+tokens takes
 `packing.token_weights(batch)`, a loss over an example's positions (spans) takes
 `packing.example_logits(logits, batch)`.
 """

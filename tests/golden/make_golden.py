@@ -14,15 +14,12 @@ import pathlib
 import sys
 
 _HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(_HERE.parent))
+sys.path.insert(0, str(_HERE.parents[1]))
 
 import numpy as np  # noqa: E402
 import transformers  # noqa: E402
 
-from tests.support import (
-  cases,  # noqa: E402
-  torch_reference,  # noqa: E402
-)
+from tests.support import cases, torch_reference  # noqa: E402
 
 
 def add(golden, case, model, features, labels):

@@ -1,7 +1,7 @@
 """Writes `tokenizer_golden.json` with transformers' answers.
 
 Run with transformers 5.23 installed, from the checkout:
-`PYTHONPATH=tests python tests/golden/make_tokenizer_golden.py`. The small
+`PYTHONPATH=. python tests/golden/make_tokenizer_golden.py`. The small
 vocabulary is in the file, so that the default suite needs nothing else.
 """
 

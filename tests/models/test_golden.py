@@ -17,7 +17,7 @@ from mobilebert_jax.config.model import ACTIVATIONS
 from mobilebert_jax.convert import mapping
 from tests.support import cases, ours
 
-_GOLDEN = pathlib.Path(__file__).resolve().parent / 'golden'
+_GOLDEN = pathlib.Path(__file__).resolve().parents[1] / 'golden'
 # Gradients take a few seconds each to compile; live parity has them all.
 _WITH_GRADIENTS = frozenset(
   {

@@ -98,7 +98,7 @@ def config(folder):
 @pytest.fixture(scope='module')
 def env(repo, folder):
   return {
-    'PYTHONPATH': f'{repo}:{repo / "tests"}',
+    'PYTHONPATH': str(repo),
     # The same programs are compiled again and again.
     'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',

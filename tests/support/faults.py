@@ -16,7 +16,7 @@ from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime import digests
 from tests.support import tiny
 
-_REPO = pathlib.Path(__file__).resolve().parent.parent
+_REPO = pathlib.Path(__file__).resolve().parents[2]
 QUICK_COMPILE = (
   '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 )

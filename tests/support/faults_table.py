@@ -8,7 +8,7 @@ import json
 import pathlib
 import sys
 
-_DOC = pathlib.Path(__file__).resolve().parent.parent / 'docs/reliability.md'
+_DOC = pathlib.Path(__file__).resolve().parents[2] / 'docs/reliability.md'
 _BEGIN, _END = '<!-- table: tests/support/faults_table.py -->\n', '<!-- end -->'
 
 

@@ -35,7 +35,7 @@ def flags(config: str, root: pathlib.Path, *more: str, **settings) -> list[str]:
     *more: further arguments.
     **settings: other values of the config's own fields.
   """
-  repo = pathlib.Path(__file__).resolve().parent.parent
+  repo = pathlib.Path(__file__).resolve().parents[2]
   values = {
     'init': 'scratch', 'tokenizer': root / 'vocab.txt',
     'data.path': root / 'data', 'data.max_length': 16, 'batch_size': 8,
@@ -49,7 +49,7 @@ def flags(config: str, root: pathlib.Path, *more: str, **settings) -> list[str]:
 
 def command(name: str, *arguments: str) -> int:
   """Runs train.py or eval.py in this process; returns its exit status."""
-  repo = pathlib.Path(__file__).resolve().parent.parent
+  repo = pathlib.Path(__file__).resolve().parents[2]
   spec = importlib.util.spec_from_file_location(name, repo / f'{name}.py')
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 
 # Written by TensorFlow, and what is in it: golden/make_tfrecord_golden.py.
-GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'tensorflow.tfrecord'
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'tensorflow.tfrecord'
 GOLDEN_ROWS = GOLDEN.with_suffix('.npz')
 # Of BERT's vocabulary; so that numbers have up to three bytes.
 VOCAB_SIZE, CLS, SEP = 30522, 101, 102

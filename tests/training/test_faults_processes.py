@@ -47,7 +47,7 @@ def test_the_others_stop_and_say_why_and_the_run_continues(repo, tmp_path):
     "run_name='__main__')\n"
   )
   env = {
-    'PYTHONPATH': f'{repo}:{repo / "tests"}',
+    'PYTHONPATH': str(repo),
     'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',

@@ -142,8 +142,8 @@ class Packer:
       epoch: See `Features.columns`.
 
     Returns:
-      The arrays that `mobilebert_jax.models.packing` describes, for all rows, and
-      where each example is.
+      The arrays that `mobilebert_jax.models.packing` describes, for all rows,
+      and where each example is.
     """
     features = self._features
     placement, count = self.place(examples)
