@@ -13,8 +13,8 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent / 'mobilebert_jax'
 # Lower layers first; a module imports from layers above its own in this list,
 # and from its own package.
 _LAYERS = (
-  ('errors', 'outcome', 'facts', 'preemption'),
-  ('cluster', 'last_words', 'object_store'),
+  ('errors', 'outcome', 'run_state', 'preemption', 'typing'),
+  ('cluster', 'peer_failure', 'object_store'),
   ('distributed',),
   ('exit_status', 'fields', 'files'),
   (
@@ -24,10 +24,10 @@ _LAYERS = (
     'digests',
     'distillation_config',
     'lock',
-    'nonfinite',
+    'partitioning',
     'profiling',
   ),
-  ('config_json', 'lamb', 'sharding', 'run_config', 'recipes'),
+  ('config_json', 'layerwise', 'sharding', 'run_config', 'recipes'),
   (
     'losses',
     'metrics',
@@ -38,26 +38,26 @@ _LAYERS = (
     'models',
     'reporting',
     'optimizer',
-    'trouble',
+    'failures',
   ),
-  ('gradients', 'local_copies'),
-  ('training', 'convert.hub'),
-  ('tokenizer', 'convert', 'stored_state', 'checkpoint_handlers'),
-  ('checkpoint',),
+  ('train_state', 'local_copies'),
+  ('train_step', 'convert.hub'),
+  ('tokenizer', 'convert', 'checkpoint'),
   ('data', 'pipelines'),
   ('tasks',),
-  ('evaluate', 'prefetch', 'pretraining_data', 'workdir'),
-  ('preparation', 'finish'),
+  ('evaluate', 'method', 'prefetch', 'pretraining_data', 'workdir'),
+  ('setup',),
+  ('finish', 'hooks', 'scoring'),
+  ('loop',),
   ('distillation',),
-  ('assembly',),
-  ('scoring', 'loop', 'config_files', 'predict'),
+  ('launch', 'config_files', 'predict'),
   ('cli',),
   ('attempt', 'check_slice'),
   ('distillation.__main__', 'glue', 'sweep', 'tpu_compile'),
   ('recipe',),
 )
 _WALLS = {
-  'orbax': {'checkpoint', 'checkpoint_handlers'},
+  'orbax': {'checkpoint'},
   'etils': {'object_store'},
   'fsspec': {'object_store'},
   'gcsfs': set(),
@@ -159,6 +159,6 @@ def test_importing_the_package_touches_no_device():
 
 
 def test_files_stay_small():
-  """One idea a file: about 300 lines at most."""
+  """One concept a file: about 500 lines at most."""
   for path in _ROOT.rglob('*.py'):
-    assert len(path.read_text().splitlines()) <= 330, path
+    assert len(path.read_text().splitlines()) <= 520, path
