@@ -32,10 +32,10 @@ def main(argv: Sequence[str]):
   """Parses the command line and trains."""
   command = command_line.parse(argv, {'workdir': 'where everything is written'})
   # After the flags: this loads jax and all that the run needs.
-  from mobilebert_jax.training import loop
+  from mobilebert_jax import launch
 
   workdir = command.flags.get('workdir', pathlib.Path('runs') / command.name)
-  loop.train(command.config, workdir)
+  launch.train(command.config, workdir)
 
 
 if __name__ == '__main__':

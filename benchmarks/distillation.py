@@ -39,7 +39,7 @@ from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.reporting.report import training_seconds
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import preparation
+from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 
 RECIPE = 'configs/recipe_small.py'
@@ -195,9 +195,9 @@ class Bench:
 
 def unigram(config: TrainConfig, tokenizer: Any) -> dict[str, float]:
   """Scores of a model that knows only how frequent each token is."""
-  task = preparation.find_task(config)
+  task = setup.find_task(config)
   train, held_out = (
-    preparation.load_split(config, task, tokenizer, name).features
+    setup.load_split(config, task, tokenizer, name).features
     for name in ('train', 'validation')
   )
   counts = np.ones(len(tokenizer))

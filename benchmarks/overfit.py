@@ -25,8 +25,8 @@ def main(argv: Sequence[str]):
   """Parses the command line, trains, and tells the score."""
   command = command_line.parse(argv, {'workdir': 'where everything is written'})
   # After the flags: this loads jax and all that the run needs.
+  from mobilebert_jax import launch
   from mobilebert_jax.tasks import TASKS
-  from mobilebert_jax.training import loop
 
   config = command.config
   data = dataclasses.replace(
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]):
   TASKS[config.task] = _on_training_data(TASKS[config.task])
   default = pathlib.Path('runs') / f'{command.name}_overfit'
   start = time.perf_counter()
-  results = loop.train(config, command.flags.get('workdir', default))
+  results = launch.train(config, command.flags.get('workdir', default))
   metric = results['primary_metric']
   told = {
     'task': config.task,

@@ -36,9 +36,8 @@ from mobilebert_jax.data.batching import loader
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.readers import tsv
 from mobilebert_jax.losses import task
-from mobilebert_jax.models import partitioning
-from mobilebert_jax.training import optimizer
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import optimizer, train_state, train_step
 
 MODES = ('padded', 'bucketed', 'packed')
 
@@ -133,7 +132,7 @@ def cut(features: Features, batching: str, preset: Preset, steps: int, mesh):
       seed=0,
       batching=batching,
       buckets=BUCKETS[features.max_length],
-      row_multiple=partitioning.batch_divisor(mesh),
+      row_multiple=device_mesh.batch_divisor(mesh),
     )
   )
   return batches, (time.perf_counter() - begin) / steps
@@ -149,7 +148,7 @@ def contender(batches, preset: Preset, mesh):
   model = mb.MobileBertForSequenceClassification(config, compute)
   tx = optimizer.make_optimizer(OptimizerConfig(), 1000)
   params = mb.init_params(model, jax.random.key(0))
-  state = [train_step.create_state(model, tx, mesh, params, jax.random.key(1))]
+  state = [train_state.create_state(model, tx, mesh, params, jax.random.key(1))]
   step = train_step.make_train_step(model, loss, tx, mesh)
   by_shape = {batch['input_ids'].shape: batch for batch in batches}
   rounds = [
@@ -160,7 +159,7 @@ def contender(batches, preset: Preset, mesh):
 
   def call():
     for batch in next(upcoming):
-      state[0], metrics = step(state[0], partitioning.put_batch(batch, mesh))
+      state[0], metrics = step(state[0], device_mesh.put_batch(batch, mesh))
     jax.block_until_ready(metrics)
 
   return call
@@ -168,7 +167,7 @@ def contender(batches, preset: Preset, mesh):
 
 def compare(title: str, features: Features, preset: Preset, rounds: int):
   """Prints one row of the table."""
-  mesh = partitioning.make_mesh()
+  mesh = device_mesh.make_mesh()
   calls, host, shapes = {}, {}, {}
   with jax.set_mesh(mesh):
     for mode in MODES:

@@ -13,7 +13,7 @@ masked words, half by the data and half by the teacher's probabilities, and next
 sentences. Every factor and every option: mobilebert_jax/config/distillation.py.
 
 With mesh.fsdp for a large teacher, the student may stay whole on each device:
---config.distillation.student_placement=replicated.
+--config.mesh.param_sharding=replicated.
 
 Variants:
   tiny   MobileBERT_TINY

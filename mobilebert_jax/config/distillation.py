@@ -42,7 +42,7 @@ class DistillationConfig:
 
   Attributes:
     teacher: a workdir of this project, or whatever `config.init` may be; None:
-      no teacher, and of all below `student_placement` alone has an effect.
+      no teacher, and nothing below has an effect.
     strategy: how knowledge is transferred (paper, section 3.4): 'progressive',
       a stage for each of the student's layers, first to last; 'joint', all
       layers in one stage; 'auxiliary', all layers beside the distillation, for
@@ -100,10 +100,9 @@ class DistillationConfig:
     teacher_dtype: of the teacher's parameters and computation; softmax and norm
       statistics are in float32 at least.
     teacher_placement: 'sharded': over the mesh by the rules for parameters;
-      'replicated': whole on every device.
-    student_placement: the same for the student and its optimizer state, or
-      for the only model of a run without a teacher. A small student is
-      replicated where fsdp is for a large teacher.
+      'replicated': whole on every device. The student has
+      `mesh.param_sharding`: a small one is replicated where fsdp is for a large
+      teacher.
   """
 
   teacher: str | None = None
@@ -130,7 +129,6 @@ class DistillationConfig:
   dropout: Literal['off', 'student', 'both'] = 'off'
   teacher_dtype: Literal['bfloat16', 'float32', 'float64'] = 'bfloat16'
   teacher_placement: Literal['sharded', 'replicated'] = 'sharded'
-  student_placement: Literal['sharded', 'replicated'] = 'sharded'
 
   def __post_init__(self):
     fields.check(self, 'config.distillation')

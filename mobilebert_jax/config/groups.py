@@ -114,11 +114,22 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-  """Devices along each mesh axis; one axis may be -1: all that are left."""
+  """Devices along each mesh axis, and whether it divides the parameters.
+
+  Attributes:
+    data: data-parallel replicas; one of the three sizes may be -1: all devices
+      that are left.
+    fsdp: shards of parameters and optimizer state.
+    tensor: shards of attention heads and feed-forward widths.
+    param_sharding: of the parameters that are trained and their optimizer
+      state: 'sharded', over the mesh by the rules for parameters; 'replicated',
+      whole on every device.
+  """
 
   data: int = -1
   fsdp: int = 1
   tensor: int = 1
+  param_sharding: Literal['sharded', 'replicated'] = 'sharded'
 
   def __post_init__(self):
     fields.check(self, 'config.mesh')

@@ -35,7 +35,6 @@ _PLACE = (
   'profile.',
   'compilation_cache_dir',
   'distillation.teacher_placement',
-  'distillation.student_placement',
 )
 
 

@@ -20,14 +20,13 @@ from mobilebert_jax.distillation import teacher, transfer
 from mobilebert_jax.distillation.objective import Objective
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.transfer import Keys, Pair
-from mobilebert_jax.models import packing, partitioning
+from mobilebert_jax.models import packing
+from mobilebert_jax.models.typing import Batch, Params
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.training import preparation
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import setup, train_state
 from mobilebert_jax.training.evaluate import Split
-from mobilebert_jax.training.gradients import Batch
-from mobilebert_jax.training.optimizer import Params
 from mobilebert_jax.training.workdir import Workdir
 
 # What a comparison takes over from the run's settings.
@@ -43,7 +42,7 @@ _KEPT = (
 
 
 def compared(config: DistillationConfig, teacher: str) -> DistillationConfig:
-  """Settings that compare every layer and have every term, without its factor.
+  """Returns settings that compare every layer by every term, with factor 1.
 
   Args:
     config: the run's, whatever of it was off.
@@ -102,16 +101,16 @@ def measure(
 def _make_step(pair: Pair, task: Task) -> Any:
   """Compiles (params, teacher's, batch) -> (sum, weight) of every term."""
   layers = tuple(range(len(pair.teacher_layers)))
-  aims = Objective(pair, task, Stage(0, layers, True, 0, 1))
+  both = Objective(pair, task, Stage(0, layers, True, 0, 1))
 
   @jax.jit
   def step(params: Params, teacher_params: Params, batch: Batch):
-    outputs = aims.forward(params, teacher_params, batch, jax.random.key(0))
-    loss, told = aims.terms(outputs, packing.per_example(batch))
+    outputs = both.forward(params, teacher_params, batch, jax.random.key(0))
+    loss, logged = both.terms(outputs, packing.per_example(batch))
     by_layer = dict(outputs.sums)
     named = {
       name: (term.sum, term.weight)
-      for name, term in (loss | told).items()
+      for name, term in (loss | logged).items()
       if name not in by_layer
     }
     by_layer['attention'] -= _entropies(pair, teacher_params, batch)
@@ -133,26 +132,24 @@ def of_run(place: Workdir, teacher_name: str | None = None) -> dict[str, Any]:
       examples are several texts.
   """
   config = _with_teacher(place, teacher_name)
-  task, mesh = preparation.find_task(config), preparation.make_mesh(config)
+  task, mesh = setup.find_task(config), setup.make_mesh(config)
   if task.head is models.MobileBertForMultipleChoice:
     raise InputError(
       f'the run in {place.path} learnt {task.name}, whose examples are several '
       'texts each, but layers are compared on single texts alone.'
     )
-  compute = dataclasses.asdict(preparation.compute_of(config))
+  compute = dataclasses.asdict(setup.compute_of(config))
   tokenizer = place.read_tokenizer()
   student, params, _ = load_pretrained(task.head, place.model, **compute)
-  found = teacher.load(config, task, student, tokenizer)
-  pair = Pair(student, found.model, found.layers, config.distillation)
-  split = preparation.load_split(
-    config, task, tokenizer, task.splits.evaluation[0]
-  )
+  loaded = teacher.load(config, task, student, tokenizer)
+  pair = Pair(student, loaded.model, loaded.layers, config.distillation)
+  split = setup.load_split(config, task, tokenizer, task.splits.evaluation[0])
   with jax.set_mesh(mesh):
-    places = train_step.parameter_shardings(student, mesh, 'sharded')
+    shardings = train_state.parameter_shardings(student, mesh)
     return measure(
       pair,
-      partitioning.put_tree(params, places),
-      found.place(mesh, config.distillation.teacher_placement),
+      device_mesh.put_tree(params, shardings),
+      loaded.place(mesh, config.distillation.teacher_placement),
       task,
       _batches(config, split, mesh),
     )
@@ -176,23 +173,23 @@ def _batches(config: TrainConfig, split: Split, mesh: Mesh) -> Iterable[Batch]:
     batch_size=config.eval_batch_size,
     batching=config.data.batching,
     buckets=config.data.buckets,
-    row_multiple=partitioning.batch_divisor(mesh),
-    share=loader.Share(*partitioning.host_parts(mesh)),
+    row_multiple=device_mesh.batch_divisor(mesh),
+    share=loader.Share(*device_mesh.host_parts(mesh)),
   )
   for batch, _ in batches:
-    yield partitioning.put_batch(batch, mesh)
+    yield device_mesh.put_batch(batch, mesh)
 
 
 def _entropies(pair: Pair, params: Params, batch: Batch) -> jax.Array:
-  """The sums of the entropies of the teacher's attention, [L].
+  """Returns the sums of the entropies of the teacher's attention, [L].
 
-  What a term is when the teacher is its own student.
+  The cross-entropy of a teacher with itself: -sum p log p.
   """
   layers = pair.teacher.config.num_hidden_layers
   alone = pair._replace(
     student=pair.teacher, teacher_layers=tuple(range(layers))
   )
-  found = transfer.all_layers(
+  compared = transfer.all_layers(
     alone, params, params, batch, Keys(), to_the_end=False
   )
-  return found.sums['attention'][jnp.array(pair.teacher_layers)]
+  return compared.sums['attention'][jnp.array(pair.teacher_layers)]

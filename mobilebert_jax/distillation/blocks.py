@@ -13,8 +13,8 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from mobilebert_jax.models.encoder import Encoder, EncoderOutput, Options
-from mobilebert_jax.training.gradients import Batch, model_inputs
-from mobilebert_jax.training.optimizer import Params
+from mobilebert_jax.models.typing import Batch, Params
+from mobilebert_jax.training.train_step import model_inputs
 
 DropoutKey = Key[Array, ''] | None
 
@@ -34,7 +34,7 @@ class Output(NamedTuple):
 def embed(
   model: nn.Module, params: Params, batch: Batch, key: DropoutKey
 ) -> tuple[Float[Array, 'B S D'], Array | None]:
-  """What the first block reads, and the mask of all blocks.
+  """Returns what the first block reads, and the mask of all blocks.
 
   Args:
     model: the model.
@@ -48,14 +48,14 @@ def embed(
   def first(module: nn.Module, **inputs: Any) -> Any:
     return module.mobilebert.embed(**inputs, deterministic=key is None)
 
-  found: Any = model.apply(
+  embedded: Any = model.apply(
     {'params': params}, **inputs, rngs=_rngs(key), method=first
   )
-  return found
+  return embedded
 
 
 def stacked(params: Params, start: int = 0, stop: int | None = None) -> Params:
-  """The parameters of blocks `start` to `stop` - 1, stacked on axis 0."""
+  """Returns the parameters of blocks `start` to `stop` - 1: [N, ...]."""
   layers = params['mobilebert']['encoder']['layers']
   return jax.tree.map(lambda x: x[start:stop], layers)
 
@@ -83,10 +83,10 @@ def run(
     return EncoderOutput(x, None, None, None)
   config = model.config.replace(num_hidden_layers=count)
   options = Options(key is None, **outputs)
-  found: Any = Encoder(config, model.compute).apply(
+  output: Any = Encoder(config, model.compute).apply(
     {'params': {'layers': layers}}, x, mask, None, options, rngs=_rngs(key)
   )
-  return found
+  return output
 
 
 def run_one(
@@ -98,9 +98,9 @@ def run_one(
   has_scores: bool,
 ) -> Output:
   """Runs one block, whose parameters are stacked too: [1, ...]."""
-  found = run(model, layer, x, mask, key, output_attention_scores=has_scores)
-  scores = found.attention_scores
-  return Output(found.last_hidden_state, None if scores is None else scores[0])
+  output = run(model, layer, x, mask, key, output_attention_scores=has_scores)
+  scores = output.attention_scores
+  return Output(output.last_hidden_state, None if scores is None else scores[0])
 
 
 def apply_head(
@@ -110,21 +110,21 @@ def apply_head(
   batch: Batch,
   key: DropoutKey,
 ) -> Any:
-  """The model's outputs from the last block's."""
+  """Returns the model's outputs, from the last block's."""
   inputs = model_inputs(batch)
-  places = ('cls_positions', 'masked_positions')
+  positions = ('cls_positions', 'masked_positions')
   return model.apply(
     {'params': params},
     hidden,
     deterministic=key is None,
-    **{name: inputs[name] for name in places if name in inputs},
+    **{name: inputs[name] for name in positions if name in inputs},
     rngs=_rngs(key),
     method='from_hidden',
   )
 
 
 def without_remat(model: nn.Module) -> nn.Module:
-  """The same model, whose blocks are rematerialised by whoever runs them."""
+  """Returns the same model, whose blocks whoever runs them rematerialises."""
   return model.clone(compute=dataclasses.replace(model.compute, remat='none'))
 
 

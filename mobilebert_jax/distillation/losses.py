@@ -19,7 +19,7 @@ Counts = Float[Array, 'B S']
 
 
 def normalised(x: Float[Array, '*B D'], epsilon: float) -> Float[Array, '*B D']:
-  """Layer normalisation over the last axis, without scale and shift."""
+  """Returns (x - mean) / sqrt(variance + epsilon) over the last axis."""
   x = x - jnp.mean(x, axis=-1, keepdims=True)
   variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
   return x * jax.lax.rsqrt(variance + epsilon)
@@ -28,7 +28,7 @@ def normalised(x: Float[Array, '*B D'], epsilon: float) -> Float[Array, '*B D']:
 def moments(
   x: Float[Array, '*B D'],
 ) -> tuple[Float[Array, '*B'], Float[Array, '*B']]:
-  """Mean and (biased) variance over the last axis, in two passes."""
+  """Returns mean and (biased) variance over the last axis, in two passes."""
   x = _wide(x)
   mean = jnp.mean(x, axis=-1)
   return mean, jnp.mean(jnp.square(x - mean[..., None]), axis=-1)
@@ -40,7 +40,11 @@ def feature_map(
   counts: Counts,
   epsilon: float = 1e-12,
 ) -> Term:
-  """Mean squared difference of normalised feature maps.
+  """Returns the mean squared difference of normalised feature maps.
+
+  For each position, with N the layer normalisation without scale and shift,
+
+    (1 / D) sum_d (N(teacher)_d - N(student)_d)^2.
 
   Args:
     teacher: the output of a teacher's block.
@@ -48,7 +52,7 @@ def feature_map(
     counts: the weight of each position.
     epsilon: added to the variance.
   """
-  teacher = normalised(_fixed(teacher), epsilon)
+  teacher = normalised(_no_gradient(teacher), epsilon)
   difference = teacher - normalised(_wide(student), epsilon)
   return _term(jnp.mean(jnp.square(difference), axis=-1), counts)
 
@@ -58,7 +62,11 @@ def attention(
   student: Float[Array, 'B H T S'],
   counts: Float[Array, 'B T'],
 ) -> Term:
-  """Cross-entropy of two attention distributions, the mean over all heads.
+  """Returns the cross-entropy of attention distributions, a mean over heads.
+
+  For each query, with p = softmax(teacher) and q = softmax(student) over keys,
+
+    (1 / H) sum_h -sum_s p_hs log q_hs.
 
   It is the Kullback-Leibler divergence plus the teacher's entropy, which is
   constant.
@@ -68,9 +76,9 @@ def attention(
     student: the same of a student with as many heads.
     counts: the weight of each query.
   """
-  probs = jax.nn.softmax(_fixed(teacher), axis=-1)
-  found = _cross_entropy(probs, _wide(student))
-  return _term(jnp.mean(found, axis=1), counts)
+  probs = jax.nn.softmax(_no_gradient(teacher), axis=-1)
+  values = _cross_entropy(probs, _wide(student))
+  return _term(jnp.mean(values, axis=1), counts)
 
 
 def mean(
@@ -78,7 +86,7 @@ def mean(
   student: Float[Array, 'B S'],
   counts: Counts,
 ) -> Term:
-  """Mean squared difference of the feature maps' means.
+  """Returns the mean of (mean_teacher - mean_student)^2 over positions.
 
   Args:
     teacher: means of a teacher's feature map; or of several, [K, B, S], over
@@ -86,7 +94,7 @@ def mean(
     student: means of the student's.
     counts: the weight of each position.
   """
-  difference = _by_layer(teacher) - _wide(student)[None]
+  difference = _stack_layers(teacher) - _wide(student)[None]
   return _term(jnp.mean(jnp.square(difference), axis=0), counts)
 
 
@@ -95,8 +103,8 @@ def variance(
   student: Float[Array, 'B S'],
   counts: Counts,
 ) -> Term:
-  """Mean absolute difference of the feature maps' variances; see `mean`."""
-  difference = _by_layer(teacher) - _wide(student)[None]
+  """Returns the mean of |var_teacher - var_student|; as `mean` otherwise."""
+  difference = _stack_layers(teacher) - _wide(student)[None]
   return _term(jnp.mean(jnp.abs(difference), axis=0), counts)
 
 
@@ -106,10 +114,13 @@ def soft_cross_entropy(
   counts: Float[Array, '*N'],
   temperature: float = 1.0,
 ) -> Term:
-  """Cross-entropy with the teacher's probabilities as labels.
+  """Returns the cross-entropy with the teacher's probabilities as labels.
 
-  With a temperature T both models' logits are divided by T, and the term is
-  multiplied by T^2, so that its gradient stays as large (arXiv 1503.02531).
+  With a temperature T, p = softmax(teacher / T) and q = softmax(student / T),
+
+    -T^2 sum_c p_c log q_c,
+
+  where T^2 keeps the gradient as large (arXiv 1503.02531).
 
   Args:
     teacher: logits of C classes.
@@ -117,9 +128,9 @@ def soft_cross_entropy(
     counts: the weight of each prediction.
     temperature: T.
   """
-  probs = jax.nn.softmax(_divided(_fixed(teacher), temperature), axis=-1)
-  found = _cross_entropy(probs, _divided(_wide(student), temperature))
-  return _term(found * temperature**2, counts)
+  probs = jax.nn.softmax(_divided(_no_gradient(teacher), temperature), axis=-1)
+  values = _cross_entropy(probs, _divided(_wide(student), temperature))
+  return _term(values * temperature**2, counts)
 
 
 def soft_binary_cross_entropy(
@@ -128,12 +139,17 @@ def soft_binary_cross_entropy(
   counts: Float[Array, ' B'],
   temperature: float = 1.0,
 ) -> Term:
-  """The same for classes that are independent of one another."""
-  probs = jax.nn.sigmoid(_fixed(teacher) / temperature)
+  """Returns the same for classes that are independent of one another.
+
+  With p = sigmoid(teacher / T) and q = sigmoid(student / T),
+
+    -(T^2 / C) sum_c p_c log q_c + (1 - p_c) log(1 - q_c).
+  """
+  probs = jax.nn.sigmoid(_no_gradient(teacher) / temperature)
   logits = _wide(student) / temperature
   # The stable form of -p log sigmoid(x) - (1 - p) log sigmoid(-x).
-  found = jax.nn.softplus(logits) - logits * probs
-  return _term(jnp.mean(found, axis=-1) * temperature**2, counts)
+  values = jax.nn.softplus(logits) - logits * probs
+  return _term(jnp.mean(values, axis=-1) * temperature**2, counts)
 
 
 def squared_error(
@@ -141,8 +157,8 @@ def squared_error(
   student: Float[Array, 'B C'],
   counts: Float[Array, ' B'],
 ) -> Term:
-  """Mean squared difference from the teacher's numbers, for regression."""
-  difference = jnp.square(_fixed(teacher) - _wide(student))
+  """Returns (1 / C) sum_c (teacher_c - student_c)^2, for regression."""
+  difference = jnp.square(_no_gradient(teacher) - _wide(student))
   return _term(jnp.mean(difference, axis=-1), counts)
 
 
@@ -151,7 +167,7 @@ def agreement(
   student: Float[Array, '*N C'],
   counts: Float[Array, '*N'],
 ) -> Term:
-  """How often both models think the same class most probable; no gradient."""
+  """Returns how often both models' most probable class is the same."""
   same = jnp.argmax(teacher, axis=-1) == jnp.argmax(student, axis=-1)
   return _term(same.astype(counts.dtype), counts)
 
@@ -163,13 +179,13 @@ def _cross_entropy(
 
 
 def _divided(logits: Array, temperature: float) -> Array:
-  """Logits over T, finite also where the lowest number hides a position."""
+  """Returns logits / T, finite also where the lowest number is a mask."""
   return jnp.maximum(logits / temperature, jnp.finfo(logits.dtype).min)
 
 
-def _by_layer(teacher: Array) -> Array:
-  """[B, S] or [K, B, S] to [1 or K, B, S]."""
-  return _fixed(teacher).reshape(-1, *teacher.shape[-2:])
+def _stack_layers(teacher: Array) -> Array:
+  """Reshapes [B, S] or [K, B, S] to [1 or K, B, S]."""
+  return _no_gradient(teacher).reshape(-1, *teacher.shape[-2:])
 
 
 def _term(values: Array, counts: Array) -> Term:
@@ -179,8 +195,8 @@ def _term(values: Array, counts: Array) -> Term:
   return Term(jnp.sum(values), jnp.sum(counts))
 
 
-def _fixed(x: Array) -> Array:
-  """The teacher's: it learns nothing."""
+def _no_gradient(x: Array) -> Array:
+  """Returns the teacher's values, in float32 at least, with no gradient."""
   return _wide(jax.lax.stop_gradient(x))
 
 

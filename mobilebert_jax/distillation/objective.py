@@ -1,4 +1,12 @@
-"""The loss of one stage: what both models compute, and its terms."""
+"""The loss of one stage: what both models compute, and its terms.
+
+With the transfer's sums S_t over layers and positions, the weight W of all
+positions, L layers compared, and the terms D_i of a distilled task,
+
+  loss = sum_t factor_t (L / divisor) S_t / (L W) + sum_i scale_i D_i,
+
+where a stage has one part or both.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,22 +14,18 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.distillation import blocks, soft_labels, transfer
-from mobilebert_jax.distillation.comparison import Sums
 from mobilebert_jax.distillation.soft_labels import NamedTerms
 from mobilebert_jax.distillation.stages import Stage
-from mobilebert_jax.distillation.transfer import Keys, Pair
+from mobilebert_jax.distillation.transfer import Keys, Pair, Sums
 from mobilebert_jax.losses.task import Term
 from mobilebert_jax.models import packing
+from mobilebert_jax.models.typing import Batch, Metrics, Params
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.training.gradients import Batch, model_inputs
-from mobilebert_jax.training.optimizer import Params
-
-# The terms' values, each a mean by its name.
-Means = dict[str, Float[Array, '']]
+from mobilebert_jax.training.train_step import model_inputs
 
 
 @flax.struct.dataclass
@@ -40,8 +44,8 @@ class Outputs:
   teacher: Any = None
 
 
-def labels_softly(config: DistillationConfig, stage: Stage) -> bool:
-  """Whether a stage's labels are, in part, the teacher's probabilities."""
+def has_soft_labels(config: DistillationConfig, stage: Stage) -> bool:
+  """Returns whether a stage's labels are, in part, the teacher's."""
   return stage.has_task and config.ground_truth_ratio < 1
 
 
@@ -75,22 +79,22 @@ class Objective(NamedTuple):
       return Outputs(transfer.one_layer(*every, self.stage.layers[0], keys))
     if not self.stage.layers:
       return self._distilled(params, teacher_params, batch, keys)
-    is_labelling = labels_softly(self.pair.config, self.stage)
-    found = transfer.all_layers(*every, keys, to_the_end=is_labelling)
+    reads_labels = has_soft_labels(self.pair.config, self.stage)
+    compared = transfer.all_layers(*every, keys, to_the_end=reads_labels)
     if not self.stage.has_task:
-      return Outputs(found.sums)
+      return Outputs(compared.sums)
     own = blocks.apply_head(
-      self.pair.student, params, found.student, batch, keys.student
+      self.pair.student, params, compared.student, batch, keys.student
     )
-    if not is_labelling:
-      return Outputs(found.sums, own)
-    theirs = self._teacher_head(teacher_params, found.teacher, batch, keys)
-    return Outputs(found.sums, own, theirs)
+    if not reads_labels:
+      return Outputs(compared.sums, own)
+    theirs = self._teacher_head(teacher_params, compared.teacher, batch, keys)
+    return Outputs(compared.sums, own, theirs)
 
   def terms(
     self, outputs: Outputs, batch: Batch
   ) -> tuple[NamedTerms, NamedTerms]:
-    """The terms of the loss, and those that are only to be told.
+    """Returns the terms of the loss, and those that are only logged.
 
     Args:
       outputs: from `forward`.
@@ -101,35 +105,35 @@ class Objective(NamedTuple):
     divisor = self.pair.student.config.num_hidden_layers
     if config.divide_by == 'stage':
       divisor = layers[0] + 1 if layers else divisor
-    found = {
+    transferred = {
       name: Term(
         jnp.sum(sums), weight, config.factors[name] * len(layers) / divisor
       )
       for name, sums in outputs.sums.items()
     }
     if not self.stage.has_task:
-      return found, {}
+      return transferred, {}
     hard = self.task.loss(outputs.student, batch)
-    distilled, told = soft_labels.terms(
+    distilled, logged = soft_labels.soft_terms(
       hard, outputs.student, outputs.teacher, batch, config,
       self.task.problem_type,
     )  # fmt: skip
-    return found | distilled, told
+    return transferred | distilled, logged
 
   def weights(
     self, params: Params, teacher_params: Params, batch: Batch
-  ) -> Means:
-    """The weight of each term over a whole batch.
+  ) -> Metrics:
+    """Returns the weight of each term over a whole batch.
 
     Weights depend on the batch alone, so outputs that are all zero have the
-    right ones (`gradients.total_weights`).
+    right ones (`train_step.total_weights`).
     """
     key = jax.random.key(0)
     shapes = jax.eval_shape(self.forward, params, teacher_params, batch, key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    found, told = self.terms(zeros, packing.per_example(batch))
+    terms, logged = self.terms(zeros, packing.per_example(batch))
     return {
-      name: jnp.asarray(term.weight) for name, term in (found | told).items()
+      name: jnp.asarray(term.weight) for name, term in (terms | logged).items()
     }
 
   def _distilled(
@@ -159,7 +163,7 @@ class Objective(NamedTuple):
     )
 
   def _keys(self, key: Key[Array, '']) -> Keys:
-    """Keys for those of the two models that have dropout."""
+    """Returns keys for those of the two models that have dropout."""
     where = self.pair.config.dropout
     student, teacher = jax.random.split(key)
     return Keys(
@@ -171,19 +175,19 @@ class Objective(NamedTuple):
 def gradient_fn(
   objective: Objective, teacher_params: Params
 ) -> Callable[..., Any]:
-  """The gradient of what some rows contribute to a batch's loss.
+  """Returns the gradient of what some rows contribute to a batch's loss.
 
   Returns:
     (params, rows, weights of the whole batch, key) -> ((the rows' part of the
     loss, of each term's mean), gradient). Parts of rows add up, as in
-    `gradients.gradient_fn`, so `gradients.accumulated` takes it.
+    `train_step.gradient_fn`, so `train_step.accumulate` takes it.
   """
 
   def part_of_loss(params, batch, weights, key):
     outputs = objective.forward(params, teacher_params, batch, key)
-    found, told = objective.terms(outputs, packing.per_example(batch))
-    means = {n: term.sum / weights[n] for n, term in (found | told).items()}
-    return sum(term.scale * means[n] for n, term in found.items()), means
+    terms, logged = objective.terms(outputs, packing.per_example(batch))
+    means = {n: term.sum / weights[n] for n, term in (terms | logged).items()}
+    return sum(term.scale * means[n] for n, term in terms.items()), means
 
   return jax.value_and_grad(part_of_loss, has_aux=True)
 

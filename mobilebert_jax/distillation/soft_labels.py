@@ -19,7 +19,7 @@ from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.distillation import losses
 from mobilebert_jax.losses.task import IGNORE_INDEX, Term, Terms
 from mobilebert_jax.models import outputs, packing
-from mobilebert_jax.training.gradients import Batch
+from mobilebert_jax.models.typing import Batch
 
 NamedTerms = dict[str, Term]
 
@@ -36,7 +36,7 @@ class _Soft(NamedTuple):
   agreement: Term | None
 
 
-def terms(
+def soft_terms(
   hard: Terms,
   student: Any,
   teacher: Any,
@@ -44,7 +44,7 @@ def terms(
   config: DistillationConfig,
   problem_type: str | None = None,
 ) -> tuple[NamedTerms, NamedTerms]:
-  """The terms of a distilled loss.
+  """Returns the terms of a distilled loss.
 
   Args:
     hard: the task's own terms.
@@ -55,7 +55,7 @@ def terms(
     problem_type: `Task.problem_type`.
 
   Returns:
-    The terms of the loss by name; and those that are only to be told: how often
+    The terms of the loss by name; and those that are only logged: how often
     both models predict the same.
   """
   names = _names(student)
@@ -66,21 +66,21 @@ def terms(
   if config.temperature_on == 'logits':
     temperature = config.temperature
   soft = _soft(student, teacher, batch, problem_type, temperature)
-  found: NamedTerms = {}
-  told: NamedTerms = {}
+  terms: NamedTerms = {}
+  logged: NamedTerms = {}
   for name, one, twin in zip(names, hard, soft, strict=True):
     if twin is None:
-      found[name] = one
+      terms[name] = one
       continue
-    found[f'{name}_hard'] = one._replace(scale=ratio * one.scale)
-    found[f'{name}_soft'] = twin.term._replace(scale=(1 - ratio) * one.scale)
+    terms[f'{name}_hard'] = one._replace(scale=ratio * one.scale)
+    terms[f'{name}_soft'] = twin.term._replace(scale=(1 - ratio) * one.scale)
     if twin.agreement is not None:
-      told[f'{name}_agreement'] = twin.agreement
-  return found, told
+      logged[f'{name}_agreement'] = twin.agreement
+  return terms, logged
 
 
 def _names(student: Any) -> tuple[str, ...]:
-  """Names of the terms of a task's loss, in their order."""
+  """Returns the names of the terms of a task's loss, in their order."""
   match student:
     case outputs.MobileBertForPreTrainingOutput():
       return 'masked_lm', 'next_sentence'
@@ -98,7 +98,7 @@ def _soft(
   problem_type: str | None,
   temperature: float,
 ) -> tuple[_Soft | None, ...]:
-  """The soft twins of the terms of a task's loss, in their order."""
+  """Returns the soft twins of the terms of a task's loss, in their order."""
 
   def classes(theirs: Array, own: Array, weights: Array) -> _Soft:
     return _Soft(
@@ -135,18 +135,18 @@ def _soft(
 
 
 def _words(output: Any) -> Float[Array, '...']:
-  """Scores of the vocabulary; the teacher may have either head."""
+  """Returns scores of the vocabulary; the teacher may have either head."""
   if isinstance(output, outputs.MaskedLMOutput):
     return output.logits
   return output.prediction_logits
 
 
 def _token_weights(batch: Batch) -> Float[Array, '...']:
-  """The weight of each token's prediction; 0 where the label does not count."""
+  """Returns the weight of each token; 0 where its label does not count."""
   return packing.token_weights(batch) * (batch['labels'] != IGNORE_INDEX)
 
 
 def _span_weights(batch: Batch, end: str) -> Float[Array, ' B']:
-  """The weight of each answer; 0 where it is outside of the sequence."""
+  """Returns the weight of each answer; 0 if it is outside of the sequence."""
   inside = batch[f'{end}_positions'] < batch['input_ids'].shape[-1]
   return batch['weights'] * inside

@@ -20,7 +20,7 @@ from mobilebert_jax.config import fields
 from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.config.groups import OptimizerConfig
 from mobilebert_jax.training import optimizer
-from mobilebert_jax.training.optimizer import Rates
+from mobilebert_jax.training.layerwise import Rates
 
 
 class Stage(NamedTuple):
@@ -61,8 +61,8 @@ class Stage(NamedTuple):
       return 'distillation and knowledge transfer to all layers'
     return 'distillation'
 
-  def described(self) -> str:
-    """What it does, and in which steps."""
+  def describe(self) -> str:
+    """Says what it does, and in which steps."""
     return (
       f'stage {self.number}, {self.what}: steps {self.first + 1} to {self.last}'
     )
@@ -71,7 +71,7 @@ class Stage(NamedTuple):
 def plan(
   config: DistillationConfig, layers: int, total_steps: int
 ) -> tuple[Stage, ...]:
-  """The stages of a run, in order; none without a teacher.
+  """Returns the stages of a run, in order; none without a teacher.
 
   Args:
     config: strategy and length of the transfer.
@@ -115,7 +115,7 @@ def plan(
 
 
 def at(stages: Sequence[Stage], completed: int) -> Stage:
-  """The stage of the step that follows on `completed` steps."""
+  """Returns the stage of the step that follows `completed` steps."""
   return max(
     (stage for stage in stages if stage.first <= completed),
     key=lambda stage: stage.first,
@@ -128,7 +128,7 @@ def rates(
   layers: int,
   total_steps: int,
 ) -> Rates | None:
-  """Learning rates of a run whose stages have rates of their own.
+  """Returns the learning rates of a run whose stages have rates of their own.
 
   In the transfer the rate is constant, and the stage's step t of T multiplies
   it, for the layer that is being taught, by `layer_rate` x b(t) with b(t) =
@@ -163,9 +163,9 @@ def rates(
 
   def multiplier(of: Callable[[Array], Array]) -> Callable[[Array], Array]:
     def at_step(step: Array) -> Array:
-      found = of(step)
-      after = jnp.where(step == transfer, 0.0, jnp.ones_like(found))
-      return jnp.where(step < transfer, found, after)
+      factor = of(step)
+      after = jnp.where(step == transfer, 0.0, jnp.ones_like(factor))
+      return jnp.where(step < transfer, factor, after)
 
     return at_step
 
@@ -175,7 +175,7 @@ def rates(
 def _multipliers(
   config: DistillationConfig, layers: int, length: int
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-  """Those of the layers, [L], and of all else within the transfer.
+  """Returns multipliers of the layers, [L], and of all else, in the transfer.
 
   Args:
     config: their shape.

@@ -1,4 +1,4 @@
-"""The teacher of a run: found by its path, checked against the student."""
+"""The teacher of a run: loaded, checked, and in part copied to the student."""
 
 import dataclasses
 import hashlib
@@ -8,22 +8,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 from mobilebert_jax import models
 from mobilebert_jax.config import fields
-from mobilebert_jax.config.distillation import DistillationConfig
+from mobilebert_jax.config.distillation import COPIED, PARTS, DistillationConfig
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
-from mobilebert_jax.models import partitioning
+from mobilebert_jax.models.typing import Params
+from mobilebert_jax.runtime import hub
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import step
-from mobilebert_jax.training.optimizer import Params
-from mobilebert_jax.training.workdir import Workdir, teacher_directory
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import train_state
+from mobilebert_jax.training.mesh import ParamSharding
+from mobilebert_jax.training.workdir import Workdir
 
 _PRETRAINING = (models.MobileBertForPreTraining, models.MobileBertForMaskedLM)
 
@@ -46,35 +48,71 @@ class Teacher:
   layers: tuple[int, ...]
   digest: str
 
-  def told(self) -> dict[str, Any]:
-    """What a workdir keeps, so that a run goes on with the same teacher."""
-    return {'teacher': self.name, 'parameters': self.digest}
+  def record(self) -> dict[str, Any]:
+    """Returns what a workdir keeps, to continue with the same teacher alone."""
+    return {'teacher': self.name, 'teacher_parameters': self.digest}
 
-  def place(self, mesh: Mesh, placement: step.Placement) -> Params:
-    """Its parameters on their devices, in the dtype that it computes in."""
+  def place(self, mesh: Mesh, param_sharding: ParamSharding) -> Params:
+    """Puts its parameters on devices, in the dtype that it computes in."""
     dtype = jnp.dtype(self.model.compute.param_dtype)
     cast = jax.tree.map(lambda x: np.asarray(x, dtype), self.params)
-    return partitioning.put_tree(cast, places(self.model, mesh, placement))
+    return device_mesh.put_tree(
+      cast, shardings(self.model, mesh, param_sharding)
+    )
 
 
-def places(model: nn.Module, mesh: Mesh, placement: step.Placement) -> Params:
-  """Shardings of a teacher's parameters.
+def directory(name: str) -> str:
+  """Returns where `config.distillation.teacher` has weights and tokenizer.
+
+  Args:
+    name: a workdir, whose best model it is; or another name of a model.
+
+  Raises:
+    InputError: there is no such directory, or a run without a model.
+  """
+  try:
+    path = hub.local_directory(name)
+  except InputError as error:
+    raise InputError(f'config.distillation.teacher: {error}') from None
+  if path is None or not (path / 'checkpoints').is_dir():
+    return name
+  model = Workdir(path).model
+  if not model.is_dir():
+    raise InputError(
+      f'config.distillation.teacher is {name}, a run that has no model/ yet; '
+      'let it come to an evaluation first.'
+    )
+  return str(model)
+
+
+def default_tokenizer(config: TrainConfig) -> str | None:
+  """Returns where a student's tokenizer is, if its config names none.
+
+  Raises:
+    InputError: as `directory`.
+  """
+  name = config.distillation.teacher
+  return None if name is None else directory(name)
+
+
+def shardings(
+  model: nn.Module, mesh: Mesh, param_sharding: ParamSharding
+) -> Params:
+  """Returns the shardings of a teacher's parameters.
 
   Raises:
     InputError: a mesh that does not divide them, or the attention heads.
   """
-  step.check_heads(model, mesh, "the teacher's num_attention_heads")
-  return step.parameter_shardings(model, mesh, placement)
+  train_state.check_heads(model, mesh, "the teacher's num_attention_heads")
+  return train_state.parameter_shardings(model, mesh, param_sharding)
 
 
-def abstract(model: nn.Module, mesh: Mesh, placement: step.Placement) -> Params:
-  """Shapes, dtypes and shardings of a teacher's parameters."""
-  return jax.tree.map(
-    lambda leaf, place: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=place
-    ),
-    models.abstract_params(model),
-    places(model, mesh, placement),
+def abstract(
+  model: nn.Module, mesh: Mesh, param_sharding: ParamSharding
+) -> Params:
+  """Returns shapes, dtypes and shardings of a teacher's parameters."""
+  return train_state.abstract_arrays(
+    models.abstract_params(model), shardings(model, mesh, param_sharding)
   )
 
 
@@ -94,37 +132,22 @@ def load(
   """
   name = config.distillation.teacher
   assert name is not None
-  where = teacher_directory(name)
-  found = _loaded(config, task, where)
-  check(config, task, student.config, found.model.config)
+  where = directory(name)
+  model, params, _ = _load_with_head(config, task, where)
+  check(config, task, student.config, model.config)
   _check_tokenizer(config, where, name, tokenizer)
   layers = layers_of(
     config.distillation,
     student.config.num_hidden_layers,
-    found.model.config.num_hidden_layers,
+    model.config.num_hidden_layers,
   )
-  return Teacher(name, found.model, found.params, layers, _digest(found.params))
-
-
-def check_same(teacher: Teacher, workdir: Workdir):
-  """Checks that a run goes on with the teacher that it began with.
-
-  Raises:
-    InputError: its parameters are others now.
-  """
-  before = workdir.read_teacher()
-  if before != teacher.told():
-    raise InputError(
-      f'the parameters of the teacher {teacher.name} are not those with which '
-      f'the run in {workdir.path} began (see {workdir.teacher}); bring those '
-      'back, or choose another --workdir.'
-    )
+  return Teacher(name, model, params, layers, _digest(params))
 
 
 def model_of(
   config: TrainConfig, head: type[nn.Module], architecture: MobileBertConfig
 ) -> nn.Module:
-  """The teacher as a model, in the dtype that it computes in."""
+  """Returns the teacher as a model, in the dtype that it computes in."""
   dtype = config.distillation.teacher_dtype
   return head(
     architecture, compute=models.Compute(dtype, dtype, layers=config.layers)
@@ -134,10 +157,11 @@ def model_of(
 def layers_of(
   config: DistillationConfig, student: int, teacher: int
 ) -> tuple[int, ...]:
-  """The teacher's layer for each of the student's; () where none is compared.
+  """Returns the teacher's layer for each of the student's; () for none.
 
-  Evenly spread unless chosen, so that the last is taught by the last: 24
-  layers teach 12 with 1, 3, ..., 23.
+  Evenly spread unless chosen, so that the last is taught by the last: of T
+  layers, (i + 1) T // S - 1 teaches layer i of S; 24 teach 12 with 1, 3, ...,
+  23.
 
   Args:
     config: `strategy` and `teacher_layers`.
@@ -216,8 +240,73 @@ def check(
     )
 
 
-def _loaded(config: TrainConfig, task: Task, where: str) -> LoadResult:
-  """The teacher with the task's head.
+def copied_shapes(
+  teacher: Params, student: nn.Module, parts: tuple[str, ...], name: str
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns which of the student's parameters come from its teacher.
+
+  Args:
+    teacher: the teacher's parameters, or their shapes.
+    student: the student.
+    parts: keys of `PARTS`; those that the student has not are left out, and
+      out of the default list also those that the teacher has not.
+    name: what errors call the teacher.
+
+  Returns:
+    path, with '/', -> the shape and dtype in the student. Nothing is computed.
+
+  Raises:
+    InputError: the teacher lacks a part, or has it in another shape.
+  """
+  own = flatten_dict(models.abstract_params(student), sep='/')
+  theirs = flatten_dict(teacher, sep='/')
+  shapes = {}
+  for part in parts:
+    start = f'{PARTS[part]}/'
+    if parts == COPIED and not any(path.startswith(start) for path in theirs):
+      continue
+    for path, wanted in own.items():
+      if not path.startswith(start):
+        continue
+      value = theirs.get(path)
+      if value is None or value.shape != wanted.shape:
+        has = 'no' if value is None else f'{value.shape} in'
+        raise InputError(
+          f'config.distillation.copy names {part}, but the teacher '
+          f'{name} has {has} {path}, which is {wanted.shape} in the '
+          'student; leave it out.'
+        )
+      shapes[path] = wanted
+  return shapes
+
+
+def copied_values(
+  teacher: Teacher, student: nn.Module, parts: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+  """Returns the same as values: path -> the teacher's, on the host."""
+  theirs = flatten_dict(teacher.params, sep='/')
+  wanted = copied_shapes(teacher.params, student, parts, teacher.name)
+  return {
+    path: np.asarray(theirs[path], leaf.dtype) for path, leaf in wanted.items()
+  }
+
+
+def replace_params(params: Params, values: dict[str, np.ndarray]) -> Params:
+  """Returns parameters of which some are replaced, with the same shardings.
+
+  Args:
+    params: arrays on a mesh.
+    values: from `copied_values`.
+  """
+  flat: dict[str, Any] = flatten_dict(params, sep='/')
+  old = {path: flat[path].sharding for path in values}
+  flat |= device_mesh.put_tree(dict(values), old)
+  new = unflatten_dict(flat, sep='/')
+  return jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(new))
+
+
+def _load_with_head(config: TrainConfig, task: Task, where: str) -> LoadResult:
+  """Loads the teacher with the task's head.
 
   For masked words with next sentences, a teacher of masked words alone will
   do: next sentences are learnt from the data.
@@ -227,7 +316,7 @@ def _loaded(config: TrainConfig, task: Task, where: str) -> LoadResult:
   if task.head is models.MobileBertForPreTraining:
     heads = _PRETRAINING
   for head in heads:
-    found = load_pretrained(
+    loaded = load_pretrained(
       head,
       where,
       dtype=dtype,
@@ -237,13 +326,13 @@ def _loaded(config: TrainConfig, task: Task, where: str) -> LoadResult:
       cache_dir=config.cache_dir,
       local_files_only=config.local_files_only,
     )
-    if not found.report.fresh:
-      model = model_of(config, head, found.model.config)
-      return found._replace(model=model)
+    if not loaded.report.fresh:
+      model = model_of(config, head, loaded.model.config)
+      return loaded._replace(model=model)
   raise InputError(
     f'the teacher {config.distillation.teacher} has no weights for '
-    f'{", ".join(found.report.fresh)}, which {task.head.__name__} needs; train '
-    f'it on a task with that head first.'
+    f'{", ".join(loaded.report.fresh)}, which {task.head.__name__} needs; '
+    'train it on a task with that head first.'
   )
 
 
@@ -269,10 +358,10 @@ def _check_tokenizer(
 
 
 def _digest(params: Params) -> str:
-  """A digest of names, dtypes, shapes and bits; any order of the names."""
-  found = hashlib.blake2b(digest_size=16)
+  """Returns a digest of names, dtypes, shapes and bits, in any order."""
+  digest = hashlib.blake2b(digest_size=16)
   for path, value in sorted(flatten_dict(params, sep='/').items()):
     array = np.ascontiguousarray(value)
-    found.update(f'{path} {array.dtype} {array.shape} '.encode())
-    found.update(array.reshape(-1).view(np.uint8).data)
-  return found.hexdigest()
+    digest.update(f'{path} {array.dtype} {array.shape} '.encode())
+    digest.update(array.reshape(-1).view(np.uint8).data)
+  return digest.hexdigest()

@@ -1,4 +1,13 @@
-"""Knowledge transfer: what blocks of both models give, compared.
+"""Knowledge transfer: the outputs of both models' blocks, compared.
+
+For layer l of the student, that is up to the weights of positions
+
+  feature_map |N(t) - N(s)|^2 / D + attention CE(softmax a_t, softmax a_s)
+  + mean (m_t - m_s)^2 + variance |v_t - v_s|
+
+with hidden states t and s, their layer normalisation N, mean m and variance v
+over the D features, and attention scores a; the four factors are the config's
+(arXiv 2004.02984, section 3.3; each term in `losses`).
 
 A stage of the progressive transfer runs both models up to the blocks that it
 compares and no further. Where all layers are compared, both models advance
@@ -18,12 +27,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mobilebert_jax.config.distillation import DistillationConfig
-from mobilebert_jax.distillation import blocks, comparison, losses
+from mobilebert_jax.distillation import blocks, losses
 from mobilebert_jax.distillation.blocks import DropoutKey, Output
-from mobilebert_jax.distillation.comparison import Statistics, Sums
 from mobilebert_jax.models import packing
-from mobilebert_jax.training.gradients import Batch
-from mobilebert_jax.training.optimizer import Params
+from mobilebert_jax.models.compute import REMAT_POLICIES
+from mobilebert_jax.models.typing import Batch, Params
+
+Sums = dict[str, Array]
+# Means and variances of feature maps, perhaps of several.
+Statistics = tuple[Float[Array, '*K B S'], Float[Array, '*K B S']]
 
 
 class Pair(NamedTuple):
@@ -65,7 +77,7 @@ class Compared(NamedTuple):
 
 
 def counts(config: DistillationConfig, batch: Batch) -> Float[Array, 'B S']:
-  """The weight of each position in a transfer term.
+  """Returns the weight of each position in a transfer term.
 
   Args:
     config: whether padding counts.
@@ -87,7 +99,7 @@ def one_layer(
   layer: int,
   keys: Keys,
 ) -> Sums:
-  """Compares one of the student's layers with its teacher.
+  """Compares one of the student's layers with the teacher's.
 
   Args:
     pair: the models.
@@ -109,23 +121,21 @@ def one_layer(
     rest = blocks.stacked(teacher_params, stop)
     key = _fold(keys.teacher, stop)
     _, others = _rest_of(pair, rest, target.hidden, theirs, key)
-    statistics = _joined(losses.moments(t[None]), statistics, others)
+    statistics = _concatenate(losses.moments(t[None]), statistics, others)
   student = pair.student
   x, mask = blocks.embed(student, params, batch, keys.student)
   before = blocks.stacked(params, 0, layer)
   x = blocks.run(student, before, x, mask, keys.student).last_hidden_state
   if not pair.config.previous_layers:
     x = jax.lax.stop_gradient(x)
-  compare = comparison.make(student, pair.config, prevent_cse=True)
+  compare = _make_compare(student, pair.config, prevent_cse=True)
   own = blocks.stacked(params, layer, layer + 1)
   key = _fold(keys.student, layer)
   weights = counts(pair.config, batch)
   _, sums, moments = compare(own, x, mask, key, target, weights)
   if statistics is None:
     return sums
-  return sums | comparison.statistics_sums(
-    pair.config, statistics, moments, weights
-  )
+  return sums | _statistics_sums(pair.config, statistics, moments, weights)
 
 
 def all_layers(
@@ -137,7 +147,7 @@ def all_layers(
   *,
   to_the_end: bool,
 ) -> Compared:
-  """Compares every layer of the student with its teacher.
+  """Compares every layer of the student with the teacher's.
 
   Args:
     pair: the models.
@@ -152,7 +162,7 @@ def all_layers(
   t, theirs = blocks.embed(pair.teacher, teacher_params, batch, keys.teacher)
   weights = counts(config, batch)
   is_loop = pair.student.compute.layers == 'loop'
-  compare = comparison.make(pair.student, config, prevent_cse=is_loop)
+  compare = _make_compare(pair.student, config, prevent_cse=is_loop)
 
   def body(carry, inputs):
     x, t = carry
@@ -163,20 +173,20 @@ def all_layers(
     x, sums, moments = compare(own, x, mask, key, target, weights)
     return (x, target.hidden), (sums, moments, statistics)
 
-  found = []
+  compared = []
   every: list[Statistics | None] = []
   if config.reads_whole_teacher:
     every.append(losses.moments(t[None]))
   for group in _groups(pair.teacher_layers):
     inputs = (
       jnp.arange(*group.student),
-      _apart(blocks.stacked(params, *group.student), 1),
-      _apart(blocks.stacked(teacher_params, *group.teacher), group.stride),
+      _group(blocks.stacked(params, *group.student), 1),
+      _group(blocks.stacked(teacher_params, *group.teacher), group.stride),
     )
     (x, t), (sums, moments, statistics) = jax.lax.scan(
       body, (x, t), inputs, unroll=is_loop
     )
-    found.append((sums, moments))
+    compared.append((sums, moments))
     # Of K blocks for each of the student's: [N, K, B, S].
     every.append(
       jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), statistics)
@@ -186,13 +196,13 @@ def all_layers(
     key = _fold(keys.teacher, len(pair.teacher_layers))
     t, others = _rest_of(pair, rest, t, theirs, key)
     every.append(others)
-  sums, moments = _joined(*found)
+  sums, moments = _concatenate(*compared)
   if config.has_statistics:
     each = jax.vmap(
-      functools.partial(comparison.statistics_sums, config),
+      functools.partial(_statistics_sums, config),
       in_axes=(None if config.reads_whole_teacher else 0, 0, None),
     )
-    sums |= each(_joined(*every), moments, weights)
+    sums |= each(_concatenate(*every), moments, weights)
   return Compared(sums, x, t)
 
 
@@ -223,8 +233,8 @@ def _groups(teacher_layers: tuple[int, ...]) -> Iterator[_Group]:
     layer = after
 
 
-def _apart(layers: Params, stride: int) -> Params:
-  """[N, ...] to [N / stride, stride, ...]."""
+def _group(layers: Params, stride: int) -> Params:
+  """Reshapes [N, ...] to [N / stride, stride, ...]."""
   return jax.tree.map(lambda x: x.reshape(-1, stride, *x.shape[1:]), layers)
 
 
@@ -243,12 +253,12 @@ def _last_of(
     for part in (slice(0, last), slice(last, None))
   )
   x, statistics = _rest_of(pair, before, x, mask, key)
-  found = blocks.run_one(
+  output = blocks.run_one(
     pair.teacher, own, x, mask, _fold(key, last), pair.config.has_attention
   )
   if not pair.config.has_statistics:
-    return found, None
-  return found, _joined(statistics, losses.moments(found.hidden[None]))
+    return output, None
+  return output, _concatenate(statistics, losses.moments(output.hidden[None]))
 
 
 def _rest_of(
@@ -259,7 +269,7 @@ def _rest_of(
   Returns:
     The last one's output; and the statistics of all, if they are compared.
   """
-  found = blocks.run(
+  output = blocks.run(
     pair.teacher,
     layers,
     x,
@@ -267,18 +277,88 @@ def _rest_of(
     key,
     output_hidden_states=pair.config.reads_whole_teacher,
   )
-  hidden = found.hidden_states
+  hidden = output.hidden_states
   return (
-    found.last_hidden_state,
+    output.last_hidden_state,
     None if hidden is None else losses.moments(hidden),
   )
 
 
-def _joined(*parts: Any) -> Any:
-  """Trees of arrays as one, one behind the other on axis 0; None is nothing."""
-  there = [part for part in parts if part is not None]
-  return jax.tree.map(lambda *each: jnp.concatenate(each), *there)
+def _concatenate(*parts: Any) -> Any:
+  """Concatenates trees of arrays along axis 0, but for those that are None."""
+  trees = [part for part in parts if part is not None]
+  return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
 
 
 def _fold(key: DropoutKey, number) -> DropoutKey:
   return None if key is None else jax.random.fold_in(key, number)
+
+
+def _make_compare(
+  student: nn.Module, config: DistillationConfig, *, prevent_cse: bool
+):
+  """Returns a function that runs a block of the student and compares it.
+
+  With rematerialisation the backward pass runs that block and the comparison
+  again, but not the teacher.
+
+  Args:
+    student: the student.
+    config: the terms.
+    prevent_cse: whether the compiler could undo the rematerialisation: not
+      within a loop.
+
+  Returns:
+    (the block's parameters, [1, ...], its input, mask, dropout key, what the
+    teacher's block gives, weights of the positions) -> the block's output; the
+    sums of the terms that read more of it than statistics; and those of its
+    feature map, [B, S] each, or None if they are not compared.
+  """
+  plain, remat = blocks.without_remat(student), student.compute.remat
+
+  def compare(layer, x, mask, key, target, weights):
+    own = blocks.run_one(plain, layer, x, mask, key, config.has_attention)
+    sums = _output_sums(config, target, own, weights)
+    moments = None
+    if config.has_statistics:
+      moments = losses.moments(own.hidden)
+    return own.hidden, sums, moments
+
+  if remat == 'none':
+    return compare
+  return jax.checkpoint(
+    compare, policy=REMAT_POLICIES[remat], prevent_cse=prevent_cse
+  )
+
+
+def _output_sums(
+  config: DistillationConfig, teacher: Output, student: Output, weights: Array
+) -> Sums:
+  """Returns the sums of the terms that are on and read whole outputs."""
+  factors = config.factors
+  terms = {}
+  if 'feature_map' in factors:
+    terms['feature_map'] = losses.feature_map(
+      teacher.hidden, student.hidden, weights, config.norm_epsilon
+    )
+  if 'attention' in factors:
+    assert teacher.scores is not None and student.scores is not None
+    terms['attention'] = losses.attention(
+      teacher.scores, student.scores, weights
+    )
+  return {name: term.sum for name, term in terms.items()}
+
+
+def _statistics_sums(
+  config: DistillationConfig,
+  teacher: Statistics,
+  student: Statistics,
+  weights: Array,
+) -> Sums:
+  """Returns the sums of the terms that are on and read statistics."""
+  terms = {'mean': losses.mean, 'variance': losses.variance}
+  return {
+    name: term(theirs, own, weights).sum
+    for (name, term), theirs, own in zip(terms.items(), teacher, student)
+    if name in config.factors
+  }

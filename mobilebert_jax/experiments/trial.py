@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 
+from mobilebert_jax import launch
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import loop
-from mobilebert_jax.training.nonfinite import NonFiniteError
+from mobilebert_jax.training.failures import NonFiniteError
 from mobilebert_jax.training.workdir import Workdir
 
 # Written beside a run's config when it has diverged.
@@ -71,9 +71,9 @@ def read(config: TrainConfig, path: pathlib.Path) -> Attempt:
   workdir = Workdir(path)
   if not workdir.is_started(config):
     return Attempt()
-  told = path / _DIVERGED
-  if told.exists():
-    problem = json.loads(told.read_text(encoding='utf-8'))['problem']
+  marker = path / _DIVERGED
+  if marker.exists():
+    problem = json.loads(marker.read_text(encoding='utf-8'))['problem']
     return Attempt(problem=problem)
   return Attempt(workdir.read_results())
 
@@ -94,7 +94,7 @@ def train(config: TrainConfig, path: pathlib.Path) -> Attempt:
   if known.status != 'not finished':
     return known
   try:
-    return Attempt(loop.train(config, path))
+    return Attempt(launch.train(config, path))
   except NonFiniteError as error:
     files.write_json(path / _DIVERGED, {'problem': str(error)})
     return Attempt(problem=str(error))

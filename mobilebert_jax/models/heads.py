@@ -31,11 +31,7 @@ from mobilebert_jax.models.outputs import (
   TokenClassifierOutput,
 )
 from mobilebert_jax.models.partitioning import constrain
-from mobilebert_jax.models.segments import (
-  ClsPositions,
-  SegmentIds,
-  tokens_at,
-)
+from mobilebert_jax.models.segments import ClsPositions, SegmentIds, tokens_at
 from mobilebert_jax.runtime.errors import InputError
 
 MaskedPositions = Int[Array | np.ndarray, 'B P'] | None

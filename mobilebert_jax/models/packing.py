@@ -16,14 +16,13 @@ A packed batch has several examples in each row. Its columns are:
 The host's part is `data.packing`.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-Batch = Mapping[str, Array]
+from mobilebert_jax.models.typing import Batch
 
 
 def is_packed(batch: Batch) -> bool:

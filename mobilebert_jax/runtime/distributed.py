@@ -70,7 +70,7 @@ def initialize(flags: Mapping[str, str]):
 def _connect(arguments: Mapping[str, Any]):
   import jax
 
-  peer_failure.leave(
+  peer_failure.set_message(
     'error: the other processes of the run were not found (JAX says more, '
     f'above); {_TOGETHER}'
   )
@@ -87,9 +87,9 @@ def _connect(arguments: Mapping[str, Any]):
       f'{_TOGETHER}'
     ) from None
   finally:
-    peer_failure.take_back()
+    peer_failure.clear_message()
   if process_count() > 1:
-    peer_failure.leave(
+    peer_failure.set_message(
       f'error: process {process_index()} of {process_count()} was stopped: it '
       'was killed, or another process of the run died or could not be reached '
       f'(JAX says which, above); {_AGAIN}'
@@ -228,7 +228,7 @@ def leave(status: int):
   """
   if process_count() == 1:
     return
-  peer_failure.take_back()
+  peer_failure.clear_message()
   sys.stdout.flush()
   sys.stderr.flush()
   if is_main():

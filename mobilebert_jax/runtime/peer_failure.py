@@ -1,4 +1,4 @@
-"""What is said when another process of the run is lost."""
+"""What a process prints when another process of its run is lost."""
 
 import atexit
 import subprocess
@@ -14,7 +14,7 @@ class LostProcessError(RuntimeError):
 
 
 def is_lost(error: BaseException | None) -> bool:
-  """Whether an error came from another process that cannot be reached.
+  """Returns whether an error came from another process out of reach.
 
   What was raised first counts: later errors come from cleaning up.
   """
@@ -29,15 +29,13 @@ def is_lost(error: BaseException | None) -> bool:
   return False
 
 
-def leave(text: str):
-  """Lets a shell speak for this process, should it be killed.
+def set_message(text: str):
+  """Prints a message on stderr if this process is killed or aborted.
 
   When a process is lost, JAX's runtime ends the others by an abort, with a
-  message of its own (`DistributedRuntimeClient`); Python is not asked. The
-  shell waits for a word that says that this process ended by itself.
-
-  Args:
-    text: what it prints on stderr.
+  message of its own (`DistributedRuntimeClient`); Python is not asked. So a
+  shell waits for a word that says that this process ended by itself, and prints
+  the message if that does not come.
   """
   global _shell
   _shell = subprocess.Popen(
@@ -45,10 +43,10 @@ def leave(text: str):
     stdin=subprocess.PIPE,
     stdout=subprocess.DEVNULL,
   )
-  atexit.register(take_back)
+  atexit.register(clear_message)
 
 
-def take_back():
-  """This process ends by itself: the shell has nothing to say."""
+def clear_message():
+  """Takes the message back: this process ends by itself."""
   if _shell is not None and _shell.poll() is None:
     _shell.communicate(b'ended\n')

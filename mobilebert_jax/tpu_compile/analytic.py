@@ -11,9 +11,9 @@ from typing import Any
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.distillation.objective import labels_softly
+from mobilebert_jax.distillation.method import uses_teacher
+from mobilebert_jax.distillation.objective import has_soft_labels
 from mobilebert_jax.distillation.stages import Stage
-from mobilebert_jax.distillation.steps import uses_teacher
 from mobilebert_jax.distillation.teacher import layers_of
 
 _BACKWARD = 2
@@ -112,7 +112,7 @@ def taught(
     plain -= model_flops(*frozen) - forward(*frozen)
     repeating -= training(config, *frozen) - forward(*frozen)
   if uses_teacher(config, stage):
-    is_labelling = labels_softly(settings, stage)
+    is_labelling = has_soft_labels(settings, stage)
     counted = (examples, scored) if is_labelling else (0, 0)
     theirs = teacher
     if not (is_labelling or settings.reads_whole_teacher):

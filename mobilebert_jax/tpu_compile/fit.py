@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mobilebert_jax.config.groups import MeshConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tpu_compile import program
@@ -98,7 +97,8 @@ def for_training(
   yield from _in_parts(saving, whole, 2, config.batch_size, where)
   mesh = {'data': 1, 'fsdp': where.size, 'tensor': 1}
   settings = (*whole, *(f'--config.mesh.{k}={v}' for k, v in mesh.items()))
-  saving = dataclasses.replace(saving, mesh=MeshConfig(**mesh))
+  divided = dataclasses.replace(saving.mesh, **mesh)  # type: ignore[arg-type]
+  saving = dataclasses.replace(saving, mesh=divided)
   yield from _in_parts(saving, settings, 1, config.batch_size, where)
   # These change the numbers, so they come last.
   if config.optimizer.moments_dtype != 'bfloat16':

@@ -10,12 +10,12 @@ from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert import source
 from mobilebert_jax.data.batching import loader
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.runtime import hub
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import train_wordpiece
-from mobilebert_jax.training import preparation
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import setup
 
 # Its architecture is known without a network.
 _PUBLISHED = 'google/mobilebert-uncased'
@@ -34,12 +34,12 @@ def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
     InputError: the checkpoint has no config, or a setting is wrong.
   """
   settings = dict(config.model) | task.model_overrides()
-  if config.init == preparation.SCRATCH:
+  if config.init == setup.SCRATCH:
     found = MobileBertConfig(**settings)
   else:
     found = stored(config, 'config.init', config.init, config.revision)
     found = found.replace(**settings)
-  preparation.check_lengths(config, found)
+  setup.check_lengths(config, found)
   return found
 
 
@@ -78,10 +78,10 @@ def batch(
     batch_size=config.batch_size if is_training else config.eval_batch_size,
     batching=config.data.batching,
     buckets=config.data.buckets,
-    row_multiple=partitioning.batch_divisor(mesh) * parts,
+    row_multiple=device_mesh.batch_divisor(mesh) * parts,
   )
   arrays, _ = next(batches)
-  place = partitioning.batch_sharding(mesh)
+  place = device_mesh.batch_sharding(mesh)
   return {
     name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
     for name, array in arrays.items()

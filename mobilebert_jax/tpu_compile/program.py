@@ -12,15 +12,15 @@ from jax.sharding import Mesh
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.distillation.stages import Stage
-from mobilebert_jax.distillation.steps import plain_step
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.tpu_compile import inputs, taught
+from mobilebert_jax.tpu_compile import distillation, inputs
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
-from mobilebert_jax.training import evaluate, preparation
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import evaluate, setup, train_state
+from mobilebert_jax.training.method import MethodInputs, supervised_step
 from mobilebert_jax.training.optimizer import Optimizer, make_optimizer
+from mobilebert_jax.training.train_state import TrainState
 
-Batch = dict[str, jax.ShapeDtypeStruct]
+AbstractBatch = dict[str, jax.ShapeDtypeStruct]
 # A run whose length follows from its data; it decides constants alone.
 _ANY_STEPS = 1000
 _STAGE = 'stage '
@@ -42,10 +42,10 @@ class DoesNotFitError(Exception):
   def __init__(self, step: str, message: str):
     super().__init__(' '.join(message.split('\n')[0].split()))
     self.step = step
-    found = _USED.search(message)
+    match = _USED.search(message)
     self.needed_gib = None
-    if found:
-      number, unit = [part for part in found.groups() if part is not None]
+    if match:
+      number, unit = [part for part in match.groups() if part is not None]
       self.needed_gib = float(number) * _UNITS[unit] / _GIB
 
 
@@ -93,7 +93,7 @@ class Step:
   seconds: float
   memory: Memory
   counts: hlo_counts.Counts
-  batch: Batch
+  batch: AbstractBatch
   is_stable: bool | None
 
 
@@ -141,20 +141,20 @@ def plan(config: TrainConfig, devices: Sequence[Any] | None = None) -> Plan:
   Raises:
     InputError: a setting is wrong or does not fit the devices.
   """
-  task = preparation.find_task(config)
-  mesh = preparation.make_mesh(config, devices)
+  task = setup.find_task(config)
+  mesh = setup.make_mesh(config, devices)
   architecture = inputs.architecture(config, task)
   return Plan(
     config,
     task,
     architecture,
     mesh,
-    taught.architecture(config, task, architecture),
-    taught.plan(config, architecture),
+    distillation.architecture(config, task, architecture),
+    distillation.plan(config, architecture),
   )
 
 
-def training_step(of: Plan) -> tuple[Any, Any, Any, Batch]:
+def training_step(of: Plan) -> tuple[Any, Any, Any, AbstractBatch]:
   """The jitted training step, its optimizer, and its abstract arguments.
 
   Returns:
@@ -164,31 +164,33 @@ def training_step(of: Plan) -> tuple[Any, Any, Any, Batch]:
   tx = make_optimizer(config.optimizer, config.num_steps or _ANY_STEPS)
   with jax.set_mesh(of.mesh):
     state = _state(of, model, tx)
-    step: Any = plain_step(config, of.task, model, tx, of.mesh)
+    step: Any = supervised_step(_method_inputs(of, model), tx)
     batch = inputs.batch(config, of.task, of.mesh, is_training=True)
   return step, tx, state, batch
 
 
-def lower_training(of: Plan) -> tuple[Any, Batch]:
+def lower_training(of: Plan) -> tuple[Any, AbstractBatch]:
   """The lowered training step, and its batch."""
   step, _, state, batch = training_step(of)
   with jax.set_mesh(of.mesh):
     return step.lower(state, batch), batch
 
 
-def lower_evaluation(of: Plan) -> tuple[Any, Batch]:
+def lower_evaluation(of: Plan) -> tuple[Any, AbstractBatch]:
   """The lowered evaluation step with the loss, and its batch."""
   config, model = of.config, _model(of)
   tx = make_optimizer(config.optimizer, _ANY_STEPS)
   with jax.set_mesh(of.mesh):
     state = _state(of, model, tx)
-    step = evaluate.make_step(of.task, model, of.mesh, of.task.loss)
+    step = evaluate.make_eval_step(
+      model, of.task.predict, of.task.loss, of.mesh
+    )
     batch = inputs.batch(config, of.task, of.mesh, is_training=False)
     lowered = step.lower(state.params, batch)  # type: ignore[attr-defined]
     return lowered, batch
 
 
-def _lower(of: Plan, name: str) -> tuple[Any, Batch]:
+def _lower(of: Plan, name: str) -> tuple[Any, AbstractBatch]:
   stage = of.stage(name)
   if stage is None:
     return {'training': lower_training, 'evaluation': lower_evaluation}[name](
@@ -197,9 +199,8 @@ def _lower(of: Plan, name: str) -> tuple[Any, Batch]:
   assert of.teacher is not None
   with jax.set_mesh(of.mesh):
     batch = inputs.batch(of.config, of.task, of.mesh, is_training=True)
-    lowered = taught.lower(
-      of.config, of.task, _model(of), of.teacher, of.mesh, stage, batch
-    )
+    run = _method_inputs(of, _model(of))
+    lowered = distillation.lower(run, of.teacher, stage, batch)
   return lowered, batch
 
 
@@ -223,12 +224,12 @@ def compile_step(of: Plan, name: str) -> Step:
       raise
     raise DoesNotFitError(name, str(error)) from None
   seconds = time.perf_counter() - start
-  found = compiled.memory_analysis()
+  analysis = compiled.memory_analysis()
   memory = Memory(
-    state=found.argument_size_in_bytes,
-    results=found.output_size_in_bytes - found.alias_size_in_bytes,
-    temporary=found.temp_size_in_bytes,
-    code=found.generated_code_size_in_bytes,
+    state=analysis.argument_size_in_bytes,
+    results=analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+    temporary=analysis.temp_size_in_bytes,
+    code=analysis.generated_code_size_in_bytes,
   )
   counts = hlo_counts.count(compiled.as_text())
   stable = None if name == 'evaluation' else _is_stable(lowered, compiled)
@@ -249,13 +250,17 @@ def _is_stable(lowered: Any, compiled: Any) -> bool:
   return shapes[0] == shapes[1] and formats[0] == formats[1]
 
 
-def _state(of: Plan, model: Any, tx: Optimizer) -> train_step.TrainState:
-  """Shapes and places of the state that a run has."""
-  placement = of.config.distillation.student_placement
-  return train_step.abstract_state(model, tx, of.mesh, placement)[0]
+def _state(of: Plan, model: Any, tx: Optimizer) -> TrainState:
+  """Returns shapes and shardings of the state that a run has."""
+  sharded = of.config.mesh.param_sharding
+  return train_state.abstract_state(model, tx, of.mesh, sharded)[0]
+
+
+def _method_inputs(of: Plan, model: Any) -> MethodInputs:
+  """Returns what a step is built from; no step reads the tokenizer."""
+  tokenizer: Any = None
+  return MethodInputs(of.config, of.task, model, tokenizer, of.mesh)
 
 
 def _model(of: Plan) -> Any:
-  return of.task.head(
-    of.architecture, compute=preparation.compute_of(of.config)
-  )
+  return of.task.head(of.architecture, compute=setup.compute_of(of.config))

@@ -4,18 +4,24 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.batching.packing import Placement
-from mobilebert_jax.models import partitioning
+from mobilebert_jax.losses.task import Terms
+from mobilebert_jax.models import packing
+from mobilebert_jax.models.typing import Batch, Params
 from mobilebert_jax.tasks.task import Predictions, Task
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training.train_step import Loss, model_inputs
+
+EvalStep = Callable[[Params, Batch], tuple[dict[str, Array], Terms]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +36,12 @@ class Split:
 class Evaluator:
   """Evaluates a task's splits with steps that are compiled once.
 
-  Args of the constructor:
+  Args:
     task: what to keep, and how to score it.
     model: the model.
     mesh: the mesh, already set.
     config: eval_batch_size, data.batching and data.buckets.
-    at_border: called before each batch; it may raise to stop.
+    before_batch: called before each batch; it may raise to stop.
   """
 
   def __init__(
@@ -44,41 +50,37 @@ class Evaluator:
     model: Any,
     mesh: Mesh,
     config: TrainConfig,
-    at_border: Callable[[], None] = lambda: None,
+    before_batch: Callable[[], None] = lambda: None,
   ):
     self._task, self._mesh, self._config = task, mesh, config
-    self._at_border = at_border
-    self._step = make_step(task, model, mesh, task.loss)
-    self._step_without_loss = make_step(task, model, mesh, None)
+    self._before_batch = before_batch
+    self._step = make_eval_step(model, task.predict, task.loss, mesh)
+    self._step_without_loss = make_eval_step(model, task.predict, None, mesh)
 
-  def scores(
-    self, params: train_step.Params, splits: Sequence[Split]
-  ) -> dict[str, float]:
-    """'<split>/<score>' and '<split>/loss' of each split."""
+  def scores(self, params: Params, splits: Sequence[Split]) -> dict[str, float]:
+    """Returns '<split>/<score>' and '<split>/loss' of each split."""
     scores = {}
     for split in splits:
       predictions, terms = self._run(self._step, params, split)
-      found = self._task.score(predictions, split.examples, split.features)
-      found = {**found, 'loss': _total(terms)}
-      for name, value in found.items():
+      values = self._task.score(predictions, split.examples, split.features)
+      values = {**values, 'loss': _total_loss(terms)}
+      for name, value in values.items():
         scores[f'{split.name}/{name}'] = float(value)
     return scores
 
-  def predictions(
-    self, params: train_step.Params, split: Split
-  ) -> dict[str, np.ndarray]:
-    """One row for each row of the split's features, in their order."""
+  def predictions(self, params: Params, split: Split) -> dict[str, np.ndarray]:
+    """Returns one row for each row of the split's features, in their order."""
     return self._run(self._step_without_loss, params, split)[0]
 
-  def _run(self, step: train_step.EvalStep, params: Any, split: Split):
+  def _run(self, step: EvalStep, params: Params, split: Split):
     config = self._config
     batches = loader.eval_batches(
       split.features,
       batch_size=config.eval_batch_size,
       batching=config.data.batching,
       buckets=config.data.buckets,
-      row_multiple=partitioning.batch_divisor(self._mesh),
-      share=loader.Share(*partitioning.host_parts(self._mesh)),
+      row_multiple=device_mesh.batch_divisor(self._mesh),
+      share=loader.Share(*device_mesh.host_parts(self._mesh)),
     )
     lengths = split.features.lengths()
     placements: list[Placement] = []
@@ -86,16 +88,16 @@ class Evaluator:
     terms: list[Any] = []
 
     def fetch(placement: Placement, results: Any):
-      predictions, found = jax.device_get(results)
+      predictions, batch_terms = jax.device_get(results)
       placements.append(placement)
       outputs.append(cut(self._task, predictions, placement, lengths))
-      terms.append(found)
+      terms.append(batch_terms)
 
     waiting = None
     # One batch late: the device works while the host fetches.
     for batch, placement in batches:
-      self._at_border()
-      results = step(params, partitioning.put_batch(batch, self._mesh))
+      self._before_batch()
+      results = step(params, device_mesh.put_batch(batch, self._mesh))
       if waiting is not None:
         fetch(*waiting)
       waiting = (placement, results)
@@ -104,19 +106,33 @@ class Evaluator:
     return _in_order(placements, outputs), terms
 
 
-def make_step(
-  task: Task, model: Any, mesh: Mesh, loss: Any
-) -> train_step.EvalStep:
-  """The evaluation step of a task, for the processes that the mesh spans.
+def make_eval_step(
+  model: nn.Module,
+  predict: Callable[[Any, Batch], dict[str, Array]],
+  loss: Loss | None,
+  mesh: Mesh | None = None,
+) -> EvalStep:
+  """Compiles one evaluation step, without dropout.
 
   Args:
-    task: what to keep.
-    model: the model.
-    mesh: the mesh.
-    loss: the task's, or None where there are no labels.
+    model: the model, with a head.
+    predict: (outputs, batch) -> what scoring needs, arrays whose first axis is
+      that of the outputs; the batch is as for `loss`.
+    loss: as for training; None where there are no labels.
+    mesh: the mesh; if several processes are in it, each gets all results whole.
+
+  Returns:
+    step(params, batch) -> (predictions, terms of the loss).
   """
-  step = train_step.make_eval_step(model, task.predict, loss)
-  if len({device.process_index for device in mesh.devices.flat}) == 1:
+
+  @jax.jit
+  def step(params: Params, batch: Batch):
+    outputs = model.apply({'params': params}, **model_inputs(batch))
+    seen = packing.per_example(batch)
+    kept = predict(outputs, seen)
+    return kept, () if loss is None else loss(outputs, seen)
+
+  if mesh is None or len({d.process_index for d in mesh.devices.flat}) == 1:
     return step
   # Every process scores all predictions, and can fetch only what it holds.
   whole = NamedSharding(mesh, PartitionSpec())
@@ -129,7 +145,7 @@ def cut(
   placement: Placement,
   lengths: Int[np.ndarray, 'N'],
 ) -> dict[str, np.ndarray]:
-  """One row for each example from what a task keeps of a batch.
+  """Returns one row for each example from what a task keeps of a batch.
 
   Args:
     task: tells which arrays have a value for each position.
@@ -179,12 +195,12 @@ def by_token(
   offset = np.arange(width)
   inside = offset < lengths[placement.examples][:, None]
   position = np.where(inside, placement.starts[:, None] + offset, 0)
-  found = {}
+  rows = {}
   for name, array in predictions.items():
     taken = array[placement.rows[:, None], position]
     mask = inside.reshape(inside.shape + (1,) * (taken.ndim - 2))
-    found[name] = np.where(mask, taken, np.zeros((), taken.dtype))
-  return found
+    rows[name] = np.where(mask, taken, np.zeros((), taken.dtype))
+  return rows
 
 
 def _in_order(
@@ -199,8 +215,12 @@ def _in_order(
   }
 
 
-def _total(batches: Sequence[Sequence[Any]]) -> float:
-  """The loss of a split: sums and weights of all batches, in float64."""
+def _total_loss(batches: Sequence[Sequence[Any]]) -> float:
+  """Returns the loss of a split: sum_i a_i S_i / W_i, in float64.
+
+  S_i and W_i are the sum and the weight of term i over all batches, a_i is its
+  scale.
+  """
   total = 0.0
   for parts in zip(*batches):
     weight = sum(float(part.weight) for part in parts)

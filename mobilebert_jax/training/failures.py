@@ -1,15 +1,30 @@
-"""Trouble from outside of the program, told in one sentence that helps."""
+"""How a run fails: divergence, and errors from outside of the program.
+
+Each becomes an exception whose message is one sentence that says what to do.
+
+What a loss or gradient does that is infinite or not a number is said by
+`config.nonfinite`: 'stop', or 'skip'. Then the compiled step itself leaves
+weights and optimizer as they were (`train_step.unless_nonfinite`), and here it
+is counted, as long as it stays an exception.
+"""
 
 import contextlib
 import errno
+import math
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError, RunError
+from mobilebert_jax.training.run_state import RunState
+
+# More skipped steps in a row are no accident of the data: nothing is learnt
+# any more, and no later batch can change that.
+MOST_SKIPPED_IN_A_ROW = 10
+_WATCHED = ('loss', 'grad_norm')
 
 # EFBIG: a limit on the size of files (ulimit -f); EDQUOT: of a user's share.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -19,8 +34,55 @@ _FULL_TEXTS = ('No space left on device', 'Disk quota exceeded',
 _MEMORY_TEXTS = ('RESOURCE_EXHAUSTED', 'Out of memory', 'out of memory')
 
 
+class NonFiniteError(FloatingPointError):
+  """Training diverged: a loss or gradient is infinite or not a number."""
+
+
+def nonfinite_problem(values: Mapping[str, float]) -> str | None:
+  """Returns what is not finite among a step's numbers; None: nothing."""
+  for name in _WATCHED:
+    if not math.isfinite(values[name]):
+      return f'the {name} is {values[name]}'
+  return None
+
+
+def may_skip(run_state: RunState) -> bool:
+  """Counts one more skipped step; returns whether there may be as many."""
+  run_state.skipped_steps += 1
+  run_state.skipped_in_a_row += 1
+  return run_state.skipped_in_a_row <= MOST_SKIPPED_IN_A_ROW
+
+
+def finite_values(values: Mapping[str, float]) -> dict[str, float]:
+  """Returns the numbers that JSON can hold."""
+  return {k: v for k, v in values.items() if math.isfinite(v)}
+
+
+def diverged(
+  problem: str, step: int, skipped: int, checkpoint: pathlib.Path | None
+) -> NonFiniteError:
+  """Returns what to raise when a run cannot go on.
+
+  Args:
+    problem: what is not finite.
+    step: where.
+    skipped: steps in a row that have been or would be skipped, this one among
+      them; 0 if none is skipped.
+    checkpoint: the last one that is complete; None: there is none.
+  """
+  last = f'the last good checkpoint is {checkpoint}'
+  return NonFiniteError(
+    f'{problem} at step {step}'
+    + (f', after {skipped - 1} skipped ones' if skipped else '')
+    + f'; {last if checkpoint else "no checkpoint yet"}; a lower '
+    'optimizer.learning_rate or a longer warm-up may help.'
+  )
+
+
 @contextlib.contextmanager
-def told(config: TrainConfig, workdir: pathlib.Path) -> Iterator[None]:
+def translate_errors(
+  config: TrainConfig, workdir: pathlib.Path
+) -> Iterator[None]:
   """Turns a full disk, too little memory and failed writes into `RunError`.
 
   Args:
@@ -38,12 +100,12 @@ def told(config: TrainConfig, workdir: pathlib.Path) -> Iterator[None]:
     raise RunError(sentence) from error
 
 
-def of_data(step: int, error: Exception) -> Exception:
-  """What to raise when the batch of a step cannot be made."""
+def data_error(step: int, error: Exception) -> Exception:
+  """Returns what to raise when the batch of a step cannot be made."""
   if isinstance(error, InputError):
     return error
   return RunError(
-    f'the batch of step {step} could not be made: {_described(error)}; the '
+    f'the batch of step {step} could not be made: {_describe(error)}; the '
     'same command continues when that is put right.'
   )
 
@@ -51,7 +113,7 @@ def of_data(step: int, error: Exception) -> Exception:
 def _sentence(
   error: Exception, config: TrainConfig, workdir: pathlib.Path
 ) -> str | None:
-  # What happened first comes first; closing files may have failed after it.
+  # The first error decides; closing files may have failed after it.
   chain = list(_chain(error))[::-1]
   if any(map(_is_full, chain)):
     names = filter(None, map(_file_in, chain))
@@ -60,7 +122,7 @@ def _sentence(
     if isinstance(cause, MemoryError) or _is_device_memory(cause):
       return _no_memory(cause, config)
   if isinstance(error, TimeoutError):
-    # orbax looks at the clock of the day, which somebody may set.
+    # Orbax looks at the clock of the day, which somebody may set.
     return (
       f'a save in {workdir} took too long, or the clock was set meanwhile '
       f'({error}); the checkpoints that were complete stay good, and the same '
@@ -76,7 +138,7 @@ def _sentence(
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-  """An error and what it came from."""
+  """Yields an error and what it came from."""
   while error is not None:
     yield error
     error = error.__cause__ or error.__context__
@@ -98,27 +160,27 @@ def _no_room(name: str, workdir: pathlib.Path) -> str:
 
 
 def _file_in(error: BaseException) -> str | None:
-  """The file that could not be written, as far as the error tells."""
+  """Returns the file that could not be written, if the error names it."""
   if not _is_full(error):
     return None
   if getattr(error, 'filename', None):
     return str(error.filename)  # type: ignore[attr-defined]
   # A library's message; the mark is that of its unfinished files.
-  found = re.search(r'"([^"]+?)(\.__lock)?"', str(error))
-  return found.group(1) if found else None
+  match = re.search(r'"([^"]+?)(\.__lock)?"', str(error))
+  return match.group(1) if match else None
 
 
 def _free(workdir: pathlib.Path) -> str:
-  """How much room there is, and how much the newest checkpoint takes."""
-  told = f'; {_megabytes(shutil.disk_usage(workdir).free)} are free'
+  """Says how much room there is, and how much the newest checkpoint takes."""
+  text = f'; {_megabytes(shutil.disk_usage(workdir).free)} are free'
   sizes = {
     int(step.name): sum(f.stat().st_size for f in step.rglob('*'))
     for step in (workdir / 'checkpoints').glob('*')
     if step.name.isdecimal()
   }
   if sizes:
-    told += f', and a checkpoint takes {_megabytes(sizes[max(sizes)])}'
-  return told
+    text += f', and a checkpoint takes {_megabytes(sizes[max(sizes)])}'
+  return text
 
 
 def _megabytes(count: int) -> str:
@@ -149,7 +211,7 @@ def _no_memory(error: BaseException, config: TrainConfig) -> str:
   )
 
 
-def _described(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
   """Type and message on one line, with what the error came from."""
   parts = [
     f'{type(cause).__name__}: {" ".join(str(cause).split())}'

@@ -8,11 +8,14 @@ import numpy as np
 
 from mobilebert_jax import models
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.models.typing import Params
 from mobilebert_jax.reporting import curves, metrics_log, report
 from mobilebert_jax.runtime import distributed, files
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tasks.task import Predictions
 from mobilebert_jax.training.evaluate import Split
+from mobilebert_jax.training.run_state import RunState
+from mobilebert_jax.training.setup import Run
 from mobilebert_jax.training.workdir import Workdir
 
 # How the report spells `config.optimizer.name`.
@@ -20,28 +23,37 @@ _OPTIMIZERS = {'adamw': 'AdamW', 'lamb': 'LAMB'}
 
 
 def write(
-  config: TrainConfig,
-  workdir: Workdir,
-  task: Task,
-  splits: Mapping[str, Split],
-  results: Mapping[str, Any],
-  params: Any,
+  run: Run,
+  run_state: RunState,
+  step: int,
+  params: Params,
   predict: Callable[[Split], Predictions],
-):
+) -> dict[str, Any]:
   """Writes everything that shows what was learnt; `results.json` last.
 
   So a run that is stopped meanwhile does all of it again, and a finished run
   does none of it.
 
   Args:
-    config: the run.
-    workdir: where to write.
-    task: the task.
-    splits: all splits of the task.
-    results: what `results.json` will hold.
+    run: the run.
+    run_state: its scores.
+    step: its last step.
     params: the best weights.
     predict: the predictions for a split with the best weights.
+
+  Returns:
+    What `results.json` holds.
   """
+  config, workdir, task, splits = run.config, run.workdir, run.task, run.splits
+  results: dict[str, Any] = {
+    'task': task.name,
+    'primary_metric': task.primary_metric,
+    'first': {'step': 0, **run_state.first},
+    'final': {'step': step, **run_state.last},
+    'best': {'step': run_state.best_step, **run_state.best},
+  }
+  if config.nonfinite == 'skip':
+    results['skipped_steps'] = run_state.skipped_steps
   shown, *others = (*task.splits.evaluation, *task.splits.test)
   predictions = _write_predictions(workdir, task, splits[shown], predict)
   outcomes = task.outcomes(
@@ -54,7 +66,7 @@ def write(
   def show():
     records = metrics_log.read(workdir.metrics)
     curves.draw(workdir.curves, records, task.primary_metric)
-    told = report.Findings(
+    findings = report.Findings(
       results=results,
       about=_about(config, task, splits, results, params),
       labels=task.labels,
@@ -65,14 +77,15 @@ def write(
       records=records,
       batch_size=config.batch_size,
     )
-    report.write(workdir.report, workdir.pictures, workdir.curves, told)
+    report.write(workdir.report, workdir.pictures, workdir.curves, findings)
     files.write_json(workdir.results, results)
 
   distributed.on_main(show)
+  return results
 
 
 def closing_line(results: Mapping[str, Any], workdir: Workdir) -> str:
-  """What was learnt, and where it is."""
+  """Returns what was learnt, and where it is."""
   metric = results['primary_metric']
   first, final, best = (results[k] for k in ('first', 'final', 'best'))
   return (
@@ -110,7 +123,7 @@ def _about(
   results: Mapping[str, Any],
   params: Any,
 ) -> list[tuple[str, str]]:
-  """The rows of the report's table about the run."""
+  """Returns the rows of the report's table about the run."""
   counts = ', '.join(
     f'{name} {len(split.examples):,}' for name, split in splits.items()
   )
@@ -135,6 +148,6 @@ def _about(
 
 
 def _tokens(task: Task, splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
-  """Lengths in the training split and the main evaluation split."""
+  """Returns lengths in the training and the main evaluation split."""
   names = (task.splits.train, task.splits.evaluation[0])
   return {name: splits[name].features.lengths() for name in names}

@@ -1,16 +1,17 @@
-"""A training run from its config: build, restore, loop, evaluate, save."""
+"""The training loop, from top to bottom: set up, restore, steps, finish."""
 
+import contextlib
 import dataclasses
 import functools
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert.pretrained import load_pretrained, save_pretrained
-from mobilebert_jax.distillation.steps import Steps
-from mobilebert_jax.models import partitioning
+from mobilebert_jax.models.typing import Metrics, Params
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime import (
   compilation_cache,
@@ -21,23 +22,29 @@ from mobilebert_jax.runtime import (
 )
 from mobilebert_jax.runtime.progress import Progress
 from mobilebert_jax.training import (
-  assembly,
   failures,
   finish,
-  nonfinite,
+  mesh,
   prefetch,
   profiling,
+  setup,
+  train_state,
 )
-from mobilebert_jax.training import step as train_step
-from mobilebert_jax.training.assembly import Run
 from mobilebert_jax.training.checkpoint import Checkpoints, DamagedError
 from mobilebert_jax.training.evaluate import Evaluator
-from mobilebert_jax.training.run_state import Facts, Scores
+from mobilebert_jax.training.hooks import Hook
+from mobilebert_jax.training.method import SUPERVISED, MethodBuilder
+from mobilebert_jax.training.run_state import RunState
+from mobilebert_jax.training.setup import Run
+from mobilebert_jax.training.train_state import TrainState
 from mobilebert_jax.training.workdir import Workdir
 
 
 def train(
-  config: TrainConfig, workdir: str | os.PathLike[str]
+  config: TrainConfig,
+  workdir: str | os.PathLike[str],
+  method: MethodBuilder = SUPERVISED,
+  hooks: Sequence[Hook] = (),
 ) -> dict[str, Any]:
   """Trains, or continues where an earlier start in `workdir` stopped.
 
@@ -47,6 +54,9 @@ def train(
   Args:
     config: the run.
     workdir: where everything is written; see `Workdir`.
+    method: what the run learns by; `launch.train` has the one that a config
+      asks for.
+    hooks: called at points of the loop.
 
   Returns:
     What `results.json` holds.
@@ -59,264 +69,247 @@ def train(
     Interrupted: SIGTERM; the last step is saved.
   """
   place = Workdir(files.path(workdir))
+  is_resumed, results = distributed.on_main(lambda: _find_run(place, config))
+  if results is not None:
+    distributed.tell(finish.closing_line(results, place))
+    return results
 
-  def known() -> tuple[bool, dict[str, Any] | None]:
-    resumes = place.is_started(config)
-    return resumes, place.read_results() if resumes else None
+  with contextlib.ExitStack() as whole_run:
+    whole_run.enter_context(failures.translate_errors(config, place.path))
+    whole_run.enter_context(lock.held(place.path))
+    whole_run.enter_context(
+      compilation_cache.used(config.compilation_cache_dir)
+    )
 
-  resumes, results = distributed.on_main(known)
-  if results is None:
-    with (
-      failures.told(config, place.path),
-      lock.held(place.path),
-      compilation_cache.used(config.compilation_cache_dir),
-    ):
-      run = assembly.build(config, place, resumes)
-      with jax.set_mesh(run.mesh):
-        results = _Trainer(run).run()
+    # -------------------------------------------------------------- Set up ---
+    run = setup.build(config, place, is_resumed, method)
+    model, task, learning = run.start.model, run.task, run.method
+    whole_run.enter_context(jax.set_mesh(run.mesh))
+    abstract, _ = train_state.abstract_state(
+      model, learning.optimizer, run.mesh, config.mesh.param_sharding
+    )
+    batches = prefetch.Prefetch(
+      run.batches, functools.partial(mesh.put_batch, mesh=run.mesh)
+    )
+    watch = preemption.Watch()
+    evaluator = Evaluator(task, model, run.mesh, config, watch.check)
+    eval_every = config.eval_every or run.steps_per_epoch
+    save_every = config.checkpoint_every or eval_every
+    checkpoints = whole_run.enter_context(
+      Checkpoints(place.checkpoints, config.keep_checkpoints)
+    )
+    for hook in hooks:
+      hook.on_start(run, checkpoints)
+
+    with contextlib.ExitStack() as steps:
+      steps.enter_context(watch)
+      profile = steps.enter_context(
+        profiling.Profile(config.profile.range(), place.profile)
+      )
+
+      # ----------------------------------------------------------- Restore ---
+      has_checkpoint = bool(checkpoints.steps())
+      if has_checkpoint:
+        state, run_state = _restore(checkpoints, abstract, run)
+        batches.set_state(run_state.data)
+      else:
+        state, run_state = setup.first_state(run), RunState()
+      first = int(state.step)
+      log = metrics_log.start(place.path, first if has_checkpoint else -1)
+      steps.enter_context(log)
+      progress = steps.enter_context(
+        Progress(run.total_steps, first, config.batch_size)
+      )
+
+      def log_step(step: int, metrics: Metrics):
+        """Fetches, checks and logs the numbers of one step."""
+        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        problem = failures.nonfinite_problem(values)
+        if problem is None:
+          run_state.skipped_in_a_row = 0
+        elif config.nonfinite == 'skip' and failures.may_skip(run_state):
+          progress.say(f'step {step}: {problem}; the step is skipped')
+        else:
+          raise _diverged(problem, step, run_state, checkpoints)
+        progress.advance(values['loss'])
+        is_logged = step in (1, run.total_steps) or step % config.log_every == 0
+        if is_logged or problem:
+          if config.nonfinite == 'skip':
+            values['skipped_steps'] = run_state.skipped_steps
+          values['epoch'] = step / run.steps_per_epoch
+          values['examples_per_second'] = progress.examples_per_second()
+          log.write(step, failures.finite_values(values))
+        for hook in hooks:
+          hook.after_step(step, values)
+
+      def save(state: TrainState):
+        """Begins to save the state, and all that makes it go on from there."""
+        for hook in hooks:
+          hook.before_save(int(state.step))
+        run_state.data = batches.get_state()
+        # What a checkpoint has behind it is not logged again.
+        log.flush()
+        checkpoints.save(state, dataclasses.asdict(run_state))
+
+      # ------------------------------------------------------------- Steps ---
+      unlogged: tuple[int, Metrics] | None = None
+      try:
+        # The first pass takes no step: it is for the state as it is,
+        # whose evaluation may be due.
+        for step in range(first, run.total_steps + 1):
+          if run_state.is_finished:
+            break
+          is_evaluated = step % eval_every == 0 or step == run.total_steps
+          is_saved = step % save_every == 0
+
+          if step > first:
+            batch = _next_batch(batches, step)
+            message = learning.message(step)
+            if message is not None:
+              progress.say(message)
+            state, metrics = profile.step(
+              step, learning.step(step), state, batch
+            )
+            # Fetched while the devices already work on the next step.
+            if unlogged is not None:
+              log_step(*unlogged)
+            unlogged = (step, metrics)
+            if step == first + 1 or message is not None:
+              # A new program: if the memory does not suffice, it is now. A next
+              # step that took over a state that could not be made would wait
+              # for it for ever.
+              jax.block_until_ready(metrics)
+            is_asked = watch.asked()
+            if is_asked or is_evaluated or is_saved:
+              log_step(*unlogged)
+              unlogged = None
+            # What failed meanwhile in the background must not stay unsaid.
+            checkpoints.check()
+            if is_asked:
+              watch.check()
+
+          # ------------------------------------------------------ Evaluate ---
+          is_best = False
+          # At `first` it is due if the run stopped before or during it.
+          if is_evaluated and run_state.evaluated_step != step:
+            for hook in hooks:
+              hook.before_evaluation(step)
+            scores = evaluator.scores(state.params, run.evaluation)
+            for hook in hooks:
+              hook.after_evaluation(step, scores)
+            log.write(step, scores)
+            progress.say(f'step {step}: {_format_scores(scores)}')
+            if step == 0:
+              run_state.first = scores
+            else:
+              is_best = run_state.record(
+                step, scores, task.primary_metric, learning.is_eligible(step)
+              )
+              run_state.is_finished = step == run.total_steps or (
+                config.early_stop is not None
+                and run_state.stale >= config.early_stop
+              )
+            if is_best:
+              # Before the checkpoint that knows about it: a kill between the
+              # two repeats this evaluation.
+              _save_model(run, state.params)
+
+          # ---------------------------------------------------------- Save ---
+          if step > first and (is_best or run_state.is_finished or is_saved):
+            save(state)
+          if is_evaluated or is_saved:
+            progress.restart_clock()
+      except preemption.Interrupted:
+        if int(state.step):
+          save(state)
+          checkpoints.wait()
+        raise _interrupted(int(state.step), run, checkpoints) from None
+      checkpoints.wait()
+
+    # -------------------------------------------------------------- Finish ---
+    step, params = int(state.step), state.params
+    assert run_state.best_step is not None
+    if run_state.best_step != step:
+      params = _best_params(run_state.best_step, run, checkpoints, abstract)
+    predict = functools.partial(evaluator.predictions, params)
+    results = finish.write(run, run_state, step, params, predict)
   distributed.tell(finish.closing_line(results, place))
   return results
 
 
-class _Trainer:
-  """The loop. Holds what its steps share; `run` is called once."""
+def _find_run(
+  place: Workdir, config: TrainConfig
+) -> tuple[bool, dict[str, Any] | None]:
+  """Returns whether the run has been started, and its results if it ended."""
+  is_started = place.is_started(config)
+  return is_started, place.read_results() if is_started else None
 
-  def __init__(self, run: Run):
-    config, model = run.config, run.start.model
-    self._run = run
-    self._tx = assembly.optimizer(run)
-    self._abstract, _ = train_step.abstract_state(
-      model, self._tx, run.mesh, config.distillation.student_placement
+
+def _restore(
+  checkpoints: Checkpoints, abstract: TrainState, run: Run
+) -> tuple[TrainState, RunState]:
+  """Reads the newest good checkpoint, and says where the run continues."""
+  state, values, damaged = checkpoints.restore_newest(abstract)
+  for problem in damaged:
+    distributed.tell(f'{problem}; it is removed, and its steps are done again.')
+  distributed.tell(
+    f'continuing at step {int(state.step)} of {run.total_steps}.'
+  )
+  return state, RunState(**values)
+
+
+def _next_batch(batches: prefetch.Prefetch, step: int) -> Any:
+  try:
+    return next(batches)
+  except Exception as error:
+    raise failures.data_error(step, error) from error
+
+
+def _diverged(
+  problem: str, step: int, run_state: RunState, checkpoints: Checkpoints
+) -> failures.NonFiniteError:
+  checkpoints.wait()
+  complete = checkpoints.steps()
+  last = checkpoints.directory / str(complete[-1]) if complete else None
+  return failures.diverged(problem, step, run_state.skipped_in_a_row, last)
+
+
+def _format_scores(scores: Mapping[str, float]) -> str:
+  return ', '.join(f'{name} {value:.4f}' for name, value in scores.items())
+
+
+def _save_model(run: Run, params: Params):
+  """Writes the best weights as a transformers directory."""
+  host = mesh.fetch_tree(params)
+  model, tokenizer = run.start.model, run.start.tokenizer
+  distributed.on_main(
+    lambda: save_pretrained(run.workdir.model, model, host, tokenizer)
+  )
+
+
+def _interrupted(
+  step: int, run: Run, checkpoints: Checkpoints
+) -> preemption.Interrupted:
+  return preemption.Interrupted(
+    f'interrupted: step {step} of {run.total_steps} is saved in '
+    f'{checkpoints.directory}; the same command continues.'
+    if step
+    else 'interrupted before the first step; the same command starts again.'
+  )
+
+
+def _best_params(
+  step: int, run: Run, checkpoints: Checkpoints, abstract: TrainState
+) -> Params:
+  """Reads the best weights: from their checkpoint, or else from model/."""
+  try:
+    return checkpoints.restore_params(abstract, step)[0]
+  except DamagedError as error:
+    saved, model = run.workdir.model, run.start.model
+    distributed.tell(f'{error}; the same weights are taken from {saved}.')
+    _, params, _ = load_pretrained(
+      type(model), saved, **dataclasses.asdict(model.compute)
     )
-    self._steps = Steps(
-      config, run.task, model, self._tx, run.mesh, run.stages, run.teacher
-    )
-    self._profile = profiling.Profile(
-      config.profile.range(), run.workdir.profile
-    )
-    self._batches = prefetch.Prefetch(
-      run.batches, functools.partial(partitioning.put_batch, mesh=run.mesh)
-    )
-    self._watch = preemption.Watch()
-    self._evaluator = Evaluator(
-      run.task, model, run.mesh, config, self._watch.check
-    )
-    self._eval_every = config.eval_every or run.steps_per_epoch
-    self._save_every = config.checkpoint_every or self._eval_every
-    self._facts = Facts()
-
-  def run(self) -> dict[str, Any]:
-    """Restores or starts, trains to the end, reports."""
-    run, config = self._run, self._run.config
-    with Checkpoints(
-      run.workdir.checkpoints, config.keep_checkpoints
-    ) as checkpoints:
-      self._checkpoints = checkpoints
-      with self._watch, self._profile:
-        state = self._initial_state()
-        done = int(state.step)
-        with (
-          metrics_log.start(
-            run.workdir.path, done if checkpoints.steps() else -1
-          ) as log,
-          Progress(run.total_steps, done, config.batch_size) as progress,
-        ):
-          self._log, self._progress = log, progress
-          state = self._train(state, done)
-        checkpoints.wait()
-      return self._report(state)
-
-  def _initial_state(self) -> train_step.TrainState:
-    run = self._run
-    if self._checkpoints.steps():
-      state, facts, damaged = self._checkpoints.restore_newest(self._abstract)
-      for told in damaged:
-        distributed.tell(
-          f'{told}; it is removed, and its steps are done again.'
-        )
-      self._facts = Facts(**facts)
-      self._batches.set_state(self._facts.data)
-      distributed.tell(
-        f'continuing at step {int(state.step)} of {run.total_steps}.'
-      )
-      return state
-    return assembly.first_state(run, self._tx)
-
-  def _train(self, state: train_step.TrainState, done: int):
-    """All steps after `done`; saves the last one if it is asked to stop."""
-    try:
-      if not self._facts.first:
-        self._facts.first = self._evaluate(state, 0)
-      if self._is_evaluated(done) and self._facts.evaluated_step != done:
-        # The run was asked to stop before or during this evaluation.
-        self._judge(state, done)
-      late = None
-      for step in range(done + 1, self._run.total_steps + 1):
-        if self._facts.is_finished:
-          break
-        batch = self._next_batch(step)
-        news = self._steps.news(step)
-        has_new_program = step == done + 1 or news is not None
-        if news is not None:
-          self._progress.say(news)
-        compiled = self._steps.step_for(step)
-        state, metrics = self._profile.step(step, compiled, state, batch)
-        # Fetched while the device already works on the next step.
-        if late is not None:
-          self._take(*late)
-        late = (step, metrics)
-        if has_new_program:
-          # If the memory does not suffice, it is now. A next step that took
-          # over a state that could not be made would wait for it for ever.
-          jax.block_until_ready(metrics)
-        is_asked = self._watch.asked()
-        if is_asked or self._is_border(step):
-          self._take(*late)
-          late = None
-        # What failed meanwhile in the background must not stay unsaid.
-        self._checkpoints.check()
-        if is_asked:
-          self._watch.check()
-        if self._is_border(step):
-          self._judge_and_save(state, step)
-    except preemption.Interrupted:
-      raise self._interrupted(state) from None
-    return state
-
-  def _is_evaluated(self, step: int) -> bool:
-    is_due = step % self._eval_every == 0 or step == self._run.total_steps
-    return is_due and step > 0
-
-  def _is_border(self, step: int) -> bool:
-    return self._is_evaluated(step) or step % self._save_every == 0
-
-  def _next_batch(self, step: int) -> Any:
-    try:
-      return next(self._batches)
-    except Exception as error:
-      raise failures.of_data(step, error) from error
-
-  def _judge_and_save(self, state: train_step.TrainState, step: int):
-    is_best = self._is_evaluated(step) and self._judge(state, step)
-    if is_best or self._facts.is_finished or step % self._save_every == 0:
-      self._save(state)
-    self._progress.restart_clock()
-
-  def _judge(self, state: train_step.TrainState, step: int) -> bool:
-    """Evaluates; returns whether it is the best model so far, and keeps it."""
-    run, facts = self._run, self._facts
-    scores = self._evaluate(state, step)
-    is_best = facts.note(
-      step, scores, run.task.primary_metric, self._steps.may_be_best(step)
-    )
-    patience = run.config.early_stop
-    facts.is_finished = step == run.total_steps or (
-      patience is not None and facts.stale >= patience
-    )
-    if is_best:
-      # Before the checkpoint that knows about it: a kill between the two
-      # repeats this evaluation.
-      params = partitioning.fetch_tree(state.params)
-      model, tokenizer = run.start.model, run.start.tokenizer
-      distributed.on_main(
-        lambda: save_pretrained(run.workdir.model, model, params, tokenizer)
-      )
-    return is_best
-
-  def _save(self, state: train_step.TrainState):
-    self._facts.data = self._batches.get_state()
-    # What a checkpoint has behind it is not logged again.
-    self._log.flush()
-    self._checkpoints.save(state, dataclasses.asdict(self._facts))
-
-  def _interrupted(
-    self, state: train_step.TrainState
-  ) -> preemption.Interrupted:
-    """Saves what has been done, and says so."""
-    step = int(state.step)
-    if step:
-      self._save(state)
-      self._checkpoints.wait()
-    return preemption.Interrupted(
-      f'interrupted: step {step} of {self._run.total_steps} is saved in '
-      f'{self._checkpoints.directory}; the same command continues.'
-      if step
-      else 'interrupted before the first step; the same command starts again.'
-    )
-
-  def _take(self, step: int, metrics: train_step.Metrics):
-    """Fetches, checks and logs the numbers of one step."""
-    values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-    facts, config = self._facts, self._run.config
-    problem = nonfinite.problem(values)
-    if problem is None:
-      facts.skipped_in_a_row = 0
-    elif config.nonfinite == 'skip' and nonfinite.may_skip(facts):
-      self._progress.say(f'step {step}: {problem}; the step is skipped')
-    else:
-      self._fail(problem, step)
-    self._progress.advance(values['loss'])
-    is_told = step == 1 or step % config.log_every == 0
-    if is_told or problem or step == self._run.total_steps:
-      if config.nonfinite == 'skip':
-        values['skipped_steps'] = facts.skipped_steps
-      values['epoch'] = step / self._run.steps_per_epoch
-      values['examples_per_second'] = self._progress.examples_per_second()
-      self._log.write(step, nonfinite.finite(values))
-
-  def _fail(self, problem: str, step: int):
-    self._checkpoints.wait()
-    steps = self._checkpoints.steps()
-    good = f'{self._checkpoints.directory / str(steps[-1])}' if steps else None
-    skipped = self._facts.skipped_in_a_row
-    raise nonfinite.NonFiniteError(
-      f'{problem} at step {step}'
-      + (f', after {skipped - 1} skipped ones' if skipped else '')
-      + '; '
-      + (f'the last good checkpoint is {good}' if good else 'no checkpoint yet')
-      + '; a lower optimizer.learning_rate or a longer warm-up may help.'
-    )
-
-  def _evaluate(self, state: train_step.TrainState, step: int) -> Scores:
-    scores = self._evaluator.scores(state.params, self._run.evaluation)
-    self._log.write(step, scores)
-    told = ', '.join(f'{k} {v:.4f}' for k, v in scores.items())
-    self._progress.say(f'step {step}: {told}')
-    self._progress.restart_clock()
-    return scores
-
-  def _report(self, state: train_step.TrainState) -> dict[str, Any]:
-    """Writes what the best weights and the whole run amount to."""
-    run, facts = self._run, self._facts
-    params = state.params
-    assert facts.best_step is not None
-    if facts.best_step != int(state.step):
-      params = self._best_params(facts.best_step)
-    results: dict[str, Any] = {
-      'task': run.task.name,
-      'primary_metric': run.task.primary_metric,
-      'first': {'step': 0, **facts.first},
-      'final': {'step': int(state.step), **facts.last},
-      'best': {'step': facts.best_step, **facts.best},
-    }
-    if run.config.nonfinite == 'skip':
-      results['skipped_steps'] = facts.skipped_steps
-    predict = functools.partial(self._evaluator.predictions, params)
-    finish.write(
-      run.config, run.workdir, run.task, run.splits, results, params, predict
-    )
-    return results
-
-  def _best_params(self, step: int) -> train_step.Params:
-    """The best weights; they are in two places."""
-    try:
-      return self._checkpoints.restore_params(self._abstract, step)[0]
-    except DamagedError as error:
-      place, model = self._run.workdir.model, self._run.start.model
-      distributed.tell(f'{error}; the same weights are taken from {place}.')
-      _, params, _ = load_pretrained(
-        type(model), place, **dataclasses.asdict(model.compute)
-      )
-      self._checkpoints.remove(step)
-      shardings = jax.tree.map(lambda x: x.sharding, self._abstract.params)
-      return partitioning.put_tree(params, shardings)
+    checkpoints.remove(step)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract.params)
+    return mesh.put_tree(params, shardings)

@@ -10,8 +10,9 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from mobilebert_jax.config.run import OptimizerConfig
-from mobilebert_jax.training import lamb
-from mobilebert_jax.training.lamb import Params, Rates, Schedule
+from mobilebert_jax.models.typing import Params, Schedule
+from mobilebert_jax.training import layerwise
+from mobilebert_jax.training.layerwise import Rates
 
 # Leaves that weight decay and the trust ratio leave alone, by their name alone:
 # biases, the scale of every norm, and the parameters of activations (prelu,
@@ -55,7 +56,13 @@ def linear_schedule(
   end_factor: float = 0.0,
   decay_from_start: bool = False,
 ) -> Schedule:
-  """Rises linearly from 0 to `peak`, then falls linearly.
+  """Returns a schedule that rises linearly from 0 to `peak`, then falls.
+
+  With P the peak, W the warm-up, T the total and e the end factor, after s
+  completed steps the rate is
+
+    P s / W                                for s < W,
+    P (e + (1 - e) (T - s) / (T - W))      from then on, and P e after T.
 
   With the defaults these are the numbers of transformers'
   `get_linear_schedule_with_warmup`. With `decay_from_start` they are those of
@@ -87,7 +94,7 @@ def linear_schedule(
 
 
 def constant_schedule(peak: float, warmup_steps: int) -> Schedule:
-  """Rises linearly from 0 to `peak` in the warm-up, and stays there."""
+  """Returns a schedule that rises from 0 to `peak`, and stays there."""
 
   def schedule(step: Int[Array, '']) -> Float[Array, '']:
     done = jnp.asarray(step).astype(float)
@@ -97,7 +104,7 @@ def constant_schedule(peak: float, warmup_steps: int) -> Schedule:
 
 
 def make_schedule(config: OptimizerConfig, total_steps: int) -> Schedule:
-  """The learning rate of a run of `total_steps` steps."""
+  """Returns the learning-rate schedule of a run of `total_steps` steps."""
   peak, warmup = config.learning_rate, config.warmup_steps
   if warmup is None:
     warmup = round(config.warmup_fraction * total_steps)
@@ -109,7 +116,7 @@ def make_schedule(config: OptimizerConfig, total_steps: int) -> Schedule:
 
 
 def decay_mask(params: Params) -> Params:
-  """True for every leaf that weight decay shrinks: kernels and tables."""
+  """Returns True for every leaf that decays: kernels and tables."""
 
   def decayed(path: tuple[Any, ...], leaf: Any) -> bool:
     del leaf
@@ -121,7 +128,7 @@ def decay_mask(params: Params) -> Params:
 
 
 def global_norm(tree: Params) -> Float[Array, '']:
-  """The Euclidean norm of all leaves together, in at least float32."""
+  """Returns sqrt(sum of squares of all leaves), in at least float32."""
   wide = jax.tree.map(
     lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree
   )
@@ -129,7 +136,7 @@ def global_norm(tree: Params) -> Float[Array, '']:
 
 
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-  """Scales gradients by min(1, max_norm / (norm + 1e-6)), as torch does."""
+  """Returns the factor min(1, max_norm / (norm + 1e-6)), as torch has it."""
 
   def update(updates, state, params=None):
     del params
@@ -158,24 +165,26 @@ def make_optimizer(
     config: the settings.
     total_steps: the length of the schedule.
     rates: replaces the config's learning rate and schedule, and gives each
-      block a multiplier; None: one rate for all, from the config.
+      layer a multiplier; None: one rate for all, from the config.
   """
-  if rates is None:
-    rates = lamb.uniform(make_schedule(config, total_steps))
-    is_plain = config.name == 'adamw' and config.bias_correction
+  if rates is None and config.name == 'adamw' and config.bias_correction:
+    learning_rate = make_schedule(config, total_steps)
+    chain, only_resets = _adamw(config, learning_rate), _never
   else:
-    is_plain = False
-  chain = _adamw(config, rates) if is_plain else _layerwise(config, rates)
+    if rates is None:
+      rates = layerwise.uniform(make_schedule(config, total_steps))
+    learning_rate = rates.learning_rate
+    chain = _layerwise(config, rates)
+    only_resets = functools.partial(layerwise.all_frozen, rates)
   if config.max_grad_norm is not None:
     chain = optax.chain(clip_by_global_norm(config.max_grad_norm), chain)
-  only_resets = functools.partial(lamb.all_frozen, rates)
-  return Optimizer(chain.init, chain.update, rates.learning_rate, only_resets)
+  return Optimizer(chain.init, chain.update, learning_rate, only_resets)
 
 
-def _adamw(config: OptimizerConfig, rates: Rates) -> Any:
-  """AdamW as in torch, with one rate for all."""
+def _adamw(config: OptimizerConfig, learning_rate: Schedule) -> Any:
+  """Returns AdamW as torch has it, with one rate for all."""
   return optax.adamw(
-    rates.learning_rate,
+    learning_rate,
     b1=config.beta1,
     b2=config.beta2,
     eps=config.epsilon,
@@ -186,8 +195,8 @@ def _adamw(config: OptimizerConfig, rates: Rates) -> Any:
 
 
 def _layerwise(config: OptimizerConfig, rates: Rates) -> Any:
-  """LAMB, or AdamW with what optax's does not have."""
-  moments = lamb.scale_by_moments(
+  """Returns LAMB, or AdamW with what optax's does not have."""
+  moments = layerwise.scale_by_moments(
     rates,
     config.beta1,
     config.beta2,
@@ -196,9 +205,9 @@ def _layerwise(config: OptimizerConfig, rates: Rates) -> Any:
     _mu_dtype(config),
   )
   decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
-  trust = optax.masked(lamb.scale_by_trust_ratio(), decay_mask)
+  trust = optax.masked(layerwise.scale_by_trust_ratio(), decay_mask)
   parts = (moments, decay, trust) if config.name == 'lamb' else (moments, decay)
-  return optax.chain(*parts, lamb.scale_by_rates(rates))
+  return optax.chain(*parts, layerwise.scale_by_rates(rates))
 
 
 def _mu_dtype(config: OptimizerConfig) -> Any:

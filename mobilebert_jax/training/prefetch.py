@@ -17,10 +17,10 @@ class Prefetch:
 
   While the devices compute a step, the next step's batch is read and sent to
   them. The position is that of the last batch taken, not of the last one read;
-  so a checkpoint holds the same whether or not there is a prefetch. Trouble
+  so a checkpoint holds the same whether or not there is a prefetch. An error
   with a batch is raised when that batch is taken.
 
-  Args of the constructor:
+  Args:
     batches: where they come from.
     put: sends a batch to the devices (`sharding.put_batch`) without waiting.
   """
@@ -30,7 +30,7 @@ class Prefetch:
     self._position = copy.deepcopy(batches.get_state())
     # Batches with the positions behind them, or what was raised.
     self._ready: collections.deque[tuple[Any, Any]] = collections.deque()
-    self._trouble: Exception | None = None
+    self._error: Exception | None = None
 
   def __iter__(self) -> 'Prefetch':
     return self
@@ -39,10 +39,10 @@ class Prefetch:
     if not self._ready:
       self._read()
     if not self._ready:
-      assert self._trouble is not None
-      raise self._trouble
+      assert self._error is not None
+      raise self._error
     batch, self._position = self._ready.popleft()
-    while len(self._ready) < _AHEAD and self._trouble is None:
+    while len(self._ready) < _AHEAD and self._error is None:
       self._read()
     return batch
 
@@ -53,16 +53,16 @@ class Prefetch:
   def set_state(self, state: dict[str, Any]) -> None:
     """Continues behind the batch after which `state` was taken."""
     self._ready.clear()
-    self._trouble = None
+    self._error = None
     self._batches.set_state(state)
     self._position = copy.deepcopy(state)
 
   def _read(self):
-    if self._trouble is not None:
+    if self._error is not None:
       return
     try:
       batch = self._put(next(self._batches))
       self._ready.append((batch, copy.deepcopy(self._batches.get_state())))
     # Whatever it is, the batches before it are good.
     except Exception as error:
-      self._trouble = error
+      self._error = error

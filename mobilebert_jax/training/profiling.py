@@ -34,7 +34,7 @@ class Profile:
   that ends there writes what it has. With several processes the first one
   traces its own devices.
 
-  Args of the constructor:
+  Args:
     steps: numbers of the steps, from 1; empty: none.
     directory: gets `plugins/profile/<time>/`, as the profiler's viewers expect
       (https://docs.jax.dev/en/latest/profiling.html).

@@ -1,4 +1,4 @@
-"""What a run knows beside its arrays; every checkpoint has it as JSON."""
+"""What a run knows beside its arrays: position, scores, counts."""
 
 import dataclasses
 from typing import Any
@@ -7,8 +7,8 @@ Scores = dict[str, float]
 
 
 @dataclasses.dataclass
-class Facts:
-  """What a run knows beside its arrays; saved with every checkpoint.
+class RunState:
+  """What a run knows beside its arrays; every checkpoint has it as JSON.
 
   Attributes:
     data: position in the training data.
@@ -19,7 +19,7 @@ class Facts:
     stale: evaluations since then.
     evaluated_step: step of the latest evaluation; None: none since training
       began.
-    skipped_steps: steps that left the weights as they were (`nonfinite`).
+    skipped_steps: steps that left the weights as they were (`failures`).
     skipped_in_a_row: how many of them were the last ones.
     is_finished: whether training has ended.
   """
@@ -35,19 +35,19 @@ class Facts:
   skipped_in_a_row: int = 0
   is_finished: bool = False
 
-  def note(
-    self, step: int, scores: Scores, metric: str, may_be_best: bool = True
+  def record(
+    self, step: int, scores: Scores, metric: str, is_eligible: bool = True
   ) -> bool:
     """Takes in an evaluation; returns whether it is the best so far.
 
     Args:
       step: when it was made.
-      scores: what it found.
+      scores: what it gave.
       metric: the score that decides; higher is better.
-      may_be_best: whether it is compared with others at all.
+      is_eligible: whether it is compared with others at all.
     """
     self.last, self.evaluated_step = scores, step
-    if not may_be_best:
+    if not is_eligible:
       return False
     better = not self.best or scores[metric] > self.best[metric]
     self.stale = 0 if better else self.stale + 1

@@ -10,17 +10,16 @@ from jax.sharding import Mesh
 
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert.pretrained import load_pretrained
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.runtime import compilation_cache, distributed, files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import preparation
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import setup, train_state
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.evaluate import Evaluator, Split
 from mobilebert_jax.training.optimizer import make_optimizer
-from mobilebert_jax.training.preparation import Start
+from mobilebert_jax.training.setup import Start
 from mobilebert_jax.training.workdir import Workdir
 
 
@@ -45,24 +44,24 @@ def score(
   def find() -> tuple[Task, Mesh]:
     if not path.is_dir():
       raise InputError(f'--checkpoint={path}: there is no such directory.')
-    return preparation.find_task(config), preparation.make_mesh(config)
+    return setup.find_task(config), setup.make_mesh(config)
 
   task, mesh = distributed.agree(find)
   with (
     jax.set_mesh(mesh),
     compilation_cache.used(config.compilation_cache_dir),
   ):
-    start, facts = _load(config, task, path, mesh)
+    start, known = _load(config, task, path, mesh)
 
     def read() -> list[Split]:
       return [
-        preparation.load_split(config, task, start.tokenizer, name)
+        setup.load_split(config, task, start.tokenizer, name)
         for name in task.splits.evaluation
       ]
 
     splits = distributed.agree(read)
     evaluator = Evaluator(task, start.model, mesh, config)
-    return facts | evaluator.scores(start.params, splits)
+    return known | evaluator.scores(start.params, splits)
 
 
 def _load(
@@ -74,15 +73,15 @@ def _load(
   if path.parent.name == 'checkpoints' and path.name.isdecimal():
     workdir = Workdir(path.parent.parent)
     return _from_workdir(config, task, workdir, int(path.name), mesh)
-  compute = preparation.compute_of(config)
+  compute = setup.compute_of(config)
   model, params, _ = load_pretrained(
     task.head,
     path,
     **dataclasses.asdict(compute),
     **(dict(config.model) | task.model_overrides()),
   )
-  _, places = _state(config, model, mesh)
-  params = partitioning.put_tree(params, places.params)
+  _, shardings = _state(config, model, mesh)
+  params = device_mesh.put_tree(params, shardings.params)
   tokenizer = MobileBertTokenizerFast.from_pretrained(path)
   return Start(model, params, tokenizer), {}
 
@@ -96,7 +95,7 @@ def _from_workdir(
 ) -> tuple[Start, dict[str, Any]]:
   if not workdir.checkpoints.is_dir():
     raise InputError(f'{workdir.path} holds no checkpoint yet.')
-  start = preparation.resume(config, task, workdir)
+  start = setup.resume(config, task, workdir)
   abstract, _ = _state(config, start.model, mesh)
   with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
     step = checkpoints.latest() if step is None else step
@@ -106,6 +105,6 @@ def _from_workdir(
 
 def _state(
   config: TrainConfig, model: Any, mesh: Mesh
-) -> tuple[train_step.TrainState, train_step.TrainState]:
+) -> tuple[train_state.TrainState, train_state.TrainState]:
   tx = make_optimizer(config.optimizer, total_steps=1)
-  return train_step.abstract_state(model, tx, mesh)
+  return train_state.abstract_state(model, tx, mesh)

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from mobilebert_jax.config import model_json, run
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.runtime import files, hub, lock
+from mobilebert_jax.runtime import files, lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
@@ -16,7 +17,7 @@ from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 _HALF_STARTED = (
   'config.json',
   'model_config.json',
-  'teacher.json',
+  'method.json',
   'tokenizer',
   lock.NAME,
 )
@@ -26,10 +27,10 @@ _HALF_STARTED = (
 class Workdir:
   """Names of everything that a run writes.
 
-  `model_config.json`, `tokenizer/`, with a teacher `teacher.json`, and then
-  `config.json` are written at the start, when all input has been found good.
-  With `config.json` a workdir can be continued, without the checkpoint that the
-  run began from; without it, there is nothing to lose.
+  `model_config.json`, `tokenizer/`, `method.json` if the method has a record,
+  and then `config.json` are written at the start, when all input has been
+  checked. With `config.json` a workdir can be continued, without the checkpoint
+  that the run began from; without it, there is nothing to lose.
   """
 
   path: pathlib.Path
@@ -41,13 +42,13 @@ class Workdir:
 
   @property
   def model_config(self) -> pathlib.Path:
-    """The model's config, in transformers' dialect."""
+    """The model's config, in transformers' format."""
     return self.path / 'model_config.json'
 
   @property
-  def teacher(self) -> pathlib.Path:
-    """Which teacher the run has; only with one."""
-    return self.path / 'teacher.json'
+  def method(self) -> pathlib.Path:
+    """The method's record (`Method.record`); only if it has one."""
+    return self.path / 'method.json'
 
   @property
   def tokenizer(self) -> pathlib.Path:
@@ -145,16 +146,16 @@ class Workdir:
       and all(name.startswith(_HALF_STARTED) for name in names)
     )
 
-  def read_teacher(self) -> dict[str, Any]:
-    """What `start` was told of the teacher."""
-    return json.loads(_read(self.teacher))
+  def read_method(self) -> dict[str, Any]:
+    """The record of the method that the run began with; {} if it has none."""
+    return json.loads(_read(self.method)) if self.method.exists() else {}
 
   def start(
     self,
     config: TrainConfig,
     model: Any,
     tokenizer: Any,
-    teacher: dict[str, Any] | None = None,
+    method: Mapping[str, Any],
   ):
     """Writes what is needed to continue; `config.json` last.
 
@@ -162,7 +163,7 @@ class Workdir:
       config: the run.
       model: the model.
       tokenizer: the tokenizer.
-      teacher: JSON values that tell the teacher, if there is one.
+      method: JSON values, the method's record.
     """
     self.path.mkdir(parents=True, exist_ok=True)
     architecture = model_json.to_dict(
@@ -170,37 +171,13 @@ class Workdir:
     )
     files.write_json(self.model_config, architecture)
     tokenizer.save_pretrained(self.tokenizer)
-    if teacher is not None:
-      files.write_json(self.teacher, teacher)
+    if method:
+      files.write_json(self.method, method)
     files.write_text(self.config, run.to_json(config))
 
   def read_results(self) -> dict[str, Any] | None:
     """The scores of a finished run; None while it is not finished."""
     return json.loads(_read(self.results)) if self.results.exists() else None
-
-
-def teacher_directory(name: str) -> str:
-  """Where `config.distillation.teacher` has its weights and tokenizer.
-
-  Args:
-    name: a workdir, whose best model it is; or another name of a model.
-
-  Raises:
-    InputError: there is no such directory, or a run without a model.
-  """
-  try:
-    found = hub.local_directory(name)
-  except InputError as error:
-    raise InputError(f'config.distillation.teacher: {error}') from None
-  if found is None or not (found / 'checkpoints').is_dir():
-    return name
-  model = Workdir(found).model
-  if not model.is_dir():
-    raise InputError(
-      f'config.distillation.teacher is {name}, a run that has no model/ yet; '
-      'let it come to an evaluation first.'
-    )
-  return str(model)
 
 
 def _read(path: pathlib.Path) -> str:

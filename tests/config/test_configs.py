@@ -9,10 +9,10 @@ from mobilebert_jax import MobileBertModel, models
 from mobilebert_jax.config import command_line
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.distillation import stages
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.glue import tasks
-from mobilebert_jax.training import preparation, step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import setup, train_state
 from mobilebert_jax.training.optimizer import make_optimizer
 from tests.support import own_data
 
@@ -81,7 +81,7 @@ def test_config_builds_its_abstract_state(repo, run, tmp_path, monkeypatch):
     ['train.py', f'--config={repo}/configs/{run}'], {}
   )
   config = command.config
-  task = preparation.find_task(config)
+  task = setup.find_task(config)
   settings = dict(config.model) | task.model_overrides()
   architecture = (
     MobileBertConfig(**settings)
@@ -89,10 +89,10 @@ def test_config_builds_its_abstract_state(repo, run, tmp_path, monkeypatch):
     else MobileBertConfig.mobilebert(**settings)
   )
   assert config.data.max_length <= architecture.max_position_embeddings
-  model = task.head(architecture, compute=preparation.compute_of(config))
-  mesh = partitioning.make_mesh()
+  model = task.head(architecture, compute=setup.compute_of(config))
+  mesh = device_mesh.make_mesh()
   tx = make_optimizer(config.optimizer, 10)
-  shapes, _ = step.abstract_state(model, tx, mesh)
+  shapes, _ = train_state.abstract_state(model, tx, mesh)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
   assert count > 100_000
 
@@ -102,12 +102,12 @@ def test_the_small_sst2_model_has_the_size_that_its_docstring_names(repo, norm):
   run = f'{repo}/configs/glue_sst2.py:small_{norm}'
   config = command_line.parse(['train.py', f'--config={run}'], {}).config
   assert config.model['normalization_type'] == norm
-  task = preparation.find_task(config)
+  task = setup.find_task(config)
   settings = dict(config.model) | task.model_overrides()
   model = task.head(MobileBertConfig(**settings))
-  mesh = partitioning.make_mesh()
+  mesh = device_mesh.make_mesh()
   tx = make_optimizer(config.optimizer, 10)
-  shapes, _ = step.abstract_state(model, tx, mesh)
+  shapes, _ = train_state.abstract_state(model, tx, mesh)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
   assert 2.2e6 < count < 2.4e6
 
@@ -156,9 +156,9 @@ def test_the_teachers_second_phase_begins_with_its_first(
   )
   assert second.config.init == f'runs/{first.name}/model'
   monkeypatch.chdir(tmp_path)
-  task = preparation.find_task(second.config)
+  task = setup.find_task(second.config)
   with pytest.raises(InputError, match='runs/pretrain_teacher_phase1/model'):
-    preparation.begin(second.config, task, ())
+    setup.begin(second.config, task, ())
 
 
 @pytest.mark.parametrize('name', tasks.TABLE)

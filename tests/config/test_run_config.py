@@ -128,4 +128,6 @@ def test_wrong_values_name_field_value_and_what_is_allowed(make, words):
 def test_json_is_readable():
   values = json.loads(run.to_json(config()))
   assert values['data']['max_length'] == 128
-  assert values['mesh'] == {'data': -1, 'fsdp': 1, 'tensor': 1}
+  assert values['mesh'] == {
+    'data': -1, 'fsdp': 1, 'tensor': 1, 'param_sharding': 'sharded',
+  }  # fmt: skip

@@ -20,7 +20,7 @@ from mobilebert_jax.tasks.pretraining.masked_sequences import (
   gathered,
 )
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import step
+from mobilebert_jax.training import train_step
 from tests.support import packed, tiny
 
 CLS, SEP, FIRST = 2, 3, len(tiny.SPECIAL)
@@ -171,7 +171,7 @@ def test_loss_and_predictions_do_not_depend_on_the_way_of_batching(tokenizer):
   @jax.jit
   def run(batch):
     seen = packing.per_example(batch)
-    outputs = model.apply({'params': params}, **step.model_inputs(batch))
+    outputs = model.apply({'params': params}, **train_step.model_inputs(batch))
     kept = masked_lm.predict(outputs, seen)
     return kept, task.total(masked_lm.loss(outputs, seen))
 

@@ -16,7 +16,7 @@ from mobilebert_jax.pretraining_data import PretrainingDataOptions
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.pretraining import load
 from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
-from mobilebert_jax.training import preparation
+from mobilebert_jax.training import setup
 from tests.support.pretraining_sets import (
   SMALL,
   TOKENIZER,
@@ -229,7 +229,7 @@ def test_records_stay_out_of_the_token_cache(folder, tmp_path):
   )  # fmt: skip
   config = TrainConfig(task='pretraining', num_steps=1, data=data)
   task = TASKS['pretraining'].make_task({}, data)
-  split = preparation.load_split(config, task, TOKENIZER, 'train')
+  split = setup.load_split(config, task, TOKENIZER, 'train')
   assert len(split.features) > 100 and not (tmp_path / 'cache').exists()
 
 

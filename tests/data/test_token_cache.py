@@ -18,7 +18,7 @@ from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.classification import TextExample
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import preparation
+from mobilebert_jax.training import setup
 from tests.support import tiny
 
 _VOCAB = [*tiny.SPECIAL, *tiny.WORDS]
@@ -384,7 +384,7 @@ def config(path, *overrides):
 
 def encoded(config):
   """The validation split's features, and how often it was encoded."""
-  task = preparation.find_task(config)
+  task = setup.find_task(config)
   calls = []
 
   def encode(*args):
@@ -393,7 +393,7 @@ def encoded(config):
 
   counted = dataclasses.replace(task, encode=encode)
   name = config.tokenizer
-  split = preparation.load_split(
+  split = setup.load_split(
     config, counted, MobileBertTokenizerFast.from_pretrained(name), 'validation'
   )
   return split.features, len(calls)

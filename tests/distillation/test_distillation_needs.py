@@ -4,16 +4,11 @@ from unittest import mock
 
 import jax
 import pytest
-from test_distillation_objective import (
-  AUXILIARY,
-  EVERY,
-  aims_of,
-  stage_of,
-)
+from test_distillation_objective import AUXILIARY, EVERY, aims_of, stage_of
 
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.distillation import blocks, comparison, losses
+from mobilebert_jax.distillation import blocks, losses, transfer
 from mobilebert_jax.models import packing
 from tests.support import distilling
 
@@ -63,7 +58,7 @@ def test_a_term_that_is_off_is_not_computed(stage, four):
   settings = distilling.settings(
     feature_map=0.0, variance=0.0, teacher_average_statistics=True
   )
-  with mock.patch.object(comparison.losses, 'feature_map') as feature_map:
+  with mock.patch.object(transfer.losses, 'feature_map') as feature_map:
     assert traced(stage, settings, four) == {'attention', 'mean'}
   assert not feature_map.called
 

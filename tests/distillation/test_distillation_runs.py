@@ -5,17 +5,18 @@ import shutil
 from unittest import mock
 
 import chex
+import hooking
 import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mobilebert_jax import models
+from mobilebert_jax import launch, models
 from mobilebert_jax.convert.pretrained import load_pretrained
+from mobilebert_jax.distillation.method import DISTILLATION
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import assembly, evaluate, loop
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import setup, train_state
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, one_device
@@ -35,15 +36,15 @@ def config(place):
 @pytest.fixture(scope='module')
 def finished(place, config):
   with one_device.used():
-    loop.train(config, place / 'whole')
+    launch.train(config, place / 'whole')
   return place / 'whole'
 
 
 def states(config, workdir):
   """Every checkpoint's state, on the host."""
-  run = assembly.build(config, Workdir(workdir), True)
-  tx = assembly.optimizer(run)
-  abstract, _ = train_step.abstract_state(run.start.model, tx, run.mesh)
+  run = setup.build(config, Workdir(workdir), True, DISTILLATION)
+  tx = run.method.optimizer
+  abstract, _ = train_state.abstract_state(run.start.model, tx, run.mesh)
   with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
     return {
       step: jax.device_get(
@@ -121,8 +122,8 @@ def test_the_student_begins_with_what_the_teacher_gives(
   place, config, tmp_path
 ):
   with one_device.used():
-    run = assembly.build(config, Workdir(tmp_path / 'run'), False)
-    params = assembly.first_state(run, assembly.optimizer(run)).params
+    run = setup.build(config, Workdir(tmp_path / 'run'), False, DISTILLATION)
+    params = setup.first_state(run).params
   teacher = load_pretrained(
     models.MobileBertForMaskedLM, place / 'teacher'
   ).params
@@ -151,7 +152,7 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bits(
   shutil.rmtree(broken / 'model')
   (broken / 'results.json').unlink()
   with one_device.used():
-    loop.train(config, broken)
+    launch.train(config, broken)
     chex.assert_trees_all_equal(
       states(config, finished)[12], states(config, broken)[12]
     )
@@ -171,25 +172,28 @@ def test_what_the_transfer_scores_is_never_the_best(place, tmp_path):
   )
   found = {2: 0.9, 4: 0.8, 6: 0.1}
 
-  def scores(self, params, splits):
-    del params, splits
+  def scores(_):
     evaluated.append(len(evaluated) * 2)
-    return {'validation/accuracy': found.get(evaluated[-1], 0.0)}
+    return {'accuracy': found.get(evaluated[-1], 0.0)}
 
   evaluated: list[int] = []
+  find_task = hooking.find_task_with_scores(scores)
   with (
     one_device.used(),
-    mock.patch.object(evaluate.Evaluator, 'scores', scores),
+    mock.patch.object(setup, 'find_task', find_task),
   ):
-    results = loop.train(config, tmp_path / 'run')
+    results = launch.train(config, tmp_path / 'run')
   assert evaluated == [0, 2, 4, 6]
-  assert results['best'] == {'step': 6, 'validation/accuracy': 0.1}
+  loss = results['final']['validation/loss']
+  assert results['best'] == {
+    'step': 6, 'validation/accuracy': 0.1, 'validation/loss': loss,
+  }  # fmt: skip
 
 
 def run(place, workdir, **settings):
   """The records of a short run."""
   changed = distilling.config(place, checkpoint_every=None, **settings)
-  loop.train(changed, workdir)
+  launch.train(changed, workdir)
   return [r for r in metrics_log.read(workdir / 'metrics.jsonl') if 'loss' in r]
 
 
@@ -262,7 +266,7 @@ WRONG = {
 def test_a_teacher_that_does_not_fit_is_refused(what, place, tmp_path):
   settings, message = WRONG[what]
   with one_device.used(), pytest.raises(InputError, match=message):
-    loop.train(distilling.config(place, **settings), tmp_path / 'run')
+    launch.train(distilling.config(place, **settings), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 
 
@@ -272,7 +276,7 @@ def test_a_teacher_with_another_vocabulary_is_refused(place, tmp_path):
   other.write_text('\n'.join([*words[:-2], words[-1], words[-2]]) + '\n')
   config = distilling.config(place, tokenizer=str(other))
   with one_device.used(), pytest.raises(InputError, match='vocabulary'):
-    loop.train(config, tmp_path / 'run')
+    launch.train(config, tmp_path / 'run')
 
 
 def test_a_run_goes_on_with_its_own_teacher_alone(
@@ -281,11 +285,11 @@ def test_a_run_goes_on_with_its_own_teacher_alone(
   broken = tmp_path / 'run'
   shutil.copytree(finished, broken)
   (broken / 'results.json').unlink()
-  told = json.loads((broken / 'teacher.json').read_text())
-  told['parameters'] = '0' * len(told['parameters'])
-  (broken / 'teacher.json').write_text(json.dumps(told))
+  record = json.loads((broken / 'method.json').read_text())
+  record['teacher_parameters'] = '0' * len(record['teacher_parameters'])
+  (broken / 'method.json').write_text(json.dumps(record))
   with one_device.used(), pytest.raises(InputError, match='not those with'):
-    loop.train(config, broken)
+    launch.train(config, broken)
 
 
 def test_a_workdir_is_a_teacher(place, finished, tmp_path):
@@ -296,12 +300,12 @@ def test_a_workdir_is_a_teacher(place, finished, tmp_path):
     },
   )  # fmt: skip
   with one_device.used():
-    loop.train(config, tmp_path / 'run')
-  told = json.loads((tmp_path / 'run' / 'teacher.json').read_text())
-  assert told['teacher'] == str(finished)
+    launch.train(config, tmp_path / 'run')
+  record = json.loads((tmp_path / 'run' / 'method.json').read_text())
+  assert record['teacher'] == str(finished)
   with pytest.raises(InputError, match='has no model/ yet'):
     (tmp_path / 'begun' / 'checkpoints').mkdir(parents=True)
-    loop.train(
+    launch.train(
       distilling.config(
         place, distillation={'teacher': str(tmp_path / 'begun')}
       ),

@@ -12,18 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mobilebert_jax.distillation.steps import Steps
-from mobilebert_jax.models import partitioning
+from mobilebert_jax.distillation.method import DISTILLATION
 from mobilebert_jax.tpu_compile import program, report, topology
-from mobilebert_jax.training import assembly
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, one_device
 
 pytestmark = pytest.mark.scale
 MESHES = {
   'teacher divided, student whole': (
-    {'data': 2, 'fsdp': 4},
-    {'teacher_placement': 'sharded', 'student_placement': 'replicated'},
+    {'data': 2, 'fsdp': 4, 'param_sharding': 'replicated'},
+    {'teacher_placement': 'sharded'},
   ),
   'both divided three ways': ({'data': 2, 'fsdp': 2, 'tensor': 2}, {}),
   'teacher whole': ({'fsdp': 8}, {'teacher_placement': 'replicated'}),
@@ -66,18 +66,14 @@ def first_steps(
       'weight_decay': 0.0,
     },
   )  # fmt: skip
-  run = assembly.build(config, Workdir(workdir), False)
+  run = setup.build(config, Workdir(workdir), False, DISTILLATION)
   found = {}
   with jax.set_mesh(run.mesh):
-    tx = assembly.optimizer(run)
-    steps = Steps(
-      config, run.task, run.start.model, tx, run.mesh, run.stages, run.teacher
-    )
-    batch = partitioning.put_batch(next(run.batches), run.mesh)
+    batch = device_mesh.put_batch(next(run.batches), run.mesh)
     for number in numbers:
-      start = assembly.first_state(run, tx)
+      start = setup.first_state(run)
       state = start.replace(step=jnp.int32(number - 1))
-      new, metrics = steps.step_for(number)(state, batch)
+      new, metrics = run.method.step(number)(state, batch)
       found[number] = jax.device_get((metrics, new.params))
   return found
 
@@ -153,10 +149,9 @@ def test_the_papers_job_fits_a_slice(repo, tmp_path):
 def test_a_stage_computes_what_it_needs_and_no_more(place):
   """FLOPs of the compiled steps are those of the formula, stage by stage."""
   config = distilling.config(
-    place, mesh={'data': 1, 'fsdp': 4}, batch_size=16, dtype='bfloat16',
-    distillation={
-      'teacher_dtype': 'bfloat16', 'student_placement': 'replicated',
-    },
+    place, mesh={'data': 1, 'fsdp': 4, 'param_sharding': 'replicated'},
+    batch_size=16, dtype='bfloat16',
+    distillation={'teacher_dtype': 'bfloat16'},
   )  # fmt: skip
   where = topology.parse('v5e:2x2')
   plan = program.plan(config, where.devices())

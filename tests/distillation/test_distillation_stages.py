@@ -115,10 +115,10 @@ def test_stages_by_completed_steps():
   assert [s.has_task for s in found] == [False, False, False, True]
   numbers = [stages.at(found, done).number for done in range(20)]
   assert numbers == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 8
-  assert found[1].described() == (
+  assert found[1].describe() == (
     'stage 1, knowledge transfer to layer 1: steps 5 to 8'
   )
-  assert found[3].described() == 'stage 3, distillation: steps 13 to 20'
+  assert found[3].describe() == 'stage 3, distillation: steps 13 to 20'
 
 
 def test_other_strategies():

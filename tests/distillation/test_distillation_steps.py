@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import weakref
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 from mobilebert_jax import models
-from mobilebert_jax.distillation.steps import Steps
-from mobilebert_jax.models import partitioning
-from mobilebert_jax.training import assembly, step
+from mobilebert_jax.distillation.method import DISTILLATION
+from mobilebert_jax.distillation.teacher import Teacher
+from mobilebert_jax.training import mesh, setup, train_state
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, one_device
 
@@ -27,14 +28,10 @@ def begun(place, workdir, **distillation):
   """The steps of a run, two stages of four; its first state and batch."""
   config = distilling.config(place, distillation=distillation)
   with one_device.used():
-    run = assembly.build(config, Workdir(workdir), False)
+    run = setup.build(config, Workdir(workdir), False, DISTILLATION)
   with jax.set_mesh(run.mesh):
-    tx = assembly.optimizer(run)
-    steps = Steps(
-      config, run.task, run.start.model, tx, run.mesh, run.stages, run.teacher
-    )
-    batch = partitioning.put_batch(next(run.batches), run.mesh)
-    yield steps, drawn(run, tx), batch
+    batch = mesh.put_batch(next(run.batches), run.mesh)
+    yield run.method, drawn(run, run.method.optimizer), batch
 
 
 def drawn(run, tx):
@@ -44,14 +41,16 @@ def drawn(run, tx):
     lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(leaf.dtype),
     models.abstract_params(model),
   )
-  return step.create_state(model, tx, run.mesh, params, jax.random.key(0))
+  return train_state.create_state(
+    model, tx, run.mesh, params, jax.random.key(0)
+  )
 
 
-def moved(steps, state, batch, number):
+def moved(method, state, batch, number):
   """Which parts of the parameters the step of a number moves."""
   state = state.replace(step=jnp.int32(number - 1))
   before = jax.device_get(state.params)
-  after = jax.device_get(steps.step_for(number)(state, batch)[0].params)
+  after = jax.device_get(method.step(number)(state, batch)[0].params)
   pairs = jax.tree.map(lambda a, b: (a, b), before, after)
   layers = pairs['mobilebert'].pop('encoder')['layers']
   found = {
@@ -72,25 +71,35 @@ def moved(steps, state, batch, number):
 
 def test_embeddings_learn_in_a_transfer_and_heads_do_not(place, tmp_path):
   """Not even by decay, though what is not a block has a rate then."""
-  with begun(place, tmp_path / 'run', train_embeddings=True) as (steps, *rest):
-    assert moved(steps, *rest, number=2) == {'embeddings', 0}
+  with begun(place, tmp_path / 'run', train_embeddings=True) as (method, *rest):
+    assert moved(method, *rest, number=2) == {'embeddings', 0}
 
 
 def test_earlier_layers_that_are_frozen_keep_every_bit(place, tmp_path):
-  with begun(place, tmp_path / 'run', previous_layers=0.0) as (steps, *rest):
-    assert moved(steps, *rest, number=6) == {1}
+  with begun(place, tmp_path / 'run', previous_layers=0.0) as (method, *rest):
+    assert moved(method, *rest, number=6) == {1}
 
 
 def test_labels_alone_have_dropout_and_give_the_teacher_up(place, tmp_path):
-  with begun(
-    place, tmp_path / 'run', ground_truth_ratio=1.0
-  ) as (steps, state, batch):  # fmt: skip
-    transfer = steps.step_for(8)
-    leaf = jax.tree.leaves(steps._teacher_params)[0]
-    ref = weakref.ref(leaf)
+  placed, put = [], Teacher.place
+
+  def note(self, *args):
+    params = put(self, *args)
+    placed.append(weakref.ref(jax.tree.leaves(params)[0]))
+    return params
+
+  with (
+    mock.patch.object(Teacher, 'place', note),
+    begun(
+      place, tmp_path / 'run', ground_truth_ratio=1.0
+    ) as (method, state, batch),
+  ):  # fmt: skip
+    transfer = method.step(8)
+    (ref,) = placed
+    assert ref() is not None
     assert 'random_bits' not in str(jax.make_jaxpr(transfer)(state, batch))
-    del leaf, transfer
-    distillation = steps.step_for(9)
+    del transfer
+    distillation = method.step(9)
     gc.collect()
     assert ref() is None
     assert 'random_bits' in str(jax.make_jaxpr(distillation)(state, batch))

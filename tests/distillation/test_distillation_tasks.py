@@ -8,7 +8,7 @@ import pytest
 import test_distillation_objective as objective
 from test_distillation_losses import softmax
 
-from mobilebert_jax import models
+from mobilebert_jax import launch, models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import DistillationConfig
 from mobilebert_jax.convert.pretrained import save_pretrained
@@ -19,7 +19,6 @@ from mobilebert_jax.models import outputs
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import loop
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, one_device, tiny
 
@@ -38,7 +37,7 @@ def draw(*shape, seed):
 
 
 def distilled(hard, student, teacher, batch, problem_type=None):
-  found, told = soft_labels.terms(
+  found, told = soft_labels.soft_terms(
     hard, student, teacher, batch, CONFIG, problem_type
   )
   return float(task.total(tuple(found.values()))), found, told
@@ -116,7 +115,7 @@ def test_answers_at_any_temperature_are_not_in_the_padding(temperature):
 
   def start_soft(own):
     student, theirs = kind(own, ends[1]), kind(*ends[2:])
-    found, _ = soft_labels.terms(hard, student, theirs, batch, config)
+    found, _ = soft_labels.soft_terms(hard, student, theirs, batch, config)
     return found['start_soft'].sum / found['start_soft'].weight
 
   loss, gradient = jax.value_and_grad(start_soft)(ends[0])
@@ -185,7 +184,7 @@ def sst2(place, **changed):
 def test_a_fine_tuned_teacher(place, tmp_path):
   with one_device.used():
     config = sst2(place)
-    loop.train(config, tmp_path / 'run')
+    launch.train(config, tmp_path / 'run')
   records = [
     r
     for r in metrics_log.read(tmp_path / 'run' / 'metrics.jsonl')
@@ -202,7 +201,7 @@ def test_a_teacher_of_other_labels_or_without_the_head(place, tmp_path):
   with one_device.used(), pytest.raises(InputError, match='has no weights for'):
     sst2(place)
     config = sst2(place, teacher=str(place / 'teacher'))
-    loop.train(config, tmp_path / 'run')
+    launch.train(config, tmp_path / 'run')
 
 
 def test_agreement_layer_by_layer(place, tmp_path):
@@ -214,7 +213,7 @@ def test_agreement_layer_by_layer(place, tmp_path):
     distillation={'strategy': 'none', 'transfer_steps': 0},
   )  # fmt: skip
   with one_device.used():
-    loop.train(config, tmp_path / 'run')
+    launch.train(config, tmp_path / 'run')
     found = agreement.of_run(Workdir(tmp_path / 'run'))
   assert [r['teacher_layer'] for r in found['layers']] == [0, 1, 2, 3]
   for row in found['layers']:

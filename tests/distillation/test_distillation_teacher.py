@@ -8,12 +8,12 @@ from mobilebert_jax import models
 from mobilebert_jax.config.distillation import COPIED
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.convert.pretrained import save_pretrained
-from mobilebert_jax.distillation import agreement, copying, teacher
-from mobilebert_jax.models import partitioning
+from mobilebert_jax.distillation import agreement, teacher
+from mobilebert_jax.distillation.method import DISTILLATION
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.tpu_compile import taught
-from mobilebert_jax.training import assembly, preparation
+from mobilebert_jax.tpu_compile import distillation
+from mobilebert_jax.training import mesh, setup
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, one_device
 
@@ -32,13 +32,13 @@ def model_of(head=models.MobileBertForMaskedLM, **student):
 def test_soft_labels_map_no_layers(place):
   """A student may have more of them than its teacher."""
   config = distilling.config(place, distillation=SOFT_LABELS)
-  task = preparation.find_task(config)
+  task = setup.find_task(config)
   tokenizer = MobileBertTokenizerFast(place / 'vocab.txt')
   deep = model_of(num_hidden_layers=8)
   found = teacher.load(config, task, deep, tokenizer)
   assert found.layers == ()
   theirs = MobileBertConfig(**distilling.TEACHER)
-  assert taught.pair(config, task, deep, theirs).teacher_layers == ()
+  assert distillation.pair(config, task, deep, theirs).teacher_layers == ()
   config = distilling.config(place)
   with pytest.raises(InputError, match='a layer has nothing to learn from'):
     teacher.load(config, task, deep, tokenizer)
@@ -96,11 +96,11 @@ def test_what_a_teacher_has_not_is_copied_only_if_it_is_asked_for():
   theirs = models.abstract_params(
     models.MobileBertForMaskedLM(MobileBertConfig(**distilling.TEACHER))
   )
-  found = copying.shared(theirs, student, COPIED, 'x')
+  found = teacher.copied_shapes(theirs, student, COPIED, 'x')
   assert {path.split('/')[0] for path in found} == {'mobilebert', 'predictions'}
   parts = ('word_embeddings', 'next_sentence_head')
   with pytest.raises(InputError, match=r'next_sentence_head, but .* no '):
-    copying.shared(theirs, student, parts, 'x')
+    teacher.copied_shapes(theirs, student, parts, 'x')
 
 
 def test_padding_does_not_count_in_packed_batches(place):
@@ -113,7 +113,7 @@ def test_padding_does_not_count_in_packed_batches(place):
     MobileBertConfig(**sizes)
     for sizes in (distilling.STUDENT, distilling.TEACHER)
   )
-  task = preparation.find_task(config)
+  task = setup.find_task(config)
   with pytest.raises(InputError, match=r"False with .* 'packed'"):
     teacher.check(config, task, student, theirs)
 
@@ -126,8 +126,8 @@ def test_a_mesh_that_does_not_divide_the_teachers_heads(place, tmp_path):
   )  # fmt: skip
   message = "config.mesh.tensor is 4, .* 2 attention heads .the teacher's"
   with pytest.raises(InputError, match=message):
-    assembly.build(config, Workdir(tmp_path / 'run'), False)
+    setup.build(config, Workdir(tmp_path / 'run'), False, DISTILLATION)
   assert not (tmp_path / 'run').exists()
   model = models.MobileBertForMaskedLM(MobileBertConfig(**distilling.TEACHER))
   with pytest.raises(InputError, match='num_attention_heads'):
-    teacher.abstract(model, partitioning.make_mesh(tensor=4), 'replicated')
+    teacher.abstract(model, mesh.make_mesh(tensor=4), 'replicated')

@@ -8,14 +8,14 @@ import zipfile
 import pytest
 
 from mobilebert_jax import glue as command
+from mobilebert_jax import launch
 from mobilebert_jax.config import run as run_config
 from mobilebert_jax.experiments.glue import averages, submission
 from mobilebert_jax.runtime import lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.files import write_json
 from mobilebert_jax.tasks.glue import tasks
-from mobilebert_jax.training import loop
-from mobilebert_jax.training.nonfinite import NonFiniteError
+from mobilebert_jax.training.failures import NonFiniteError
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import glue_files, killing, one_device, tiny
 
@@ -195,7 +195,7 @@ def quick(monkeypatch):
     write_json(place.results, results)
     return results
 
-  monkeypatch.setattr(loop, 'train', train)
+  monkeypatch.setattr(launch, 'train', train)
   return state
 
 

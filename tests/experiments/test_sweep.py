@@ -7,14 +7,15 @@ import types
 import pytest
 from safetensors.numpy import load_file
 
+from mobilebert_jax import launch
 from mobilebert_jax import sweep as command
 from mobilebert_jax.config import run as run_config
 from mobilebert_jax.experiments.sweep import grid, plot
 from mobilebert_jax.runtime import lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.files import write_json
-from mobilebert_jax.training import assembly, loop
-from mobilebert_jax.training.nonfinite import NonFiniteError
+from mobilebert_jax.training import setup
+from mobilebert_jax.training.failures import NonFiniteError
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import killing, one_device, tiny
 
@@ -140,7 +141,7 @@ def test_a_search_with_a_point_that_diverges(config, tmp_path, capsys):
   # Again: nothing is trained, and everything is as before.
   before = (tmp_path / 'w' / 'sweep.json').read_bytes()
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(assembly, 'build', lambda *_: pytest.fail('trained again'))
+    patch.setattr(setup, 'build', lambda *_: pytest.fail('trained again'))
     run(config, tmp_path / 'w', *args)
   assert (tmp_path / 'w' / 'sweep.json').read_bytes() == before
 
@@ -150,7 +151,7 @@ def test_all_points_diverged(config, tmp_path, monkeypatch):
     path.mkdir()
     raise NonFiniteError('the loss is nan')
 
-  monkeypatch.setattr(loop, 'train', diverge)
+  monkeypatch.setattr(launch, 'train', diverge)
   with pytest.raises(FloatingPointError, match='every point diverged'):
     run(config, tmp_path / 'w', '--sweep.seed=1,2')
   found = summary(tmp_path / 'w')
@@ -180,7 +181,7 @@ def quick(monkeypatch):
     write_json(place.results, results)
     return results
 
-  monkeypatch.setattr(loop, 'train', train)
+  monkeypatch.setattr(launch, 'train', train)
   quick = types.SimpleNamespace(trained=trained, killed=None)
   return quick
 

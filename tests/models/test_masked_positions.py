@@ -11,10 +11,9 @@ import pytest
 
 from mobilebert_jax import models
 from mobilebert_jax.losses import task
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import optimizer
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import optimizer, train_state, train_step
 from tests.support import packed
 
 ROWS, LENGTH, MOST = 16, 12, 4
@@ -102,16 +101,18 @@ def trained(sizes, micro_batches, which):
   """The loss of two steps and the parameters behind them."""
   model = packed.make_model('pretraining')
   devices = jax.devices()[: int(np.prod(sizes))]
-  mesh = partitioning.make_mesh(*sizes, devices=devices)
+  mesh = device_mesh.make_mesh(*sizes, devices=devices)
   found = []
   with jax.set_mesh(mesh):
     params = packed.make_params(model)
-    state = train_step.create_state(model, SGD, mesh, params, jax.random.key(2))
+    state = train_state.create_state(
+      model, SGD, mesh, params, jax.random.key(2)
+    )
     step = train_step.make_train_step(
       model, functools.partial(loss, 'pretraining'), SGD, mesh, micro_batches
     )
     for seed in range(2):
-      batch = partitioning.put_batch(make_batch(seed)[which], mesh)
+      batch = device_mesh.put_batch(make_batch(seed)[which], mesh)
       state, metrics = step(state, batch)
       found.append(float(metrics['loss']))
   return found, jax.device_get(state.params)

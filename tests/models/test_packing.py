@@ -10,7 +10,7 @@ from mobilebert_jax import models
 from mobilebert_jax.data.batching.packing import Packer, best_fit
 from mobilebert_jax.models import embeddings, packing, segments
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import step
+from mobilebert_jax.training import train_step
 from tests.support import packed
 
 
@@ -254,7 +254,7 @@ def test_an_unrolled_model_in_float32_with_examples_that_fill_their_row():
 def packed_inputs(head='tags'):
   features = packed.make_features(head, count=18, seed=2)
   batch, placement = packed.batch_of(features, 'packed')
-  return step.model_inputs(batch), placement
+  return train_step.model_inputs(batch), placement
 
 
 def test_an_example_sees_nothing_of_its_neighbours():

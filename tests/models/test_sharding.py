@@ -7,6 +7,7 @@ import pytest
 import mobilebert_jax as mb
 from mobilebert_jax import models
 from mobilebert_jax.models import partitioning
+from mobilebert_jax.training import mesh as device_mesh
 from tests.support import cases
 
 CONFIG = mb.MobileBertConfig(**cases.SMALL)
@@ -56,10 +57,10 @@ def test_rules_name_mesh_axes():
   'sizes', [(-1, 1, 1), (2, 2, 2), (1, -1, 2), (1, 8, 1), (1, 2, 4)]
 )
 def test_parameters_are_divided_as_the_rules_say(sizes):
-  mesh = partitioning.make_mesh(*sizes)
+  mesh = device_mesh.make_mesh(*sizes)
   assert mesh.size == 8
   config = CONFIG.replace(embedding_size=16)
-  shardings = partitioning.state_shardings(boxed(config), mesh)
+  shardings = device_mesh.state_shardings(boxed(config), mesh)
   query = shardings['mobilebert']['encoder']['layers']['attention']['query']
   # Keys and queries read the bottleneck: only the heads' axis is divided.
   assert query['kernel'].spec == jax.P(None, None, 'tensor')
@@ -79,7 +80,7 @@ def test_activations_are_constrained_only_on_our_mesh():
     return apply.lower(params, ids).as_text().count('sharding_constraint')
 
   assert constraints() == 0
-  with jax.set_mesh(partitioning.make_mesh()):
+  with jax.set_mesh(device_mesh.make_mesh()):
     # Three tables and their sum; the head's two tables and its logits; in the
     # scanned block two bottlenecks, query, key, value and output of attention,
     # two in each of three feed-forward networks, and the block's result.
@@ -97,28 +98,28 @@ def test_activations_are_constrained_only_on_our_mesh():
 )
 def test_wrong_mesh(sizes, message):
   with pytest.raises(mb.InputError, match=message):
-    partitioning.make_mesh(*sizes)
+    device_mesh.make_mesh(*sizes)
 
 
 def test_a_mesh_of_given_devices():
   devices = jax.devices()[2:6]
-  mesh = partitioning.make_mesh(2, 1, -1, devices=devices)
+  mesh = device_mesh.make_mesh(2, 1, -1, devices=devices)
   assert mesh.devices.shape == (2, 1, 2)
   assert set(mesh.devices.flat) == set(devices)
   with pytest.raises(mb.InputError, match='number of devices, 4'):
-    partitioning.make_mesh(8, devices=devices)
+    device_mesh.make_mesh(8, devices=devices)
 
 
 def test_mesh_that_does_not_divide_a_parameter():
   config = CONFIG.replace(intermediate_size=27)
   with pytest.raises(mb.InputError, match="27 rows along 'intermediate'"):
-    partitioning.state_shardings(boxed(config), partitioning.make_mesh(1, 1, 8))
+    device_mesh.state_shardings(boxed(config), device_mesh.make_mesh(1, 1, 8))
 
 
 def test_put_batch_divides_rows():
-  mesh = partitioning.make_mesh(4, 2, 1)
-  batch = partitioning.put_batch({'x': np.arange(16).reshape(8, 2)}, mesh)
+  mesh = device_mesh.make_mesh(4, 2, 1)
+  batch = device_mesh.put_batch({'x': np.arange(16).reshape(8, 2)}, mesh)
   shards = batch['x'].addressable_shards
   assert {shard.data.shape for shard in shards} == {(1, 2)}
   np.testing.assert_array_equal(batch['x'], np.arange(16).reshape(8, 2))
-  assert partitioning.batch_divisor(mesh) == 8
+  assert device_mesh.batch_divisor(mesh) == 8

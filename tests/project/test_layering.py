@@ -28,11 +28,12 @@ FOLDERS = (
   'pipelines',
   'pretraining_data',
   'distillation',
+  'launch',
   'tpu_compile',
   'experiments',
 )
 _WALLS = {
-  'orbax': {'training.checkpoint', 'training.checkpoint_handlers'},
+  'orbax': {'training.checkpoint'},
   'etils': {'runtime.object_store'},
   'fsspec': {'runtime.object_store'},
   'gcsfs': set(),

@@ -15,8 +15,15 @@ from mobilebert_jax.config.run import DataConfig, TrainConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.models import partitioning
 from mobilebert_jax.tasks.task import Task
-from mobilebert_jax.training import evaluate, loop, optimizer, scoring
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import (
+  evaluate,
+  loop,
+  optimizer,
+  scoring,
+  train_state,
+  train_step,
+)
+from mobilebert_jax.training import mesh as device_mesh
 from tests.support import packed, tiny
 
 # Plain descent: the parameters add up the gradients.
@@ -193,26 +200,28 @@ def trained(batching, *, mesh=(8, 1, 1), accumulation_steps=1, head='choice'):
   # As many examples as a batch has: every step has the same shape.
   features = packed.make_features(head, count=32)
   model = packed.make_model(head)
-  mesh = partitioning.make_mesh(*mesh)
+  mesh = device_mesh.make_mesh(*mesh)
   batches = loader.train_iterator(
     features,
     batch_size=32,
     num_steps=2,
     seed=1,
     batching=batching,
-    row_multiple=partitioning.batch_divisor(mesh) * accumulation_steps,
+    row_multiple=device_mesh.batch_divisor(mesh) * accumulation_steps,
   )
   params = jax.tree.map(jnp.asarray, packed.make_params(model))
   task_loss = functools.partial(packed.loss, head)
   values, rows = [], []
   with jax.set_mesh(mesh):
-    state = train_step.create_state(model, SGD, mesh, params, jax.random.key(2))
+    state = train_state.create_state(
+      model, SGD, mesh, params, jax.random.key(2)
+    )
     step = train_step.make_train_step(
       model, task_loss, SGD, mesh, accumulation_steps
     )
     for batch in batches:
       rows.append(len(batch['input_ids']))
-      state, metrics = step(state, partitioning.put_batch(batch, mesh))
+      state, metrics = step(state, device_mesh.put_batch(batch, mesh))
       values.append(float(metrics['loss']))
   return np.array(values), jax.device_get(state.params), rows
 
@@ -246,12 +255,12 @@ def test_devices_that_divide_the_rows_say_nothing_while_pooling():
   )
   task = make_task('classification')
   with jax.set_mesh(mesh):
-    step = train_step.make_eval_step(model, task.predict, None)
+    step = evaluate.make_eval_step(model, task.predict, None)
     params = jax.device_put(
       packed.make_params(model),
       jax.NamedSharding(mesh, jax.sharding.PartitionSpec()),
     )
-    program = step.lower(params, partitioning.put_batch(batch, mesh)).compile()
+    program = step.lower(params, device_mesh.put_batch(batch, mesh)).compile()
   for word in ('all-gather', 'all-to-all', 'collective-permute', 'all-reduce'):
     assert word not in program.as_text()
 

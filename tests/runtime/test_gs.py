@@ -22,12 +22,11 @@ from mobilebert_jax.convert.pretrained import load_pretrained, save_pretrained
 from mobilebert_jax.data.readers import choice_files
 from mobilebert_jax.data.readers import tfds as readers_tfds
 from mobilebert_jax.experiments.sweep import grid, search
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime import files, local_copies, object_store
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import loop, preparation, scoring, step
+from mobilebert_jax.training import loop, mesh, scoring, setup, train_state
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.workdir import Workdir
@@ -39,15 +38,16 @@ RUN = f'{gs.BUCKET}/runs/tiny'
 KILLED = """
 import os, signal, sys
 from mobilebert_jax.config import command_line as cli
-from mobilebert_jax.training import loop
-take = loop._Trainer._take
-def deadly(self, step, metrics):
-  take(self, step, metrics)
-  if step == 5:
-    os.kill(os.getpid(), signal.SIGKILL)
-loop._Trainer._take = deadly
+from mobilebert_jax import launch
+from mobilebert_jax.training.hooks import Hook
+
+class Deadly(Hook):
+  def after_step(self, step, metrics):
+    if step == 5:
+      os.kill(os.getpid(), signal.SIGKILL)
+
 command = cli.parse(['train.py', *sys.argv[1:]], {'workdir': ''})
-loop.train(command.config, command.flags['workdir'])
+launch.train(command.config, command.flags['workdir'], [Deadly()])
 """
 
 
@@ -124,14 +124,14 @@ def remote(local, environment, repo):
 def state_of(workdir: Workdir):
   """Everything in the last checkpoint."""
   config = workdir.read_config()
-  task = preparation.find_task(config)
-  model = preparation.resume(config, task, workdir).model
+  task = setup.find_task(config)
+  model = setup.resume(config, task, workdir).model
   tx = make_optimizer(config.optimizer, 8)
-  abstract, _ = step.abstract_state(model, tx, partitioning.make_mesh())
+  abstract, _ = train_state.abstract_state(model, tx, mesh.make_mesh())
   with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
-    state, facts = checkpoints.restore(abstract)
+    state, values = checkpoints.restore(abstract)
   state = state.replace(key=jax.random.key_data(state.key))
-  return jax.device_get(state), facts
+  return jax.device_get(state), values
 
 
 def test_a_killed_and_continued_run_is_the_local_run(local, remote):

@@ -8,6 +8,7 @@ from mobilebert_jax.runtime import exit_status, preemption
 from mobilebert_jax.runtime.errors import InputError, RunError
 from mobilebert_jax.runtime.preemption import Interrupted, Watch
 from mobilebert_jax.training import failures, loop
+from mobilebert_jax.training.hooks import Hook
 from tests.support import tiny
 
 
@@ -77,20 +78,18 @@ def config(tmp_path_factory):
   return command_line.parse(['train.py', f'--config={path}'], {}).config
 
 
-def test_another_run_in_the_same_workdir_is_refused(
-  config, tmp_path, monkeypatch
-):
+def test_another_run_in_the_same_workdir_is_refused(config, tmp_path):
   refused = []
 
-  def start_again(self, params, splits):
-    with pytest.raises(InputError) as error:
-      loop.train(config, tmp_path / 'run')
-    refused.append(str(error.value))
-    raise Interrupted('enough')
+  class StartAgain(Hook):
+    def before_evaluation(self, step):
+      with pytest.raises(InputError) as error:
+        loop.train(config, tmp_path / 'run')
+      refused.append(str(error.value))
+      raise Interrupted('enough')
 
-  monkeypatch.setattr(loop.Evaluator, 'scores', start_again)
   with pytest.raises(Interrupted):
-    loop.train(config, tmp_path / 'run')
+    loop.train(config, tmp_path / 'run', hooks=[StartAgain()])
   assert len(refused) == 1 and 'in use by another run, process' in refused[0]
 
 
@@ -108,13 +107,16 @@ def test_another_run_in_the_same_workdir_is_refused(
 )
 def test_trouble_is_told_in_one_sentence(config, tmp_path, error, told):
   with pytest.raises(RunError, match=told) as raised:
-    with failures.told(config, tmp_path):
+    with failures.translate_errors(config, tmp_path):
       raise error
   assert '\n' not in str(raised.value)
 
 
 def test_a_defect_of_the_program_stays_what_it_is(config, tmp_path):
-  with pytest.raises(ZeroDivisionError), failures.told(config, tmp_path):
+  with (
+    pytest.raises(ZeroDivisionError),
+    failures.translate_errors(config, tmp_path),
+  ):
     1 / 0  # noqa: B018
 
 
@@ -124,7 +126,7 @@ def test_an_interrupted_attempt_has_not_diverged(config, tmp_path, monkeypatch):
   def interrupted(config, path):
     raise Interrupted('step 2 of 8 is saved')
 
-  monkeypatch.setattr(trial.loop, 'train', interrupted)
+  monkeypatch.setattr(trial.launch, 'train', interrupted)
   with pytest.raises(Interrupted):
     trial.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()

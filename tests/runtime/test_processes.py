@@ -64,7 +64,7 @@ def rows_and_trees(index):
   # Any order of devices, and a mesh whose 'tensor' joins the processes.
   import jax
   import numpy as np
-  from mobilebert_jax.models import partitioning as sharding
+  from mobilebert_jax.training import mesh as sharding
 
   devices = [jax.devices()[i] for i in (2, 0, 1)]
   whole = {'x': np.arange(12).reshape(6, 2)}

@@ -14,7 +14,7 @@ import traceback
 
 # What a run imports lazily.
 _MODULES = (
-  'mobilebert_jax.training.loop', 'orbax.checkpoint', 'grain', 'tensorboardX',
+  'mobilebert_jax.launch', 'orbax.checkpoint', 'grain', 'tensorboardX',
   'matplotlib.pyplot', 'sklearn.metrics', 'scipy.stats', 'tqdm',
   'tokenizers', 'safetensors.numpy',
 )  # fmt: skip

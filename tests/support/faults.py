@@ -24,24 +24,22 @@ QUICK_COMPILE = (
 SLOW = """
 import time
 print('begun', flush=True)
-from mobilebert_jax.training import loop
-from mobilebert_jax.training.evaluate import Evaluator
+import hooking
+from mobilebert_jax.training.hooks import Hook
 
-take, scores = loop._Trainer._take, Evaluator.scores
+class Slow(Hook):
+  def after_step(self, step, metrics):
+    print('step', step, flush=True)
+    time.sleep({pause})
 
-def slow_take(self, step, metrics):
-  take(self, step, metrics)
-  print('step', step, flush=True)
-  time.sleep({pause})
+  def before_evaluation(self, step):
+    print('evaluating', flush=True)
+    time.sleep({pause})
 
-def slow_scores(self, params, splits):
-  print('evaluating', flush=True)
-  time.sleep({pause})
-  found = scores(self, params, splits)
-  print('evaluated', flush=True)
-  return found
+  def after_evaluation(self, step, scores):
+    print('evaluated', flush=True)
 
-loop._Trainer._take, Evaluator.scores = slow_take, slow_scores
+hooking.add(Slow())
 """
 
 
@@ -166,7 +164,7 @@ def assert_same_run(
   steps = [_steps(path / 'checkpoints') for path in (whole, broken)]
   assert steps[0][-1] == steps[1][-1], told
   last = steps[0][-1]
-  for part in ('params', 'rest', 'facts'):
+  for part in ('params', 'train_state', 'run_state'):
     places = [path / f'checkpoints/{last}/{part}' for path in (whole, broken)]
     # The digests are those of the files, and the files are alike.
     assert [digests.problem(place) for place in places] == [None, None], told
@@ -194,7 +192,7 @@ def assert_nothing_left_over(workdir: pathlib.Path, told: object = ''):
   ]
   assert not left, (told, left)
   for step in _steps(workdir / 'checkpoints'):
-    for part in ('params', 'rest', 'facts'):
+    for part in ('params', 'train_state', 'run_state'):
       place = workdir / f'checkpoints/{step}/{part}'
       assert digests.problem(place) is None, told
 

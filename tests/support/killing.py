@@ -10,15 +10,21 @@ from collections.abc import Mapping, Sequence
 # The process kills itself, so that the moment is the same every time.
 _IN_A_RUN = """
 import os, signal, sys
-from mobilebert_jax.training import loop
+sys.path.insert(0, {tests!r})
+import hooking
+from mobilebert_jax.training.hooks import Hook
 from mobilebert_jax.{package} import __main__ as command
-take = loop._Trainer._take
-def deadly(self, step, metrics):
-  take(self, step, metrics)
-  config = self._run.config
-  if {moment}:
-    os.kill(os.getpid(), signal.SIGKILL)
-loop._Trainer._take = deadly
+
+class Deadly(Hook):
+  def on_start(self, run, checkpoints):
+    self.config = run.config
+
+  def after_step(self, step, metrics):
+    config = self.config
+    if {moment}:
+      os.kill(os.getpid(), signal.SIGKILL)
+
+hooking.add(Deadly())
 command.main(sys.argv)
 """
 _AT_A_FILE = """
@@ -53,7 +59,8 @@ def run(
     devices: How many it has in the suite's environment.
     environment: All of its environment variables; None: the suite's.
   """
-  script = _IN_A_RUN.format(package=package, moment=moment)
+  tests = str(pathlib.Path(__file__).parent)
+  script = _IN_A_RUN.format(tests=tests, package=package, moment=moment)
   _run(repo, script, args, devices, environment)
 
 

@@ -16,7 +16,8 @@ import mobilebert_jax as mb
 from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.losses import task
 from mobilebert_jax.models import partitioning
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import train_state, train_step
 from mobilebert_jax.training.optimizer import UNDECAYED, make_optimizer
 
 # Name -> (config, dtype, learning rate); nothing has dropout.
@@ -141,11 +142,11 @@ def train_ours(
   with jax.set_mesh(mesh):
     step = train_step.make_train_step(model, loss, tx, mesh)
     params = ours.params_from(model, state)
-    current = train_step.create_state(
+    current = train_state.create_state(
       model, tx, mesh, params, jax.random.key(0)
     )
     for batch in batches:
-      current, metrics = step(current, partitioning.put_batch(batch, mesh))
+      current, metrics = step(current, device_mesh.put_batch(batch, mesh))
       values.append(float(metrics['loss']))
   return np.array(values)
 

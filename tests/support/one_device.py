@@ -6,9 +6,9 @@ from unittest import mock
 
 import jax
 
-from mobilebert_jax.models import partitioning
+from mobilebert_jax.training import mesh
 
-_make_mesh = partitioning.make_mesh
+_make_mesh = mesh.make_mesh
 
 
 @contextlib.contextmanager
@@ -18,7 +18,7 @@ def used() -> Iterator[None]:
   Its programs compile in a fraction of the time; runs on many devices are for
   the tests of the loop.
   """
-  with mock.patch.object(partitioning, 'make_mesh', _of_one):
+  with mock.patch.object(mesh, 'make_mesh', _of_one):
     yield
 
 

@@ -12,8 +12,7 @@ from mobilebert_jax.data.batching import features as features_lib
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.losses import task
 from mobilebert_jax.models import packing
-from mobilebert_jax.training import evaluate
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import evaluate, train_step
 
 MAX_LENGTH = 16
 CHOICES = 3

@@ -19,7 +19,6 @@ from mobilebert_jax.models import (
   MobileBertForPreTraining,
   MobileBertForSequenceClassification,
   packing,
-  partitioning,
 )
 from mobilebert_jax.models.outputs import MobileBertForPreTrainingOutput
 from mobilebert_jax.pretraining_data import writing
@@ -29,8 +28,8 @@ from mobilebert_jax.tasks import TASKS
 from mobilebert_jax.tasks.pretraining import task as pretraining_task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.tpu_compile import inputs
-from mobilebert_jax.training import preparation
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import setup, train_step
 from tests.support import own_runs, packed
 
 NAMES = ('anna', 'ben', 'carl', 'dora')
@@ -239,8 +238,8 @@ def test_a_step_is_known_without_data(next_sentence):
     data=DataConfig(source='files', path='x', max_length=64, batching='padded'),
     options={'next_sentence': next_sentence},
   )  # fmt: skip
-  task = preparation.find_task(config)
-  mesh = partitioning.make_mesh()
+  task = setup.find_task(config)
+  mesh = device_mesh.make_mesh()
   batch = inputs.batch(config, task, mesh, is_training=True)
   shapes = {name: value.shape for name, value in batch.items()}
   # 15% of the places for words, of which pairs have one less.

@@ -8,8 +8,8 @@ import mobilebert_jax as mb
 from mobilebert_jax import models
 from mobilebert_jax.config.run import DataConfig, TrainConfig
 from mobilebert_jax.data.readers import squad
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.tasks import TASKS
+from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training.evaluate import Evaluator, Split
 from tests.support import squad_files
 
@@ -55,7 +55,7 @@ def evaluate(split, batching):
     num_steps=1,
     eval_batch_size=8,
   )
-  mesh = partitioning.make_mesh()
+  mesh = device_mesh.make_mesh()
   with jax.set_mesh(mesh):
     model = task().head(CONFIG)
     params = models.init_params(model, jax.random.key(0))

@@ -28,8 +28,13 @@ from mobilebert_jax.tpu_compile import (
 )
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
 from mobilebert_jax.tpu_compile.hlo.counts import Collective, Counts
-from mobilebert_jax.training import loop, preparation
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import (
+  evaluate,
+  loop,
+  setup,
+  train_state,
+  train_step,
+)
 from tests.support import own_data, tiny
 
 OWN = {
@@ -102,8 +107,8 @@ def test_batches_of_every_task(name, batching, tmp_path, monkeypatch):
     (values := run_config.to_dict(config))
     | {'data': values['data'] | data, 'eval_batch_size': 8}
   )
-  task = preparation.find_task(config)
-  mesh = preparation.make_mesh(config)
+  task = setup.find_task(config)
+  mesh = setup.make_mesh(config)
   batch = inputs.batch(config, task, mesh, is_training=True)
   rows, length = batch['input_ids'].shape[0], batch['input_ids'].shape[-1]
   choices = 4 if batching == 'packed' and 'choice_mask' in batch else 1
@@ -118,7 +123,7 @@ def test_batches_of_every_task(name, batching, tmp_path, monkeypatch):
     )
   )  # fmt: skip
   params = models.abstract_params(head)
-  step = train_step.make_eval_step(head, task.predict, task.loss)
+  step = evaluate.make_eval_step(head, task.predict, task.loss)
   with jax.set_mesh(mesh):
     kept, terms = jax.eval_shape(step, params, batch)
   assert kept and all(term.sum.shape == () for term in terms)
@@ -141,8 +146,9 @@ def test_it_is_the_very_step_that_train_py_runs(tmp_path, monkeypatch):
 
     return made
 
-  for name in ('make_train_step', 'make_eval_step'):
-    monkeypatch.setattr(train_step, name, keep(name, getattr(train_step, name)))
+  makers = ((train_step, 'make_train_step'), (evaluate, 'make_eval_step'))
+  for module, name in makers:
+    monkeypatch.setattr(module, name, keep(name, getattr(module, name)))
   config = tiny_config(tmp_path, '--config.accumulation_steps=1')
   loop.train(config, tmp_path / 'run')
   monkeypatch.undo()
@@ -183,7 +189,7 @@ def test_a_step_compiles_once_and_gives_a_state_like_its_own(tmp_path):
     params = models.init_params(
       plan.task.head(plan.architecture), jax.random.key(0)
     )
-    new = train_step.create_state(
+    new = train_state.create_state(
       plan.task.head(plan.architecture),
       tx,
       plan.mesh,
@@ -215,7 +221,7 @@ def test_the_architecture_without_weights_or_network(tmp_path):
       local_files_only=True, model={'hidden_dropout_prob': 0.3},
     )
   )  # fmt: skip
-  found = inputs.architecture(config, preparation.find_task(config))
+  found = inputs.architecture(config, setup.find_task(config))
   expected = MobileBertConfig.mobilebert(hidden_dropout_prob=0.3)
   assert found.replace(id2label=None, num_labels=2, problem_type=None) == (
     expected
@@ -228,7 +234,7 @@ def test_too_long_a_sequence_is_told_before_compilation():
     command_line.config_dict(task='sst2', num_steps=1, data={'max_length': 513})
   )
   with pytest.raises(InputError, match='only 512 positions'):
-    inputs.architecture(config, preparation.find_task(config))
+    inputs.architecture(config, setup.find_task(config))
 
 
 def test_formula_of_the_published_model():

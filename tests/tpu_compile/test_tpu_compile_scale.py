@@ -18,9 +18,9 @@ from jaxlib import _hlo, _jax
 
 from mobilebert_jax.config import command_line, overrides
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.tpu_compile import analytic, fit, program, topology
 from mobilebert_jax.tpu_compile.hlo import counts
+from mobilebert_jax.training import mesh as device_mesh
 from tests.support import tiny
 
 pytestmark = [
@@ -239,7 +239,7 @@ def test_v4_has_one_device_for_the_two_cores_of_a_chip():
 def test_meshes_that_share_an_axis_of_the_slice(name, sizes):
   fsdp, tensor = sizes
   devices = topology.parse(name).devices()
-  mesh = partitioning.make_mesh(fsdp=fsdp, tensor=tensor, devices=devices)
+  mesh = device_mesh.make_mesh(fsdp=fsdp, tensor=tensor, devices=devices)
   assert dict(mesh.shape)['data'] == len(devices) // (fsdp * tensor)
   assert {*mesh.devices.flat} == {*devices}
 

@@ -27,7 +27,7 @@ def test_every_step_has_the_students_placement(placement, teacher, place):
   settings = {'strategy': 'none', 'transfer_steps': 0}
   off = {} if teacher else {'teacher': None}
   plan = plan_of(
-    place, {'mesh': {'data': 1, 'fsdp': 8}}, student_placement=placement,
+    place, {'mesh': {'data': 1, 'fsdp': 8, 'param_sharding': placement}},
     **settings, **off,
   )  # fmt: skip
   *_, state, _ = program.training_step(plan)

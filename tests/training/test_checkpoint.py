@@ -9,7 +9,7 @@ import pytest
 
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training.checkpoint import Checkpoints, DamagedError
-from mobilebert_jax.training.step import TrainState
+from mobilebert_jax.training.train_state import TrainState
 
 TX = optax.adamw(1e-3)
 
@@ -37,10 +37,10 @@ def plain(state):
   return state.replace(key=jax.random.key_data(state.key))
 
 
-def save(directory, steps, keep=2, **facts):
+def save(directory, steps, keep=2, **values):
   with Checkpoints(directory, keep) as checkpoints:
     for step in steps:
-      checkpoints.save(make_state(step), {'number': step, **facts})
+      checkpoints.save(make_state(step), {'number': step, **values})
     checkpoints.wait()
     return checkpoints.steps()
 
@@ -48,12 +48,12 @@ def save(directory, steps, keep=2, **facts):
 def test_a_state_comes_back_bit_for_bit(tmp_path):
   save(tmp_path, [5], note=['a', None])
   with Checkpoints(tmp_path) as checkpoints:
-    state, facts = checkpoints.restore(abstract(make_state(5)))
+    state, values = checkpoints.restore(abstract(make_state(5)))
     params, _ = checkpoints.restore_params(abstract(make_state(5)))
   chex.assert_trees_all_equal(plain(state), plain(make_state(5)))
   chex.assert_trees_all_equal_dtypes(plain(state), plain(make_state(5)))
   chex.assert_trees_all_equal(params, state.params)
-  assert facts == {'number': 5, 'note': ['a', None]}
+  assert values == {'number': 5, 'note': ['a', None]}
   assert jnp.issubdtype(state.key.dtype, jax.dtypes.prng_key)
   assert isinstance(state.opt_state[0], type(TX.init(params)[0]))
 
@@ -115,7 +115,7 @@ def damage_file(path: pathlib.Path, damage: str):
     path.write_bytes(content[: len(content) // 2 * (damage != 'empty')])
 
 
-@pytest.mark.parametrize('part', ['params', 'rest', 'facts'])
+@pytest.mark.parametrize('part', ['params', 'train_state', 'run_state'])
 @pytest.mark.parametrize('damage', ['truncate', 'empty', 'remove', 'flip'])
 def test_a_run_falls_back_to_the_newest_good_one(tmp_path, damage, part):
   save(tmp_path, [2, 4])
@@ -125,8 +125,8 @@ def test_a_run_falls_back_to_the_newest_good_one(tmp_path, damage, part):
     with pytest.raises(DamagedError, match=f'{tmp_path}/4 is damaged'):
       checkpoints.restore(target)
     assert checkpoints.steps() == [2, 4]
-    state, facts, damaged = checkpoints.restore_newest(target)
-    assert (int(state.step), facts) == (2, {'number': 2})
+    state, values, damaged = checkpoints.restore_newest(target)
+    assert (int(state.step), values) == (2, {'number': 2})
     assert len(damaged) == 1 and f'{tmp_path}/4/{part}/' in damaged[0]
     assert checkpoints.steps() == [2]
     # The step can be saved again.

@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.config import command_line
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import loop, preparation, scoring
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import loop, mesh, scoring, setup, train_state
 from mobilebert_jax.training.checkpoint import Checkpoints, DamagedError
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.workdir import Workdir
@@ -29,17 +27,19 @@ FLAGS = ('--config.keep_checkpoints=2',)
 
 KILL_AT_5 = """
 import os, signal
-from mobilebert_jax.training import loop
+import hooking
+from mobilebert_jax.training.hooks import Hook
 
-take = loop._Trainer._take
+class Kill(Hook):
+  def on_start(self, run, checkpoints):
+    self.checkpoints = checkpoints
 
-def kill(self, step, metrics):
-  take(self, step, metrics)
-  if step == 5:
-    self._checkpoints.wait()
-    os.kill(os.getpid(), signal.SIGKILL)
+  def after_step(self, step, metrics):
+    if step == 5:
+      self.checkpoints.wait()
+      os.kill(os.getpid(), signal.SIGKILL)
 
-loop._Trainer._take = kill
+hooking.add(Kill())
 """
 
 
@@ -52,41 +52,45 @@ def killed_at_5(runs, workdir):
 
 LIMIT = """
 import resource
-from mobilebert_jax.training import loop
+import hooking
+from mobilebert_jax.training.hooks import Hook
 
-save = loop._Trainer._save
+class Limit(Hook):
+  def on_start(self, run, checkpoints):
+    self.checkpoints = checkpoints
 
-def save_beyond_a_limit(self, state):
-  if int(state.step) == 6:
-    self._checkpoints.wait()
-    last = self._checkpoints.directory / '4'
-    files = [path for path in last.rglob('*') if path.is_file()]
-    largest = max(path.stat().st_size for path in files)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, largest - 1))
-  save(self, state)
+  def before_save(self, step):
+    if step == 6:
+      self.checkpoints.wait()
+      last = self.checkpoints.directory / '4'
+      files = [path for path in last.rglob('*') if path.is_file()]
+      largest = max(path.stat().st_size for path in files)
+      resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, largest - 1))
 
-loop._Trainer._save = save_beyond_a_limit
+hooking.add(Limit())
 """
 # The disk is full while the third checkpoint is written.
 FILL = """
 import pathlib
-from mobilebert_jax.training import loop
+import hooking
+from mobilebert_jax.training.hooks import Hook
 
-save = loop._Trainer._save
+class Fill(Hook):
+  def on_start(self, run, checkpoints):
+    self.checkpoints = checkpoints
 
-def save_on_a_full_disk(self, state):
-  if int(state.step) == 6:
-    self._checkpoints.wait()
-    with pathlib.Path({filler!r}).open('wb', buffering=0) as file:
-      try:
-        while file.write(bytes(4096)):
+  def before_save(self, step):
+    if step == 6:
+      self.checkpoints.wait()
+      with pathlib.Path({filler!r}).open('wb', buffering=0) as file:
+        try:
+          while file.write(bytes(4096)):
+            pass
+        except OSError:
           pass
-      except OSError:
-        pass
-      file.truncate(file.tell() - 4 * 4096)
-  save(self, state)
+        file.truncate(file.tell() - 4 * 4096)
 
-loop._Trainer._save = save_on_a_full_disk
+hooking.add(Fill())
 """
 
 
@@ -208,8 +212,8 @@ def test_a_damaged_newest_checkpoint(runs, whole, tmp_path):
   newest = workdir / 'checkpoints/4'
   damages = {
     'params': lambda path: flip(path, rng),
-    'rest': lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    'facts': lambda path: path.unlink(),
+    'train_state': lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    'run_state': lambda path: path.unlink(),
   }
   for part, damage in damages.items():
     assert faults.saved_steps(workdir) == [2, 4]
@@ -275,18 +279,18 @@ def test_no_flipped_bit_is_taken_for_good(whole, tmp_path):
   workdir, rng = tmp_path / 'run', random.Random(3)
   shutil.copytree(whole, workdir)
   config = Workdir(workdir).read_config()
-  task = preparation.find_task(config)
-  model = preparation.resume(config, task, Workdir(workdir)).model
+  task = setup.find_task(config)
+  model = setup.resume(config, task, Workdir(workdir)).model
   tx = make_optimizer(config.optimizer, 8)
-  abstract, _ = train_step.abstract_state(model, tx, partitioning.make_mesh())
+  abstract, _ = train_state.abstract_state(model, tx, mesh.make_mesh())
 
   def restored():
     with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-      state, facts = checkpoints.restore(abstract, 8)
+      state, values = checkpoints.restore(abstract, 8)
     key = jax.random.key_data(state.key)
-    return jax.device_get(state.replace(key=key)), facts
+    return jax.device_get(state.replace(key=key)), values
 
-  right, right_facts = restored()
+  right, right_values = restored()
   files = [file for file in arrays_of(workdir / 'checkpoints/8')
            if file.stat().st_size]  # fmt: skip
   found = 0
@@ -294,9 +298,9 @@ def test_no_flipped_bit_is_taken_for_good(whole, tmp_path):
     before = file.read_bytes()
     flip(file, rng)
     try:
-      state, facts = restored()
+      state, values = restored()
       jax.tree.map(np.testing.assert_array_equal, state, right)
-      assert facts == right_facts, file
+      assert values == right_values, file
     except DamagedError:
       found += 1
     file.write_bytes(before)
@@ -330,18 +334,17 @@ def test_a_damaged_best_checkpoint(runs, tmp_path):
 
 
 BEST_AT_2 = """
-from mobilebert_jax.training.evaluate import Evaluator
+import hooking
+from mobilebert_jax.training import setup
 
-scores_2 = Evaluator.scores
 count = 0
 
-def worse_and_worse(self, params, splits):
+def worse_and_worse(scores):
   global count
   count += 1
-  found = scores_2(self, params, splits)
-  return found | {'validation/accuracy': 1 / count}
+  return {**scores, 'accuracy': 1 / count}
 
-Evaluator.scores = worse_and_worse
+setup.find_task = hooking.find_task_with_scores(worse_and_worse)
 """
 
 

@@ -16,31 +16,34 @@ pytestmark = pytest.mark.faults
 # A column of zeros, and of what is not a number in the steps named; it is in
 # the loss, so the compiled step meets it.
 POISON = """
+import types
+import hooking
 import numpy as np
-from mobilebert_jax.training import loop
-from mobilebert_jax.training import step as training
+from mobilebert_jax import launch
+from mobilebert_jax.training import mesh as sharding
 
-make = training.make_train_step
-next_batch = loop._Trainer._next_batch
-
-def make_with_poison(model, loss, *others):
-  def poisoned(outputs, batch):
+def with_poison(inputs):
+  def loss(outputs, batch):
     batch = dict(batch)
     poison = batch.pop('poison').sum()
-    first, *rest = loss(outputs, batch)
+    first, *rest = inputs.task.loss(outputs, batch)
     return (first._replace(sum=first.sum + poison), *rest)
-  return make(model, poisoned, *others)
 
-def poison_batch(self, step):
-  batch = dict(next_batch(self, step))
-  rows = batch['input_ids'].shape[0]
-  value = np.nan if step in {steps} else 0.0
-  column = np.full((rows,), value, np.float32)
-  from mobilebert_jax.models import partitioning as sharding
-  return batch | sharding.put_batch({{'poison': column}}, self._run.mesh)
+  with_poison.mesh = inputs.mesh
+  return inputs._replace(task=types.SimpleNamespace(loss=loss))
 
-training.make_train_step = make_with_poison
-loop._Trainer._next_batch = poison_batch
+def poison(number, step):
+  def poisoned(state, batch):
+    rows = batch['input_ids'].shape[0]
+    value = np.nan if number in {steps} else 0.0
+    column = np.full((rows,), value, np.float32)
+    more = sharding.put_batch({{'poison': column}}, with_poison.mesh)
+    return step(state, dict(batch) | more)
+
+  return poisoned
+
+POISONED = hooking.changed_steps(poison, with_poison)
+launch.method_for = lambda config: POISONED
 """
 # model_inputs takes known columns only, so that the model never sees it.
 SKIP = '--config.nonfinite=skip'
@@ -136,22 +139,25 @@ def test_a_data_worker_that_dies(runs, whole, tmp_path):
 # backwards: orbax's patience with a save, five minutes, ends by the clock.
 CLOCK = """
 import random, time
-from mobilebert_jax.training import loop
+import hooking
+from mobilebert_jax.training.hooks import Hook
 
 now, now_ns, rng, offset = time.time, time.time_ns, random.Random(7), 0.0
-take = loop._Trainer._take
 
-def set_clock(self, step, metrics):
-  global offset
-  take(self, step, metrics)
-  hours = rng.uniform(-9, 9)
-  if hours > 0:
-    self._checkpoints.wait()
-  offset += 3600 * hours
+class SetClock(Hook):
+  def on_start(self, run, checkpoints):
+    self.checkpoints = checkpoints
+
+  def after_step(self, step, metrics):
+    global offset
+    hours = rng.uniform(-9, 9)
+    if hours > 0:
+      self.checkpoints.wait()
+    offset += 3600 * hours
 
 time.time = lambda: now() + offset
 time.time_ns = lambda: now_ns() + int(offset * 1e9)
-loop._Trainer._take = set_clock
+hooking.add(SetClock())
 """
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mobilebert_jax.models import partitioning
-from mobilebert_jax.training import gradients
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import train_step
 
 STEPS = 3
 
@@ -27,9 +27,9 @@ def accumulate(mesh, rows=24):
   places = {'w': jax.NamedSharding(mesh, jax.P('fsdp'))}
   with jax.set_mesh(mesh):
     of_batch = jax.jit(
-      gradients.accumulated(fake_gradient, STEPS, mesh, places)
+      train_step.accumulate(fake_gradient, STEPS, mesh, places)
     )
-    batch = partitioning.put_batch({'x': x}, mesh)
+    batch = device_mesh.put_batch({'x': x}, mesh)
     value, grads = of_batch(params, batch, (jnp.float32(1),), key)
   np.testing.assert_array_equal(grads['w'], x.sum(axis=0))
   return float(value)
@@ -44,13 +44,13 @@ def test_each_micro_batch_and_each_replica_has_a_key_of_its_own(sizes):
     keys = [jax.random.fold_in(k, n) for k in micro for n in range(replicas)]
   drawn = [float(jax.random.uniform(key)) for key in keys]
   assert len(set(drawn)) == STEPS * replicas
-  value = accumulate(partitioning.make_mesh(*sizes))
+  value = accumulate(device_mesh.make_mesh(*sizes))
   assert value == pytest.approx(sum(drawn), rel=1e-6)
 
 
 def test_rows_are_divided_as_they_lie_on_the_devices():
   """A micro-batch takes rows of every device, none of which moves."""
-  mesh = partitioning.make_mesh(2, 2, 2)
+  mesh = device_mesh.make_mesh(2, 2, 2)
   seen = []
 
   def gradient(params, batch, weights, key):
@@ -60,8 +60,8 @@ def test_rows_are_divided_as_they_lie_on_the_devices():
 
   places = {'w': jax.NamedSharding(mesh, jax.P())}
   with jax.set_mesh(mesh):
-    of_batch = gradients.accumulated(gradient, 2, mesh, places)
-    batch = partitioning.put_batch({'x': np.arange(8)}, mesh)
+    of_batch = train_step.accumulate(gradient, 2, mesh, places)
+    batch = device_mesh.put_batch({'x': np.arange(8)}, mesh)
     jax.jit(of_batch)({'w': jnp.zeros(2)}, batch, (), jax.random.key(0))
   jax.effects_barrier()
   assert sorted(map(tuple, seen)) == [(0, 2), (1, 3), (4, 6), (5, 7)]

@@ -12,10 +12,8 @@ import chex
 import jax
 from safetensors.numpy import load_file
 
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.reporting import metrics_log
-from mobilebert_jax.training import preparation
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh, setup, train_state
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.workdir import Workdir
@@ -26,15 +24,16 @@ SCRIPT = """
 import sys, time
 sys.path.insert(0, {repo!r})
 from mobilebert_jax.config import command_line as cli
-from mobilebert_jax.training import loop
-take = loop._Trainer._take
-def slow(self, step, metrics):
-  take(self, step, metrics)
-  print('step', step, flush=True)
-  time.sleep({pause})
-loop._Trainer._take = slow
+from mobilebert_jax import launch
+from mobilebert_jax.training.hooks import Hook
+
+class Slow(Hook):
+  def after_step(self, step, metrics):
+    print('step', step, flush=True)
+    time.sleep({pause})
+
 command = cli.parse(['train.py', *sys.argv[1:]], {{'workdir': ''}})
-loop.train(command.config, command.flags['workdir'])
+launch.train(command.config, command.flags['workdir'], [Slow()])
 """
 
 
@@ -78,16 +77,16 @@ def final_state(path: pathlib.Path):
   """Everything in the last checkpoint, on the host."""
   workdir = Workdir(path)
   config = workdir.read_config()
-  task = preparation.find_task(config)
-  model = preparation.resume(config, task, workdir).model
+  task = setup.find_task(config)
+  model = setup.resume(config, task, workdir).model
   tx = make_optimizer(config.optimizer, 8)
-  abstract, _ = train_step.abstract_state(model, tx, partitioning.make_mesh())
+  abstract, _ = train_state.abstract_state(model, tx, mesh.make_mesh())
   with Checkpoints(workdir.checkpoints) as checkpoints:
-    state, facts = checkpoints.restore(abstract)
+    state, values = checkpoints.restore(abstract)
     assert checkpoints.steps() == [2, 4, 6, 8]
   return jax.device_get(
     state.replace(key=jax.random.key_data(state.key))
-  ), facts
+  ), values
 
 
 def test_killed_at_a_random_step_ends_with_the_same_bits(repo, tmp_path):

@@ -11,10 +11,10 @@ from flax.traverse_util import flatten_dict
 
 from mobilebert_jax import models
 from mobilebert_jax.config.run import OptimizerConfig
-from mobilebert_jax.models import partitioning
-from mobilebert_jax.training import lamb, optimizer
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import optimizer, train_state, train_step
 from mobilebert_jax.training.checkpoint import Checkpoints
+from mobilebert_jax.training.layerwise import Rates
 from tests.support import faults
 from tests.support.numpy_lamb import (
   BLOCKS,
@@ -50,7 +50,7 @@ def in_jax(step):
 
 
 def make(config, layerwise):
-  rates = lamb.Rates(in_jax, in_layers, in_others) if layerwise else None
+  rates = Rates(in_jax, in_layers, in_others) if layerwise else None
   return optimizer.make_optimizer(config, STEPS, rates)
 
 
@@ -176,7 +176,7 @@ def test_a_step_of_zero_begins_anew():
   start, grads = draw()
   config = OptimizerConfig(**LAMB | {'bias_correction': True})
   narrow = [stacked(grad, jnp.float32) for grad in grads]
-  once = lamb.Rates(
+  once = Rates(
     in_jax,
     lambda step: jnp.where(jnp.arange(BLOCKS) == 0, step != 4, 1).astype(float),
     lambda step: jnp.ones(()),
@@ -202,7 +202,7 @@ def test_a_reset_is_taken_where_other_steps_are_skipped(name):
   """A stage's first step: without it, the next has the old stage's moments."""
   start, grads = draw()
   config = OptimizerConfig(**LAMB | {'name': name, 'bias_correction': True})
-  nothing_in_step_1 = lamb.Rates(
+  nothing_in_step_1 = Rates(
     in_jax,
     lambda step: jnp.full(BLOCKS, step != 1).astype(float),
     lambda step: (step != 1).astype(float),
@@ -216,7 +216,7 @@ def test_a_reset_is_taken_where_other_steps_are_skipped(name):
 
   params, grad = (stacked(x, jnp.float32) for x in (start, grads[0]))
   bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), grad)
-  state = train_step.TrainState(
+  state = train_state.TrainState(
     jnp.int32(0), params, tx.init(params), jax.random.key(0)
   )
   found = [state]
@@ -246,7 +246,7 @@ def test_moments_in_bfloat16():
 
 
 MODEL = small.make_model()
-ON_MODEL = lamb.Rates(
+ON_MODEL = Rates(
   lambda step: jnp.float32(0.01),
   lambda step: jnp.asarray([0.1, 3.0]),
   lambda step: jnp.float32(1),
@@ -266,7 +266,7 @@ def random_grads(index):
 @pytest.fixture(scope='module')
 def on_one_device():
   params = small.draw_params(small.CONFIG)
-  state = train_step.TrainState(
+  state = train_state.TrainState(
     jnp.int32(0), params, TX.init(params), jax.random.key(0)
   )
   step = jax.jit(lambda s, g: train_step.apply_gradients(s, TX, 1.0, g)[0])
@@ -277,28 +277,28 @@ def on_one_device():
 
 def test_on_a_mesh_norms_are_those_of_whole_variables(on_one_device, tmp_path):
   """And a state that has been on the disk goes on with the same bits."""
-  mesh = partitioning.make_mesh(2, 2, 2)
-  abstract, places = train_step.abstract_state(MODEL, TX, mesh)
+  mesh = device_mesh.make_mesh(2, 2, 2)
+  abstract, places = train_state.abstract_state(MODEL, TX, mesh)
   divided = [p for p in jax.tree.leaves(places.opt_state) if any(p.spec)]
   assert len(divided) == 2 * sum(
     any(p.spec) for p in jax.tree.leaves(places.params)
   )
   params = small.draw_params(small.CONFIG)
   with jax.set_mesh(mesh), Checkpoints(tmp_path) as checkpoints:
-    state = train_step.create_state(MODEL, TX, mesh, params, jax.random.key(0))
+    state = train_state.create_state(MODEL, TX, mesh, params, jax.random.key(0))
     step = jax.jit(
       lambda s, g: train_step.apply_gradients(s, TX, 1.0, g)[0],
       out_shardings=places,
     )
     for index in range(3):
-      grads = partitioning.put_tree(random_grads(index), places.params)
+      grads = device_mesh.put_tree(random_grads(index), places.params)
       state = step(state, grads)
       if index == 1:
         checkpoints.save(state, {})
         checkpoints.wait()
     restored, _ = checkpoints.restore(abstract)
     again = step(restored, grads)
-  got, resumed = (partitioning.fetch_tree(s.params) for s in (state, again))
+  got, resumed = (device_mesh.fetch_tree(s.params) for s in (state, again))
   chex.assert_trees_all_equal(got, resumed)
   chex.assert_trees_all_close(got, on_one_device, rtol=1e-6, atol=1e-6)
   counts = optax.tree_utils.tree_get(again.opt_state, 'counts')
@@ -312,7 +312,7 @@ def test_under_pmap():
   params = stacked(start, jnp.float32)
   narrow = [stacked(grad, jnp.float32) for grad in grads[:3]]
   *_, (expected, _) = steps(tx, params, narrow)
-  one = train_step.TrainState(
+  one = train_state.TrainState(
     jnp.int32(0), params, tx.init(params), jax.random.key(0)
   )
   state = jax.tree.map(lambda x: jnp.stack([x, x]), one)

@@ -12,10 +12,14 @@ import test_training as small
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import OptimizerConfig
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.tpu_compile import topology
-from mobilebert_jax.training import lamb, optimizer
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import (
+  layerwise,
+  optimizer,
+  train_state,
+  train_step,
+)
+from mobilebert_jax.training import mesh as device_mesh
 from tests.support.numpy_lamb import LAMB
 
 pytestmark = [
@@ -37,21 +41,21 @@ def test_layer_wise_updates_stay_where_their_parameters_are():
   config = MobileBertConfig(vocab_size=512, num_hidden_layers=LAYERS)
   compute = models.Compute(dtype='bfloat16')
   model = models.MobileBertForSequenceClassification(config, compute)
-  rates = lamb.Rates(
+  rates = layerwise.Rates(
     lambda step: jnp.float32(1e-3),
     lambda step: (jnp.arange(LAYERS) <= step // 100).astype(float),
     lambda step: jnp.ones(()),
   )
   tx = optimizer.make_optimizer(OptimizerConfig(**LAMB), 400, rates)
   devices = topology.parse('v5e:2x2').devices()
-  mesh = partitioning.make_mesh(1, 4, 1, devices)
-  place = partitioning.batch_sharding(mesh)
+  mesh = device_mesh.make_mesh(1, 4, 1, devices)
+  place = device_mesh.batch_sharding(mesh)
   batch = {
     name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
     for name, x in small.make_batch(size=16, length=64).items()
   }
   with jax.set_mesh(mesh):
-    state, _ = train_step.abstract_state(model, tx, mesh)
+    state, _ = train_state.abstract_state(model, tx, mesh)
     step = train_step.make_train_step(model, small.loss, tx, mesh)
     text = step.lower(state, batch).compile().as_text()
   # What the model reads is collected in bfloat16; masters, moments and updates

@@ -3,6 +3,7 @@
 import json
 import math
 
+import hooking
 import jax
 import numpy as np
 import pytest
@@ -13,8 +14,7 @@ from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import loop, nonfinite, scoring
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import failures, loop, scoring, setup, train_step
 from tests.support import tiny
 
 
@@ -144,11 +144,11 @@ def test_starting_from_a_directory_has_its_vocabulary_and_first_loss(
 
 def first_batch(config, tokenizer_dir):
   from mobilebert_jax.data.batching import loader
-  from mobilebert_jax.training import preparation
+  from mobilebert_jax.training import setup
 
-  task = preparation.find_task(config)
+  task = setup.find_task(config)
   tokenizer = MobileBertTokenizerFast.from_pretrained(tokenizer_dir)
-  split = preparation.load_split(config, task, tokenizer, 'train')
+  split = setup.load_split(config, task, tokenizer, 'train')
   return next(
     loader.train_iterator(
       split.features, batch_size=8, num_steps=1, seed=0, buckets=(8,)
@@ -173,11 +173,10 @@ def test_a_larger_vocabulary_resizes_the_table(finished, tmp_path, capsys):
 
 def test_early_stop_ends_the_run(finished, tmp_path, monkeypatch):
   scores = iter([0.5, 0.6, 0.6, 0.6, 0.6])
-  monkeypatch.setattr(
-    loop.Evaluator,
-    'scores',
-    lambda *args: {'validation/accuracy': next(scores), 'validation/loss': 1.0},
+  find_task = hooking.find_task_with_scores(
+    lambda _: {'accuracy': next(scores)}
   )
+  monkeypatch.setattr(setup, 'find_task', find_task)
   config = parse(
     finished[0], '--config.early_stop=2', '--config.eval_every=1',
     '--config.num_steps=20',
@@ -188,23 +187,17 @@ def test_early_stop_ends_the_run(finished, tmp_path, monkeypatch):
   assert loop.train(config, tmp_path / 'run') == results
 
 
-def test_a_non_finite_loss_stops_the_run(finished, tmp_path, monkeypatch):
-  make = train_step.make_train_step
-
-  def make_bad(*args):
-    step = make(*args)
-
+def test_a_non_finite_loss_stops_the_run(finished, tmp_path):
+  def make_bad(number, step):
     def bad(state, batch):
-      number = int(state.step) + 1
       state, metrics = step(state, batch)
       return state, metrics | {'loss': math.nan if number == 5 else 1.0}
 
     return bad
 
-  monkeypatch.setattr(train_step, 'make_train_step', make_bad)
   workdir = tmp_path / 'run'
-  with pytest.raises(nonfinite.NonFiniteError) as error:
-    loop.train(parse(finished[0]), workdir)
+  with pytest.raises(failures.NonFiniteError) as error:
+    loop.train(parse(finished[0]), workdir, hooking.changed_steps(make_bad))
   assert 'the loss is nan at step 5' in str(error.value)
   assert f'the last good checkpoint is {workdir}/checkpoints/4' in str(
     error.value

@@ -2,7 +2,7 @@
 
 Without dropout the mesh must not matter at all; with dropout it must not where
 the masks are drawn for the whole batch, which is everywhere but in replicas
-that add up micro-batches (`gradients.accumulated`).
+that add up micro-batches (`train_step.accumulate`).
 """
 
 import functools
@@ -20,10 +20,10 @@ from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.losses import task
-from mobilebert_jax.models import packing, partitioning
+from mobilebert_jax.models import packing
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import gradients, optimizer
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import optimizer, train_state, train_step
 from tests.support import packed
 
 pytestmark = pytest.mark.scale
@@ -58,7 +58,7 @@ ADAMW = optimizer.make_optimizer(
 
 
 def make_mesh(sizes):
-  return partitioning.make_mesh(*sizes, devices=jax.devices()[: np.prod(sizes)])
+  return device_mesh.make_mesh(*sizes, devices=jax.devices()[: np.prod(sizes)])
 
 
 def make_model(name, dropout):
@@ -101,12 +101,12 @@ def run(name, sizes, *, steps=1, dropout=0.0):
   model, mesh = make_model(name, dropout), make_mesh(sizes)
   values, norms = [], []
   with jax.set_mesh(mesh):
-    state = train_step.create_state(
+    state = train_state.create_state(
       model, SGD, mesh, jax.random.key(1), jax.random.key(2)
     )
     step = train_step.make_train_step(model, loss, SGD, mesh, steps)
     for index in range(STEPS):
-      batch = partitioning.put_batch(make_batch(index), mesh)
+      batch = device_mesh.put_batch(make_batch(index), mesh)
       state, metrics = step(state, batch)
       values.append(float(metrics['loss']))
       norms.append(float(metrics['grad_norm']))
@@ -158,10 +158,10 @@ def test_packed_micro_batches_on_a_mesh_are_one_padded_batch(sizes):
     mesh, values = make_mesh(sizes), []
     batches = loader.train_iterator(
       features, batch_size=64, num_steps=2, seed=1, batching=batching,
-      row_multiple=partitioning.batch_divisor(mesh) * steps,
+      row_multiple=device_mesh.batch_divisor(mesh) * steps,
     )  # fmt: skip
     with jax.set_mesh(mesh):
-      state = train_step.create_state(
+      state = train_state.create_state(
         model, SGD, mesh, packed.make_params(model), jax.random.key(2)
       )
       step = train_step.make_train_step(
@@ -169,7 +169,7 @@ def test_packed_micro_batches_on_a_mesh_are_one_padded_batch(sizes):
       )
       for batch in batches:
         assert packing.is_packed(batch) == (batching == 'packed')
-        state, metrics = step(state, partitioning.put_batch(batch, mesh))
+        state, metrics = step(state, device_mesh.put_batch(batch, mesh))
         values += [float(metrics['loss']), float(metrics['grad_norm'])]
     return values
 
@@ -201,11 +201,11 @@ PARTS = {
 def test_parameters_and_moments_really_lie_in_parts():
   model, mesh = make_model('teacher', 0.0), make_mesh((2, 2, 2))
   with jax.set_mesh(mesh):
-    state = train_step.create_state(
+    state = train_state.create_state(
       model, ADAMW, mesh, jax.random.key(1), jax.random.key(2)
     )
     step = train_step.make_train_step(model, loss, ADAMW, mesh)
-    state, _ = step(state, partitioning.put_batch(make_batch(0), mesh))
+    state, _ = step(state, device_mesh.put_batch(make_batch(0), mesh))
   find = optax.tree_utils.tree_get
   for tree in (
     state.params,
@@ -221,7 +221,7 @@ def test_parameters_and_moments_really_lie_in_parts():
 @pytest.mark.parametrize('sizes', MESHES, ids=str)
 def test_drawn_parameters_have_one_devices_bits_on_every_mesh(sizes):
   model, mesh = make_model('teacher', 0.0), make_mesh(sizes)
-  state = train_step.create_state(
+  state = train_state.create_state(
     model, ADAMW, mesh, jax.random.key(1), jax.random.key(2)
   )
   expected = models.init_params(model, jax.random.key(1))
@@ -232,7 +232,7 @@ def test_the_full_teacher_on_eight_devices():
   """294 million parameters: a quarter of each matrix, and whole vectors."""
   model = models.MobileBertModel(MobileBertConfig.ib_bert_large())
   mesh = make_mesh((2, 2, 2))
-  abstract, _ = train_step.abstract_state(model, ADAMW, mesh)
+  abstract, _ = train_state.abstract_state(model, ADAMW, mesh)
   assert models.count_params(abstract.params) == 294_467_840
 
   def part_bytes(tree):
@@ -246,7 +246,7 @@ def test_the_full_teacher_on_eight_devices():
   assert moments == pytest.approx(2 * parameters, rel=1e-6)
   assert parameters < 0.31 * 4 * 294_467_840
   whole = make_mesh((8, 1, 1))
-  replicated, _ = train_step.abstract_state(model, ADAMW, whole)
+  replicated, _ = train_state.abstract_state(model, ADAMW, whole)
   assert part_bytes(replicated.params) == 4 * 294_467_840
 
 
@@ -254,9 +254,9 @@ def test_the_full_teacher_on_eight_devices():
 def test_the_step_has_sharding_constraints_on_every_block(steps):
   model, mesh = make_model('teacher', 0.1), make_mesh((2, 2, 2))
   with jax.set_mesh(mesh):
-    shapes, _ = train_step.abstract_state(model, SGD, mesh)
+    shapes, _ = train_state.abstract_state(model, SGD, mesh)
     step = train_step.make_train_step(model, loss, SGD, mesh, steps)
-    batch = partitioning.put_batch(make_batch(0), mesh)
+    batch = device_mesh.put_batch(make_batch(0), mesh)
     text = step.lower(shapes, batch).as_text()
   assert text.count('sharding_constraint') > 20
 
@@ -281,27 +281,27 @@ def test_a_mesh_that_does_not_divide_the_model(sizes, changes, message):
   model = models.MobileBertForMaskedLM(CONFIGS['teacher'].replace(**changes))
   mesh = make_mesh(sizes)
   with pytest.raises(InputError, match=message):
-    train_step.check_mesh(model, mesh)
+    train_state.check_mesh(model, mesh)
   with pytest.raises(InputError, match=message):
-    train_step.abstract_state(model, SGD, mesh)
+    train_state.abstract_state(model, SGD, mesh)
 
 
 def test_pmap_gives_the_numbers_of_the_jit_step():
   """The way of `jax.pmap`: replicated state, and sums over the devices."""
   model, devices = make_model('student', 0.0), 8
-  gradient = gradients.gradient_fn(model, loss)
+  gradient = train_step.gradient_fn(model, loss)
 
   @functools.partial(jax.pmap, axis_name='devices')
   def step(state, batch):
     key = jax.random.fold_in(state.key, jax.lax.axis_index('devices'))
-    weights = gradients.total_weights(model, loss, state.params, batch)
+    weights = train_step.total_weights(model, loss, state.params, batch)
     weights = jax.lax.psum(weights, 'devices')
     part = gradient(state.params, batch, weights, key)
     value, grads = jax.lax.psum(part, 'devices')
     return train_step.apply_gradients(state, SGD, value, grads)
 
   params = models.init_params(model, jax.random.key(1))
-  one = train_step.TrainState(
+  one = train_state.TrainState(
     jnp.int32(0), params, SGD.init(params), jax.random.key(2)
   )
   state = jax.tree.map(lambda x: jnp.stack([x] * devices), one)
@@ -327,11 +327,11 @@ def test_moments_in_bfloat16_learn_as_in_float32():
     config = OptimizerConfig(learning_rate=3e-3, moments_dtype=dtype)
     tx = optimizer.make_optimizer(config, 60)
     with jax.set_mesh(mesh):
-      state = train_step.create_state(
+      state = train_state.create_state(
         model, tx, mesh, jax.random.key(1), jax.random.key(2)
       )
       step = train_step.make_train_step(model, loss, tx, mesh)
-      batch = partitioning.put_batch(make_batch(0), mesh)
+      batch = device_mesh.put_batch(make_batch(0), mesh)
       values = []
       for _ in range(60):
         state, metrics = step(state, batch)

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import test_training as small
 
-from mobilebert_jax.models import partitioning
-from mobilebert_jax.training import nonfinite
-from mobilebert_jax.training import step as train_step
-from mobilebert_jax.training.run_state import Facts
+from mobilebert_jax.training import failures, train_state, train_step
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training.run_state import RunState
 
 pytestmark = pytest.mark.faults
 
@@ -24,9 +23,9 @@ def host(state):
 @pytest.mark.parametrize('sizes', [(1, 1, 1), (8, 1, 1), (2, 2, 2)])
 def test_a_nan_in_one_row_of_a_batch_on_any_mesh(sizes, accumulation_steps):
   model, count = small.make_model(), int(np.prod(sizes))
-  mesh = partitioning.make_mesh(*sizes, devices=jax.devices()[:count])
+  mesh = device_mesh.make_mesh(*sizes, devices=jax.devices()[:count])
   with jax.set_mesh(mesh):
-    state = train_step.create_state(
+    state = train_state.create_state(
       model, small.ADAMW, mesh, jax.random.key(1), jax.random.key(2)
     )
     step = train_step.make_train_step(
@@ -34,16 +33,18 @@ def test_a_nan_in_one_row_of_a_batch_on_any_mesh(sizes, accumulation_steps):
     )
     good, bad = small.make_batch(0), small.make_batch(1)
     bad['weights'][3] = np.nan
-    state, metrics = step(state, partitioning.put_batch(good, mesh))
-    assert nonfinite.problem(jax.device_get(metrics)) is None
+    state, metrics = step(state, device_mesh.put_batch(good, mesh))
+    assert failures.nonfinite_problem(jax.device_get(metrics)) is None
     before = host(state)
-    state, metrics = step(state, partitioning.put_batch(bad, mesh))
-    assert nonfinite.problem(jax.device_get(metrics)) == 'the loss is nan'
+    state, metrics = step(state, device_mesh.put_batch(bad, mesh))
+    assert (
+      failures.nonfinite_problem(jax.device_get(metrics)) == 'the loss is nan'
+    )
     after = host(state)
     assert (before.step, after.step) == (1, 2)
     chex.assert_trees_all_equal(after.params, before.params)
     chex.assert_trees_all_equal(after.opt_state, before.opt_state)
-    state, metrics = step(state, partitioning.put_batch(good, mesh))
+    state, metrics = step(state, device_mesh.put_batch(good, mesh))
     moved = jax.tree.map(
       lambda a, b: bool(jnp.any(a != b)), host(state).params, before.params
     )
@@ -52,7 +53,9 @@ def test_a_nan_in_one_row_of_a_batch_on_any_mesh(sizes, accumulation_steps):
 
 
 def test_only_so_many_in_a_row():
-  facts = Facts()
-  assert [nonfinite.may_skip(facts) for _ in range(11)] == [True] * 10 + [False]
-  facts.skipped_in_a_row = 0
-  assert nonfinite.may_skip(facts) and facts.skipped_steps == 12
+  run_state = RunState()
+  assert [failures.may_skip(run_state) for _ in range(11)] == [True] * 10 + [
+    False
+  ]
+  run_state.skipped_in_a_row = 0
+  assert failures.may_skip(run_state) and run_state.skipped_steps == 12

@@ -13,9 +13,8 @@ from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.losses import task
-from mobilebert_jax.models import partitioning
-from mobilebert_jax.training import optimizer
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import evaluate, optimizer, train_state, train_step
+from mobilebert_jax.training import mesh as device_mesh
 
 CONFIG = MobileBertConfig(
   vocab_size=32, hidden_size=16, intra_bottleneck_size=8, embedding_size=8,
@@ -69,14 +68,14 @@ ADAMW = optimizer.make_optimizer(
 
 def run(model, *, steps=3, mesh=(-1, 1, 1), accumulation_steps=1, tx=SGD):
   """Losses of a few steps, the final parameters and the last metrics."""
-  mesh = partitioning.make_mesh(*mesh)
+  mesh = device_mesh.make_mesh(*mesh)
   params = draw_params(model.config)
   with jax.set_mesh(mesh):
-    state = train_step.create_state(model, tx, mesh, params, jax.random.key(2))
+    state = train_state.create_state(model, tx, mesh, params, jax.random.key(2))
     step = train_step.make_train_step(model, loss, tx, mesh, accumulation_steps)
     values = []
     for index in range(steps):
-      batch = partitioning.put_batch(make_batch(index), mesh)
+      batch = device_mesh.put_batch(make_batch(index), mesh)
       state, metrics = step(state, batch)
       values.append(float(metrics['loss']))
   assert int(state.step) == steps
@@ -150,17 +149,17 @@ def test_bfloat16_keeps_parameters_and_loss_in_float32(baseline):
 
 
 def test_the_state_keeps_its_layout_and_the_callers_parameters():
-  mesh = partitioning.make_mesh(2, 4, 1)
+  mesh = device_mesh.make_mesh(2, 4, 1)
   model = make_model()
   params = draw_params(CONFIG)
-  _, places = train_step.abstract_state(model, ADAMW, mesh)
+  _, places = train_state.abstract_state(model, ADAMW, mesh)
   with jax.set_mesh(mesh):
-    state = train_step.create_state(
+    state = train_state.create_state(
       model, ADAMW, mesh, params, jax.random.key(2)
     )
     step = train_step.make_train_step(model, loss, ADAMW, mesh)
     old = state.params['classifier']['bias']
-    state, _ = step(state, partitioning.put_batch(make_batch(), mesh))
+    state, _ = step(state, device_mesh.put_batch(make_batch(), mesh))
   assert old.is_deleted()
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params))
   for leaf, place in zip(jax.tree.leaves(state), jax.tree.leaves(places)):
@@ -170,19 +169,19 @@ def test_the_state_keeps_its_layout_and_the_callers_parameters():
 
 
 def test_the_step_has_sharding_constraints():
-  mesh = partitioning.make_mesh()
+  mesh = device_mesh.make_mesh()
   model = make_model()
-  shapes, _ = train_step.abstract_state(model, ADAMW, mesh)
+  shapes, _ = train_state.abstract_state(model, ADAMW, mesh)
   with jax.set_mesh(mesh):
     step = train_step.make_train_step(model, loss, ADAMW, mesh)
-    batch = partitioning.put_batch(make_batch(), mesh)
+    batch = device_mesh.put_batch(make_batch(), mesh)
     assert 'sharding_constraint' in step.lower(shapes, batch).as_text()
 
 
 def test_eval_step_has_no_dropout_and_needs_no_labels():
   model = make_model(CONFIG.replace(hidden_dropout_prob=0.5))
   params = models.init_params(model, jax.random.key(0))
-  step = train_step.make_eval_step(
+  step = evaluate.make_eval_step(
     model, lambda outputs, batch: {'logits': outputs.logits}, None
   )
   batch = make_batch()

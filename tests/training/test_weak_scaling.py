@@ -14,10 +14,9 @@ from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.losses import task
-from mobilebert_jax.models import partitioning
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
-from mobilebert_jax.training import optimizer
-from mobilebert_jax.training import step as train_step
+from mobilebert_jax.training import evaluate, optimizer, train_state, train_step
+from mobilebert_jax.training import mesh as device_mesh
 
 pytestmark = pytest.mark.scale
 
@@ -56,7 +55,7 @@ LOSSES = {
 
 def make_batch(rows, mesh):
   columns = ('input_ids', 'attention_mask', 'token_type_ids', 'labels')
-  place = partitioning.batch_sharding(mesh)
+  place = device_mesh.batch_sharding(mesh)
   shape = jax.ShapeDtypeStruct((rows, LENGTH), jnp.int32, sharding=place)
   return dict.fromkeys(columns, shape)
 
@@ -65,9 +64,9 @@ def make_batch(rows, mesh):
 def step_of(head, devices, accumulation_steps=1):
   """One compiled step, with `ROWS` rows on each device in a micro-batch."""
   model, loss = HEADS[head], LOSSES[head]
-  mesh = partitioning.make_mesh(devices, devices=jax.devices()[:devices])
+  mesh = device_mesh.make_mesh(devices, devices=jax.devices()[:devices])
   with jax.set_mesh(mesh):
-    state, _ = train_step.abstract_state(model, ADAMW, mesh)
+    state, _ = train_state.abstract_state(model, ADAMW, mesh)
     step = train_step.make_train_step(
       model, loss, ADAMW, mesh, accumulation_steps
     )
@@ -144,14 +143,14 @@ def test_a_single_batch_sends_a_tied_word_table_twice():
 
 @pytest.mark.parametrize('has_loss', [True, False])
 def test_evaluation_sends_the_loss_alone(has_loss):
-  model, mesh = HEADS['masked_lm'], partitioning.make_mesh(8)
+  model, mesh = HEADS['masked_lm'], device_mesh.make_mesh(8)
   with jax.set_mesh(mesh):
-    step = train_step.make_eval_step(
+    step = evaluate.make_eval_step(
       model,
       lambda outputs, batch: {'best': jnp.argmax(outputs.logits, axis=-1)},
       masked_lm_loss if has_loss else None,
     )
-    state, _ = train_step.abstract_state(model, ADAMW, mesh)
+    state, _ = train_state.abstract_state(model, ADAMW, mesh)
     compiled = step.lower(state.params, make_batch(64, mesh)).compile()
   counts = hlo_counts.count(compiled.as_text())
   assert counts.flops > 0

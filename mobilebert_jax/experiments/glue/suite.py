@@ -12,7 +12,7 @@ from mobilebert_jax.experiments.trial import Attempt
 from mobilebert_jax.reporting import markdown
 from mobilebert_jax.runtime import files, lock
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import preparation
+from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 
 ARCHIVE = 'glue_submission.zip'
@@ -82,12 +82,12 @@ def _check(configs: Mapping[str, TrainConfig], root: pathlib.Path):
         f'the config for {task} has the task {config.task!r}; name a file for '
         'each task, with {task} in its name.'
       )
-    preparation.make_mesh(config)
+    setup.make_mesh(config)
 
 
 def _check_data(config: TrainConfig):
   """Reads all splits: a wrong row should not stop the suite after hours."""
-  task = preparation.find_task(config)
+  task = setup.find_task(config)
   for split in task.splits.all():
     task.load(config.data, split)
 

@@ -6,14 +6,13 @@ from typing import NamedTuple
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.distillation import copying, teacher
+from mobilebert_jax.distillation import teacher
 from mobilebert_jax.experiments.recipe import recipe, vocabulary
 from mobilebert_jax.experiments.recipe.recipe import Recipe
 from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import inputs
-from mobilebert_jax.training import preparation
-from mobilebert_jax.training.workdir import teacher_directory
+from mobilebert_jax.training import setup
 
 
 class Model(NamedTuple):
@@ -48,16 +47,16 @@ def find(
   """
   if config.tokenizer is not None and not recipe.names(config.tokenizer):
     # That it is there; the run itself reads it.
-    preparation.named_tokenizer(config, config.tokenizer)
+    setup.named_tokenizer(config, config.tokenizer)
   architecture = _student(chain, config, task, known)
-  preparation.check_lengths(config, architecture)
+  setup.check_lengths(config, architecture)
   name = config.distillation.teacher
   if name is None:
     return Model(task.head, architecture)
   theirs = known.get(name.strip('{}'))
   if theirs is None:
     found = inputs.stored(
-      config, 'config.distillation.teacher', teacher_directory(name)
+      config, 'config.distillation.teacher', teacher.directory(name)
     )
     theirs = Model(task.head, found)
     if chain.vocabulary.tokenizer is None:
@@ -75,7 +74,7 @@ def _student(
   before = known.get(config.init.strip('{}'))
   if before is not None:
     return before.architecture.replace(**settings)
-  if config.init != preparation.SCRATCH:
+  if config.init != setup.SCRATCH:
     return inputs.architecture(config, task)
   size = _vocabulary_size(chain, config, known)
   return MobileBertConfig(**{'vocab_size': size, **settings})
@@ -95,8 +94,8 @@ def _vocabulary_size(
       return chain.vocabulary.size
     return len(vocabulary.existing(chain.vocabulary))
   if config.tokenizer is None:
-    name = teacher_directory(name)
-  return len(preparation.named_tokenizer(config, name))
+    name = teacher.directory(name)
+  return len(setup.named_tokenizer(config, name))
 
 
 def _check_teacher(
@@ -111,7 +110,7 @@ def _check_teacher(
     student.num_hidden_layers,
     theirs.architecture.num_hidden_layers,
   )
-  if config.init == preparation.SCRATCH:
+  if config.init == setup.SCRATCH:
     shapes = models.abstract_params(theirs.head(theirs.architecture))
     own = task.head(student)
-    copying.shared(shapes, own, settings.copy, settings.teacher)
+    teacher.copied_shapes(shapes, own, settings.copy, settings.teacher)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from mobilebert_jax import launch
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.readers import documents
 from mobilebert_jax.experiments import trial
@@ -20,7 +21,6 @@ from mobilebert_jax.experiments.recipe.recipe import Recipe
 from mobilebert_jax.runtime import distributed, lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import loop
 from mobilebert_jax.training.workdir import Workdir
 
 
@@ -58,7 +58,7 @@ def run(chain: Recipe, given: Given) -> dict[str, Any]:
       before anything is written as far as possible; another chain in the
       workdir, or what is left there of a part that was deleted.
     NonFiniteError: a run diverged.
-    RunError, Interrupted: as `loop.train`.
+    RunError, Interrupted: as `launch.train`.
   """
   runs = distributed.agree(lambda: _check(chain, given))
   distributed.tell(plan.table(plan.rows(runs)))
@@ -73,7 +73,7 @@ def _run(chain: Recipe, given: Given) -> dict[str, Any]:
   done: dict[str, dict[str, Any]] = {}
   for number, (name, config) in enumerate(chain.runs.items(), start=1):
     distributed.tell(f'run {number} of {len(chain.runs)}: {name}')
-    done[name] = loop.train(
+    done[name] = launch.train(
       recipe.resolve(config, places), given.workdir / name
     )
     places[name] = str(Workdir(given.workdir / name).model)

@@ -15,7 +15,7 @@ from mobilebert_jax.experiments.recipe.recipe import Recipe
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
-from mobilebert_jax.training import preparation
+from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 
 _PRETRAINING = 'pretraining'
@@ -100,11 +100,11 @@ def check_runs(
 def _check_run(
   chain: Recipe, config: TrainConfig, name: str, known: Mapping[str, Model]
 ) -> Run:
-  preparation.make_mesh(config)
+  setup.make_mesh(config)
   waits = name in chain.runs_on_data()
   if waits:
     _check_prepared(chain, config)
-  task = preparation.find_task(config)
+  task = setup.find_task(config)
   model = architectures.find(chain, config, task, known)
   steps = config.num_steps
   if not waits:

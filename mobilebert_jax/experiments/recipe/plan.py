@@ -15,7 +15,7 @@ from mobilebert_jax.experiments.recipe.checks import Run
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import analytic, inputs
 from mobilebert_jax.tpu_compile.topology import CHIPS
-from mobilebert_jax.training import preparation
+from mobilebert_jax.training import setup
 
 # Chip-hours are told for this chip at this part of its peak.
 _CHIP, _MFU = 'v5p', 0.4
@@ -144,9 +144,7 @@ def _shape(
 
   For batches as long as they can be.
   """
-  shapes = inputs.batch(
-    config, task, preparation.make_mesh(config), is_training=True
-  )
+  shapes = inputs.batch(config, task, setup.make_mesh(config), is_training=True)
   *rows, length = shapes['input_ids'].shape
   masked = shapes.get('masked_positions')
   scored = None if masked is None else math.prod(masked.shape)

@@ -14,7 +14,7 @@ from mobilebert_jax.experiments.trial import Attempt
 from mobilebert_jax.reporting import markdown
 from mobilebert_jax.runtime import files, local_copies, lock
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import preparation
+from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 
 TABLE = 'sweep.md'
@@ -91,8 +91,8 @@ def _check(points: Sequence[Point], root: pathlib.Path) -> str:
   trial.check_root(root)
   metrics = set()
   for point in points:
-    metrics.add(preparation.find_task(point.config).primary_metric)
-    preparation.make_mesh(point.config)
+    metrics.add(setup.find_task(point.config).primary_metric)
+    setup.make_mesh(point.config)
   if len(metrics) > 1:
     raise InputError(
       'the points have different primary metrics, '

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from jax.sharding import Mesh
-
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.distillation import stages, steps, teacher
+from mobilebert_jax.distillation import method, stages, teacher
 from mobilebert_jax.distillation.objective import Objective
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.transfer import Pair
@@ -14,14 +12,14 @@ from mobilebert_jax.runtime import hub
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import inputs
-from mobilebert_jax.training import step as train_step
-from mobilebert_jax.training.workdir import teacher_directory
+from mobilebert_jax.training import train_state
+from mobilebert_jax.training.method import MethodInputs, supervised_step
 
 
 def architecture(
   config: TrainConfig, task: Task, student: MobileBertConfig
 ) -> MobileBertConfig | None:
-  """The teacher's architecture; None if the run has no teacher.
+  """Returns the teacher's architecture; None if the run has no teacher.
 
   Of a teacher that is not in a directory (yet), it is the paper's IB-BERT_LARGE
   with the student's vocabulary.
@@ -32,17 +30,17 @@ def architecture(
   name = config.distillation.teacher
   if name is None:
     return None
-  found = MobileBertConfig.ib_bert_large(vocab_size=student.vocab_size)
+  theirs = MobileBertConfig.ib_bert_large(vocab_size=student.vocab_size)
   if hub.local_directory(name) is not None:
-    found = inputs.stored(
-      config, 'config.distillation.teacher', teacher_directory(name)
+    theirs = inputs.stored(
+      config, 'config.distillation.teacher', teacher.directory(name)
     )
-  teacher.check(config, task, student, found)
-  return found
+  teacher.check(config, task, student, theirs)
+  return theirs
 
 
 def plan(config: TrainConfig, student: MobileBertConfig) -> tuple[Stage, ...]:
-  """The stages of a run; those that are timed are the first and the last ones.
+  """Returns the stages of a run; the first and the last ones are timed.
 
   Raises:
     InputError: steps that cannot be shared out, or num_epochs.
@@ -61,7 +59,7 @@ def plan(config: TrainConfig, student: MobileBertConfig) -> tuple[Stage, ...]:
 def pair(
   config: TrainConfig, task: Task, student: Any, theirs: MobileBertConfig
 ) -> Pair:
-  """Both models."""
+  """Returns both models."""
   layers = teacher.layers_of(
     config.distillation,
     student.config.num_hidden_layers,
@@ -72,36 +70,28 @@ def pair(
 
 
 def lower(
-  config: TrainConfig,
-  task: Task,
-  student: Any,
-  theirs: MobileBertConfig,
-  mesh: Mesh,
-  stage: Stage,
-  batch: Any,
+  run: MethodInputs, theirs: MobileBertConfig, stage: Stage, batch: Any
 ) -> Any:
   """Lowers the step of a stage.
 
   Args:
-    config: the run.
-    task: its task.
-    student: its model.
+    run: the run; its tokenizer is not read, its mesh is set.
     theirs: the teacher's architecture.
-    mesh: the mesh, which is set.
     stage: the stage.
     batch: the batch's shapes.
   """
-  layers = student.config.num_hidden_layers
+  config, mesh = run.config, run.mesh
+  layers = run.model.config.num_hidden_layers
   assert config.num_steps is not None
-  tx = steps.optimizer(config, layers, config.num_steps)
-  settings = config.distillation
-  state, _ = train_step.abstract_state(
-    student, tx, mesh, settings.student_placement
+  tx = method.make_stage_optimizer(config, layers, config.num_steps)
+  state, _ = train_state.abstract_state(
+    run.model, tx, mesh, config.mesh.param_sharding
   )
-  if not steps.uses_teacher(config, stage):
-    plain = steps.plain_step(config, task, student, tx, mesh)
-    return plain.lower(state, batch)  # type: ignore[attr-defined]
-  both = pair(config, task, student, theirs)
-  step: Any = steps.taught_step(config, Objective(both, task, stage), tx, mesh)
-  params = teacher.abstract(both.teacher, mesh, settings.teacher_placement)
+  if not method.uses_teacher(config, stage):
+    return supervised_step(run, tx).lower(state, batch)  # type: ignore[attr-defined]
+  both = pair(config, run.task, run.model, theirs)
+  loss = Objective(both, run.task, stage)
+  step: Any = method.distillation_step(config, loss, tx, mesh)
+  placement = config.distillation.teacher_placement
+  params = teacher.abstract(both.teacher, mesh, placement)
   return step.lower(state, params, batch)

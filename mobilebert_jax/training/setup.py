@@ -1,7 +1,8 @@
-"""From a config to data, tokenizer, model and weights.
+"""From a config to a run: task, mesh, data, tokenizer, model, method.
 
-Everything that can be wrong with the input is found here, before anything is
-compiled or written.
+`build` puts the parts together, in the order in which a reader would. All that
+can be wrong with the input is found here, before anything is compiled or
+written.
 """
 
 import dataclasses
@@ -20,21 +21,30 @@ from mobilebert_jax.convert.pretrained import (
   load_pretrained,
   resize_token_embeddings,
 )
-from mobilebert_jax.data.batching import token_cache
+from mobilebert_jax.data.batching import loader, token_cache
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.records.records import Records
-from mobilebert_jax.models import partitioning
+from mobilebert_jax.models.typing import Params
+from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.progress import Work
 from mobilebert_jax.tasks import TASKS, Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
+from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import profiling, train_state
 from mobilebert_jax.training.evaluate import Split
-from mobilebert_jax.training.step import Params
-from mobilebert_jax.training.workdir import Workdir, teacher_directory
+from mobilebert_jax.training.method import (
+  SUPERVISED,
+  Method,
+  MethodBuilder,
+  MethodInputs,
+)
+from mobilebert_jax.training.train_state import TrainState
+from mobilebert_jax.training.workdir import Workdir
 
 SCRATCH = 'scratch'
 # Tokens of a vocabulary learnt from a task's own training text.
-_OWN_VOCABULARY = 2000
+_LEARNT_VOCABULARY = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +54,10 @@ class Start:
   Attributes:
     model: the task's model.
     params: its parameters; from scratch the key to draw them with, on their
-      devices (`training.create_state`); None where a checkpoint will bring
+      devices (`train_state.create_state`); None where a checkpoint will bring
       them.
     tokenizer: what the data is encoded with.
-    notes: sentences for the user, such as which weights are fresh.
+    notes: sentences for the user, such as which weights are newly initialised.
   """
 
   model: nn.Module
@@ -56,8 +66,161 @@ class Start:
   notes: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """The parts of one run, put together.
+
+  Attributes:
+    config: the run's settings.
+    workdir: where it writes.
+    task: what is learnt.
+    start: model, parameters and tokenizer at its beginning.
+    mesh: the mesh of devices.
+    splits: every split of the task, encoded.
+    batches: the training batches, this process's rows of them.
+    steps_per_epoch: optimizer steps in one pass over the training data.
+    total_steps: optimizer steps of the whole run.
+    method: how it learns.
+  """
+
+  config: TrainConfig
+  workdir: Workdir
+  task: Task
+  start: Start
+  mesh: Mesh
+  splits: dict[str, Split]
+  batches: loader.TrainIterator
+  steps_per_epoch: int
+  total_steps: int
+  method: Method
+
+  @property
+  def evaluation(self) -> list[Split]:
+    """The splits with labels that are evaluated."""
+    return [self.splits[name] for name in self.task.splits.evaluation]
+
+
+def build(
+  config: TrainConfig,
+  workdir: Workdir,
+  is_resumed: bool,
+  method: MethodBuilder = SUPERVISED,
+) -> Run:
+  """Finds everything that can be wrong, then begins the workdir of a new run.
+
+  Args:
+    config: the run.
+    workdir: its directory.
+    is_resumed: whether it has been started there before.
+    method: builds what it learns by.
+
+  Raises:
+    InputError: what is wrong on one process, on all of them.
+  """
+  run = distributed.agree(lambda: _find(config, workdir, is_resumed, method))
+  if not is_resumed:
+    for note in run.start.notes:
+      distributed.tell(note)
+    distributed.on_main(
+      lambda: workdir.start(
+        config, run.start.model, run.start.tokenizer, run.method.record
+      )
+    )
+    distributed.agree(lambda: _check_shared(workdir))
+  return run
+
+
+def _find(
+  config: TrainConfig,
+  workdir: Workdir,
+  is_resumed: bool,
+  method: MethodBuilder,
+) -> Run:
+  """Reads and checks all that a run needs; writes nothing."""
+  task = find_task(config)
+  mesh = make_mesh(config)
+  names = task.splits.all()
+  examples = {name: task.load(config.data, name) for name in names}
+  if is_resumed:
+    start = resume(config, task, workdir)
+  else:
+    tokenizer = method.default_tokenizer(config)
+    start = begin(config, task, examples[task.splits.train], tokenizer)
+  train_state.check_mesh(start.model, mesh, config.mesh.param_sharding)
+  # Before the data is encoded, which may take long.
+  inputs = MethodInputs(config, task, start.model, start.tokenizer, mesh)
+  method_for = method.prepare(inputs)
+  splits = {
+    name: encode_split(config, task, start.tokenizer, name, examples[name])
+    for name in names
+  }
+  features = splits[task.splits.train].features
+  steps_per_epoch = loader.steps_per_epoch(features, config.batch_size)
+  total_steps = config.total_steps(steps_per_epoch)
+  chosen = method_for(total_steps)
+  if is_resumed:
+    _check_record(chosen, workdir)
+  profiling.check(config.profile.range(), total_steps)
+  batches = loader.train_iterator(
+    features,
+    batch_size=config.batch_size,
+    num_steps=total_steps,
+    seed=config.seed,
+    batching=config.data.batching,
+    buckets=config.data.buckets,
+    row_multiple=device_mesh.batch_divisor(mesh) * config.accumulation_steps,
+    share=loader.Share(*device_mesh.host_parts(mesh)),
+  )
+  return Run(
+    config, workdir, task, start, mesh, splits, batches, steps_per_epoch,
+    total_steps, chosen,
+  )  # fmt: skip
+
+
+def first_state(run: Run) -> TrainState:
+  """Makes the state before the first step."""
+  config, start = run.config, run.start
+  if start.params is None:
+    # Stopped before the first checkpoint: begin anew, with the same bits.
+    start = _begin_with(config, run.task, start.tokenizer)
+  assert start.params is not None
+  state = train_state.create_state(
+    start.model,
+    run.method.optimizer,
+    run.mesh,
+    start.params,
+    key_for(config, 'dropout'),
+    config.mesh.param_sharding,
+  )
+  params = run.method.initial_params(state.params)
+  return dataclasses.replace(state, params=params)
+
+
+def _check_record(method: Method, workdir: Workdir):
+  """Checks that a run continues with what its method began with."""
+  before, now = workdir.read_method(), method.record
+  names = sorted({*before, *now})
+  changed = [name for name in names if before.get(name) != now.get(name)]
+  if changed:
+    raise InputError(
+      f'{", ".join(changed)} of the run in {workdir.path} are not those with '
+      f'which it began (see {workdir.method}); bring those back, or choose '
+      'another --workdir.'
+    )
+
+
+def _check_shared(workdir: Workdir):
+  """Every process writes its part of a checkpoint: all must see the workdir."""
+  if not workdir.config.exists():
+    raise InputError(
+      f'{workdir.path} has been made by process 0, but process '
+      f'{distributed.process_index()} does not see it: with several hosts '
+      '--workdir must be a directory that all share, such as gs://BUCKET/RUN.'
+    )
+
+
 def find_task(config: TrainConfig) -> Task:
-  """The task that a config names, with its options.
+  """Returns the task that a config names, with its options.
 
   Raises:
     InputError: there is none, or an option of it is wrong.
@@ -72,7 +235,7 @@ def find_task(config: TrainConfig) -> Task:
 def make_mesh(
   config: TrainConfig, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """The mesh, checked against the batch of a training step.
+  """Makes the mesh, and checks it against the batch of a training step.
 
   An evaluation batch is filled up to any number of devices.
 
@@ -83,10 +246,11 @@ def make_mesh(
   Raises:
     InputError: sizes that do not fit the devices or the batch.
   """
-  mesh = partitioning.make_mesh(
-    **dataclasses.asdict(config.mesh), devices=devices
+  sizes = config.mesh
+  mesh = device_mesh.make_mesh(
+    sizes.data, sizes.fsdp, sizes.tensor, devices=devices
   )
-  divisor = partitioning.batch_divisor(mesh)
+  divisor = device_mesh.batch_divisor(mesh)
   micro = config.batch_size // config.accumulation_steps
   if micro % divisor:
     raise InputError(
@@ -98,29 +262,44 @@ def make_mesh(
 
 
 def key_for(config: TrainConfig, purpose: str) -> jax.Array:
-  """A random key of its own for each purpose."""
+  """Returns a random key of its own for each purpose."""
   number = ('weights', 'dropout').index(purpose)
   return jax.random.fold_in(jax.random.key(config.seed), number)
 
 
-def begin(config: TrainConfig, task: Task, train: Sequence[Any]) -> Start:
-  """Model, weights and tokenizer of a new run.
+def begin(
+  config: TrainConfig,
+  task: Task,
+  train: Sequence[Any],
+  default_tokenizer: str | None = None,
+) -> Start:
+  """Finds model, weights and tokenizer of a new run.
+
+  Args:
+    config: the run.
+    task: its task.
+    train: the training examples, from which a vocabulary may be learnt.
+    default_tokenizer: that of a run from scratch whose config names none.
 
   Raises:
     InputError: whatever is wrong with init, tokenizer or model settings.
   """
-  tokenizer = _tokenizer(config, task, train)
-  start = (
-    _scratch(config, task, tokenizer)
-    if config.init == SCRATCH
-    else _pretrained(config, task, tokenizer)
-  )
+  tokenizer = _find_tokenizer(config, task, train, default_tokenizer)
+  start = _begin_with(config, task, tokenizer)
   check_lengths(config, start.model.config)
   return start
 
 
+def _begin_with(
+  config: TrainConfig, task: Task, tokenizer: MobileBertTokenizerFast
+) -> Start:
+  if config.init == SCRATCH:
+    return _from_scratch(config, task, tokenizer)
+  return _from_pretrained(config, task, tokenizer)
+
+
 def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
-  """Model and tokenizer of a run that was started in `workdir`."""
+  """Reads model and tokenizer of a run that was started in `workdir`."""
   settings = dict(config.model) | task.model_overrides()
   architecture = workdir.read_model_config().replace(**settings)
   check_lengths(config, architecture)
@@ -173,7 +352,7 @@ def encode_split(
 def _encoding_settings(
   config: TrainConfig, task: Task, split: str
 ) -> dict[str, Any]:
-  """Everything but examples and tokenizer that may decide an encoding."""
+  """Returns all but examples and tokenizer that may decide an encoding."""
   data = dataclasses.asdict(config.data)
   for name in ('cache_dir', 'batching', 'buckets'):
     del data[name]
@@ -187,21 +366,25 @@ def _encoding_settings(
 
 
 def compute_of(config: TrainConfig) -> models.Compute:
-  """How the model computes; parameters are float32, or float64 with float64."""
+  """Returns how the model computes.
+
+  Parameters are float32, or float64 with `config.dtype` 'float64'.
+  """
   param_dtype = 'float64' if config.dtype == 'float64' else 'float32'
   return models.Compute(
     config.dtype, param_dtype, layers=config.layers, remat=config.remat
   )
 
 
-def _tokenizer(
-  config: TrainConfig, task: Task, train: Sequence[Any]
+def _find_tokenizer(
+  config: TrainConfig,
+  task: Task,
+  train: Sequence[Any],
+  default: str | None,
 ) -> MobileBertTokenizerFast:
   name = config.tokenizer
-  if name is None and config.init != SCRATCH:
-    name = config.init
-  if name is None and config.distillation.teacher is not None:
-    name = teacher_directory(config.distillation.teacher)
+  if name is None:
+    name = default if config.init == SCRATCH else config.init
   if name is not None:
     return named_tokenizer(config, name)
   if config.data.source != 'generated':
@@ -209,13 +392,13 @@ def _tokenizer(
       "config.tokenizer is not set, but config.init is 'scratch': name a "
       'directory, a vocab.txt or a hub model whose tokenizer to use.'
     )
-  size = config.model.get('vocab_size', _OWN_VOCABULARY)
+  size = config.model.get('vocab_size', _LEARNT_VOCABULARY)
   texts = (text for example in train for text in task.texts(example))
   return train_wordpiece(texts, vocab_size=size, progress=False)
 
 
 def named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
-  """The tokenizer of a hub name, a directory or a vocab.txt.
+  """Loads the tokenizer of a hub name, a directory or a vocab.txt.
 
   Args:
     config: where to look for it.
@@ -238,7 +421,7 @@ def named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
     raise InputError(f'the tokenizer {name}: {error}') from None
 
 
-def _scratch(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
+def _from_scratch(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
   settings = {
     'vocab_size': len(tokenizer),
     'pad_token_id': tokenizer.pad_token_id,
@@ -257,7 +440,7 @@ def _scratch(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
   return Start(model, key, tokenizer, (f'{count:,} fresh parameters.',))
 
 
-def _pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
+def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
   compute = compute_of(config)
   loaded = load_pretrained(
     task.head,

@@ -1,13 +1,14 @@
-"""The parts of LAMB, each block of the encoder with a rate of its own.
+"""Optimizer transformations that treat each layer of the encoder by itself.
 
-You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76
-minutes", arXiv 1904.00962; layer-wise rates as in google-research's
-`mobilebert/lamb_optimizer.py`. The blocks' parameters are stacked: axis 0 of
-every leaf below the key 'layers' counts the blocks. LAMB means each variable
-of each block, but optax's `scale_by_trust_ratio` would take one norm of all
-blocks together, and its `scale_by_adam` counts the steps of all moments at
-once; hence these. They go into `optax.chain` like optax's own, and their
-`update` also takes `step`, the number of completed steps.
+The layers' parameters are stacked: axis 0 of every leaf below the key 'layers'
+counts the layers. Optax's `scale_by_adam` counts the steps of all moments at
+once, and its `scale_by_trust_ratio` would take one norm of all layers together;
+hence these. They give each layer a learning rate (layer-wise rates as in
+google-research's `mobilebert/lamb_optimizer.py`), a count of its moments, and
+LAMB's trust ratio (You et al., "Large Batch Optimization for Deep Learning:
+Training BERT in 76 minutes", arXiv 1904.00962). They go into `optax.chain` like
+optax's own, and their `update` also takes `step`, the number of completed
+steps.
 """
 
 import math
@@ -19,8 +20,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-Params = Any
-Schedule = Callable[[Int[Array, '']], Float[Array, '']]
+from mobilebert_jax.models.typing import Params, Schedule
 
 
 class Rates(NamedTuple):
@@ -31,10 +31,10 @@ class Rates(NamedTuple):
 
   Attributes:
     learning_rate: completed steps -> the rate of the next step.
-    layers: completed steps -> a multiplier for each block, [L]; or one for all
+    layers: completed steps -> a multiplier for each layer, [L]; or one for all
       of them, [].
     others: completed steps -> the multiplier of everything outside of the
-      blocks.
+      layers.
   """
 
   learning_rate: Schedule
@@ -43,7 +43,7 @@ class Rates(NamedTuple):
 
 
 def uniform(learning_rate: Schedule) -> Rates:
-  """One learning rate for all parameters."""
+  """Returns one learning rate for all parameters."""
 
   def one(step: Int[Array, '']) -> Float[Array, '']:
     del step
@@ -53,13 +53,13 @@ def uniform(learning_rate: Schedule) -> Rates:
 
 
 def all_frozen(rates: Rates, step: Int[Array, '']) -> Bool[Array, '']:
-  """Whether a step freezes everything: it only sets the moments to 0."""
-  moves = _moves(rates, step)
-  return ~(jnp.any(moves.layers) | moves.others)
+  """Returns whether a step freezes all: it only sets the moments to 0."""
+  is_on = _is_trained(rates, step)
+  return ~(jnp.any(is_on.layers) | is_on.others)
 
 
-class Each(NamedTuple):
-  """A value for each block, [L] or [], and one for everything else, []."""
+class PerLayer(NamedTuple):
+  """A value for each layer, [L] or [], and one for everything else, []."""
 
   layers: Shaped[Array, '*L']
   others: Shaped[Array, '']
@@ -74,7 +74,7 @@ class MomentsState(NamedTuple):
     nu: second moments, like the parameters.
   """
 
-  counts: Each
+  counts: PerLayer
   mu: Params
   nu: Params
 
@@ -87,15 +87,23 @@ def scale_by_moments(
   bias_correction: bool,
   mu_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-  """Gradients to mu / (sqrt(nu) + epsilon); frozen moments are set to 0.
+  """Returns Adam's update without a learning rate, with a count per layer.
+
+  With g the gradient and n the updates that a layer's moments have seen,
+
+    mu = beta1 mu + (1 - beta1) g,    nu = beta2 nu + (1 - beta2) g^2,
+    update = mu / (sqrt(nu) + epsilon),
+
+  where `bias_correction` divides mu by 1 - beta1^n and nu by 1 - beta2^n
+  first. The moments of what is frozen are set to 0, and n with them.
 
   Args:
     rates: says what is frozen.
     beta1: decay of the first moment.
     beta2: decay of the second moment.
     epsilon: added to the root of the second moment.
-    bias_correction: divide the moments by 1 - beta^count, each block's by its
-      own count, as if they had never been 0.
+    bias_correction: correct the moments for having begun at 0, each layer's by
+      its own count.
     mu_dtype: of the first moment; None: the parameters'.
   """
 
@@ -108,9 +116,9 @@ def scale_by_moments(
 
   def update(grads, state, params=None, *, step, **unused):
     del params, unused
-    moves = _moves(rates, step)
+    trained = _is_trained(rates, step)
     counts = jax.tree.map(
-      lambda is_on, n: jnp.where(is_on, n + 1, 0), moves, state.counts
+      lambda is_on, n: jnp.where(is_on, n + 1, 0), trained, state.counts
     )
 
     def average(beta, power):
@@ -120,7 +128,7 @@ def scale_by_moments(
 
       return one
 
-    is_on = _spread(moves, grads)
+    is_on = _broadcast(trained, grads)
     mu = jax.tree.map(average(beta1, 1), is_on, state.mu, grads)
     nu = jax.tree.map(average(beta2, 2), is_on, state.nu, grads)
     stored = MomentsState(
@@ -137,10 +145,14 @@ def scale_by_moments(
 
 
 def scale_by_trust_ratio() -> optax.GradientTransformation:
-  """Gives each variable of each block an update as long as the variable.
+  """Returns LAMB's factor: an update as long as its variable.
 
-  That is a factor |parameters| / |update|, or 1 where either is 0. Under `jit`
-  the norms are those of whole variables, however they are divided over devices.
+  For each variable w of each layer, with update u, the result is
+
+    u |w| / |u|,  or u where either norm is 0.
+
+  Under `jit` the norms are those of whole variables, however they are divided
+  over devices.
   """
 
   def update(updates, state, params=None):
@@ -156,47 +168,47 @@ def scale_by_trust_ratio() -> optax.GradientTransformation:
 
 
 def scale_by_rates(rates: Rates) -> optax.GradientTransformationExtraArgs:
-  """Multiplies by minus the rate of each block and of everything else."""
+  """Returns the factor -rate, of each layer and of everything else."""
 
   def update(updates, state, params=None, *, step, **unused):
     del params, unused
     rate = -rates.learning_rate(step)
-    factors = Each(rate * rates.layers(step), rate * rates.others(step))
+    factors = PerLayer(rate * rates.layers(step), rate * rates.others(step))
 
     def scaled(is_on, factor, u):
       # To add -0 changes no number at all; +0 would make -0 to +0, and the
       # update of what is frozen need not be finite.
       return jnp.where(is_on, factor.astype(u.dtype) * u, -0.0)
 
-    is_on = _spread(_moves(rates, step), updates)
-    spread = _spread(factors, updates)
-    return jax.tree.map(scaled, is_on, spread, updates), state
+    is_on = _broadcast(_is_trained(rates, step), updates)
+    each = _broadcast(factors, updates)
+    return jax.tree.map(scaled, is_on, each, updates), state
 
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
 def _is_stacked(path: tuple[Any, ...]) -> bool:
-  """Whether axis 0 of the leaf at this path counts the blocks."""
+  """Returns whether axis 0 of the leaf at this path counts the layers."""
   return jax.tree_util.DictKey('layers') in path
 
 
-def _zero_counts(params: Params) -> Each:
+def _zero_counts(params: Params) -> PerLayer:
   lengths = {
     leaf.shape[0]
     for path, leaf in jax.tree.leaves_with_path(params)
     if _is_stacked(path)
   }
   length = max(lengths, default=0)
-  return Each(jnp.zeros(length, jnp.int32), jnp.zeros((), jnp.int32))
+  return PerLayer(jnp.zeros(length, jnp.int32), jnp.zeros((), jnp.int32))
 
 
-def _moves(rates: Rates, step: Int[Array, '']) -> Each:
-  """False for what is frozen in this step."""
-  return Each(rates.layers(step) > 0, rates.others(step) > 0)
+def _is_trained(rates: Rates, step: Int[Array, '']) -> PerLayer:
+  """Returns False for what is frozen in this step."""
+  return PerLayer(rates.layers(step) > 0, rates.others(step) > 0)
 
 
-def _spread(values: Each, tree: Params) -> Params:
-  """For each leaf of a tree the value or values that meet it: [L, 1, ...].
+def _broadcast(values: PerLayer, tree: Params) -> Params:
+  """Returns for each leaf its value, or its layers' values: [L, 1, ...].
 
   Every leaf gets a copy from behind a barrier. XLA would broadcast [L, 1, 1]
   once for all leaves of one shape, and the partitioner would carry the layout
@@ -204,35 +216,35 @@ def _spread(values: Each, tree: Params) -> Params:
   'fsdp' it then computed the update of undivided leaves in parts, and sent the
   parts around. Broadcasts of scalars it takes apart itself.
   """
-  found, structure = jax.tree.flatten_with_path(tree)
-  layers = [values.layers] * len(found)
+  leaves, structure = jax.tree.flatten_with_path(tree)
+  layers = [values.layers] * len(leaves)
   if values.layers.ndim:
     layers = jax.lax.optimization_barrier(layers)
 
-  def meeting(leaf, own):
+  def expand(leaf, own):
     return jnp.expand_dims(own, tuple(range(1, leaf.ndim))) if own.ndim else own
 
-  spread = [
-    meeting(leaf, own) if _is_stacked(path) else values.others
-    for (path, leaf), own in zip(found, layers)
+  each = [
+    expand(leaf, own) if _is_stacked(path) else values.others
+    for (path, leaf), own in zip(leaves, layers)
   ]
-  return jax.tree.unflatten(structure, spread)
+  return jax.tree.unflatten(structure, each)
 
 
-def _corrected(moments: Params, beta: float, counts: Each) -> Params:
-  """Moments divided by 1 - beta^count, which is 1 - beta where count is 0."""
+def _corrected(moments: Params, beta: float, counts: PerLayer) -> Params:
+  """Returns moments / (1 - beta^count), with 1 - beta where count is 0."""
   log = math.log(beta) if beta else -math.inf
   # Not `1 - beta**n`: in float32 that keeps 4 digits for beta = 0.999, n = 1.
   weight = jax.tree.map(
     lambda n: -jnp.expm1(jnp.maximum(n, 1).astype(float) * log), counts
   )
   return jax.tree.map(
-    lambda x, w: x / w.astype(x.dtype), moments, _spread(weight, moments)
+    lambda x, w: x / w.astype(x.dtype), moments, _broadcast(weight, moments)
   )
 
 
 def _norm(path: tuple[Any, ...], x: Array) -> Float[Array, '...']:
-  """The length of a variable, of each block: [L, 1, ...]."""
+  """Returns the norm of a variable, of each layer: [L, 1, ...]."""
   x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   axes = tuple(range(1 if _is_stacked(path) else 0, x.ndim))
   return jnp.sqrt(jnp.sum(x * x, axes, keepdims=True))
