@@ -5,8 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mobilebert_jax.config.groups import MeshConfig
-from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.config.run import MeshConfig, TrainConfig
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tpu_compile import program
 from mobilebert_jax.tpu_compile.program import DoesNotFitError, Step

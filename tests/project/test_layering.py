@@ -16,18 +16,16 @@ _LAYERS = (
   ('errors', 'outcome', 'facts', 'preemption'),
   ('cluster', 'last_words', 'object_store'),
   ('distributed',),
-  ('exit_status', 'fields', 'files'),
+  ('exit_status', 'files'),
+  ('config',),
   (
     'compilation_cache',
-    'config',
-    'config_groups',
     'digests',
-    'distillation_config',
     'lock',
     'nonfinite',
     'profiling',
   ),
-  ('config_json', 'lamb', 'sharding', 'run_config', 'recipes'),
+  ('lamb', 'sharding'),
   (
     'losses',
     'metrics',
@@ -50,8 +48,7 @@ _LAYERS = (
   ('preparation', 'finish'),
   ('distillation',),
   ('assembly',),
-  ('scoring', 'loop', 'config_files', 'predict'),
-  ('cli',),
+  ('scoring', 'loop', 'predict'),
   ('attempt', 'check_slice'),
   ('distillation.__main__', 'glue', 'sweep', 'tpu_compile'),
   ('recipe',),
@@ -76,8 +73,9 @@ _WALLS = {
   'tensorboardX': {'reporting.metrics_log'},
   'matplotlib': {'reporting.canvas'},
   'tqdm': {'reporting.progress'},
-  'ml_collections': {'config_files'},
-  'absl': {'cli', 'config_files'},
+  'ml_collections': {'config.overrides'},
+  'absl': set(),
+  'argparse': {'config.command_line'},
   'seqeval': {'tagging_metrics'},
   'sklearn': {'metrics'},
   'scipy': {'metrics'},
@@ -159,6 +157,6 @@ def test_importing_the_package_touches_no_device():
 
 
 def test_files_stay_small():
-  """One idea a file: about 300 lines at most."""
+  """One idea a file: about 500 lines at most."""
   for path in _ROOT.rglob('*.py'):
-    assert len(path.read_text().splitlines()) <= 330, path
+    assert len(path.read_text().splitlines()) <= 520, path

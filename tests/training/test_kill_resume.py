@@ -25,16 +25,18 @@ from tests.support import tiny
 SCRIPT = """
 import sys, time
 sys.path.insert(0, {repo!r})
-from mobilebert_jax.config import command_line as cli
 from mobilebert_jax.training import loop
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Flag
 take = loop._Trainer._take
 def slow(self, step, metrics):
   take(self, step, metrics)
   print('step', step, flush=True)
   time.sleep({pause})
 loop._Trainer._take = slow
-command = cli.parse(['train.py', *sys.argv[1:]], {{'workdir': ''}})
-loop.train(command.config, command.flags['workdir'])
+train = overrides.run_command('train', '', flags=[Flag('workdir', '')])
+given = train.parse(sys.argv[1:])
+loop.train(overrides.agreed(given), given['workdir'])
 """
 
 
