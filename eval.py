@@ -1,38 +1,46 @@
 """Evaluates a checkpoint of a training run.
 
-  python eval.py --config=FILE[:VARIANT] --checkpoint=DIR [--config.a.b=value]
-
-  --config      the config file that the run was trained with, and the same
-                overrides
-  --checkpoint  a workdir (its last checkpoint), one of its checkpoints
-                (WORKDIR/checkpoints/STEP), or a transformers directory such as
-                WORKDIR/model (the best weights)
-
 Prints the scores of the evaluation splits as one JSON object; they are those
-that training reported, bit for bit on the same machine. On several hosts the
-same command runs on each; see train.py. Exit status: 0; 2 if
-the input was wrong.
+that training reported, bit for bit on the same machine. --config and the
+overrides are those that the run was trained with. On several hosts the same
+command runs on each; see train.py.
 """
 
 import json
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax.config import command_line
-from mobilebert_jax.runtime import distributed
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Flag
+from mobilebert_jax.runtime import distributed, exit_status
+
+COMMAND = overrides.run_command(
+  'python eval.py',
+  __doc__,
+  flags=(
+    Flag(
+      'checkpoint',
+      'a workdir (its last checkpoint), one of its checkpoints '
+      '(WORKDIR/checkpoints/STEP), or a transformers directory such as '
+      'WORKDIR/model (the best weights)',
+      value='DIR',
+      is_required=True,
+    ),
+  ),
+  example='--config=configs/quickstart.py --checkpoint=runs/first',
+)
 
 
 def main(argv: Sequence[str]):
   """Parses the command line and evaluates."""
-  own = {'checkpoint': 'what to evaluate'}
-  command = command_line.parse(argv, own, required=('checkpoint',))
+  given = COMMAND.parse(argv[1:])
+  config = overrides.agreed(given)
   # After the flags: this loads jax and all that the evaluation needs.
   from mobilebert_jax.training import scoring
 
-  checkpoint = command.flags['checkpoint']
-  scores = scoring.score(command.config, checkpoint)
+  scores = scoring.score(config, given['checkpoint'])
   distributed.tell(json.dumps(scores, indent=2))
 
 
 if __name__ == '__main__':
-  sys.exit(command_line.run(main, __doc__))
+  sys.exit(exit_status.run(main))

@@ -1,42 +1,47 @@
 """Trains MobileBERT on a task.
 
-  python train.py --config=FILE[:VARIANT] [--workdir=DIR] [--config.a.b=value]
-
-  --config      a Python file with get_config, such as configs/quickstart.py
-  --workdir     where everything is written; runs/<config's name> by default.
-                The same command in the same workdir continues a run.
-  --config.a.b  another value for a field of the config, for example
-                --config.batch_size=64 --config.optimizer.learning_rate=1e-4
-                --config.init=DIR --config.model.hidden_dropout_prob=0.1;
-                'none' unsets a field that may be unset.
+The same command in the same workdir continues a run. With a config file, --help
+lists all of its settings, with their values and what they mean.
 
 On several hosts the same command runs on each; on Cloud TPU, GKE, SLURM and
-Open MPI they find each other (docs/tpu.md), elsewhere by three more flags:
-  --coordinator_address=HOST:PORT  of process 0
-  --num_processes=N  --process_id=I  from 0
-
-The fields are described in mobilebert_jax/config/run.py and config_groups.py.
-Exit status: 0 when finished; 1 if the run failed (it diverged, or the disk was
-full); 2 if the input was wrong; 75 if SIGTERM interrupted it (the last step is
-saved) and 130 if Ctrl-C did: the same command continues.
+Open MPI they find each other (docs/tpu.md), elsewhere by the last three flags.
 """
 
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Flag
+from mobilebert_jax.runtime import exit_status
+
+COMMAND = overrides.run_command(
+  'python train.py',
+  __doc__,
+  flags=(
+    Flag(
+      'workdir',
+      'where everything is written',
+      otherwise="runs/ and the config's name",
+      value='DIR',
+    ),
+  ),
+  example='--config=configs/quickstart.py --workdir=runs/first',
+  failure='the run failed: it diverged, or the disk was full',
+  continues=True,
+)
 
 
 def main(argv: Sequence[str]):
   """Parses the command line and trains."""
-  command = command_line.parse(argv, {'workdir': 'where everything is written'})
+  given = COMMAND.parse(argv[1:])
+  config = overrides.agreed(given)
   # After the flags: this loads jax and all that the run needs.
   from mobilebert_jax import launch
 
-  workdir = command.flags.get('workdir', pathlib.Path('runs') / command.name)
-  launch.train(command.config, workdir)
+  name = overrides.name_of(given['config'])
+  launch.train(config, given['workdir'] or pathlib.Path('runs') / name)
 
 
 if __name__ == '__main__':
-  sys.exit(command_line.run(main, __doc__))
+  sys.exit(exit_status.run(main))

@@ -1,8 +1,5 @@
 """Can a config learn 64 real examples by heart? A check of task and training.
 
-  python benchmarks/overfit.py --config=FILE[:VARIANT] [--workdir=DIR]
-      [--config.a.b=value]
-
 Trains on the first training examples (config.data.train_examples, 64 if it is
 not set) without dropout, and evaluates on the same examples under the name of
 the first evaluation split. Prints one JSON object.
@@ -15,20 +12,33 @@ import sys
 import time
 from collections.abc import Sequence
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Flag
+from mobilebert_jax.runtime import exit_status
 
+COMMAND = overrides.run_command(
+  'python benchmarks/overfit.py',
+  __doc__,
+  flags=(
+    Flag(
+      'workdir',
+      'where everything is written',
+      otherwise="runs/ and the config's name with _overfit",
+    ),
+  ),
+)
 _COUNT = 64
 _DROPOUT = ('hidden_dropout_prob', 'attention_probs_dropout_prob')
 
 
 def main(argv: Sequence[str]):
   """Parses the command line, trains, and tells the score."""
-  command = command_line.parse(argv, {'workdir': 'where everything is written'})
+  given = COMMAND.parse(argv[1:])
+  config = overrides.agreed(given)
   # After the flags: this loads jax and all that the run needs.
   from mobilebert_jax import launch
   from mobilebert_jax.tasks import TASKS
 
-  config = command.config
   data = dataclasses.replace(
     config.data, train_examples=config.data.train_examples or _COUNT
   )
@@ -38,9 +48,11 @@ def main(argv: Sequence[str]):
     model={**config.model, **dict.fromkeys(_DROPOUT, 0.0)},
   )
   TASKS[config.task] = _on_training_data(TASKS[config.task])
-  default = pathlib.Path('runs') / f'{command.name}_overfit'
+  default = (
+    pathlib.Path('runs') / f'{overrides.name_of(given["config"])}_overfit'
+  )
   start = time.perf_counter()
-  results = launch.train(config, command.flags.get('workdir', default))
+  results = launch.train(config, given['workdir'] or default)
   metric = results['primary_metric']
   told = {
     'task': config.task,
@@ -72,4 +84,4 @@ def _on_training_data(spec):
 
 
 if __name__ == '__main__':
-  sys.exit(command_line.run(main, __doc__))
+  sys.exit(exit_status.run(main))

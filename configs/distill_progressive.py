@@ -24,10 +24,10 @@ Variants:
          configs/pretrain_teacher.py:small
 """
 
-from mobilebert_jax.config import command_line, presets
+from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  return command_line.config_dict(
-    **command_line.choose(variant, presets.distillation('progressive'))
+  return config.config_dict(
+    **config.choose(variant, config.presets.distillation('progressive'))
   )

@@ -18,11 +18,11 @@ Variants from scratch, for two CPU cores (with official files):
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """
 
-from mobilebert_jax.config import command_line, presets
+from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = presets.fine_tuning(
+  variants = config.presets.fine_tuning(
     small_epochs=1.0,
     task='qqp',
     data={
@@ -36,4 +36,4 @@ def get_config(variant: str = ''):
     num_epochs=4.0,
     eval_every=4000,
   )
-  return command_line.config_dict(**command_line.choose(variant, variants))
+  return config.config_dict(**config.choose(variant, variants))

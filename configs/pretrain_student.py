@@ -13,20 +13,21 @@ Variants:
   small  a student of 4 blocks of 32 for two CPU cores, 64 tokens; AdamW
 """
 
-from mobilebert_jax.config import command_line, presets
-from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
   full = {
-    '': MobileBertConfig.mobilebert(),
-    'tiny': MobileBertConfig.mobilebert_tiny(),
+    '': config.MobileBertConfig.mobilebert(),
+    'tiny': config.MobileBertConfig.mobilebert_tiny(),
   }
   variants = {
-    name: presets.pretraining(model=presets.model_settings(architecture))
+    name: config.presets.pretraining(
+      model=config.presets.model_settings(architecture)
+    )
     for name, architecture in full.items()
   }
-  variants['small'] = presets.small_pretraining(
-    model=presets.model_settings(presets.small_student())
+  variants['small'] = config.presets.small_pretraining(
+    model=config.presets.model_settings(config.presets.small_student())
   )
-  return command_line.config_dict(**command_line.choose(variant, variants))
+  return config.config_dict(**config.choose(variant, variants))

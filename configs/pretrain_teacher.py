@@ -29,11 +29,11 @@ Variants:
   small   a teacher of 4 blocks of 128 for two CPU cores, 64 tokens; AdamW
 """
 
-from mobilebert_jax.config import command_line, presets
+from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  whole = presets.teacher_pretraining()
+  whole = config.presets.teacher_pretraining()
   short = {**whole['data'], 'max_length': 128}
   second = {**whole['optimizer'], 'warmup_steps': 5_000}
   variants = {
@@ -45,8 +45,8 @@ def get_config(variant: str = ''):
       'optimizer': second,
       'num_steps': 50_000,
     },
-    'small': presets.small_pretraining(
-      model=presets.model_settings(presets.small_teacher())
+    'small': config.presets.small_pretraining(
+      model=config.presets.model_settings(config.presets.small_teacher())
     ),
   }
-  return command_line.config_dict(**command_line.choose(variant, variants))
+  return config.config_dict(**config.choose(variant, variants))

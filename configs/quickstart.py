@@ -8,12 +8,12 @@ wordings of training and evaluation are disjoint. The vocabulary is learnt from
 the training sentences.
 """
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  settings = command_line.choose(variant, {'': {}})
-  return command_line.config_dict(
+  settings = config.choose(variant, {'': {}})
+  return config.config_dict(
     task='entailment',
     init='scratch',
     data={'source': 'generated', 'max_length': 32, 'train_examples': 32_000},

@@ -19,14 +19,14 @@ what we chose; the fine-tuning is configs/glue_mnli.py's.
 Variants: joint, auxiliary: the paper's other strategies.
 """
 
-from mobilebert_jax.config import command_line, presets
+from mobilebert_jax import config
 
 
 def get_recipe(variant: str = ''):
   strategies = {'': 'progressive', 'joint': 'joint', 'auxiliary': 'auxiliary'}
-  strategy = command_line.choose(variant, strategies)
-  teacher = presets.teacher_pretraining()
-  student = presets.distillation(strategy)['']
+  strategy = config.choose(variant, strategies)
+  teacher = config.presets.teacher_pretraining()
+  student = config.presets.distillation(strategy)['']
   fine_tuned = {
     'task': 'mnli',
     'init': '{student}',
@@ -50,8 +50,8 @@ def get_recipe(variant: str = ''):
     'vocabulary': {'size': 30_522},
     'data': {'max_length': 512},
     'runs': {
-      'teacher': command_line.config_dict(**teacher, **prepared),
-      'student': command_line.config_dict(**student, **prepared),
-      'fine_tuned': command_line.config_dict(**fine_tuned),
+      'teacher': config.config_dict(**teacher, **prepared),
+      'student': config.config_dict(**student, **prepared),
+      'fine_tuned': config.config_dict(**fine_tuned),
     },
   }

@@ -13,21 +13,21 @@ The vocabulary has neither capitals nor accents; where they tell words apart,
 as in German or French, add --config.vocabulary.do_lower_case=False.
 
 Variants:
-  own          ends in a classification of your own texts: --task_data is then a
+  custom       ends in a classification of your own texts: --task_data is then a
                directory with train.csv (.tsv, .jsonl) as for
-               configs/own_classification.py, whose columns are named with
+               configs/custom_classification.py, whose columns are named with
                --config.fine_tuned.options.text_column=review and the like
   pretraining  ends with the student; there is no --task_data
 """
 
-from mobilebert_jax.config import command_line, presets
+from mobilebert_jax import config
 
 # Variant -> the task at the end.
-TASKS = {'': 'sst2', 'own': 'own_classification', 'pretraining': None}
+TASKS = {'': 'sst2', 'custom': 'custom_classification', 'pretraining': None}
 
 
 def get_recipe(variant: str = ''):
-  task = command_line.choose(variant, TASKS)
+  task = config.choose(variant, TASKS)
   data = {
     'source': 'files',
     'path': '{data}',
@@ -36,15 +36,15 @@ def get_recipe(variant: str = ''):
     'eval_examples': 2_000,
   }
   common = {'tokenizer': '{vocabulary}', 'data': data}
-  teacher = presets.small_pretraining(
+  teacher = config.presets.small_pretraining(
     **common,
-    model=presets.model_settings(presets.small_teacher()),
+    model=config.presets.model_settings(config.presets.small_teacher()),
     num_steps=3_500,
     eval_every=500,
   )
-  student = presets.small_pretraining(
+  student = config.presets.small_pretraining(
     **common,
-    model=presets.model_settings(presets.small_student()),
+    model=config.presets.model_settings(config.presets.small_student()),
     distillation={
       'teacher': '{teacher}',
       'strategy': 'progressive',
@@ -73,7 +73,5 @@ def get_recipe(variant: str = ''):
     'vocabulary': {'size': 4_096, 'characters': 20_000_000},
     # Whole blocks are held out: of tens of megabytes, not of one or two blocks.
     'data': {'max_length': 64, 'block_size': 1_000_000},
-    'runs': {
-      name: command_line.config_dict(**run) for name, run in runs.items()
-    },
+    'runs': {name: config.config_dict(**run) for name, run in runs.items()},
   }

@@ -12,16 +12,15 @@ loss and no knowledge transfer here, and AdamW takes LAMB's place: these
 configs are for measuring what a step costs.
 """
 
-from mobilebert_jax.config import command_line
-from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax import config
 
 
 def get_config(variant: str = 'student'):
   architecture = {
-    'student': MobileBertConfig.mobilebert(),
-    'teacher': MobileBertConfig.ib_bert_large(),
+    'student': config.MobileBertConfig.mobilebert(),
+    'teacher': config.MobileBertConfig.ib_bert_large(),
   }
-  chosen = command_line.choose(variant, architecture)
+  chosen = config.choose(variant, architecture)
   model = {
     name: getattr(chosen, name)
     for name in (
@@ -31,7 +30,7 @@ def get_config(variant: str = 'student'):
       'num_feedforward_networks',
     )
   }  # fmt: skip
-  return command_line.config_dict(
+  return config.config_dict(
     task='masked_lm',
     model=model,
     data={

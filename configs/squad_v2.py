@@ -16,10 +16,10 @@ Variant from scratch, for two CPU cores (with official files):
 It needs a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """
 
-from mobilebert_jax.config import command_line, presets
+from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  return command_line.config_dict(
-    **command_line.choose(variant, presets.squad('squad_v2'))
+  return config.config_dict(
+    **config.choose(variant, config.presets.squad('squad_v2'))
   )

@@ -14,11 +14,11 @@ Variants from scratch, for two CPU cores:
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """
 
-from mobilebert_jax.config import command_line, presets
+from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = presets.fine_tuning(
+  variants = config.presets.fine_tuning(
     small_epochs=1.0,
     task='swag',
     data={
@@ -32,4 +32,4 @@ def get_config(variant: str = ''):
     eval_batch_size=32,
     num_epochs=3.0,
   )
-  return command_line.config_dict(**command_line.choose(variant, variants))
+  return config.config_dict(**config.choose(variant, variants))

@@ -1,37 +1,93 @@
-"""MobileBERT in JAX: use, fine-tune, convert and export."""
+"""MobileBERT in JAX: use, fine-tune, convert and export.
 
-from mobilebert_jax.config.model import MobileBertConfig as MobileBertConfig
-from mobilebert_jax.convert.pretrained import from_pretrained as from_pretrained
-from mobilebert_jax.convert.pretrained import (
-  resize_token_embeddings as resize_token_embeddings,
-)
-from mobilebert_jax.convert.pretrained import save_pretrained as save_pretrained
-from mobilebert_jax.models import Compute as Compute
-from mobilebert_jax.models import MobileBertForMaskedLM as MobileBertForMaskedLM
-from mobilebert_jax.models import (
-  MobileBertForMultipleChoice as MobileBertForMultipleChoice,
-)
-from mobilebert_jax.models import (
-  MobileBertForNextSentencePrediction as MobileBertForNextSentencePrediction,
-)
-from mobilebert_jax.models import (
-  MobileBertForPreTraining as MobileBertForPreTraining,
-)
-from mobilebert_jax.models import (
-  MobileBertForQuestionAnswering as MobileBertForQuestionAnswering,
-)
-from mobilebert_jax.models import (
-  MobileBertForSequenceClassification as MobileBertForSequenceClassification,
-)
-from mobilebert_jax.models import (
-  MobileBertForTokenClassification as MobileBertForTokenClassification,
-)
-from mobilebert_jax.models import MobileBertModel as MobileBertModel
-from mobilebert_jax.models import init_params as init_params
-from mobilebert_jax.pipelines import pipeline as pipeline
-from mobilebert_jax.runtime.errors import InputError as InputError
-from mobilebert_jax.tokenizer import MobileBertTokenizer as MobileBertTokenizer
-from mobilebert_jax.tokenizer import (
-  MobileBertTokenizerFast as MobileBertTokenizerFast,
-)
-from mobilebert_jax.tokenizer import train_wordpiece as train_wordpiece
+The public names are loaded when they are first used (PEP 562), so that neither
+`import mobilebert_jax` nor the help of a command waits for jax.
+"""
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from mobilebert_jax.config.model import MobileBertConfig
+  from mobilebert_jax.convert.pretrained import (
+    from_pretrained,
+    resize_token_embeddings,
+    save_pretrained,
+  )
+  from mobilebert_jax.models import (
+    Compute,
+    MobileBertForMaskedLM,
+    MobileBertForMultipleChoice,
+    MobileBertForNextSentencePrediction,
+    MobileBertForPreTraining,
+    MobileBertForQuestionAnswering,
+    MobileBertForSequenceClassification,
+    MobileBertForTokenClassification,
+    MobileBertModel,
+    init_params,
+  )
+  from mobilebert_jax.pipelines import pipeline
+  from mobilebert_jax.runtime.errors import InputError
+  from mobilebert_jax.tokenizer import (
+    MobileBertTokenizer,
+    MobileBertTokenizerFast,
+    train_wordpiece,
+  )
+
+__all__ = [
+  'Compute',
+  'InputError',
+  'MobileBertConfig',
+  'MobileBertForMaskedLM',
+  'MobileBertForMultipleChoice',
+  'MobileBertForNextSentencePrediction',
+  'MobileBertForPreTraining',
+  'MobileBertForQuestionAnswering',
+  'MobileBertForSequenceClassification',
+  'MobileBertForTokenClassification',
+  'MobileBertModel',
+  'MobileBertTokenizer',
+  'MobileBertTokenizerFast',
+  'from_pretrained',
+  'init_params',
+  'pipeline',
+  'resize_token_embeddings',
+  'save_pretrained',
+  'train_wordpiece',
+]
+# Module -> the public names that it defines; the others are `models`'.
+_HOMES = {
+  'config.model': ('MobileBertConfig',),
+  'convert.pretrained': (
+    'from_pretrained',
+    'resize_token_embeddings',
+    'save_pretrained',
+  ),
+  'errors': ('InputError',),
+  'pipelines': ('pipeline',),
+  'tokenizer': (
+    'MobileBertTokenizer',
+    'MobileBertTokenizerFast',
+    'train_wordpiece',
+  ),
+}
+_HOME_OF = dict.fromkeys(__all__, 'models') | {
+  name: home for home, names in _HOMES.items() for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+  """Loads a public name, or a module such as `losses`."""
+  if name in _HOME_OF:
+    home = importlib.import_module(f'{__name__}.{_HOME_OF[name]}')
+    found = globals()[name] = getattr(home, name)
+    return found
+  is_module = name.isidentifier() and not name.startswith('_')
+  if is_module and importlib.util.find_spec(f'{__name__}.{name}'):
+    return importlib.import_module(f'{__name__}.{name}')
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

@@ -1,18 +1,9 @@
 """Proves that the hosts of a slice work together.
 
-  python -m mobilebert_jax.check_slice [--processes=N] [--workdir=DIR]
-
 Run it on every host at once, as train.py is run. All processes must have the
 same Python, packages and source; a file that process 0 writes into --workdir
-must be seen by all; and a sum over all devices of all hosts must be right.
-
-  --processes  how many there must be; a slice whose hosts have not found each
-               other is several runs of one process each
-  --workdir    where runs will be written, such as gs://BUCKET/runs
-
-Elsewhere than on Cloud TPU, GKE, SLURM and Open MPI also the flags
---coordinator_address, --num_processes and --process_id of train.py. Exit
-status: 0; 2 if something is wrong, with a sentence that says what.
+must be seen by all; and a sum over all devices of all hosts must be right. A
+slice whose hosts have not found each other is several runs of one process each.
 """
 
 import hashlib
@@ -23,37 +14,52 @@ import sys
 import uuid
 from collections.abc import Sequence
 
-from mobilebert_jax.config import command_line
-from mobilebert_jax.runtime import cluster, distributed, files
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Command, Flag
+from mobilebert_jax.runtime import cluster, distributed, exit_status, files
 from mobilebert_jax.runtime.errors import InputError
 
 _PACKAGES = (
   'jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'orbax-checkpoint', 'grain',
   'numpy', 'tokenizers',
 )  # fmt: skip
-_FLAGS = {
-  'processes': 'how many processes there must be',
-  'workdir': 'where runs will be written',
-}
+COMMAND = Command(
+  'python -m mobilebert_jax.check_slice',
+  __doc__,
+  (
+    Flag(
+      'processes',
+      'how many processes there must be',
+      int,
+      otherwise='any number',
+      value='N',
+      limits={'at_least': 0},
+    ),
+    Flag(
+      'workdir',
+      'where runs will be written, such as gs://BUCKET/runs',
+      otherwise='nothing is written',
+      value='DIR',
+    ),
+    *overrides.PROCESSES,
+  ),
+  example='--processes=4 --workdir=gs://BUCKET/runs',
+)
 
 
 def main(argv: Sequence[str]):
   """Parses the command line and checks."""
-  given, rest = command_line.take_flags(argv, {**_FLAGS, **cluster.FLAGS}, ())
-  if rest[1:]:
-    raise InputError(f'there is no flag {rest[1]!r}; see --help.')
-  wanted = given.get('processes', '1')
-  if not wanted.isdecimal():
-    raise InputError(f'--processes is {wanted!r}, but must be a number.')
-  distributed.initialize(given)
+  given = COMMAND.parse(argv[1:])
+  distributed.initialize(given.only(tuple(cluster.FLAGS)))
   count = distributed.process_count()
-  if 'processes' in given and count != int(wanted):
+  wanted = given['processes']
+  if wanted is not None and count != wanted:
     raise InputError(
       f'this run has {count} processes, but --processes is {wanted}: start the '
       'command on every host of the slice at the same time.'
     )
   check_versions()
-  if 'workdir' in given:
+  if given['workdir'] is not None:
     check_shared(given['workdir'])
   distributed.tell(check_sum())
 
@@ -158,4 +164,4 @@ def check_sum() -> str:
 
 
 if __name__ == '__main__':
-  sys.exit(command_line.run(main, __doc__))
+  sys.exit(exit_status.run(main))

@@ -1,56 +1,67 @@
 """Trains several tasks of GLUE and writes the benchmark's submission.
 
-  python -m mobilebert_jax.glue --workdir=DIR [--config=FILE] [--tasks=A,B,...]
-      [--config.a.b=value ...]
-
-  --workdir     where everything is written: each task in a directory of its
-                own, the table of scores (glue.md, glue.json) and
-                glue_submission.zip. The same command continues, also after a
-                kill; with more tasks it runs only the new ones.
-  --config      the config files, {task} standing for the task's name; by
-                default configs/glue_{task}.py. A variant may follow:
-                --config='configs/glue_{task}.py:small'
-  --tasks       of cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte and wnli; by
-                default all
-  --config.a.b  another value for every task, as for train.py, for example
-                --config.data.source=files --config.data.path=GLUE_DIR
-
-MNLI's model answers the diagnostics (AX.tsv) where they are beside the data. A
-task that diverges does not stop the others. Exit status: 0; 1 if a task
-diverged; 2 if the input was wrong; 75 if SIGTERM interrupted it: the same
-command continues.
+Each task has a directory of its own in the workdir, beside the table of scores
+(glue.md, glue.json) and glue_submission.zip. The same command continues, also
+after a kill; with more tasks it runs only the new ones. MNLI's model answers
+the diagnostics (AX.tsv) where they are beside the data. A task that diverges
+does not stop the others.
 """
 
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax.config import command_line
-from mobilebert_jax.runtime import cluster
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Command, Flag
+from mobilebert_jax.runtime import cluster, exit_status
 from mobilebert_jax.runtime.errors import InputError
 
 _CONFIG = 'configs/glue_{task}.py'
-_FLAGS = {
-  'workdir': 'where everything is written',
-  'config': 'the config files, with {task} for the name',
-  'tasks': 'names of tasks, with commas',
-}
+COMMAND = Command(
+  'python -m mobilebert_jax.glue',
+  __doc__,
+  (
+    Flag(
+      'workdir', 'where everything is written', value='DIR', is_required=True
+    ),
+    Flag(
+      'config',
+      "the config files, {task} standing for the task's name, and which of "
+      'their variants',
+      default=_CONFIG,
+      value='FILE[:VARIANT]',
+    ),
+    Flag(
+      'tasks',
+      'of cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte and wnli, with commas',
+      otherwise='all',
+      value='A,B,...',
+    ),
+  ),
+  example='--workdir=runs/glue --config=configs/glue_{task}.py:small '
+  '--config.data.source=files --config.data.path=GLUE_DIR',
+  prefixes=(overrides.config_prefix('another value for every task'),),
+  failure='a task diverged',
+  continues=True,
+)
 
 
 def main(argv: Sequence[str]):
   """Parses the command line and runs the tasks."""
-  given, rest = command_line.take_flags(argv, _FLAGS, required=('workdir',))
-  pattern = given.get('config', _CONFIG)
-  names = _names(given.get('tasks'))
+  given = COMMAND.parse(argv[1:])
+  pattern = given['config']
+  names = _names(given['tasks'])
   if '{task}' not in pattern and len(names) > 1:
     raise InputError(
       f'--config={pattern} must have {{task}} where the name of the task '
       f'belongs, as in {_CONFIG}.'
     )
   configs = {
-    name: command_line.configure(pattern.replace('{task}', name), rest)
+    name: overrides.load(
+      pattern.replace('{task}', name), given.assignments['config']
+    )
     for name in names
   }
-  cluster.refuse_several('python -m mobilebert_jax.glue')
+  cluster.refuse_several(COMMAND.name)
   # After the flags: this loads jax and all that the runs need.
   from mobilebert_jax.experiments.glue import suite
 
@@ -84,4 +95,4 @@ def _names(text: str | None) -> list[str]:
 
 
 if __name__ == '__main__':
-  sys.exit(command_line.run(main, __doc__))
+  sys.exit(exit_status.run(main))

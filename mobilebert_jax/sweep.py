@@ -1,45 +1,62 @@
 """Searches over any fields of a config: every combination is a run.
 
-  python -m mobilebert_jax.sweep --config=FILE[:VARIANT] --workdir=DIR
-      --sweep.a.b=VALUE,VALUE... [--config.a.b=value ...]
-
-  --config      a config file, as for train.py
-  --workdir     where everything is written: each point in a directory of its
-                own, and the table (sweep.md, sweep.json), its picture
-                (sweep.png) and the best point's model (model/). The same
-                command continues, also after a kill; with more values it runs
-                only what is new.
-  --sweep.a.b   the values of a field of the config, with commas between them
-  --config.a.b  another value for all points, as for train.py
+Each point has a directory of its own in the workdir, beside the table
+(sweep.md, sweep.json), its picture (sweep.png) and the best point's model
+(model/). The same command continues, also after a kill; with more values it
+runs only what is new. A point that diverges is a row of the table.
 
 The search of MobileBERT's paper for a task of GLUE:
 
   python -m mobilebert_jax.sweep --config=configs/glue_rte.py --workdir=DIR
       --sweep.optimizer.learning_rate=1e-5,2e-5,3e-5,4e-5,5e-5,6e-5,7e-5,8e-5,9e-5,1e-4
       --sweep.batch_size=16,32,48 --sweep.num_epochs=2,3,4,5,6,7,8,9,10
-
-A point that diverges is a row of the table. Exit status: 0; 1 if every point
-diverged; 2 if the input was wrong; 75 if SIGTERM interrupted it: the same
-command continues.
 """
 
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Command, Flag, Prefix
 from mobilebert_jax.experiments.sweep import grid
-from mobilebert_jax.runtime import cluster
+from mobilebert_jax.runtime import cluster, exit_status
+
+COMMAND = Command(
+  'python -m mobilebert_jax.sweep',
+  __doc__,
+  (
+    overrides.config_flag(),
+    Flag(
+      'workdir', 'where everything is written', value='DIR', is_required=True
+    ),
+  ),
+  example='--config=configs/quickstart.py --workdir=runs/search '
+  '--sweep.batch_size=32,64',
+  prefixes=(
+    Prefix(
+      grid.PREFIX,
+      f'--{grid.PREFIX}.a.b=VALUE,VALUE,...',
+      'the values of a field of the config; at least one such field is '
+      'searched, and commas inside of brackets belong to a value',
+    ),
+    overrides.config_prefix('another value for all points'),
+  ),
+  more=overrides.describe,
+  failure='every point diverged',
+  continues=True,
+)
 
 
 def main(argv: Sequence[str]):
   """Parses the command line and searches."""
-  fields, rest = grid.take_fields(argv)
-  own = {'config': 'a config file', 'workdir': 'where everything is written'}
-  given, rest = command_line.take_flags(rest, own, required=tuple(own))
+  given = COMMAND.parse(argv[1:])
+  fields = grid.fields_of(given.assignments[grid.PREFIX])
   points = grid.points(
-    fields, lambda more: command_line.configure(given['config'], [*rest, *more])
+    fields,
+    lambda more: overrides.load(
+      given['config'], [*given.assignments['config'], *more]
+    ),
   )
-  cluster.refuse_several('python -m mobilebert_jax.sweep')
+  cluster.refuse_several(COMMAND.name)
   # After the flags: this loads jax and all that the runs need.
   from mobilebert_jax.experiments.sweep import search
 
@@ -49,4 +66,4 @@ def main(argv: Sequence[str]):
 
 
 if __name__ == '__main__':
-  sys.exit(command_line.run(main, __doc__))
+  sys.exit(exit_status.run(main))

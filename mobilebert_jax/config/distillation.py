@@ -39,99 +39,157 @@ class DistillationConfig:
   Where that code does what looks like a mistake, or tensorflow/models'
   `projects/mobilebert` does something else, an option says so; all of these are
   off unless asked for.
-
-  Attributes:
-    teacher: a workdir of this project, or whatever `config.init` may be; None:
-      no teacher, and nothing below has an effect.
-    strategy: how knowledge is transferred (paper, section 3.4): 'progressive',
-      a stage for each of the student's layers, first to last; 'joint', all
-      layers in one stage; 'auxiliary', all layers beside the distillation, for
-      the whole run; 'none', distillation alone.
-    transfer_steps: steps of the transfer, for all stages together; only
-      'progressive' and 'joint' have any.
-    feature_map: factor of the squared difference of normalised feature maps.
-    attention: factor of the cross-entropy of attention distributions.
-    mean: factor of the squared difference of the feature maps' means.
-    variance: factor of the absolute difference of their variances. A factor of
-      0 turns a term off, and what it needs is not computed.
-    ground_truth_ratio: r in the distillation's labels, r x labels + (1 - r) x
-      the teacher's probabilities. With 1 no label needs the teacher: in a
-      distillation where no layer is compared it gives up its memory, and there
-      is dropout, as in a run without one.
-    temperature: 1 has no effect; see `temperature_on`.
-    temperature_on: 'logits': both models' logits are divided by it, and the
-      term multiplied by its square (Hinton et al., arXiv 1503.02531).
-      'sequence_output': the teacher's last hidden states are multiplied by it
-      before its head, as google-research does; larger is then sharper.
-    teacher_layers: the teacher's layer, from 0, that teaches each of the
-      student's; (): evenly spread, the last one by the last one.
-    copy: parts of the teacher that a student from scratch begins with, out of
-      `PARTS`; by default what google-research copies, as far as the teacher
-      has it. What the student has not is left out. Only for `config.init`
-      'scratch'.
-    train_embeddings: during the transfer the embeddings learn too, as an
-      earlier layer does (tensorflow/models); otherwise all but the blocks is
-      frozen then.
-    previous_layers: in the progressive transfer, the learning rate of layers
-      whose stage is over, as a part of the current one's; 0 freezes them, and
-      no gradient is computed for them.
-    layer_rate: in the transfer, the current layer's learning rate as a multiple
-      of optimizer.learning_rate; within a stage of T steps it is multiplied by
-      min(0.9 + 0.1 sqrt(1 - t / T), 10 t / T).
-    equal_rate: in the transfer, optimizer.learning_rate for all layers that
-      learn (tensorflow/models): neither the shape within a stage nor
-      `layer_rate` nor the size of `previous_layers` count.
-    divide_by: a transfer term is divided by the number of the student's layers
-      ('layers'), or by that of the layers up to the current one ('stage',
-      tensorflow/models; 'progressive' alone has one).
-    teacher_average_statistics: means and variances are compared with those of
-      the teacher's embeddings and all of its layers, whose average they are
-      thereby drawn to. google-research's code does this, where its paper does
-      not: a list is taken where one layer of it is meant.
-    paired_statistics: mean and variance count only if neither factor is 0
-      (google-research).
-    count_padding: feature maps and attention of padding count too
-      (google-research, where no transfer term knows of padding). Not for packed
-      batches, whose padding belongs to no example.
-    norm_epsilon: added to the variance when feature maps are normalised;
-      google-research has 1e-12, tensorflow/models 1e-3.
-    dropout: 'off': neither model has dropout wherever the teacher is used
-      (google-research); 'student'; or 'both' (tensorflow/models).
-    teacher_dtype: of the teacher's parameters and computation; softmax and norm
-      statistics are in float32 at least.
-    teacher_placement: 'sharded': over the mesh by the rules for parameters;
-      'replicated': whole on every device. The student has
-      `mesh.param_sharding`: a small one is replicated where fsdp is for a large
-      teacher.
   """
 
-  teacher: str | None = None
-  strategy: Literal['none', 'progressive', 'joint', 'auxiliary'] = 'none'
-  transfer_steps: int = fields.setting(0, at_least=0)
-  feature_map: float = fields.setting(100.0, at_least=0)
-  attention: float = fields.setting(1.0, at_least=0)
-  mean: float = fields.setting(5000.0, at_least=0)
-  variance: float = fields.setting(5.0, at_least=0)
-  ground_truth_ratio: float = fields.setting(0.5, at_least=0, at_most=1)
-  temperature: float = fields.setting(1.0, above=0)
-  temperature_on: Literal['logits', 'sequence_output'] = 'logits'
-  teacher_layers: tuple[int, ...] = ()
-  copy: tuple[str, ...] = COPIED
-  train_embeddings: bool = False
-  previous_layers: float = fields.setting(0.1, at_least=0)
-  layer_rate: float = fields.setting(3.0, above=0)
-  equal_rate: bool = False
-  divide_by: Literal['layers', 'stage'] = 'layers'
-  teacher_average_statistics: bool = False
-  paired_statistics: bool = False
-  count_padding: bool = False
-  norm_epsilon: float = fields.setting(1e-12, above=0)
-  dropout: Literal['off', 'student', 'both'] = 'off'
-  teacher_dtype: Literal['bfloat16', 'float32', 'float64'] = 'bfloat16'
-  teacher_placement: Literal['sharded', 'replicated'] = 'sharded'
+  teacher: str | None = fields.setting(
+    None,
+    help='a workdir of this project, or whatever `config.init` may be; None: '
+    'no teacher, and nothing below has an effect',
+  )
+  strategy: Literal['none', 'progressive', 'joint', 'auxiliary'] = (
+    fields.setting(
+      'none',
+      help="how knowledge is transferred (paper, section 3.4): 'progressive', "
+      "a stage for each of the student's layers, first to last; 'joint', all "
+      "layers in one stage; 'auxiliary', all layers beside the distillation, "
+      "for the whole run; 'none', distillation alone",
+    )
+  )
+  transfer_steps: int = fields.setting(
+    0,
+    help="steps of the transfer, for all stages together; only 'progressive' "
+    "and 'joint' have any",
+    at_least=0,
+  )
+  feature_map: float = fields.setting(
+    100.0,
+    help='factor of the squared difference of normalised feature maps',
+    at_least=0,
+  )
+  attention: float = fields.setting(
+    1.0,
+    help='factor of the cross-entropy of attention distributions',
+    at_least=0,
+  )
+  mean: float = fields.setting(
+    5000.0,
+    help="factor of the squared difference of the feature maps' means",
+    at_least=0,
+  )
+  variance: float = fields.setting(
+    5.0,
+    help='factor of the absolute difference of their variances. A factor of '
+    '0 turns a term off, and what it needs is not computed',
+    at_least=0,
+  )
+  ground_truth_ratio: float = fields.setting(
+    0.5,
+    help="r in the distillation's labels, r x labels + (1 - r) x the "
+    "teacher's probabilities. With 1 no label needs the teacher: in a "
+    'distillation where no layer is compared it gives up its memory, and '
+    'there is dropout, as in a run without one',
+    at_least=0,
+    at_most=1,
+  )
+  temperature: float = fields.setting(
+    1.0, help='1 has no effect; see `temperature_on`', above=0
+  )
+  temperature_on: Literal['logits', 'sequence_output'] = fields.setting(
+    'logits',
+    help="'logits': both models' logits are divided by it, and the term "
+    'multiplied by its square (Hinton et al., arXiv 1503.02531). '
+    "'sequence_output': the teacher's last hidden states are multiplied by it "
+    'before its head, as google-research does; larger is then sharper',
+  )
+  teacher_layers: tuple[int, ...] = fields.setting(
+    (),
+    help="the teacher's layer, from 0, that teaches each of the student's; "
+    '(): evenly spread, the last one by the last one',
+  )
+  copy: tuple[str, ...] = fields.setting(
+    COPIED,
+    help='parts of the teacher that a student from scratch begins with, out '
+    'of `PARTS`; by default what google-research copies, as far as the '
+    'teacher has it. What the student has not is left out. Only for '
+    "`config.init` 'scratch'",
+  )
+  train_embeddings: bool = fields.setting(
+    False,
+    help='during the transfer the embeddings learn too, as an earlier layer '
+    'does (tensorflow/models); otherwise all but the blocks is frozen then',
+  )
+  previous_layers: float = fields.setting(
+    0.1,
+    help='in the progressive transfer, the learning rate of layers whose '
+    "stage is over, as a part of the current one's; 0 freezes them, and no "
+    'gradient is computed for them',
+    at_least=0,
+  )
+  layer_rate: float = fields.setting(
+    3.0,
+    help="in the transfer, the current layer's learning rate as a multiple "
+    'of config.optimizer.learning_rate; within a stage of T steps it is '
+    'multiplied '
+    'by min(0.9 + 0.1 sqrt(1 - t / T), 10 t / T)',
+    above=0,
+  )
+  equal_rate: bool = fields.setting(
+    False,
+    help='in the transfer, config.optimizer.learning_rate for all layers that '
+    'learn '
+    '(tensorflow/models): neither the shape within a stage nor `layer_rate` '
+    'nor the size of `previous_layers` count',
+  )
+  divide_by: Literal['layers', 'stage'] = fields.setting(
+    'layers',
+    help="a transfer term is divided by the number of the student's layers "
+    "('layers'), or by that of the layers up to the current one ('stage', "
+    "tensorflow/models; 'progressive' alone has one)",
+  )
+  teacher_average_statistics: bool = fields.setting(
+    False,
+    help="means and variances are compared with those of the teacher's "
+    'embeddings and all of its layers, whose average they are thereby drawn '
+    "to. google-research's code does this, where its paper does not: a list "
+    'is taken where one layer of it is meant',
+  )
+  paired_statistics: bool = fields.setting(
+    False,
+    help='mean and variance count only if neither factor is 0 '
+    '(google-research)',
+  )
+  count_padding: bool = fields.setting(
+    False,
+    help='feature maps and attention of padding count too (google-research, '
+    'where no transfer term knows of padding). Not for packed batches, whose '
+    'padding belongs to no example',
+  )
+  norm_epsilon: float = fields.setting(
+    1e-12,
+    help='added to the variance when feature maps are normalised; '
+    'google-research has 1e-12, tensorflow/models 1e-3',
+    above=0,
+  )
+  dropout: Literal['off', 'student', 'both'] = fields.setting(
+    'off',
+    help="'off': neither model has dropout wherever the teacher is used "
+    "(google-research); 'student'; or 'both' (tensorflow/models)",
+  )
+  teacher_dtype: Literal['bfloat16', 'float32', 'float64'] = fields.setting(
+    'bfloat16',
+    help="of the teacher's parameters and computation; softmax and norm "
+    'statistics are in float32 at least',
+  )
+  teacher_placement: Literal['sharded', 'replicated'] = fields.setting(
+    'sharded',
+    help="'sharded': over the mesh by the rules for parameters; "
+    "'replicated': whole on every device. The student has "
+    '`config.mesh.param_sharding`: a small one is replicated where fsdp is for '
+    'a large teacher',
+  )
 
   def __post_init__(self):
-    fields.check(self, 'config.distillation')
+    fields.check(self, fields.name('distillation'))
     self._check_strategy()
     self._check_layers()
     if self.train_embeddings and not self.previous_layers:
@@ -173,7 +231,7 @@ class DistillationConfig:
 
   def _wrong(self, field: str, allowed: str) -> Exception:
     value = getattr(self, field)
-    return fields.wrong(f'config.distillation.{field}', value, allowed)
+    return fields.wrong(fields.name('distillation', field), value, allowed)
 
   def _check_strategy(self):
     if self.teacher is None:

@@ -1,7 +1,7 @@
 """`MobileBertConfig`: every size and switch of the architecture.
 
 Field names, defaults and meanings are those of transformers'
-`MobileBertConfig`; reading and writing JSON is `config_json.py`'s.
+`MobileBertConfig`; reading and writing JSON is `model_json.py`'s.
 """
 
 import dataclasses
@@ -79,75 +79,112 @@ class MobileBertConfig:
 
   The defaults are transformers' defaults. They are *not* the published
   checkpoint, which has no pooler: that one is `MobileBertConfig.mobilebert()`.
-
-  Attributes:
-    vocab_size: rows of the word table and columns of the MLM output.
-    hidden_size: inter-block width D: the stream between blocks, and the heads.
-    num_hidden_layers: number of blocks.
-    num_attention_heads: heads in each block; must divide `true_hidden_size`.
-    intermediate_size: inner width of every feed-forward network.
-    hidden_act: activation of the feed-forward networks and the MLM transform.
-    hidden_dropout_prob: dropout of embeddings and block outputs.
-    attention_probs_dropout_prob: dropout of the attention probabilities.
-    max_position_embeddings: longest sequence.
-    type_vocab_size: number of segment types.
-    initializer_range: standard deviation of freshly drawn weights.
-    layer_norm_eps: epsilon of the norms that read it (see `models/layers.py`).
-    pad_token_id: row of the word table that starts at zero and gets no
-      gradient from look-ups, or None.
-    embedding_size: width E of a word vector; at most `hidden_size`.
-    trigram_input: concatenate each word vector with its two neighbours'.
-    use_bottleneck: project each block's input down (or up) to
-      `intra_bottleneck_size` and its output back.
-    intra_bottleneck_size: intra-block width.
-    use_bottleneck_attention: queries, keys and values all read the block's
-      projected input.
-    key_query_shared_bottleneck: queries and keys read a projection of their
-      own.
-    num_feedforward_networks: feed-forward networks stacked in each block.
-    normalization_type: 'no_norm' (scale and shift only) or 'layer_norm'.
-    classifier_activation: the pooler is tanh(dense(h[:, 0])); without it the
-      pooled output is h[:, 0] itself and there are no pooler parameters.
-    classifier_dropout: dropout before the task heads; None means
-      `hidden_dropout_prob`.
-    tie_word_embeddings: the MLM decoder is the word table.
-    num_labels: outputs of the classification heads; 2 unless given here or
-      through `id2label`.
-    id2label: names of the labels; LABEL_0, LABEL_1, ... unless given.
-    label2id: the inverse of `id2label`; derived unless given.
-    problem_type: which loss sequence classification uses; None decides from
-      `num_labels` and the labels' dtype as transformers does.
   """
 
-  vocab_size: int = fields.setting(30522, at_least=1)
-  hidden_size: int = fields.setting(512, at_least=1)
-  num_hidden_layers: int = fields.setting(24, at_least=1)
-  num_attention_heads: int = fields.setting(4, at_least=1)
-  intermediate_size: int = fields.setting(512, at_least=1)
-  hidden_act: str = 'relu'
-  hidden_dropout_prob: float = fields.setting(0.0, at_least=0, below=1)
-  attention_probs_dropout_prob: float = fields.setting(0.1, at_least=0, below=1)
-  max_position_embeddings: int = fields.setting(512, at_least=1)
-  type_vocab_size: int = fields.setting(2, at_least=1)
-  initializer_range: float = fields.setting(0.02, at_least=0)
-  layer_norm_eps: float = fields.setting(1e-12, above=0)
-  pad_token_id: int | None = 0
-  embedding_size: int = fields.setting(128, at_least=1)
-  trigram_input: bool = True
-  use_bottleneck: bool = True
-  intra_bottleneck_size: int = fields.setting(128, at_least=1)
-  use_bottleneck_attention: bool = False
-  key_query_shared_bottleneck: bool = True
-  num_feedforward_networks: int = fields.setting(4, at_least=1)
-  normalization_type: str = 'no_norm'
-  classifier_activation: bool = True
-  classifier_dropout: float | None = fields.setting(None, at_least=0, below=1)
-  tie_word_embeddings: bool = True
+  vocab_size: int = fields.setting(
+    30522,
+    help='rows of the word table and columns of the MLM output',
+    at_least=1,
+  )
+  hidden_size: int = fields.setting(
+    512,
+    help='inter-block width D: the stream between blocks, and the heads',
+    at_least=1,
+  )
+  num_hidden_layers: int = fields.setting(
+    24, help='number of blocks', at_least=1
+  )
+  num_attention_heads: int = fields.setting(
+    4, help='heads in each block; must divide `true_hidden_size`', at_least=1
+  )
+  intermediate_size: int = fields.setting(
+    512, help='inner width of every feed-forward network', at_least=1
+  )
+  hidden_act: str = fields.setting(
+    'relu', help='activation of the feed-forward networks and the MLM transform'
+  )
+  hidden_dropout_prob: float = fields.setting(
+    0.0, help='dropout of embeddings and block outputs', at_least=0, below=1
+  )
+  attention_probs_dropout_prob: float = fields.setting(
+    0.1, help='dropout of the attention probabilities', at_least=0, below=1
+  )
+  max_position_embeddings: int = fields.setting(
+    512, help='longest sequence', at_least=1
+  )
+  type_vocab_size: int = fields.setting(
+    2, help='number of segment types', at_least=1
+  )
+  initializer_range: float = fields.setting(
+    0.02, help='standard deviation of freshly drawn weights', at_least=0
+  )
+  layer_norm_eps: float = fields.setting(
+    1e-12,
+    help='epsilon of the norms that read it (see `models/layers.py`)',
+    above=0,
+  )
+  pad_token_id: int | None = fields.setting(
+    0,
+    help='row of the word table that starts at zero and gets no gradient '
+    'from look-ups, or None',
+  )
+  embedding_size: int = fields.setting(
+    128, help='width E of a word vector; at most `hidden_size`', at_least=1
+  )
+  trigram_input: bool = fields.setting(
+    True, help="concatenate each word vector with its two neighbours'"
+  )
+  use_bottleneck: bool = fields.setting(
+    True,
+    help="project each block's input down (or up) to `intra_bottleneck_size` "
+    'and its output back',
+  )
+  intra_bottleneck_size: int = fields.setting(
+    128, help='intra-block width', at_least=1
+  )
+  use_bottleneck_attention: bool = fields.setting(
+    False, help="queries, keys and values all read the block's projected input"
+  )
+  key_query_shared_bottleneck: bool = fields.setting(
+    True, help='queries and keys read a projection of their own'
+  )
+  num_feedforward_networks: int = fields.setting(
+    4, help='feed-forward networks stacked in each block', at_least=1
+  )
+  normalization_type: str = fields.setting(
+    'no_norm', help="'no_norm' (scale and shift only) or 'layer_norm'"
+  )
+  classifier_activation: bool = fields.setting(
+    True,
+    help='the pooler is tanh(dense(h[:, 0])); without it the pooled output '
+    'is h[:, 0] itself and there are no pooler parameters',
+  )
+  classifier_dropout: float | None = fields.setting(
+    None,
+    help='dropout before the task heads; None means `hidden_dropout_prob`',
+    at_least=0,
+    below=1,
+  )
+  tie_word_embeddings: bool = fields.setting(
+    True, help='the MLM decoder is the word table'
+  )
   # None asks for the value that `__post_init__` derives.
-  num_labels: int = None  # type: ignore[assignment]
-  id2label: Mapping[int, str] = None  # type: ignore[assignment]
-  label2id: Mapping[str, int] = None  # type: ignore[assignment]
-  problem_type: str | None = None
+  num_labels: int = fields.setting(
+    None,
+    help='outputs of the classification heads; 2 unless given here or '
+    'through `id2label`',
+  )
+  id2label: Mapping[int, str] = fields.setting(
+    None, help='names of the labels; LABEL_0, LABEL_1, ... unless given'
+  )
+  label2id: Mapping[str, int] = fields.setting(
+    None, help='the inverse of `id2label`; derived unless given'
+  )
+  problem_type: str | None = fields.setting(
+    None,
+    help='which loss sequence classification uses; None decides from '
+    "`num_labels` and the labels' dtype as transformers does",
+  )
 
   def __post_init__(self):
     self._set_labels()

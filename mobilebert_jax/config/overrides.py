@@ -1,36 +1,144 @@
-"""Config files: Python that makes a typed ConfigDict, and overrides of it.
+"""Config files, and overrides of what they say: --config.a.b=VALUE.
 
-A config file and the command line end here; everything below takes
-`TrainConfig` and never sees a flag.
+A config file is Python with a function `get_config(variant)` that returns what
+`config_dict` makes: all settings of a run as plain values. The command line
+replaces some of them, read by the types of their fields; then the dataclasses
+(`run.TrainConfig`) validate the whole. Below this module nobody sees a flag.
 """
 
+import ast
 import dataclasses
+import os
 import pathlib
 import runpy
 import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from absl import flags
-from ml_collections import config_dict as mlc
-from ml_collections import config_flags
-
-from mobilebert_jax.config import fields, run
-from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.config import command_line, fields, run, task_options
+from mobilebert_jax.config.command_line import (
+  Assignment,
+  Command,
+  Flag,
+  Given,
+  Prefix,
+)
+from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.runtime import cluster, distributed
 from mobilebert_jax.runtime.errors import InputError
 
-T = TypeVar('T')
+if TYPE_CHECKING:
+  import ml_collections
 
-_PREFIX = 'config.'
+T = TypeVar('T')
+# The settings as plain values, a group as a dictionary.
+Values = dict[str, Any]
+
+# Functions of config files, with a file that has one.
 _EXAMPLES = {
   'get_config': 'configs/quickstart.py',
   'get_recipe': 'configs/recipe_small.py',
 }
+# The flags of a run of many processes.
+PROCESSES = tuple(
+  Flag(name, text, otherwise='found by JAX')
+  for name, text in cluster.FLAGS.items()
+)
 
 
-def config_dict(**settings: Any) -> mlc.ConfigDict:
-  """All fields of TrainConfig, typed, for a config file's `get_config`.
+class Group(NamedTuple):
+  """A group of settings, as a config file and the command line see it.
+
+  Attributes:
+    path: what messages call it.
+    members: its settings and groups by name, in their order.
+    text: what it is about.
+  """
+
+  path: str
+  members: Mapping[str, 'fields.Setting | Group']
+  text: str
+
+  def member(self, name: str) -> 'fields.Setting | Group':
+    """The setting or group of a name.
+
+    Raises:
+      InputError: there is none.
+    """
+    if name in self.members:
+      return self.members[name]
+    if self.path == fields.name('model'):
+      run.model_setting(name)
+    raise fields.unknown(self.path, name, self.members)
+
+  def defaults(self) -> Values:
+    """The default of every setting; None where there is none."""
+    return {
+      name: member.defaults()
+      if isinstance(member, Group)
+      else None
+      if member.default is dataclasses.MISSING
+      else member.default
+      for name, member in self.members.items()
+    }
+
+  def fill(self, settings: Mapping[str, Any]) -> Values:
+    """All settings: those given, each checked, and the defaults of the others.
+
+    Raises:
+      InputError: an unknown field or a wrong value.
+    """
+    values = self.defaults()
+    for name, value in settings.items():
+      member = self.member(name)
+      where = f'{self.path}.{name}'
+      if isinstance(member, Group):
+        if not isinstance(value, Mapping):
+          raise fields.wrong(where, value, 'a group of fields')
+        values[name] = member.fill(value)
+        continue
+      values[name] = fields.convert(value, member.hint)
+      # What is missing here may stand on the command line.
+      if value is not None:
+        fields.check_value(where, values[name], member)
+    return values
+
+
+def group_of(kind: type, path: str, task: Any = None) -> Group:
+  """The settings of a dataclass.
+
+  Args:
+    kind: the dataclass; its groups are dataclasses too.
+    path: what messages call it.
+    task: of TrainConfig: the task, which decides the options.
+  """
+  members: dict[str, fields.Setting | Group] = {}
+  for name, setting in fields.settings(kind).items():
+    where = f'{path}.{name}'
+    if dataclasses.is_dataclass(setting.hint):
+      members[name] = group_of(typing.cast(type, setting.hint), where)
+    elif kind is TrainConfig and name == 'model':
+      members[name] = Group(where, _model_settings(), setting.help)
+    elif kind is TrainConfig and name == 'options':
+      options = task_options.OPTIONS.get(task, task_options.NoOptions)
+      members[name] = group_of(options, where)
+    else:
+      members[name] = setting
+  return Group(path, members, kind.__doc__ or '')
+
+
+def _model_settings() -> dict[str, fields.Setting]:
+  """Those of `config.model`: each may be left to the checkpoint."""
+  known = {name: run.model_setting(name) for name in run.MODEL_FIELDS}
+  return {
+    name: setting._replace(hint=setting.hint | None, default=None)
+    for name, setting in known.items()
+  }
+
+
+def config_dict(**settings: Any) -> 'ml_collections.ConfigDict':
+  """All settings of a run, for a config file's `get_config`.
 
   Args:
     **settings: values that differ from the defaults; groups such as `data`,
@@ -39,12 +147,24 @@ def config_dict(**settings: Any) -> mlc.ConfigDict:
       fields of `options` are those of the task.
 
   Raises:
-    InputError: an unknown field or a value of the wrong type.
+    InputError: an unknown field or a wrong value.
   """
-  options = _options_of(settings.get('task'))
-  config = typed(run.TrainConfig, run.MODEL_FIELDS, options)
-  update(config, settings, 'config')
-  return config
+  # Here, so that --help does not wait for it.
+  import ml_collections
+
+  group = group_of(TrainConfig, fields.name(), settings.get('task'))
+  # It carries the values; what they may be the dataclasses say.
+  made = ml_collections.ConfigDict(group.fill(settings), type_safe=False)
+  return made.lock()
+
+
+def filled(config: Any) -> Values:
+  """What `config_dict` has made, or some settings alone, as plain values.
+
+  Raises:
+    InputError: an unknown field or a wrong value.
+  """
+  return _plain(config_dict(**_plain(config)))
 
 
 def choose(variant: str, variants: Mapping[str, Any]) -> Any:
@@ -59,43 +179,60 @@ def choose(variant: str, variants: Mapping[str, Any]) -> Any:
   return variants[variant]
 
 
-def to_train_config(config: mlc.ConfigDict) -> run.TrainConfig:
-  """Freezes and validates a ConfigDict."""
-  values = config.to_dict()
+def to_train_config(config: Mapping[str, Any]) -> TrainConfig:
+  """Freezes and validates what `config_dict` has made."""
+  values = _plain(config)
   values['model'] = {
-    name: value for name, value in values['model'].items() if value is not None
+    name: value
+    for name, value in values.get('model', {}).items()
+    if value is not None
   }
   return run.from_dict(values)
 
 
-def configure(file: str, argv: Sequence[str]) -> run.TrainConfig:
+def configure(
+  file: str | os.PathLike[str], argv: Sequence[str] = ()
+) -> TrainConfig:
   """The settings of FILE[:VARIANT] with overrides.
 
   Args:
     file: what --config says.
-    argv: the program's name and arguments like --config.a.b=value.
+    argv: arguments like '--config.a.b=value'.
 
   Raises:
-    InputError: see `load_config_file` and `override`.
+    InputError: see `load` and `override`.
   """
+  return load(str(file), command_line.assignments(argv))
+
+
+def load(file: str, assignments: Sequence[Assignment] = ()) -> TrainConfig:
+  """The settings of FILE[:VARIANT] with what the command line assigns."""
   path, _, variant = file.partition(':')
-  return to_train_config(override(load_config_file(path, variant), argv))
+  values = load_config_file(path, variant)
+  override(values, assignments)
+  return to_train_config(values)
 
 
-def load_config_file(path: str, variant: str = '') -> mlc.ConfigDict:
+def name_of(file: str) -> str:
+  """A config file's name and variant, such as 'glue_sst2_small'."""
+  path, _, variant = file.partition(':')
+  return pathlib.Path(path).stem + (f'_{variant}' if variant else '')
+
+
+def load_config_file(path: str, variant: str = '') -> Values:
   """Runs a config file's `get_config(variant)`.
 
   Raises:
     InputError: no such file, an error in it, or a result of another kind.
   """
 
-  def checked(config: Any) -> mlc.ConfigDict:
-    if not isinstance(config, mlc.ConfigDict):
+  def checked(config: Any) -> Values:
+    if not _is_group(config):
       raise InputError(
-        'get_config must return a ConfigDict, as config_dict makes, but '
-        f'returns {type(config).__name__}.'
+        'get_config must return the settings, as mobilebert_jax.config.'
+        f'config_dict makes them, but returns {type(config).__name__}.'
       )
-    return config_dict(**config.to_dict())
+    return filled(config)
 
   return call(path, 'get_config', variant, checked)
 
@@ -116,11 +253,7 @@ def call(path: str, name: str, variant: str, check: Callable[[Any], T]) -> T:
     InputError: no such file, an error in it, or what `check` raises; the file
       is named, and the line where it is known.
   """
-  if not pathlib.Path(path).is_file():
-    raise InputError(
-      f'--config={path}: there is no such file; name a Python file with a '
-      f'function {name}, such as {_EXAMPLES[name]}.'
-    )
+  _check_exists(path, name)
   try:
     module = runpy.run_path(path)
     if name not in module:
@@ -136,6 +269,202 @@ def call(path: str, name: str, variant: str, check: Callable[[Any], T]) -> T:
     ) from None
 
 
+def override(
+  values: Values,
+  assignments: Sequence[Assignment],
+  kind: type = TrainConfig,
+  path: str = fields.name(),
+):
+  """Applies what a command line assigns, such as --config.a.b=VALUE.
+
+  Args:
+    values: what `load_config_file` gives, or `Group.fill`; they are changed.
+    assignments: names below `path` and their values. A tuple may be assigned in
+      parts: --config.a=1 --config.a=2.
+    kind: the dataclass that `values` stand for.
+    path: what messages call it.
+
+  Raises:
+    InputError: an unknown field, or a text that is no value of its type.
+  """
+  seen: set[str] = set()
+  for name, value in assignments:
+    group = group_of(kind, path, values.get('task'))
+    here, setting, where = _find(group, values, name)
+    field = name.rpartition('.')[2]
+    read = _read(where, value, setting)
+    if name in seen and isinstance(read, tuple):
+      read = (*here[field], *read)
+    here[field] = read
+    seen.add(name)
+
+
+def _find(
+  group: Group, values: Values, name: str
+) -> tuple[Values, fields.Setting, str]:
+  """The values of a setting's group, the setting, and its full name."""
+  *groups, field = name.split('.')
+  for part in groups:
+    member = group.member(part)
+    if not isinstance(member, Group):
+      raise InputError(f'{group.path}.{part} is a value and has no fields.')
+    group, values = member, values[part]
+  setting = group.member(field)
+  if isinstance(setting, Group):
+    raise InputError(
+      f'{setting.path} is a group of fields; set them one by one: '
+      f'{", ".join(setting.members)}.'
+    )
+  return values, setting, f'{group.path}.{field}'
+
+
+def _read(where: str, value: str | bool, setting: fields.Setting) -> Any:
+  if isinstance(value, str):
+    read = fields.parse(where, value, setting.hint)
+    fields.check_value(where, read, setting)
+    return read
+  if fields.optional(setting.hint)[0] is bool:
+    return value
+  raise InputError(
+    f'the flag --{"" if value else "no"}{where} needs a value: --{where}=VALUE.'
+  )
+
+
+def run_command(name: str, text: str | None, **others: Any) -> Command:
+  """A command that takes a config file, in one process or in many.
+
+  Args:
+    name: how it is started.
+    text: its help, beside the flags.
+    **others: of `Command`; `flags` beside --config.
+  """
+  flags = (config_flag(), *others.pop('flags', ()), *PROCESSES)
+  return Command(
+    name, text, flags, prefixes=(config_prefix(),), more=describe, **others
+  )
+
+
+def config_flag(**changes: Any) -> Flag:
+  """The flag --config."""
+  return dataclasses.replace(
+    Flag(
+      'config',
+      'a Python file with get_config, such as configs/quickstart.py, and which '
+      'of its variants; with --help it tells of its settings',
+      value='FILE[:VARIANT]',
+      is_required=True,
+    ),
+    **changes,
+  )
+
+
+def config_prefix(
+  help: str = 'another value for a field of the config',
+) -> Prefix:
+  """The flags --config.a.b."""
+  known = []
+  for name, setting in fields.settings(TrainConfig).items():
+    known.append(name)
+    if dataclasses.is_dataclass(setting.hint):
+      inner = fields.settings(typing.cast(type, setting.hint))
+      known += [f'{name}.{field}' for field in inner]
+  text = (
+    f'{help}, such as --config.batch_size=64 or '
+    "--config.optimizer.learning_rate=1e-4; 'none' unsets what may be unset"
+  )
+  return Prefix('config', '--config.a.b=VALUE', text, tuple(known))
+
+
+def agreed(given: Given) -> TrainConfig:
+  """Joins the other processes of a run, and gives the settings they share.
+
+  Args:
+    given: the command line of a `run_command`.
+
+  Raises:
+    InputError: a mistake in the config file or an override, in any of the
+      processes; or their command lines differ.
+  """
+  distributed.initialize(given.only(tuple(cluster.FLAGS)))
+  config = distributed.agree(
+    lambda: load(given['config'], given.assignments['config'])
+  )
+  shared = {k: v for k, v in given.values.items() if k != 'process_id'}
+  distributed.check_same('command', [run.to_json(config), shared])
+  return config
+
+
+def describe(given: Given) -> str:
+  """What a config file says of itself, and all settings with their values.
+
+  Args:
+    given: a command line; without --config there is nothing to say.
+
+  Raises:
+    InputError: see `load_config_file` and `override`.
+  """
+  if not given['config'] or '{' in given['config']:
+    return ''
+  path, _, variant = given['config'].partition(':')
+  _check_exists(path, 'get_config')
+  values = load_config_file(path, variant)
+  override(values, given.assignments['config'])
+  doc = ast.get_docstring(ast.parse(pathlib.Path(path).read_text('utf-8')))
+  group = group_of(TrainConfig, fields.name(), values['task'])
+  blocks = [f'{given["config"]}: {(doc or "").strip()}']
+  blocks.append(
+    'Its settings, with their values and, where these are others, the defaults:'
+  )
+  return '\n\n'.join([*blocks, *_described(group, values)])
+
+
+def _described(group: Group, values: Values) -> list[str]:
+  """A block for a group's settings, and those of its groups."""
+  entries, inner = [], []
+  for name, member in group.members.items():
+    if isinstance(member, Group):
+      inner += _described(member, values[name])
+    else:
+      shown = fields.show(values[name]) if member.is_shown else '...'
+      title = f'--{group.path}.{name}={shown}'
+      entries.append(command_line.entry(title, _help_of(member, values[name])))
+  head = group.text.strip().partition('\n')[0]
+  return (
+    [f'{group.path}: {head}', '\n'.join(entries), *inner] if entries else inner
+  )
+
+
+def _help_of(setting: fields.Setting, value: Any) -> str:
+  allowed = fields.choices(setting.hint, setting.limits)
+  text = f'{setting.help} ({allowed})' if allowed else setting.help
+  if value == setting.default or setting.default is dataclasses.MISSING:
+    return text
+  return f'{text}; default: {fields.show(setting.default)}'
+
+
+def _plain(config: Any) -> Values:
+  """A config as plain dictionaries."""
+  return {
+    name: _plain(value) if _is_group(value) else value
+    for name, value in config.items()
+  }
+
+
+def _is_group(value: Any) -> bool:
+  """Whether this is a dictionary, or a ConfigDict (which is no Mapping)."""
+  from ml_collections import ConfigDict
+
+  return isinstance(value, Mapping | ConfigDict)
+
+
+def _check_exists(path: str, name: str):
+  if not pathlib.Path(path).is_file():
+    raise InputError(
+      f'--config={path}: there is no such file; name a Python file with a '
+      f'function {name}, such as {_EXAMPLES[name]}.'
+    )
+
+
 def _other(module: Mapping[str, Any]) -> str:
   """Which command a file of the other kind is for."""
   if 'get_recipe' in module:
@@ -143,164 +472,6 @@ def _other(module: Mapping[str, Any]) -> str:
   if 'get_config' in module:
     return ' It is a single run, for train.py.'
   return ''
-
-
-def _options_of(task: Any) -> type:
-  """The options of a task; of a task that does not exist: none."""
-  # Here, so that --help does not wait for jax.
-  from mobilebert_jax.tasks import TASKS
-  from mobilebert_jax.tasks.task import NoOptions
-
-  return TASKS[task].options if task in TASKS else NoOptions
-
-
-def typed(
-  kind: Any, model_fields: Sequence[str] = (), options: type | None = None
-) -> mlc.ConfigDict:
-  """A ConfigDict of a dataclass's defaults; unset fields keep their type.
-
-  Args:
-    kind: the dataclass; its groups are dataclasses too.
-    model_fields: the names of the fields of a group `model`, all unset.
-    options: the dataclass of a group `options`; None: it stays as it is.
-  """
-  made = mlc.ConfigDict()
-  hints = fields.hints(kind)
-  for field in dataclasses.fields(kind):
-    hint, _ = fields.optional(hints[field.name])
-    if dataclasses.is_dataclass(hint):
-      made[field.name] = typed(hint)
-    elif field.name == 'options' and options is not None:
-      made[field.name] = typed(options)
-    elif field.name == 'model':
-      made[field.name] = _placeholders(model_fields)
-    elif field.default in (None, dataclasses.MISSING):
-      made[field.name] = mlc.placeholder(_plain(hint))
-    else:
-      made[field.name] = field.default
-  return made.lock()
-
-
-def _placeholders(names: Sequence[str]) -> mlc.ConfigDict:
-  hints = fields.hints(MobileBertConfig)
-  return mlc.ConfigDict(
-    {
-      name: mlc.placeholder(_plain(fields.optional(hints[name])[0]))
-      for name in names
-    }
-  ).lock()
-
-
-def _plain(hint: Any) -> type:
-  origin = typing.get_origin(hint)
-  return str if origin is typing.Literal else origin or hint
-
-
-def update(config: mlc.ConfigDict, settings: Mapping[str, Any], path: str):
-  """Sets fields of a typed ConfigDict from plain dictionaries.
-
-  Args:
-    config: changed.
-    settings: the values, groups as dictionaries.
-    path: what error messages call `config`.
-
-  Raises:
-    InputError: an unknown field, or a value of the wrong type.
-  """
-  for name, value in settings.items():
-    if name not in config:
-      raise _unknown(config, path, name)
-    if isinstance(config[name], mlc.ConfigDict):
-      if not isinstance(value, Mapping):
-        raise fields.wrong(f'{path}.{name}', value, 'a group of fields')
-      update(config[name], value, f'{path}.{name}')
-      continue
-    try:
-      config[name] = value
-    except TypeError:
-      kind = config.get_type(name).__name__
-      raise fields.wrong(f'{path}.{name}', value, f'of type {kind}') from None
-
-
-def override(
-  config: mlc.ConfigDict,
-  argv: Sequence[str],
-  kind: type = run.TrainConfig,
-) -> mlc.ConfigDict:
-  """Applies `--config.a.b=value`; refuses every other argument.
-
-  Args:
-    config: what `config_dict` or `typed` has made; it is changed.
-    argv: the program's name and its arguments.
-    kind: the dataclass that `config` stands for.
-
-  Raises:
-    InputError: an argument of another kind, an unknown field, a wrong value.
-  """
-  rest = [argv[0]]
-  for arg in argv[1:]:
-    name, _, value = arg.lstrip('-').partition('=')
-    path = name.removeprefix('no')
-    if not arg.startswith('-'):
-      raise InputError(f'{arg!r} belongs to no flag; write --name=value.')
-    if not path.startswith(_PREFIX):
-      raise InputError(f'there is no flag {arg.partition("=")[0]}; see --help.')
-    group, field, may_be_none = _find(config, path.split('.')[1:], kind)
-    if may_be_none and value.lower() == 'none':
-      group[field] = None
-    else:
-      rest.append(arg)
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_dict(
-    'config', config, flag_values=values, sys_argv=rest
-  )
-  try:
-    values(rest)
-  except flags.IllegalFlagValueError as error:
-    where, _, value = str(error).removeprefix('flag --').partition('=')
-    group, field, _ = _find(config, where.split('.')[1:], kind)
-    kind = group.get_type(field).__name__
-    raise fields.wrong(
-      where, value.partition(': ')[0], f'of type {kind}'
-    ) from None
-  except (flags.Error, TypeError, ValueError) as error:
-    raise InputError(sentence(error)) from None
-  return values['config'].value
-
-
-def _find(
-  config: mlc.ConfigDict, names: Sequence[str], kind: type
-) -> tuple[mlc.ConfigDict, str, bool]:
-  """The group that holds a field, its name, and whether it may be None."""
-  path = 'config'
-  for name in names[:-1]:
-    if name not in config:
-      raise _unknown(config, path, name)
-    if not isinstance(config[name], mlc.ConfigDict):
-      raise InputError(f'{path}.{name} is a value and has no fields.')
-    if name == 'options':
-      kind = _options_of(config['task'])
-    else:
-      kind = MobileBertConfig if name == 'model' else fields.hints(kind)[name]
-    config, path = config[name], f'{path}.{name}'
-  name = names[-1]
-  if name not in config:
-    raise _unknown(config, path, name)
-  if isinstance(config[name], mlc.ConfigDict):
-    raise InputError(
-      f'{path}.{name} is a group of fields; set them one by one: '
-      f'{", ".join(config[name])}.'
-    )
-  optional = fields.optional(fields.hints(kind)[name])[1]
-  return config, name, optional or kind is MobileBertConfig
-
-
-def _unknown(config: mlc.ConfigDict, path: str, name: str) -> InputError:
-  if path == 'config.model' and name in run.TASK_FIELDS:
-    return InputError(f'{path}.{name} cannot be set: the task decides it.')
-  return InputError(
-    f'{path} has no field {name!r}; it has: {", ".join(config)}.'
-  )
 
 
 def sentence(error: Exception) -> str:

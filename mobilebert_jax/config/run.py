@@ -1,22 +1,17 @@
 """What one training run is: frozen, validated dataclasses and their JSON.
 
-A config file and the command line end here (`cli.py`); everything below takes
-these classes and never sees a flag.
+A config file and the command line end here (`overrides`); everything below
+takes these classes and never sees a flag.
 """
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mobilebert_jax.config import fields
+from mobilebert_jax.config import fields, task_options
 from mobilebert_jax.config.distillation import DistillationConfig
-from mobilebert_jax.config.groups import (
-  DataConfig,
-  MeshConfig,
-  OptimizerConfig,
-  ProfileConfig,
-)
 from mobilebert_jax.config.model import FrozenMap, MobileBertConfig
 from mobilebert_jax.runtime.errors import InputError
 
@@ -39,104 +34,333 @@ _PLACE = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-  """Everything that decides a training run.
+class DataConfig:
+  """Where the examples come from and how they are cut."""
 
-  Attributes:
-    task: a name in `mobilebert_jax.tasks.TASKS`.
-    init: 'scratch', a hub name, a transformers directory or a TF1 checkpoint.
-    tokenizer: hub name, directory or vocab.txt; None: that of `init`, and for
-      'scratch' on generated data a new one trained on the training text.
-    revision: hub revision of `init` and `tokenizer`.
-    token: hub access token; never written to a file.
-    cache_dir: where hub files are kept.
-    local_files_only: never ask the hub.
-    ignore_mismatched_sizes: draw tensors of another shape anew.
-    model: values of MobileBertConfig that replace those of `init`.
-    options: values of the task's own options; see the task's module.
-    data: see DataConfig.
-    optimizer: see OptimizerConfig.
-    distillation: see DistillationConfig.
-    mesh: see MeshConfig.
-    profile: see ProfileConfig.
-    compilation_cache_dir: where compiled programs are kept for later starts, on
-      this machine or on gs://; None: nowhere, unless JAX_COMPILATION_CACHE_DIR
-      says where.
-    batch_size: examples in one optimizer step, over all devices.
-    eval_batch_size: examples in one evaluation step.
-    accumulation_steps: micro-batches in one optimizer step.
-    num_epochs: length of the run in epochs; this or `num_steps`.
-    num_steps: length of the run in optimizer steps.
-    eval_every: steps between evaluations; None: one epoch.
-    checkpoint_every: steps between checkpoints; None: with each evaluation.
-    log_every: steps between lines of metrics.
-    early_stop: stop after so many evaluations without a better score.
-    keep_checkpoints: newest checkpoints that are kept, beside the best one.
-    nonfinite: on a loss or gradient that is infinite or not a number, 'stop',
-      or 'skip' the step: the weights stay as they are, it is counted, and more
-      than 10 in a row stop the run.
-    seed: of the weights, the dropout and the order of the examples.
-    dtype: of the computation; parameters are float32 (float64 with float64).
-    remat: activations to recompute in the backward pass.
-    layers: one compiled layer in a loop ('scan') or all of them ('loop').
-  """
-
-  task: str
-  init: str = 'scratch'
-  tokenizer: str | None = None
-  revision: str | None = None
-  token: str | None = dataclasses.field(default=None, repr=False)
-  cache_dir: str | None = None
-  local_files_only: bool = False
-  ignore_mismatched_sizes: bool = False
-  model: Mapping[str, Any] = dataclasses.field(default_factory=FrozenMap)
-  options: Mapping[str, Any] = dataclasses.field(default_factory=FrozenMap)
-  data: DataConfig = dataclasses.field(default_factory=DataConfig)
-  optimizer: OptimizerConfig = dataclasses.field(
-    default_factory=OptimizerConfig
+  source: Literal['tfds', 'files', 'generated'] = fields.setting(
+    'tfds',
+    help="'tfds' (TensorFlow Datasets), 'files' (the official files in "
+    "`path`) or 'generated' (made by the task's own code)",
   )
-  distillation: DistillationConfig = dataclasses.field(
-    default_factory=DistillationConfig
+  path: str | None = fields.setting(
+    None,
+    help="directory of the files, or TFDS's data_dir; also on gs://, from "
+    'where it is copied once for each host (docs/gcs.md)',
   )
-  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-  profile: ProfileConfig = dataclasses.field(default_factory=ProfileConfig)
-  compilation_cache_dir: str | None = None
-  batch_size: int = fields.setting(32, at_least=1)
-  eval_batch_size: int = fields.setting(64, at_least=1)
-  accumulation_steps: int = fields.setting(1, at_least=1)
-  num_epochs: float | None = fields.setting(None, above=0)
-  num_steps: int | None = fields.setting(None, at_least=1)
-  eval_every: int | None = fields.setting(None, at_least=1)
-  checkpoint_every: int | None = fields.setting(None, at_least=1)
-  log_every: int = fields.setting(10, at_least=1)
-  early_stop: int | None = fields.setting(None, at_least=1)
-  keep_checkpoints: int = fields.setting(2, at_least=1)
-  nonfinite: Literal['stop', 'skip'] = 'stop'
-  seed: int = fields.setting(0, at_least=0, below=2**31)
-  dtype: Literal['float32', 'bfloat16', 'float64'] = 'float32'
-  remat: Literal['none', 'full', 'dots'] = 'none'
-  layers: Literal['scan', 'loop'] = 'scan'
+  max_length: int = fields.setting(
+    128, help='longest sequence in tokens, special tokens included', at_least=3
+  )
+  train_examples: int | None = fields.setting(
+    None, help='use the first n training examples; None: all', at_least=1
+  )
+  eval_examples: int | None = fields.setting(
+    None,
+    help='use the first n examples of every other split; None: all',
+    at_least=1,
+  )
+  batching: Literal['bucketed', 'packed', 'padded'] = fields.setting(
+    'bucketed',
+    help="'bucketed' (batches padded to one of a few lengths), 'packed' "
+    '(several short examples in one row of `max_length`, each as if alone) or '
+    "'padded' (every batch padded to `max_length`). It changes the speed, and "
+    'which examples share a step, but not what an example means',
+  )
+  buckets: tuple[int, ...] = fields.setting(
+    (),
+    help="lengths to which 'bucketed' batches are padded, one compilation "
+    'each; (): powers of two up to the longest example',
+  )
+  cache_dir: str | None = fields.setting(
+    None,
+    help='where encoded examples are kept for other runs on the same data, '
+    'for instance ~/.cache/mobilebert_jax/tokens; None: not kept, for nothing '
+    'is written outside of the workdir unasked',
+  )
 
   def __post_init__(self):
-    if self.dtype == 'float16':
+    fields.check(self, fields.name('data'))
+    if self.source == 'files' and self.path is None:
       raise fields.wrong(
-        'config.dtype', 'float16',
-        'float32, bfloat16 or float64: hidden values of MobileBERT reach '
-        '2.5e7, beyond float16',
+        fields.name('data', 'path'),
+        None,
+        "a directory, because config.data.source is 'files'",
+      )
+    for bucket in self.buckets:
+      if not 3 <= bucket <= self.max_length:
+        raise fields.wrong(
+          fields.name('data', 'buckets'), self.buckets,
+          f'lengths from 3 to config.data.max_length ({self.max_length})',
+        )  # fmt: skip
+
+  def limit(self, *, is_train: bool) -> int | None:
+    """How many examples of a split are used; None: all."""
+    return self.train_examples if is_train else self.eval_examples
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+  """The optimizer, its learning-rate schedule and gradient clipping."""
+
+  name: Literal['adamw', 'lamb'] = fields.setting(
+    'adamw',
+    help="'adamw', or 'lamb' for large batches: each variable's update is as "
+    'long as the variable, times the learning rate',
+  )
+  bias_correction: bool = fields.setting(
+    True,
+    help='correct the moments for having begun at 0. google-research trains '
+    'without, both with LAMB and with its AdamW',
+  )
+  schedule: Literal['linear', 'constant'] = fields.setting(
+    'linear',
+    help="after the warm-up the rate falls along a line ('linear') or stays "
+    "('constant')",
+  )
+  learning_rate: float = fields.setting(
+    5e-5, help='the peak, reached at the end of the warm-up', above=0
+  )
+  warmup_fraction: float = fields.setting(
+    0.1,
+    help='part of all steps in which the rate rises from 0',
+    at_least=0,
+    at_most=1,
+  )
+  warmup_steps: int | None = fields.setting(
+    None,
+    help='the same as a number of steps; wins over the fraction',
+    at_least=0,
+  )
+  end_factor: float = fields.setting(
+    0.0,
+    help='part of the peak that is left at the end of the line',
+    at_least=0,
+    at_most=1,
+  )
+  decay_from_start: bool = fields.setting(
+    False,
+    help='the line falls from the peak at step 0 instead of from the end of '
+    "the warm-up, as google-research's does",
+  )
+  weight_decay: float = fields.setting(
+    0.01, help='decoupled decay of kernels and embedding tables', at_least=0
+  )
+  beta1: float = fields.setting(
+    0.9, help='decay of the first moment', at_least=0, below=1
+  )
+  beta2: float = fields.setting(
+    0.999, help='decay of the second moment', at_least=0, below=1
+  )
+  epsilon: float = fields.setting(
+    1e-8, help='added to the root of the second moment', above=0
+  )
+  max_grad_norm: float | None = fields.setting(
+    1.0,
+    help="the gradient's global norm is clipped to it; None: never",
+    above=0,
+  )
+  moments_dtype: Literal['float32', 'bfloat16'] = fields.setting(
+    'float32',
+    help="'float32' (float64 with float64), or 'bfloat16': two bytes for the "
+    'first moment of each parameter instead of four. The second moment stays '
+    'as it is: with beta2 = 0.999 it moves by a thousandth in a step, and '
+    'bfloat16 rounds to a 256th, so that it would never fall again',
+  )
+
+  def __post_init__(self):
+    fields.check(self, fields.name('optimizer'))
+    if self.schedule == 'constant':
+      for name, unset in (('end_factor', 0.0), ('decay_from_start', False)):
+        value = getattr(self, name)
+        if value != unset:
+          raise fields.wrong(
+            fields.name('optimizer', name), value,
+            f"{unset} with config.optimizer.schedule 'constant', which does "
+            'not fall',
+          )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+  """Devices along each mesh axis, and whether it divides the parameters.
+
+  One axis may be -1: all devices that are left.
+  """
+
+  data: int = fields.setting(
+    -1, help='devices along the axis that divides the batches; -1: all left'
+  )
+  fsdp: int = fields.setting(
+    1,
+    help='devices along the axis that divides the batches, and parameters and '
+    'optimizer state with them',
+  )
+  tensor: int = fields.setting(
+    1, help='devices along the axis that divides the matrices of every layer'
+  )
+  param_sharding: Literal['sharded', 'replicated'] = fields.setting(
+    'sharded',
+    help='of the parameters that are trained and their optimizer state: '
+    "'sharded', over the mesh by the rules for parameters; 'replicated', whole "
+    'on every device',
+  )
+
+  def __post_init__(self):
+    fields.check(self, fields.name('mesh'))
+    sizes = (self.data, self.fsdp, self.tensor)
+    for name, size in zip(('data', 'fsdp', 'tensor'), sizes):
+      if size < 1 and size != -1:
+        raise fields.wrong(fields.name('mesh', name), size, 'at least 1, or -1')
+    if sizes.count(-1) > 1:
+      raise fields.wrong(fields.name('mesh'), sizes, '-1 on one axis at most')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProfileConfig:
+  """What is traced for TensorBoard's profile page and XProf."""
+
+  steps: str | None = fields.setting(
+    None,
+    help="'10:13' traces steps 10, 11 and 12 into `profile/` of the workdir; "
+    'None: none',
+  )
+
+  def __post_init__(self):
+    fields.check(self, fields.name('profile'))
+    if self.steps is not None and not self.range():
+      raise fields.wrong(
+        fields.name('profile', 'steps'), self.steps,
+        "like '10:13', which means steps 10, 11 and 12; the first step is 1",
       )  # fmt: skip
-    fields.check(self, 'config')
+
+  def range(self) -> range:
+    """The steps, from 1; empty if there are none."""
+    found = re.fullmatch('([1-9][0-9]*):([1-9][0-9]*)', self.steps or '')
+    return range(*map(int, found.groups())) if found else range(0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+  """Everything that decides a training run."""
+
+  task: str = fields.setting(help='name of the task')
+  init: str = fields.setting(
+    'scratch',
+    help="'scratch', a hub name, a transformers directory or a TF1 checkpoint",
+  )
+  tokenizer: str | None = fields.setting(
+    None,
+    help='hub name, directory or vocab.txt; None: that of `init`, and for '
+    "'scratch' on generated data a new one trained on the training text",
+  )
+  revision: str | None = fields.setting(
+    None, help='hub revision of `init` and `tokenizer`'
+  )
+  token: str | None = fields.setting(
+    None, help='hub access token; never written to a file', repr=False
+  )
+  cache_dir: str | None = fields.setting(None, help='where hub files are kept')
+  local_files_only: bool = fields.setting(False, help='never ask the hub')
+  ignore_mismatched_sizes: bool = fields.setting(
+    False, help='draw tensors of another shape anew'
+  )
+  model: Mapping[str, Any] = fields.setting(
+    default_factory=FrozenMap,
+    help='values of MobileBertConfig that replace those of `init`',
+  )
+  options: Mapping[str, Any] = fields.setting(
+    default_factory=FrozenMap,
+    help="values of the task's own options; see the task's module",
+  )
+  data: DataConfig = fields.setting(
+    default_factory=DataConfig,
+    help='where the examples come from and how they are cut',
+  )
+  optimizer: OptimizerConfig = fields.setting(
+    default_factory=OptimizerConfig,
+    help='the optimizer, its schedule and gradient clipping',
+  )
+  distillation: DistillationConfig = fields.setting(
+    default_factory=DistillationConfig,
+    help='a teacher, and what is learnt from it',
+  )
+  mesh: MeshConfig = fields.setting(
+    default_factory=MeshConfig, help='devices along each axis'
+  )
+  profile: ProfileConfig = fields.setting(
+    default_factory=ProfileConfig, help='what is traced'
+  )
+  compilation_cache_dir: str | None = fields.setting(
+    None,
+    help='where compiled programs are kept for later starts, on this machine '
+    'or on gs://; None: nowhere, unless JAX_COMPILATION_CACHE_DIR says where',
+  )
+  batch_size: int = fields.setting(
+    32, help='examples in one optimizer step, over all devices', at_least=1
+  )
+  eval_batch_size: int = fields.setting(
+    64, help='examples in one evaluation step', at_least=1
+  )
+  accumulation_steps: int = fields.setting(
+    1, help='micro-batches in one optimizer step', at_least=1
+  )
+  num_epochs: float | None = fields.setting(
+    None, help='length of the run in epochs; this or `num_steps`', above=0
+  )
+  num_steps: int | None = fields.setting(
+    None, help='length of the run in optimizer steps', at_least=1
+  )
+  eval_every: int | None = fields.setting(
+    None, help='steps between evaluations; None: one epoch', at_least=1
+  )
+  checkpoint_every: int | None = fields.setting(
+    None,
+    help='steps between checkpoints; None: with each evaluation',
+    at_least=1,
+  )
+  log_every: int = fields.setting(
+    10, help='steps between lines of metrics', at_least=1
+  )
+  early_stop: int | None = fields.setting(
+    None,
+    help='stop after so many evaluations without a better score',
+    at_least=1,
+  )
+  keep_checkpoints: int = fields.setting(
+    2, help='newest checkpoints that are kept, beside the best one', at_least=1
+  )
+  nonfinite: Literal['stop', 'skip'] = fields.setting(
+    'stop',
+    help="on a loss or gradient that is infinite or not a number, 'stop', or "
+    "'skip' the step: the weights stay as they are, it is counted, and more "
+    'than 10 in a row stop the run',
+  )
+  seed: int = fields.setting(
+    0,
+    help='seed of the weights, the dropout and the order of the examples',
+    at_least=0,
+    below=2**31,
+  )
+  dtype: Literal['float32', 'bfloat16', 'float64'] = fields.setting(
+    'float32',
+    help='type of the computation; parameters are float32, or float64 with it',
+    because='hidden values of MobileBERT reach 2.5e7, beyond float16',
+  )
+  remat: Literal['none', 'full', 'dots'] = fields.setting(
+    'none', help='activations to recompute in the backward pass'
+  )
+  layers: Literal['scan', 'loop'] = fields.setting(
+    'scan', help="one compiled layer in a loop ('scan') or all of them ('loop')"
+  )
+
+  def __post_init__(self):
+    fields.check(self, fields.name())
     object.__setattr__(self, 'model', FrozenMap(self.model))
     object.__setattr__(self, 'options', FrozenMap(self.options))
-    for name in self.model:
-      if name in TASK_FIELDS:
-        raise InputError(
-          f'config.model.{name} cannot be set: the task decides the labels.'
-        )
-      if name not in MODEL_FIELDS:
-        raise InputError(
-          f'config.model has no field {name!r}; it has: '
-          f'{", ".join(MODEL_FIELDS)}.'
-        )
+    for name, value in self.model.items():
+      known = model_setting(name)
+      fields.check_value(fields.name('model', name), value, known)
+    if self.task in task_options.OPTIONS:
+      task_options.make(self.task, self.options)
     if (self.num_epochs is None) == (self.num_steps is None):
       raise InputError(
         'config.num_epochs and config.num_steps: exactly one of them must be '
@@ -144,13 +368,13 @@ class TrainConfig:
       )
     if self.batch_size % self.accumulation_steps:
       raise fields.wrong(
-        'config.accumulation_steps', self.accumulation_steps,
-        f'a divisor of batch_size ({self.batch_size})',
+        fields.name('accumulation_steps'), self.accumulation_steps,
+        f'a divisor of config.batch_size ({self.batch_size})',
       )  # fmt: skip
     self._check_transfer()
     if not self.init:
       raise fields.wrong(
-        'config.init', self.init,
+        fields.name('init'), self.init,
         "'scratch', a hub name, a directory or a TF1 checkpoint",
       )  # fmt: skip
 
@@ -158,14 +382,15 @@ class TrainConfig:
     steps = self.distillation.transfer_steps
     if self.num_steps is not None and steps > self.num_steps:
       raise fields.wrong(
-        'config.distillation.transfer_steps', steps,
-        f'at most num_steps ({self.num_steps}), which they are a part of',
+        fields.name('distillation', 'transfer_steps'), steps,
+        f'at most config.num_steps ({self.num_steps}), a part of which they '
+        'are',
       )  # fmt: skip
     if steps and self.early_stop is not None:
       raise fields.wrong(
-        'config.early_stop', self.early_stop,
-        'None with distillation.transfer_steps: the scores of the task do not '
-        'rise while knowledge is transferred',
+        fields.name('early_stop'), self.early_stop,
+        'None with config.distillation.transfer_steps: the scores of the '
+        'task do not rise while knowledge is transferred',
       )  # fmt: skip
 
   def total_steps(self, steps_per_epoch: int) -> int:
@@ -176,17 +401,24 @@ class TrainConfig:
     return max(1, round(self.num_epochs * steps_per_epoch))
 
 
+def model_setting(name: str) -> fields.Setting:
+  """A field of `config.model`.
+
+  Raises:
+    InputError: there is none, or the task decides it.
+  """
+  if name in TASK_FIELDS:
+    raise InputError(
+      f'{fields.name("model", name)} cannot be set: the task decides it.'
+    )
+  if name not in MODEL_FIELDS:
+    raise fields.unknown(fields.name('model'), name, MODEL_FIELDS)
+  return fields.settings(MobileBertConfig)[name]
+
+
 def to_dict(config: TrainConfig) -> dict[str, Any]:
   """The config as JSON values, without the access token."""
-  values = dataclasses.asdict(config)
-  values['model'] = dict(config.model)
-  values['options'] = {
-    name: list(value) if isinstance(value, tuple) else value
-    for name, value in config.options.items()
-  }
-  values['data']['buckets'] = list(config.data.buckets)
-  for name in ('teacher_layers', 'copy'):
-    values['distillation'][name] = list(values['distillation'][name])
+  values = _plain(dataclasses.asdict(config))
   del values[_SECRET]
   return values
 
@@ -197,7 +429,7 @@ def from_dict(values: Mapping[str, Any]) -> TrainConfig:
   Raises:
     InputError: an unknown field, a missing task, or a wrong value.
   """
-  return _build(TrainConfig, values, 'config')
+  return _build(TrainConfig, values, fields.name())
 
 
 def to_json(config: TrainConfig) -> str:
@@ -233,7 +465,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
   left, right = _flatten(to_dict(old)), _flatten(to_dict(new))
   missing = 'not set'
   return [
-    f'{name}: {left.get(name, missing)!r} there, '
+    f'{fields.name(name)}: {left.get(name, missing)!r} there, '
     f'{right.get(name, missing)!r} here'
     for name in sorted({*left, *right})
     if not name.startswith(_PLACE)
@@ -244,27 +476,33 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
 def _build(kind: Any, values: Any, path: str) -> Any:
   if not isinstance(values, Mapping):
     raise fields.wrong(path, values, 'a group of fields')
-  known = fields.hints(kind)
+  known = fields.settings(kind)
   settings = {}
   for name, value in values.items():
     if name not in known:
-      raise InputError(
-        f'{path} has no field {name!r}; it has: {", ".join(known)}.'
-      )
-    if dataclasses.is_dataclass(known[name]):
-      value = _build(known[name], value, f'{path}.{name}')
+      raise fields.unknown(path, name, known)
+    hint = known[name].hint
+    if dataclasses.is_dataclass(hint):
+      value = _build(hint, value, f'{path}.{name}')
     elif name == 'options' and isinstance(value, Mapping):
       value = {key: _tuple(item) for key, item in value.items()}
-    settings[name] = _tuple(value)
+    settings[name] = fields.convert(value, hint)
   if kind is TrainConfig and not settings.get('task'):
     raise fields.wrong(
-      'config.task', settings.get('task'), 'the name of a task'
+      fields.name('task'), settings.get('task'), 'the name of a task'
     )
   return kind(**settings)
 
 
+def _plain(value: Any) -> Any:
+  """Dictionaries and lists in place of our maps and tuples."""
+  if isinstance(value, Mapping):
+    return {key: _plain(item) for key, item in value.items()}
+  return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
 def _tuple(value: Any) -> Any:
-  """JSON has lists where the configs have tuples."""
+  """JSON has lists where the options of tasks have tuples."""
   return tuple(value) if isinstance(value, list) else value
 
 

@@ -1,85 +1,131 @@
-"""`python -m mobilebert_jax.convert SRC DST`: any checkpoint to transformers'.
+"""Converts any checkpoint to transformers' format.
 
 Reads what `from_pretrained` reads, and writes a directory that transformers
 and this package load: config, weights and the files of the tokenizer.
 """
 
-import argparse
 import logging
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import jax
-
-from mobilebert_jax import models
-from mobilebert_jax.config import model_json
-from mobilebert_jax.convert import model_class, save
-from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
-from mobilebert_jax.runtime import files, hub
+import mobilebert_jax
+from mobilebert_jax.config import fields, model_json
+from mobilebert_jax.config.command_line import Command, Flag, Given
+from mobilebert_jax.runtime import exit_status, files
 from mobilebert_jax.runtime.errors import InputError
+
+if TYPE_CHECKING:
+  from mobilebert_jax.convert.pretrained import LoadResult
 
 _TOKENIZER_FILES = ('vocab.txt', 'tokenizer.json', 'tokenizer_config.json',
                     'special_tokens_map.json', 'added_tokens.json')  # fmt: skip
+# Without loading them: the model classes.
+CLASSES = tuple(
+  name
+  for name in mobilebert_jax.__all__
+  if name.startswith('MobileBertFor') or name == 'MobileBertModel'
+)
+DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
+
+COMMAND = Command(
+  'python -m mobilebert_jax.convert',
+  __doc__,
+  (
+    Flag(
+      'source',
+      'hub name, transformers directory, .safetensors or .bin file, or '
+      'TensorFlow 1 checkpoint (directory or prefix)',
+      value='SRC',
+      is_required=True,
+      is_positional=True,
+    ),
+    Flag(
+      'destination',
+      'directory to write',
+      value='DST',
+      is_required=True,
+      is_positional=True,
+    ),
+    Flag(
+      'format',
+      'how the weights are stored',
+      Literal['safetensors', 'bin'],
+      'safetensors',
+    ),
+    Flag(
+      'dtype',
+      'type of the stored weights',
+      fields.one_of(DTYPES),
+      otherwise='as in SRC',
+    ),
+    Flag(
+      'architecture',
+      'class to convert to',
+      fields.one_of(CLASSES),
+      otherwise="the source's own",
+    ),
+    Flag(
+      'config',
+      'config JSON to use',
+      otherwise='the one beside SRC',
+      value='FILE',
+    ),
+    Flag('max_shard_size', 'size of the largest file of weights', str, '5GB'),
+    Flag(
+      'revision',
+      'branch, tag or commit on the hub',
+      otherwise='the main branch',
+    ),
+    Flag('token', 'access token of the hub', otherwise='that of your login'),
+    Flag(
+      'cache_dir',
+      'where downloads are kept',
+      otherwise="huggingface_hub's own",
+      value='DIR',
+    ),
+    Flag('local_files_only', 'do not use the network', bool, False),
+    Flag('subfolder', 'directory inside the model', str, '', 'none'),
+    Flag('force', 'replace files in a DST that is not empty', bool, False),
+  ),
+  example='google/mobilebert-uncased mobilebert --dtype=bfloat16',
+)
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m mobilebert_jax.convert', description=__doc__
-  )
-  add = parser.add_argument
-  add(
-    'source',
-    metavar='SRC',
-    help='hub name, transformers directory, .safetensors or .bin file, or '
-    'TensorFlow 1 checkpoint (directory or prefix)',
-  )
-  add('destination', metavar='DST', help='directory to write')
-  add('--format', choices=('safetensors', 'bin'), default='safetensors')
-  add('--dtype', choices=save.STORED_DTYPES, help='default: as stored')
-  add(
-    '--architecture',
-    choices=tuple(model_class.CLASSES),
-    help="class to convert to; default: the source's own",
-  )
-  add('--config', help='config JSON to use instead of the one beside SRC')
-  add('--max-shard-size', default='5GB', help='default: %(default)s')
-  add('--revision', help='branch, tag or commit on the hub')
-  add('--token', help='access token of the hub')
-  add('--cache-dir', help='where downloads are kept')
-  add('--local-files-only', action='store_true', help='do not use the network')
-  add('--subfolder', default='', help='directory inside the model')
-  add(
-    '--force',
-    action='store_true',
-    help='replace files in a DST that is not empty',
-  )
-  return parser
+def main(argv: Sequence[str]):
+  """Parses the command line and converts."""
+  convert(COMMAND.parse(argv[1:]))
 
 
-def convert(args: argparse.Namespace) -> None:
+def convert(given: Given):
   """Does what the command line says, with a line for each step.
 
   Raises:
     InputError: SRC is not readable, or DST must not be written.
   """
-  destination = files.path(args.destination)
-  if destination.is_dir() and any(destination.iterdir()) and not args.force:
+  destination = files.path(given['destination'])
+  if destination.is_dir() and any(destination.iterdir()) and not given['force']:
     raise InputError(
       f'{destination} is not empty; pass --force to replace files in it.'
     )
+  # After the flags: this loads jax.
+  from mobilebert_jax.convert import model_class, save
+  from mobilebert_jax.convert.pretrained import load_pretrained
+  from mobilebert_jax.runtime import hub
+
   options = {
-    'revision': args.revision,
-    'token': args.token,
-    'cache_dir': args.cache_dir,
-    'local_files_only': args.local_files_only,
-    'subfolder': args.subfolder,
-  }
-  cls = model_class.CLASSES[args.architecture] if args.architecture else None
-  config = model_json.load_config(args.config) if args.config else None
-  print(f'reading {args.source}', flush=True)
+    name: given[name]
+    for name in (
+      'revision', 'token', 'cache_dir', 'local_files_only', 'subfolder',
+    )
+  }  # fmt: skip
+  source, name = given['source'], given['architecture']
+  cls = model_class.CLASSES[name] if name else None
+  config = model_json.load_config(given['config']) if given['config'] else None
+  print(f'reading {source}', flush=True)
   loaded = load_pretrained(
-    cls, args.source, config=config, param_dtype='auto', **options
+    cls, source, config=config, param_dtype='auto', **options
   )
   _describe(loaded)
   with save.atomic_directory(destination) as partial:
@@ -87,18 +133,22 @@ def convert(args: argparse.Namespace) -> None:
       partial,
       loaded.model,
       loaded.params,
-      format=args.format,
-      dtype=args.dtype,
-      max_shard_size=args.max_shard_size,
+      format=given['format'],
+      dtype=given['dtype'],
+      max_shard_size=given['max_shard_size'],
     )
-    found = hub.resolve(args.source, _TOKENIZER_FILES, **options)
+    found = hub.resolve(source, _TOKENIZER_FILES, **options)
     for name, path in found.items():
       shutil.copyfile(path, partial / name)
     written = sorted(file.name for file in partial.iterdir())
   print(f'wrote {destination}: {", ".join(written)}')
 
 
-def _describe(loaded: LoadResult) -> None:
+def _describe(loaded: 'LoadResult'):
+  import jax
+
+  from mobilebert_jax import models
+
   leaves = jax.tree.leaves(loaded.params)
   dtypes = ', '.join(sorted({str(leaf.dtype) for leaf in leaves}))
   count = models.count_params(loaded.params)
@@ -110,17 +160,7 @@ def _describe(loaded: LoadResult) -> None:
     print(f'left out: {", ".join(report.unused)}')
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit status: 0, or 2 for wrong input."""
-  try:
-    convert(_parser().parse_args(argv))
-  except InputError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
-
-
 if __name__ == '__main__':
   # What loading would warn of is in the lines that are printed.
   logging.getLogger('mobilebert_jax.convert').setLevel(logging.ERROR)
-  sys.exit(main())
+  sys.exit(exit_status.run(main))

@@ -1,37 +1,46 @@
-"""`python -m mobilebert_jax.data.prepare glue/sst2`: get a TFDS data set."""
+"""Downloads TFDS data sets and stores them for reading without TensorFlow.
 
-import argparse
+They are stored as array_record, as config.data.source=tfds wants them.
+"""
+
 import sys
+from collections.abc import Sequence
 
-from mobilebert_jax.data.readers import tfds
-from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.config.command_line import Command, Flag
+from mobilebert_jax.runtime import exit_status
+
+COMMAND = Command(
+  'python -m mobilebert_jax.data.prepare',
+  __doc__,
+  (
+    Flag(
+      'names',
+      'data sets, for instance glue/sst2 or glue/mnli',
+      value='NAME',
+      is_required=True,
+      is_many=True,
+      is_positional=True,
+    ),
+    Flag(
+      'data_dir',
+      'where to keep them',
+      otherwise='TFDS_DATA_DIR, else ~/tensorflow_datasets',
+      value='DIR',
+    ),
+  ),
+  example='glue/sst2',
+)
 
 
-def main(arguments: list[str] | None = None) -> int:
-  """Prepares the named data sets; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    prog='python -m mobilebert_jax.data.prepare',
-    description='Download TFDS data sets and store them as array_record, '
-    'which is read without TensorFlow.',
-  )
-  parser.add_argument(
-    'names', nargs='+', metavar='NAME', help='for instance glue/sst2, glue/mnli'
-  )
-  parser.add_argument(
-    '--data_dir',
-    help='where to keep them (default: TFDS_DATA_DIR, '
-    'else ~/tensorflow_datasets)',
-  )
-  options = parser.parse_args(arguments)
-  try:
-    for name in options.names:
-      directory = tfds.prepare(name, options.data_dir)
-      print(f'{name} is ready in {directory}')
-  except InputError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+def main(argv: Sequence[str]):
+  """Parses the command line and prepares the data sets that it names."""
+  given = COMMAND.parse(argv[1:])
+  from mobilebert_jax.data.readers import tfds
+
+  for name in given['names']:
+    directory = tfds.prepare(name, given['data_dir'])
+    print(f'{name} is ready in {directory}')
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  sys.exit(exit_status.run(main))

@@ -1,42 +1,51 @@
-"""How far a student agrees with its teacher, layer by layer.
-
-  python -m mobilebert_jax.distillation --workdir=RUN [--teacher=DIR]
-
-  --workdir  a run of train.py; its best model is measured, on its validation
-             split
-  --teacher  another teacher than the run's, or one for a run without a teacher
+"""Measures how far a student agrees with its teacher, layer by layer.
 
 Prints one JSON object: for each of the student's layers the difference of its
 feature maps, their means and variances from the teacher's, and the divergence
 of its attention (smaller is closer); and how often both predict the same word
-or class. Exit status: 0; 2 if the input was wrong.
+or class.
 """
 
 import json
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax.config import command_line
-from mobilebert_jax.runtime import cluster, files
-from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.config.command_line import Command, Flag
+from mobilebert_jax.runtime import cluster, exit_status, files
 
-_FLAGS = {'workdir': 'a run', 'teacher': 'a teacher'}
+COMMAND = Command(
+  'python -m mobilebert_jax.distillation',
+  __doc__,
+  (
+    Flag(
+      'workdir',
+      'a run of train.py; its best model is measured, on its validation split',
+      value='RUN',
+      is_required=True,
+    ),
+    Flag(
+      'teacher',
+      'another teacher, or one for a run without a teacher',
+      otherwise="the run's own",
+      value='DIR',
+    ),
+  ),
+  example='--workdir=runs/distill_progressive',
+)
 
 
 def main(argv: Sequence[str]):
   """Parses the command line, measures and prints."""
-  given, rest = command_line.take_flags(argv, _FLAGS, required=('workdir',))
-  if rest[1:]:
-    raise InputError(f'{rest[1]} is unknown; see --help.')
-  cluster.refuse_several('python -m mobilebert_jax.distillation')
+  given = COMMAND.parse(argv[1:])
+  cluster.refuse_several(COMMAND.name)
   # After the flags: this loads jax and all that the measurement needs.
   from mobilebert_jax.distillation import agreement
   from mobilebert_jax.training.workdir import Workdir
 
   place = Workdir(files.path(given['workdir']))
-  found = agreement.of_run(place, given.get('teacher'))
+  found = agreement.of_run(place, given['teacher'])
   print(json.dumps(found, indent=2))
 
 
 if __name__ == '__main__':
-  sys.exit(command_line.run(main, __doc__))
+  sys.exit(exit_status.run(main))

@@ -1,31 +1,49 @@
 """The model that a command line names, as a pipeline."""
 
-import argparse
-from typing import Any
+from typing import Any, Literal
 
+from mobilebert_jax.config.command_line import Flag, Given
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
+# The flags that say which model to use.
+FLAGS = (
+  Flag(
+    'model',
+    'a transformers directory, the workdir of a run, or a hub name',
+    value='DIR_OR_NAME',
+    is_required=True,
+  ),
+  Flag(
+    'tokenizer',
+    'another tokenizer',
+    otherwise="the model's own",
+    value='DIR_OR_NAME',
+  ),
+  Flag(
+    'dtype',
+    'type of the computation',
+    Literal['float32', 'bfloat16'],
+    'float32',
+  ),
+  Flag(
+    'revision',
+    'branch, tag or commit on the hub',
+    otherwise='the main branch',
+  ),
+  Flag('token', 'access token of the hub', otherwise='that of your login'),
+  Flag(
+    'cache_dir',
+    'where downloads are kept',
+    otherwise="huggingface_hub's own",
+    value='DIR',
+  ),
+  Flag('local_files_only', 'do not use the network', bool, False),
+  Flag('subfolder', 'directory inside the model', str, '', 'none'),
+)
 
-def add_flags(parser: argparse.ArgumentParser):
-  """Adds the flags that say which model to use."""
-  add = parser.add_argument
-  add(
-    '--model', required=True, metavar='DIR_OR_NAME',
-    help='a transformers directory, the workdir of a run, or a hub name',
-  )  # fmt: skip
-  add('--tokenizer', help="default: the model's own")
-  add('--dtype', choices=('float32', 'bfloat16'), default='float32',
-      help='of the computation (default: %(default)s)')  # fmt: skip
-  add('--revision', help='branch, tag or commit on the hub')
-  add('--token', help='access token of the hub')
-  add('--cache_dir', '--cache-dir', help='where downloads are kept')
-  add('--local_files_only', '--local-files-only', action='store_true',
-      help='do not use the network')  # fmt: skip
-  add('--subfolder', default='', help='directory inside the model')
 
-
-def load(name: str, flags: argparse.Namespace) -> Any:
+def load(name: str, flags: Given) -> Any:
   """The pipeline `name` with the model that the flags say.
 
   Raises:
@@ -38,34 +56,36 @@ def load(name: str, flags: argparse.Namespace) -> Any:
   from mobilebert_jax.convert.pretrained import load_pretrained
   from mobilebert_jax.pipelines import PIPELINES, pipeline
 
-  source = best_of(flags.model)
+  source = best_of(flags['model'])
   options = {
-    'revision': flags.revision,
-    'token': flags.token,
-    'cache_dir': flags.cache_dir,
-    'local_files_only': flags.local_files_only,
-    'subfolder': flags.subfolder,
+    'revision': flags['revision'],
+    'token': flags['token'],
+    'cache_dir': flags['cache_dir'],
+    'local_files_only': flags['local_files_only'],
+    'subfolder': flags['subfolder'],
   }
   model_class = PIPELINES[name].model_class
   try:
-    loaded = load_pretrained(model_class, source, dtype=flags.dtype, **options)
+    loaded = load_pretrained(
+      model_class, source, dtype=flags['dtype'], **options
+    )
   except InputError as error:
     if source in str(error):
       raise
     raise InputError(
-      f'{source} is no model for {flags.task}: {error}'
+      f'{source} is no model for {flags.command}: {error}'
     ) from None
   model, params, report = loaded
   if report.fresh:
     raise InputError(
-      f'{source} has no weights for {", ".join(report.fresh)}; {flags.task} '
+      f'{source} has no weights for {", ".join(report.fresh)}; {flags.command} '
       'needs a model that was fine-tuned for it.'
     )
   return pipeline(
     name,
     (model, jax.tree.map(jnp.asarray, params)),
-    flags.tokenizer or source,
-    batch_size=flags.batch_size,
+    flags['tokenizer'] or source,
+    batch_size=flags['batch_size'],
     **options,
   )
 

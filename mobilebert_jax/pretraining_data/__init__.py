@@ -7,7 +7,20 @@ and the options alone: so any number of processes and machines write the same
 bytes, and what was stopped goes on with the blocks that are missing.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
-from mobilebert_jax.pretraining_data.writing import write
+
+if TYPE_CHECKING:
+  from mobilebert_jax.pretraining_data.writing import write
 
 __all__ = ['PretrainingDataOptions', 'write']
+
+
+def __getattr__(name: str) -> Any:
+  """Loads `write` when it is first used: it needs jax, and --help does not."""
+  if name == 'write':
+    from mobilebert_jax.pretraining_data.writing import write
+
+    return write
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

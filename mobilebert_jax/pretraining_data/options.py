@@ -17,44 +17,70 @@ class PretrainingDataOptions:
 
   The defaults are those of BERT's create_pretraining_data.py, but for the
   masking.
-
-  Attributes:
-    max_length: positions of a record, special tokens included.
-    masking: 'dynamic': the records hold whole sequences, and training masks
-      them anew in each epoch; 'static': what is masked is part of the record,
-      as Google's script makes them.
-    next_sentence: pairs of segments for next-sentence prediction; False:
-      whole sentences of one document, as many as fit.
-    documents: what a document is in *.txt: a 'file', a 'paragraph' (between
-      blank lines), or a 'line'. In *.jsonl it is a line.
-    text_column: the name of the text in *.jsonl.
-    sentences: what ends a sentence: 'marks' of punctuation, or 'lines' (a
-      sentence on each line).
-    short_probability: share of the sequences that have a random length.
-    duplicates: how often the text is gone through, each time with other
-      pairs, lengths and masks; None: 10 with static masking, otherwise 1.
-    mask_probability: share of the tokens to predict; of static masking.
-    whole_word: mask all pieces of a word together; of static masking.
-    max_predictions_per_sequence: tokens to predict in one sequence at most; of
-      static masking.
-    block_size: characters of text in a block, at least; a block becomes one
-      file, and random next sentences come from the same block.
-    seed: of everything random.
   """
 
-  max_length: int = fields.setting(128, at_least=5)
-  masking: Literal['dynamic', 'static'] = 'dynamic'
-  next_sentence: bool = True
-  documents: Literal['file', 'paragraph', 'line'] = 'file'
-  text_column: str = 'text'
-  sentences: Literal['marks', 'lines'] = 'marks'
-  short_probability: float = fields.setting(0.1, at_least=0, at_most=1)
-  duplicates: int | None = fields.setting(None, at_least=1)
-  mask_probability: float = fields.setting(0.15, above=0, below=1)
-  whole_word: bool = False
-  max_predictions_per_sequence: int = fields.setting(20, at_least=1)
-  block_size: int = fields.setting(16_000_000, at_least=1)
-  seed: int = fields.setting(12345, at_least=0, below=2**63)
+  max_length: int = fields.setting(
+    128, help='positions of a record, special tokens included', at_least=5
+  )
+  masking: Literal['dynamic', 'static'] = fields.setting(
+    'dynamic',
+    help="'dynamic': the records hold whole sequences, and training masks "
+    "them anew in each epoch; 'static': what is masked is part of the record, "
+    "as Google's script makes them",
+  )
+  next_sentence: bool = fields.setting(
+    True,
+    help='pairs of segments for next-sentence prediction; False: whole '
+    'sentences of one document, as many as fit',
+  )
+  documents: Literal['file', 'paragraph', 'line'] = fields.setting(
+    'file',
+    help="what a document is in *.txt: a 'file', a 'paragraph' (between "
+    "blank lines), or a 'line'. In *.jsonl it is a line",
+  )
+  text_column: str = fields.setting(
+    'text', help='the name of the text in *.jsonl'
+  )
+  sentences: Literal['marks', 'lines'] = fields.setting(
+    'marks',
+    help="what ends a sentence: 'marks' of punctuation, or 'lines' (a "
+    'sentence on each line)',
+  )
+  short_probability: float = fields.setting(
+    0.1,
+    help='share of the sequences that have a random length',
+    at_least=0,
+    at_most=1,
+  )
+  duplicates: int | None = fields.setting(
+    None,
+    help='how often the text is gone through, each time with other pairs, '
+    'lengths and masks; None: 10 with static masking, otherwise 1',
+    at_least=1,
+  )
+  mask_probability: float = fields.setting(
+    0.15,
+    help='share of the tokens to predict; of static masking',
+    above=0,
+    below=1,
+  )
+  whole_word: bool = fields.setting(
+    False, help='mask all pieces of a word together; of static masking'
+  )
+  max_predictions_per_sequence: int = fields.setting(
+    20,
+    help='tokens to predict in one sequence at most; of static masking',
+    at_least=1,
+  )
+  block_size: int = fields.setting(
+    16_000_000,
+    help='characters of text in a block, at least; a block becomes one file, '
+    'and random next sentences come from the same block',
+    at_least=1,
+  )
+  seed: int = fields.setting(
+    12345, help='seed of everything random', at_least=0, below=2**63
+  )
 
   def __post_init__(self):
     fields.check(self, 'options')

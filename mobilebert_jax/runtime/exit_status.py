@@ -7,23 +7,22 @@ from mobilebert_jax.runtime import distributed, preemption
 from mobilebert_jax.runtime.errors import InputError, RunError
 
 
-def run(main: Callable[[Sequence[str]], None], doc: str | None) -> int:
+def run(
+  main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
+) -> int:
   """Runs a command and turns its errors into an exit status.
 
   Args:
     main: takes the command line.
-    doc: what --help prints.
+    argv: the program's name and its arguments; None: those of the process.
 
   Returns:
     0: finished; 1: the run failed; 2: a wrong input; 75: asked to stop by
     SIGTERM, the same command continues; 130: the same by Ctrl-C.
   """
-  if any(arg in ('-h', '--help', '-help') for arg in sys.argv[1:]):
-    print((doc or '').strip())
-    return 0
   try:
     with preemption.stop_at_once():
-      main(sys.argv)
+      main(sys.argv if argv is None else argv)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
@@ -37,6 +36,10 @@ def run(main: Callable[[Sequence[str]], None], doc: str | None) -> int:
   except preemption.Interrupted as stop:
     print(stop, file=sys.stderr)
     return preemption.STATUS
+  except SystemExit as stop:
+    # With 0 the help has been printed.
+    if stop.code:
+      raise
   except KeyboardInterrupt:
     print('interrupted; the same command continues.', file=sys.stderr)
     distributed.leave(130)

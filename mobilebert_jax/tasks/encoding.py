@@ -24,7 +24,8 @@ def room_for_text(max_length: int, special: int, least: int = 1) -> int:
   room = max_length - special
   if room < least:
     raise InputError(
-      f'data.max_length is {max_length}, but {special} places go to special '
+      f'config.data.max_length is {max_length}, but {special} places go to '
+      'special '
       f'tokens; use at least {special + least}'
     )
   return room

@@ -1,7 +1,6 @@
 """The quickstart's task: entailment between generated sentences."""
 
-from typing import TYPE_CHECKING
-
+from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.data.generated import entailment
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.classification import (
@@ -12,14 +11,11 @@ from mobilebert_jax.tasks.classification import (
 )
 from mobilebert_jax.tasks.targets import SingleLabel
 
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
-
 _TRAIN_EXAMPLES = 12_000
 _EVAL_EXAMPLES = 900
 
 
-def load(data: 'DataConfig', split: str) -> tuple[TextExample, ...]:
+def load(data: DataConfig, split: str) -> tuple[TextExample, ...]:
   """`Task.load`: pairs made on the spot, the same in every run.
 
   Raises:
@@ -27,7 +23,8 @@ def load(data: 'DataConfig', split: str) -> tuple[TextExample, ...]:
   """
   if data.source != 'generated':
     raise InputError(
-      f'data.source={data.source!r} does not fit the task entailment; use '
+      f'config.data.source={data.source!r} does not fit the task entailment; '
+      'use '
       '"generated"'
     )
   is_train = split == 'train'

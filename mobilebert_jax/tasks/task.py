@@ -24,20 +24,18 @@ tokens takes
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
-from mobilebert_jax.config import fields
+from mobilebert_jax.config import task_options
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import SubmissionOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.losses.task import Term
 from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.reporting.outcome import Outcome
-from mobilebert_jax.runtime.errors import InputError
-
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
 Examples = tuple[Any, ...]
 Predictions = Mapping[str, np.ndarray]
@@ -65,6 +63,15 @@ class Splits:
 
 
 SPLITS = Splits()
+
+
+def wanted_splits(
+  options: SubmissionOptions, splits: Splits = SPLITS
+) -> Splits:
+  """Returns the splits of a benchmark, with those without answers if wanted."""
+  if options.predict_test:
+    return splits
+  return dataclasses.replace(splits, test=())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +119,7 @@ class Task:
   head: type[HeadedModel]
   labels: tuple[str, ...]
   primary_metric: str
-  load: Callable[['DataConfig', str], Any]
+  load: Callable[[DataConfig, str], Any]
   encode: Callable[..., Features]
   loss: Callable[[Any, Mapping[str, jax.Array]], tuple[Term, ...]]
   predict: Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
@@ -156,60 +163,31 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class NoOptions:
-  """The options of a task that has none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SubmissionOptions:
-  """The options of a benchmark whose test answers are not public.
-
-  Attributes:
-    predict_test: Read the splits without answers and write their predictions;
-      False: their files need not be there.
-  """
-
-  predict_test: bool = True
-
-  def splits(self, splits: Splits = SPLITS) -> Splits:
-    """Those of a benchmark's splits that are wanted."""
-    if self.predict_test:
-      return splits
-    return dataclasses.replace(splits, test=())
-
-
-@dataclasses.dataclass(frozen=True)
 class TaskSpec:
   """A task that a config can name, before its options are known.
 
   Attributes:
     name: What `config.task` says.
     make: `make(options, data_config)` gives the task; it may read the data,
-      for instance to find the labels.
-    options: A frozen dataclass: the fields of `config.options`, with limits
-      and defaults (`fields.setting`).
+      for instance to find the labels. Its options are those that
+      `config.task_options.OPTIONS` has for the name.
   """
 
   name: str
-  make: Callable[[Any, 'DataConfig'], Task]
-  options: type = NoOptions
+  make: Callable[[Any, DataConfig], Task]
 
-  def make_task(self, options: Mapping[str, Any], data: 'DataConfig') -> Task:
+  @property
+  def options(self) -> type:
+    """The dataclass of the task's options."""
+    return task_options.OPTIONS[self.name]
+
+  def make_task(self, options: Mapping[str, Any], data: DataConfig) -> Task:
     """The task with these options.
 
     Raises:
       InputError: an unknown option, a wrong value, or wrong data.
     """
-    known = fields.hints(self.options)
-    for name in options:
-      if name not in known:
-        raise InputError(
-          f'config.options has no field {name!r} for the task {self.name}; '
-          f'it has: {", ".join(known) or "none"}.'
-        )
-    chosen = self.options(**options)
-    fields.check(chosen, 'config.options')
-    return self.make(chosen, data)
+    return self.make(task_options.make(self.name, options), data)
 
 
 def fixed(task: Task) -> TaskSpec:

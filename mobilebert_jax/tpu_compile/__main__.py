@@ -1,12 +1,4 @@
-"""Compiles a run's steps for a TPU slice that is not at hand.
-
-  python -m mobilebert_jax.tpu_compile --config=FILE[:VARIANT]
-      --topology=CHIP:SHAPE [--json=FILE] [--config.a.b=value ...]
-
-  --config      a config file, as for train.py
-  --topology    a slice, such as v5e:4x4 or v5p:2x2x1; chips: v5e, v6e, v5p, v4
-  --json        where to write all values as JSON
-  --config.a.b  another value for a field of the config, as for train.py
+"""Compiles a run's steps for a TPU slice that is not at hand, and counts.
 
 It compiles the training step and the evaluation step that train.py would run,
 with the longest batches, by libtpu (pip install 'mobilebert_jax[tpu]'), and
@@ -16,24 +8,45 @@ checkpoint of one's own. If a step does not fit the chip's memory, it looks for
 a setting with which it does.
 
 Times are lower bounds: nothing is run. See docs/scaling.md.
-Exit status: 0; 1 if a step does not fit; 2 if the input was wrong.
 """
 
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax.config import command_line
-from mobilebert_jax.runtime import files
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Command, Flag
+from mobilebert_jax.runtime import exit_status, files
 from mobilebert_jax.runtime.errors import InputError, RunError
+
+COMMAND = Command(
+  'python -m mobilebert_jax.tpu_compile',
+  __doc__,
+  (
+    overrides.config_flag(),
+    Flag(
+      'topology',
+      'a slice, such as v5e:4x4 or v5p:2x2x1; chips: v5e, v6e, v5p, v4',
+      value='CHIP:SHAPE',
+      is_required=True,
+    ),
+    Flag(
+      'json',
+      'where to write all values as JSON',
+      otherwise='nowhere',
+      value='FILE',
+    ),
+  ),
+  example='--config=configs/scaling.py:student --topology=v5e:4x4',
+  prefixes=(overrides.config_prefix(),),
+  more=overrides.describe,
+  failure='a step does not fit',
+)
 
 
 def main(argv: Sequence[str]):
   """Parses the command line, compiles and reports."""
-  own = {'config': 'a config file', 'topology': 'a slice', 'json': 'a file'}
-  given, rest = command_line.take_flags(
-    argv, own, required=('config', 'topology')
-  )
+  given = COMMAND.parse(argv[1:])
   # Before anything asks for devices: a TPU here may be another program's.
   import jax
 
@@ -41,10 +54,10 @@ def main(argv: Sequence[str]):
 
   jax.config.update('jax_platforms', 'cpu')
   where = topology.parse(given['topology'])
-  target = pathlib.Path(given['json']) if 'json' in given else None
+  target = pathlib.Path(given['json']) if given['json'] is not None else None
   if target is not None and not target.absolute().parent.is_dir():
     raise InputError(f'--json={target}: there is no directory for it.')
-  config = command_line.configure(given['config'], rest)
+  config = overrides.load(given['config'], given.assignments['config'])
   found = session.run(config, where, tell=lambda text: print(text, flush=True))
   found['config'] = given['config']
   if target is not None:
@@ -54,4 +67,4 @@ def main(argv: Sequence[str]):
 
 
 if __name__ == '__main__':
-  sys.exit(command_line.run(main, __doc__))
+  sys.exit(exit_status.run(main))

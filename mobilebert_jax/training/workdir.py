@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from mobilebert_jax.config import model_json, run
+from mobilebert_jax.config import model_json
+from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime import files, lock
@@ -118,7 +119,7 @@ class Workdir:
           'choose another --workdir.'
         )
       return False
-    wrong = run.differences(self.read_config(), config)
+    wrong = run_config.differences(self.read_config(), config)
     if wrong:
       raise InputError(
         f'{self.path} was made by another config: {"; ".join(wrong)}; choose '
@@ -128,7 +129,7 @@ class Workdir:
 
   def read_config(self) -> TrainConfig:
     """The config of the run that was started here."""
-    return run.from_json(_read(self.config), str(self.config))
+    return run_config.from_json(_read(self.config), str(self.config))
 
   def read_model_config(self) -> MobileBertConfig:
     """The model's config."""
@@ -173,7 +174,7 @@ class Workdir:
     tokenizer.save_pretrained(self.tokenizer)
     if method:
       files.write_json(self.method, method)
-    files.write_text(self.config, run.to_json(config))
+    files.write_text(self.config, run_config.to_json(config))
 
   def read_results(self) -> dict[str, Any] | None:
     """The scores of a finished run; None while it is not finished."""

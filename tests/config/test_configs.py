@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from mobilebert_jax import MobileBertModel, models
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import configure, overrides
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.distillation import stages
 from mobilebert_jax.runtime.errors import InputError
@@ -14,10 +14,10 @@ from mobilebert_jax.tasks.glue import tasks
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import setup, train_state
 from mobilebert_jax.training.optimizer import make_optimizer
-from tests.support import own_data
+from tests.support import custom_data
 
 # The user's own data: these read a training file to find the labels.
-OWN = ('choice', 'classification', 'qa', 'regression', 'tagging')
+CUSTOM = ('choice', 'classification', 'qa', 'regression', 'tagging')
 RUNS = (
   'quickstart.py',
   *(f'glue_{name}.py' for name in tasks.TABLE),
@@ -60,8 +60,8 @@ RUNS = (
   'scaling.py:teacher',
   'next_sentence.py',
   'next_sentence.py:small',
-  *(f'own_{name}.py' for name in OWN),
-  *(f'own_{name}.py:small' for name in OWN),
+  *(f'custom_{name}.py' for name in CUSTOM),
+  *(f'custom_{name}.py:small' for name in CUSTOM),
 )
 
 
@@ -74,13 +74,10 @@ def test_every_file_is_tested(repo):
 
 @pytest.mark.parametrize('run', RUNS)
 def test_config_builds_its_abstract_state(repo, run, tmp_path, monkeypatch):
-  if run.startswith('own_'):
-    name = run.partition('.')[0].removeprefix('own_')
-    monkeypatch.chdir(own_data.write(name, tmp_path))
-  command = command_line.parse(
-    ['train.py', f'--config={repo}/configs/{run}'], {}
-  )
-  config = command.config
+  if run.startswith('custom_'):
+    name = run.partition('.')[0].removeprefix('custom_')
+    monkeypatch.chdir(custom_data.write(name, tmp_path))
+  config = configure(f'{repo}/configs/{run}')
   task = setup.find_task(config)
   settings = dict(config.model) | task.model_overrides()
   architecture = (
@@ -100,7 +97,7 @@ def test_config_builds_its_abstract_state(repo, run, tmp_path, monkeypatch):
 @pytest.mark.parametrize('norm', ['layer_norm', 'no_norm'])
 def test_the_small_sst2_model_has_the_size_that_its_docstring_names(repo, norm):
   run = f'{repo}/configs/glue_sst2.py:small_{norm}'
-  config = command_line.parse(['train.py', f'--config={run}'], {}).config
+  config = configure(run)
   assert config.model['normalization_type'] == norm
   task = setup.find_task(config)
   settings = dict(config.model) | task.model_overrides()
@@ -125,7 +122,7 @@ def test_the_small_sst2_model_has_the_size_that_its_docstring_names(repo, norm):
 def test_stages_of_the_students(repo, run, lengths):
   name, _, variant = run.partition(':')
   file = f'{repo}/configs/distill_{name}.py:{variant}'.rstrip(':')
-  config = command_line.parse(['train.py', f'--config={file}'], {}).config
+  config = configure(file)
   layers = config.model.get('num_hidden_layers', 24)
   found = stages.plan(config.distillation, layers, config.num_steps)
   assert [stage.steps for stage in found] == lengths
@@ -138,7 +135,7 @@ def test_students_have_the_sizes_that_tensorflow_models_names(
   repo, variant, millions
 ):
   file = f'{repo}/configs/distill_progressive.py:{variant}'.rstrip(':')
-  config = command_line.parse(['train.py', f'--config={file}'], {}).config
+  config = configure(file)
   encoder = MobileBertModel(MobileBertConfig(**config.model))
   count = models.count_params(models.abstract_params(encoder))
   # The README of MobileBERT-EdgeTPU rounds; 27.0 is what its XS has.
@@ -150,34 +147,32 @@ def test_the_teachers_second_phase_begins_with_its_first(
 ):
   """With nothing there, it is told; it does not train from scratch."""
   file = f'{repo}/configs/pretrain_teacher.py'
-  first, second = (
-    command_line.parse(['train.py', f'--config={file}:{phase}'], {})
-    for phase in ('phase1', 'phase2')
-  )
-  assert second.config.init == f'runs/{first.name}/model'
+  second = configure(f'{file}:phase2')
+  first = overrides.name_of(f'{file}:phase1')
+  assert second.init == f'runs/{first}/model'
   monkeypatch.chdir(tmp_path)
-  task = setup.find_task(second.config)
+  task = setup.find_task(second)
   with pytest.raises(InputError, match='runs/pretrain_teacher_phase1/model'):
-    setup.begin(second.config, task, ())
+    setup.begin(second, task, ())
 
 
 @pytest.mark.parametrize('name', tasks.TABLE)
 def test_glue_settings_lie_in_the_range_of_the_paper(repo, name):
-  run = f'--config={repo}/configs/glue_{name}.py'
-  config = command_line.parse(['train.py', run], {}).config
+  run = f'{repo}/configs/glue_{name}.py'
+  config = configure(run)
   assert config.task == name
   assert config.batch_size in (16, 32, 48)
   assert 1e-5 <= config.optimizer.learning_rate <= 1e-4
   assert 2 <= config.num_epochs <= 10
-  small = command_line.parse(['train.py', f'{run}:small'], {}).config
+  small = configure(f'{run}:small')
   assert small.init == 'scratch'
   assert small.data == config.data
 
 
 def test_a_variant_that_is_not_there(repo):
-  run = f'--config={repo}/configs/glue_rte.py:tiny'
+  run = f'{repo}/configs/glue_rte.py:tiny'
   with pytest.raises(InputError, match=r"no variant 'tiny'; .* small_no_norm"):
-    command_line.parse(['train.py', run], {})
+    configure(run)
 
 
 @pytest.mark.parametrize('name', sorted({r.partition(':')[0] for r in RUNS}))

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from mobilebert_jax.config import run
+from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.run import (
   DataConfig,
   MeshConfig,
@@ -25,30 +25,30 @@ def test_json_round_trip():
     mesh=MeshConfig(data=2, fsdp=-1),
     early_stop=3,
   )
-  again = run.from_json(run.to_json(start))
+  again = run_config.from_json(run_config.to_json(start))
   assert again == start
   assert hash(again) == hash(start)
-  assert run.differences(start, again) == []
+  assert run_config.differences(start, again) == []
 
 
 def test_the_access_token_is_never_written_or_shown():
   secret = config(token='hf_secret')
-  assert 'hf_secret' not in run.to_json(secret) + repr(secret)
-  assert run.differences(secret, config()) == []
+  assert 'hf_secret' not in run_config.to_json(secret) + repr(secret)
+  assert run_config.differences(secret, config()) == []
   with pytest.raises(InputError, match='token') as error:
     config(token=['hf_secret'])
   assert 'hf_secret' not in str(error.value)
 
 
 def test_differences_name_each_field():
-  lines = run.differences(
+  lines = run_config.differences(
     config(model={'hidden_size': 64}),
     config(seed=1, optimizer=OptimizerConfig(learning_rate=1e-3)),
   )
   assert lines == [
-    "model.hidden_size: 64 there, 'not set' here",
-    'optimizer.learning_rate: 5e-05 there, 0.001 here',
-    'seed: 0 there, 1 here',
+    "config.model.hidden_size: 64 there, 'not set' here",
+    'config.optimizer.learning_rate: 5e-05 there, 0.001 here',
+    'config.seed: 0 there, 1 here',
   ]
 
 
@@ -81,7 +81,7 @@ def test_number_of_steps():
     (lambda: config(layers='unroll'), 'scan, loop'),
     (lambda: config(num_epochs=1.0), 'exactly one'),
     (lambda: config(num_steps=None), 'exactly one'),
-    (lambda: config(accumulation_steps=3), 'divisor of batch_size'),
+    (lambda: config(accumulation_steps=3), 'divisor of config.batch_size'),
     (lambda: config(model={'width': 1}), "no field 'width'"),
     (lambda: config(model={'num_labels': 3}), 'the task decides'),
     (lambda: config(init=''), 'config.init'),
@@ -102,7 +102,8 @@ def test_number_of_steps():
     (lambda: OptimizerConfig(bias_correction=0), 'True or False'),
     (
       lambda: OptimizerConfig(schedule='constant', end_factor=0.1),
-      "end_factor is 0.1, but must be 0.0 with optimizer.schedule 'constant'",
+      'end_factor is 0.1, but must be 0.0 with config.optimizer.schedule '
+      "'constant'",
     ),
     (
       lambda: OptimizerConfig(schedule='constant', decay_from_start=True),
@@ -110,12 +111,12 @@ def test_number_of_steps():
     ),
     (lambda: MeshConfig(data=0), 'config.mesh.data'),
     (lambda: MeshConfig(data=-1, fsdp=-1), 'one axis at most'),
-    (lambda: run.from_json('{'), 'is not JSON'),
-    (lambda: run.from_json('[]'), 'JSON object'),
-    (lambda: run.from_json('{}'), 'config.task'),
-    (lambda: run.from_dict({'task': 'a', 'epochs': 1}), "'epochs'"),
-    (lambda: run.from_dict({'task': 'a', 'data': 3}), 'group of'),
-    (lambda: run.from_dict({'data': {'dir': 'x'}}), 'config.data has'),
+    (lambda: run_config.from_json('{'), 'is not JSON'),
+    (lambda: run_config.from_json('[]'), 'JSON object'),
+    (lambda: run_config.from_json('{}'), 'config.task'),
+    (lambda: run_config.from_dict({'task': 'a', 'epochs': 1}), "'epochs'"),
+    (lambda: run_config.from_dict({'task': 'a', 'data': 3}), 'group of'),
+    (lambda: run_config.from_dict({'data': {'dir': 'x'}}), 'config.data has'),
   ],
 )
 def test_wrong_values_name_field_value_and_what_is_allowed(make, words):
@@ -126,7 +127,7 @@ def test_wrong_values_name_field_value_and_what_is_allowed(make, words):
 
 
 def test_json_is_readable():
-  values = json.loads(run.to_json(config()))
+  values = json.loads(run_config.to_json(config()))
   assert values['data']['max_length'] == 128
   assert values['mesh'] == {
     'data': -1, 'fsdp': 1, 'tensor': 1, 'param_sharding': 'sharded',

@@ -18,8 +18,9 @@ from collections.abc import Callable
 
 import pytest
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import configure
 from mobilebert_jax.convert import __main__ as convert
+from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.training import loop
 from tests.support import one_device, tiny
 
@@ -109,13 +110,14 @@ CASES = {
     ('config.data is a group of fields',), ('--config.data=3',)
   ),
   'wrong type': Case(
-    ('config.batch_size', "'many'", 'type int'), ('--config.batch_size=many',)
+    ('config.batch_size', "'many'", 'a whole number'),
+    ('--config.batch_size=many',),
   ),
   'a fraction for a count': Case(
     ('config.batch_size', "'1.5'"), ('--config.batch_size=1.5',)
   ),
   'flag without value': Case(
-    ('Missing value', 'batch_size'), ('--config.batch_size',)
+    ('needs a value', '--config.batch_size'), ('--config.batch_size',)
   ),
   'out of range': Case(
     ('config.batch_size is 0', 'at least 1'), ('--config.batch_size=0',)
@@ -133,7 +135,7 @@ CASES = {
   ),
   'epochs and steps': Case(('exactly one',), ('--config.num_epochs=1',)),
   'uneven accumulation': Case(
-    ('accumulation_steps is 3', 'divisor of batch_size'),
+    ('accumulation_steps is 3', 'divisor of config.batch_size'),
     ('--config.accumulation_steps=3',),
   ),
   'unknown task': Case(
@@ -266,7 +268,7 @@ CASES = {
   ),
   # The workdir.
   'workdir of another config': Case(
-    ('made by another config', 'seed: 0 there, 5 here'),
+    ('made by another config', 'config.seed: 0 there, 5 here'),
     ('--workdir={run}', '--config.seed=5'),
   ),
   'workdir that holds other things': Case(
@@ -327,9 +329,7 @@ CASES = {
 def finished(tmp_path_factory):
   """A good world with a finished run, to be copied for each case."""
   root = tmp_path_factory.mktemp('world')
-  config = command_line.parse(
-    ['train.py', f'--config={tiny.write(root)}'], {}
-  ).config
+  config = configure(tiny.write(root))
   with one_device.used():
     loop.train(config, root / 'run')
   return root
@@ -348,14 +348,13 @@ def world(finished, tmp_path):
 def main_of(repo, command):
   """The command's function from its arguments to its exit status."""
   if command == 'convert':
-    return lambda argv: convert.main(argv[1:])
+    return lambda argv: exit_status.run(convert.main, argv)
   spec = importlib.util.spec_from_file_location(command, repo / f'{command}.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
 
   def main(argv):
-    sys.argv = argv
-    return command_line.run(module.main, module.__doc__)
+    return exit_status.run(module.main, argv)
 
   return main
 
@@ -443,7 +442,7 @@ def test_a_pickle_that_would_run_code_is_refused(
   ('command', 'flags', 'words'),
   [
     ('train', ['--config=absent.py'], 'no such file'),
-    ('eval', [], 'the flag --config is missing'),
+    ('eval', [], 'the flags --config, --checkpoint are missing'),
   ],
 )
 def test_the_real_process_exits_with_2(repo, tmp_path, command, flags, words):

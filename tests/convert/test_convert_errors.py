@@ -20,6 +20,7 @@ from mobilebert_jax.convert.pretrained import (
   resize_token_embeddings,
   save_pretrained,
 )
+from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from tests.support.convert_models import tiny, tiny_config
 
@@ -184,7 +185,9 @@ def test_wrong_source_is_one_sentence(name, model_dir, capsys):
     load_pretrained(PRETRAINING, model_dir)
   assert '\n' not in str(raised.value)
   target = model_dir.parent / 'out'
-  assert command.main([str(model_dir), str(target)]) == 2
+  assert (
+    exit_status.run(command.main, ['convert', str(model_dir), str(target)]) == 2
+  )
   captured = capsys.readouterr()
   assert captured.err.startswith('error: ') and message in captured.err
   assert 'Traceback' not in captured.err

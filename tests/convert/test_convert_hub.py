@@ -12,7 +12,7 @@ import pytest
 from mobilebert_jax import models
 from mobilebert_jax.convert import __main__ as command
 from mobilebert_jax.convert.pretrained import load_pretrained, save_pretrained
-from mobilebert_jax.runtime import hub
+from mobilebert_jax.runtime import exit_status, hub
 from mobilebert_jax.runtime.errors import InputError
 from tests.support.convert_models import assert_same_bits, tiny
 
@@ -168,8 +168,9 @@ def test_what_the_hub_refuses(name, options, message, server, tmp_path, capsys):
     flag = f'--{option.replace("_", "-")}'
     flags += [flag] if value is True else [flag, value]
   out = tmp_path / 'out'
-  status = command.main(
-    [name, str(out), '--cache-dir', str(tmp_path / 'c'), *flags]
+  status = exit_status.run(
+    command.main,
+    ['convert', name, str(out), '--cache-dir', str(tmp_path / 'c'), *flags],
   )
   assert status == 2
   assert message in capsys.readouterr().err
@@ -199,7 +200,7 @@ def test_local_names_come_first(saved, tmp_path, monkeypatch):
 def test_command_converts_and_says_so(saved, tmp_path, capsys):
   root, (model, params) = saved['main']
   out = tmp_path / 'new/out'
-  assert command.main([str(root), str(out)]) == 0
+  assert exit_status.run(command.main, ['convert', str(root), str(out)]) == 0
   text = capsys.readouterr().out
   assert 'MobileBertForSequenceClassification: ' in text
   assert 'config.json, model.safetensors, vocab.txt' in text
@@ -213,12 +214,24 @@ def test_command_converts_and_says_so(saved, tmp_path, capsys):
 def test_command_keeps_or_changes_the_dtype(saved, tmp_path):
   root, _ = saved['main']
   first, second, third = (tmp_path / name for name in 'abc')
-  assert command.main([str(root), str(first), '--dtype', 'bfloat16']) == 0
-  assert command.main([str(first), str(second)]) == 0
+  assert (
+    exit_status.run(
+      command.main, ['convert', str(root), str(first), '--dtype', 'bfloat16']
+    )
+    == 0
+  )
+  assert (
+    exit_status.run(command.main, ['convert', str(first), str(second)]) == 0
+  )
   assert (first / 'model.safetensors').read_bytes() == (
     second / 'model.safetensors'
   ).read_bytes()
-  assert command.main([str(first), str(third), '--dtype', 'float32']) == 0
+  assert (
+    exit_status.run(
+      command.main, ['convert', str(first), str(third), '--dtype', 'float32']
+    )
+    == 0
+  )
   kept = load_pretrained(None, second, param_dtype='auto').params
   wide = load_pretrained(None, third, param_dtype='auto').params
   assert kept['classifier']['bias'].dtype.name == 'bfloat16'
@@ -229,7 +242,9 @@ def test_command_changes_the_architecture(saved, tmp_path, capsys):
   root, (_, params) = saved['main']
   out = tmp_path / 'out'
   flags = ['--architecture', 'MobileBertForQuestionAnswering']
-  assert command.main([str(root), str(out), *flags]) == 0
+  assert (
+    exit_status.run(command.main, ['convert', str(root), str(out), *flags]) == 0
+  )
   text = capsys.readouterr().out
   assert 'freshly initialised: qa_outputs/bias, qa_outputs/kernel' in text
   assert 'left out: classifier.bias, classifier.weight' in text
@@ -242,10 +257,17 @@ def test_command_changes_the_architecture(saved, tmp_path, capsys):
 def test_command_does_not_overwrite_unless_forced(saved, tmp_path, capsys):
   root, _ = saved['main']
   (tmp_path / 'notes.txt').write_text('mine')
-  assert command.main([str(root), str(tmp_path)]) == 2
+  assert (
+    exit_status.run(command.main, ['convert', str(root), str(tmp_path)]) == 2
+  )
   assert 'is not empty; pass --force' in capsys.readouterr().err
   assert [path.name for path in tmp_path.iterdir()] == ['notes.txt']
-  assert command.main([str(root), str(tmp_path), '--force']) == 0
+  assert (
+    exit_status.run(
+      command.main, ['convert', str(root), str(tmp_path), '--force']
+    )
+    == 0
+  )
   assert (tmp_path / 'notes.txt').read_text() == 'mine'
   assert (tmp_path / 'model.safetensors').is_file()
 

@@ -20,6 +20,7 @@ from mobilebert_jax.convert.pretrained import (
   resize_token_embeddings,
   save_pretrained,
 )
+from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from tests.support.convert_models import (
   BATCH,
@@ -203,7 +204,12 @@ def test_bin_that_would_run_code_is_refused(tmp_path, capsys):
   )
   with pytest.raises(InputError, match='could run code'):
     load_pretrained(PRETRAINING, source)
-  assert command.main([str(source), str(tmp_path / 'out')]) == 2
+  assert (
+    exit_status.run(
+      command.main, ['convert', str(source), str(tmp_path / 'out')]
+    )
+    == 2
+  )
   assert 'could run code' in capsys.readouterr().err
   assert not mark.exists()
   assert not (tmp_path / 'out').exists()

@@ -12,6 +12,7 @@ from mobilebert_jax.convert import __main__ as command
 from mobilebert_jax.convert import source
 from mobilebert_jax.convert.mapping import LoadReport
 from mobilebert_jax.convert.pretrained import load_pretrained
+from mobilebert_jax.runtime import exit_status
 from tests.support.convert_models import assert_same_bits, tiny, tiny_config
 
 PRETRAINING = models.MobileBertForPreTraining
@@ -139,7 +140,12 @@ def test_names_of_google_research(cls, flags, tmp_path, monkeypatch):
     assert loaded.report == LoadReport()
     assert loaded.model == model
     assert_same_bits(loaded.params, params)
-  assert command.main([str(tmp_path), str(tmp_path / 'out')]) == 0
+  assert (
+    exit_status.run(
+      command.main, ['convert', str(tmp_path), str(tmp_path / 'out')]
+    )
+    == 0
+  )
   again = load_pretrained(None, tmp_path / 'out')
   assert again.model == model
   assert_same_bits(again.params, params)

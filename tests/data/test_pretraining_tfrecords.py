@@ -6,11 +6,11 @@ import struct
 import numpy as np
 import pytest
 
+from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.records import records
 from mobilebert_jax.data.records.tf_example import Examples, encode
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.pretraining import load
-from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from tests.support import tfrecords
 from tests.support.tfrecords import CLS, PREDICTIONS, SEP, SIZE, VOCAB_SIZE

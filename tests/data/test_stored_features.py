@@ -8,6 +8,7 @@ import pytest
 
 from mobilebert_jax import pretraining_data
 from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.data.batching.order import permuted
 from mobilebert_jax.data.records import records
@@ -15,7 +16,6 @@ from mobilebert_jax.data.records.tf_example import Examples, encode
 from mobilebert_jax.pretraining_data import PretrainingDataOptions
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.pretraining import load
-from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
 from mobilebert_jax.training import setup
 from tests.support.pretraining_sets import (
   SMALL,

@@ -8,6 +8,7 @@ import pytest
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.data import prepare
 from mobilebert_jax.data.readers import tfds as readers_tfds
+from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
 from mobilebert_jax.tasks.glue.tasks import AX, TABLE
@@ -213,7 +214,12 @@ def test_the_prepare_command(raw, tmp_path, capsys):
     download_from(raw),
     mock.patch.object(readers_tfds, '_require_reachable'),
   ):
-    assert prepare.main(['glue/sst2', '--data_dir', str(tmp_path)]) == 0
+    assert (
+      exit_status.run(
+        prepare.main, ['prepare', 'glue/sst2', '--data_dir', str(tmp_path)]
+      )
+      == 0
+    )
   assert 'glue/sst2 is ready in' in capsys.readouterr().out
   assert readers_tfds.find_prepared('glue/sst2', str(tmp_path))
 
@@ -222,7 +228,12 @@ def test_the_prepare_command(raw, tmp_path, capsys):
 def test_the_prepare_command_without_network(name, tmp_path, capsys):
   error = OSError('Name or service not known')
   with mock.patch('urllib.request.urlopen', side_effect=error):
-    assert prepare.main([name, '--data_dir', str(tmp_path)]) == 2
+    assert (
+      exit_status.run(
+        prepare.main, ['prepare', name, '--data_dir', str(tmp_path)]
+      )
+      == 2
+    )
   err = capsys.readouterr().err
   assert err.startswith('error: https://')
   assert 'cannot be reached (Name or service not known)' in err
@@ -230,5 +241,10 @@ def test_the_prepare_command_without_network(name, tmp_path, capsys):
 
 
 def test_the_prepare_command_with_an_unknown_name(tmp_path, capsys):
-  assert prepare.main(['no_such', '--data_dir', str(tmp_path)]) == 2
+  assert (
+    exit_status.run(
+      prepare.main, ['prepare', 'no_such', '--data_dir', str(tmp_path)]
+    )
+    == 2
+  )
   assert "TFDS knows no data set 'no_such'" in capsys.readouterr().err

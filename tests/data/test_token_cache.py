@@ -11,7 +11,7 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import configure
 from mobilebert_jax.data.batching import token_cache
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.reporting.outcome import Outcome
@@ -378,8 +378,7 @@ def test_a_transform_comes_from_the_encoder_again(tmp_path):
 
 
 def config(path, *overrides):
-  argv = ['train.py', f'--config={path}', *overrides]
-  return command_line.parse(argv, {}).config
+  return configure(path, overrides)
 
 
 def encoded(config):

@@ -4,8 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from mobilebert_jax.config.groups import OptimizerConfig
-from mobilebert_jax.config.run import DistillationConfig, TrainConfig
+from mobilebert_jax.config.run import (
+  DistillationConfig,
+  OptimizerConfig,
+  TrainConfig,
+)
 from mobilebert_jax.distillation import stages
 from mobilebert_jax.runtime.errors import InputError
 

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from mobilebert_jax import recipe as command
-from mobilebert_jax.config import overrides as config_overrides
+from mobilebert_jax.config import overrides
 from mobilebert_jax.data.records import records
 from mobilebert_jax.experiments.recipe import chain, plan, recipe, vocabulary
 from mobilebert_jax.reporting import metrics_log
@@ -61,7 +61,7 @@ def test_overrides_go_to_their_groups(given):
     ('--config.num_steps=3', 'vocabulary, data, teacher, student'),
     ('--config.teacher.num_stepps=3', 'teacher: config has no field'),
     ('--config.vocabulary.size=1', 'vocabulary: config.vocabulary.size is 1'),
-    ('--config.data.masking=often', "options.masking is 'often'"),
+    ('--config.data.masking=often', "config.data.masking is 'often'"),
     ('--config.teacher.init={student}', 'config.teacher names {student}'),
     ('--config.teacher.init={', 'unpaired braces'),
   ],
@@ -80,7 +80,7 @@ def test_wrong_recipe_files(given, tmp_path):
   with pytest.raises(InputError, match='there is no variant'):
     load(f'{given[0]}:third')
   with pytest.raises(InputError, match=r'python -m mobilebert_jax\.recipe'):
-    config_overrides.configure(str(given[0]), ['train.py'])
+    overrides.configure(given[0])
   path.write_text('def get_config(variant):\n  return 1\n')
   with pytest.raises(InputError, match=r'for train\.py'):
     load(path)
@@ -173,7 +173,7 @@ def test_the_plan_of_runs_whose_length_is_in_epochs(given, tmp_path):
 @pytest.mark.parametrize(
   'file',
   ['recipe_small.py', 'recipe_paper.py', 'recipe_paper.py:joint',
-   'recipe_small.py:own', 'recipe_small.py:pretraining'],
+   'recipe_small.py:custom', 'recipe_small.py:pretraining'],
 )  # fmt: skip
 def test_recipes_that_come_with_the_project(repo, tmp_path, file):
   found = load(repo / 'configs' / file)
@@ -194,7 +194,7 @@ def test_a_recipe_that_ends_in_a_task_of_ones_own(repo, tmp_path):
   (task / 'train.csv').write_text(f'review,stars\n{rows}')
   columns = {'text_column': 'review', 'label_column': 'stars'}
   found = load(
-    repo / 'configs/recipe_small.py:own',
+    repo / 'configs/recipe_small.py:custom',
     [f'--config.fine_tuned.options.{k}={v}' for k, v in columns.items()],
   )
   run = checked(found, chain.Given(tmp_path, tmp_path / 'chain', task))[

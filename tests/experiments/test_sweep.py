@@ -36,19 +36,21 @@ def summary(workdir):
 
 
 def test_fields_and_their_values():
-  fields, rest = grid.take_fields(
+  given = command.COMMAND.parse(
     [
-      'sweep',
       '--config=x',
+      '--workdir=w',
       '--sweep.data.buckets=(8,),(8, 16)',
+      '--config.seed=1',
       '--sweep.batch_size=16, 32',
     ]
   )
-  assert fields == {
+  assert grid.fields_of(given.assignments['sweep']) == {
     'data.buckets': ('(8,)', '(8, 16)'),
     'batch_size': ('16', '32'),
   }
-  assert rest == ['sweep', '--config=x']
+  assert given['config'] == 'x'
+  assert given.assignments['config'] == (('seed', '1'),)
 
 
 def test_every_combination_has_a_directory_of_its_own():
@@ -79,7 +81,7 @@ def test_every_combination_has_a_directory_of_its_own():
     (['--sweep.seed=1,1'], 'seed=1 and seed=1 are the same point'),
     ([f'{RATES}=1e-5,0.00001'], 'are the same point'),
     (['--sweep.sed=1'], "config has no field 'sed'"),
-    (['--sweep.seed=x'], "config.seed is 'x', but must be of type int"),
+    (['--sweep.seed=x'], "config.seed is 'x', but must be a whole number"),
     (['--sweep.seed=1,-1'], 'config.seed is -1, but must be at least 0'),
     (['--sweep.seed=1', '--seed=2'], 'there is no flag --seed'),
     (['--sweep.batch_size=8,9'], 'must be a multiple of 8'),

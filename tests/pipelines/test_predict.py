@@ -17,6 +17,7 @@ from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.pipelines import pipeline, predict_inputs, predict_kinds
 from mobilebert_jax.pipelines import predict_model as command_model
+from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
@@ -76,14 +77,16 @@ def run(directories, pipelines, monkeypatch, capsys):
   """Runs the command; gives its exit status, results and error line."""
 
   def load(name, flags):
-    pipe = pipelines[flags.task]
-    pipe.batch_size = flags.batch_size
+    pipe = pipelines[flags.command]
+    pipe.batch_size = flags['batch_size']
     return pipe
 
   def call(task, *arguments, stdin=''):
     data = stdin if isinstance(stdin, bytes) else stdin.encode()
     monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO(data)))
-    status = command.main([task, '--model=M', *map(str, arguments)])
+    status = exit_status.run(
+      command.main, ['predict', task, '--model=M', *map(str, arguments)]
+    )
     out, err = capsys.readouterr()
     return status, [json.loads(line) for line in out.splitlines()], err
 
@@ -393,14 +396,17 @@ def test_wrong_files(run, tmp_path, task, file, words):
     (('classify', '--pair', 'a'), '1 texts where text and text_pair'),
     (('classify', '--pair', '--file=x.txt'), '--pair does not go with'),
     (('classify', ''), "argument 1: text has '' where"),
-    (('classify', 'a', '--top_k=0'), "'0' must be a positive whole number"),
-    (('classify', 'a', '--batch_size=x'), "'x' must be a positive whole"),
-    (('classify', 'a', '--no_such_flag'), 'unrecognized arguments'),
+    (('classify', 'a', '--top_k=0'), '--top_k is 0, but must be at least 1'),
+    (
+      ('classify', 'a', '--batch_size=x'),
+      "--batch_size is 'x', but must be a whole",
+    ),
+    (('classify', 'a', '--no_such_flag'), 'no flag --no_such_flag'),
     (('classify', 'a', '--output=/'), 'must be a file in an existing'),
     (('answer', 'who ?'), '1 texts where question and context'),
     (('choose', 'where ?', 'a'), 'choices must be at least two texts'),
     (('fill-mask', 'a [MASK]', 'b'), 'argument 2: the input has no mask'),
-    (('summarize', 'a'), "invalid choice: 'summarize'"),
+    (('summarize', 'a'), "no command 'summarize'"),
   ],
 )
 def test_wrong_flags(run, arguments, words):
@@ -412,7 +418,8 @@ def test_wrong_flags(run, arguments, words):
 
 def test_wrong_models(directories, tmp_path, capsys):
   def error(task, model, *arguments):
-    assert command.main([task, f'--model={model}', 'a [MASK]', *arguments]) == 2
+    argv = ['predict', task, f'--model={model}', 'a [MASK]', *arguments]
+    assert exit_status.run(command.main, argv) == 2
     out, err = capsys.readouterr()
     assert not out and err.startswith('error: ') and err.count('\n') == 1
     return err
@@ -434,7 +441,8 @@ def test_a_workdir_is_its_best_model(directories, tmp_path, capsys):
   run.mkdir()
   (run / 'model_config.json').touch()
   (run / 'model').symlink_to(directories / 'classify')
-  assert command.main(['classify', f'--model={run}', 'good']) == 0
+  argv = ['predict', 'classify', f'--model={run}', 'good']
+  assert exit_status.run(command.main, argv) == 0
   [result] = map(json.loads, capsys.readouterr().out.splitlines())
   assert result['label'] in ('no', 'yes', 'maybe')
 
@@ -445,11 +453,11 @@ def test_help_and_wrong_flags_load_nothing(capsys, monkeypatch):
 
   monkeypatch.setattr(command_model, 'load', load)
   with pytest.raises(SystemExit) as end:
-    command.main(['choose', '--help'])
+    command.main(['predict', 'choose', '--help'])
   assert end.value.code == 0
   out = capsys.readouterr().out
   assert 'Choose among several answers' in out and '--batch_size' in out
-  assert command.main(['choose']) == 2
+  assert exit_status.run(command.main, ['predict', 'choose']) == 2
   for module in (command, command_model, predict_inputs, predict_kinds):
     assert not {'jax', 'jnp', 'pipeline'} & set(vars(module))
 

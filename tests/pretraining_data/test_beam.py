@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from mobilebert_jax.pretraining_data import beam
-from mobilebert_jax.pretraining_data import flags as flag_parser
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import pretraining_text
 from tests.support.pretraining_sets import contents, write
@@ -39,14 +38,14 @@ def test_without_beam_one_sentence_says_what_to_do(tmp_path, monkeypatch):
 
 
 MISSPELT = {
-  '--max_lenght=512': r'no flag --max_lenght=512; did you mean --max_length\?',
-  '--max-length=512': 'did you mean --max_length',
+  '--max_lenght=512': r'no flag --max_lenght; did you mean --max_length\?',
+  '--max-lenght=512': 'did you mean --max_length',
   '--tokeniser=x': 'did you mean --tokenizer',
-  '--no_next_sentence': r'did you mean --no-?next_sentence\?',
+  '--no_next_sentense': r'did you mean --next_sentence\?',
   '--mask_prob=0.2': 'did you mean --mask_probability',
-  '--shard=0/2': 'no flag --shard=0/2 here, since the runner divides the work',
-  '--workers=8': 'no flag --workers=8 here.*--direct_num_workers or',
-  '--worker=8': 'no flag --worker=8 here, since the runner',
+  '--shard=0/2': 'no flag --shard here: the runner divides the work',
+  '--workers=8': 'no flag --workers here.*--direct_num_workers or',
+  '--worker=8': 'no flag --worker here: the runner',
 }
 
 
@@ -65,8 +64,15 @@ def test_flags_of_runners_go_there(tmp_path):
     '--temp_location=gs://b/tmp', '--output_executable_path=x', '--project=p',
     '--sdk_container_image=i', '--job_name=max_lenght', '--no_auth', '--',
   ]  # fmt: skip
-  given = flag_parser.parse('x', [*flags(tmp_path, 'out'), *rest], True)
-  assert given.rest == rest and given.options.max_length == 32
+  given = beam.COMMAND.parse([*flags(tmp_path, 'out'), *rest])
+  assert given.others == tuple(rest) and given['max_length'] == 32
+
+
+def test_other_spellings_of_our_flags(tmp_path):
+  more = ['--max-length=16', '--no_next_sentence', '--runner=X']
+  given = beam.COMMAND.parse([*flags(tmp_path, 'out'), *more])
+  assert given['max_length'] == 16 and given['next_sentence'] is False
+  assert given.others == ('--runner=X',)
 
 
 @pytest.mark.long

@@ -26,7 +26,7 @@ def text(tmp_path):
 
 def run(monkeypatch, capsys, *arguments):
   monkeypatch.setattr(sys, 'argv', ['x', *map(str, arguments)])
-  status = exit_status.run(vocabulary.main, vocabulary.__doc__)
+  status = exit_status.run(vocabulary.main)
   return status, capsys.readouterr()
 
 
@@ -61,10 +61,10 @@ def test_only_so_much_is_read(text):
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    (['--size=9'], 'options.size is 9, but must be at least 100'),
+    (['--size=9'], '--size is 9, but must be at least 100'),
     (
       ['--min_frequenz=3'],
-      'flag --min_frequenz=3; did you mean --min_frequency?',
+      'no flag --min_frequenz; did you mean --min_frequency?',
     ),
     (['--text_column=content'], "b.jsonl.gz:1: there is no 'content'"),
     (['--input=absent'], 'absent: there is no such file or directory'),

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import configure
 from mobilebert_jax.config.run import DataConfig, TrainConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.models import partitioning
@@ -270,14 +270,12 @@ def test_a_packed_run_is_evaluated_alike_when_padded(tmp_path):
 
   def config(batching):
     argv = [
-      'train.py',
-      f'--config={path}',
       f'--config.data.batching={batching}',
       '--config.data.max_length=16',
       '--config.model.max_position_embeddings=16',
       '--config.num_steps=2',
     ]
-    return command_line.parse(argv, {}).config
+    return configure(path, argv)
 
   results = loop.train(config('packed'), tmp_path / 'run')
   scores = scoring.score(config('padded'), tmp_path / 'run' / 'model')

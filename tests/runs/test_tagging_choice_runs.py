@@ -5,17 +5,17 @@ import json
 import test_multiple_choice_files as choice_files
 import test_tagging_files as tagging_files
 
-from tests.support import own_runs
+from tests.support import custom_runs
 
 WORDS = ('empire', 'state', 'esb', '=', 'door', 'bank', 'mall', 'library')
 
 
 def train(config, root, *flags):
-  own_runs.write_vocab(root, WORDS)
+  custom_runs.write_vocab(root, WORDS)
   workdir = root / 'run'
-  arguments = own_runs.flags(config, root, *flags)
+  arguments = custom_runs.flags(config, root, *flags)
   assert (
-    own_runs.command('train', *arguments, f'--workdir={workdir}') == 0
+    custom_runs.command('train', *arguments, f'--workdir={workdir}') == 0
   )  # fmt: skip
   results = json.loads((workdir / 'results.json').read_text())
   return workdir, results, arguments
@@ -37,7 +37,7 @@ def test_tags(tmp_path, capsys):
   assert config['id2label']['1'] == 'B-location'
   capsys.readouterr()
   arguments.append(f'--checkpoint={workdir}')
-  assert own_runs.command('eval', *arguments) == 0
+  assert custom_runs.command('eval', *arguments) == 0
   scores = json.loads(capsys.readouterr().out)
   assert scores == results['final']
 
@@ -60,5 +60,5 @@ def test_choices(tmp_path, capsys):
   assert len((predictions / 'validation.csv').read_text().split()) == 16
   capsys.readouterr()
   arguments.append(f'--checkpoint={workdir}')
-  assert own_runs.command('eval', *arguments) == 0
+  assert custom_runs.command('eval', *arguments) == 0
   assert json.loads(capsys.readouterr().out) == results['final']

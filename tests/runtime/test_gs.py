@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mobilebert_jax import predict
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import configure
 from mobilebert_jax.convert import __main__ as convert
 from mobilebert_jax.convert import save
 from mobilebert_jax.convert.pretrained import load_pretrained, save_pretrained
@@ -23,7 +23,12 @@ from mobilebert_jax.data.readers import choice_files
 from mobilebert_jax.data.readers import tfds as readers_tfds
 from mobilebert_jax.experiments.sweep import grid, search
 from mobilebert_jax.reporting import metrics_log
-from mobilebert_jax.runtime import files, local_copies, object_store
+from mobilebert_jax.runtime import (
+  exit_status,
+  files,
+  local_copies,
+  object_store,
+)
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training import loop, mesh, scoring, setup, train_state
@@ -37,8 +42,9 @@ RUN = f'{gs.BUCKET}/runs/tiny'
 # The process kills itself between two checkpoints.
 KILLED = """
 import os, signal, sys
-from mobilebert_jax.config import command_line as cli
 from mobilebert_jax import launch
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Flag
 from mobilebert_jax.training.hooks import Hook
 
 class Deadly(Hook):
@@ -46,8 +52,9 @@ class Deadly(Hook):
     if step == 5:
       os.kill(os.getpid(), signal.SIGKILL)
 
-command = cli.parse(['train.py', *sys.argv[1:]], {'workdir': ''})
-launch.train(command.config, command.flags['workdir'], [Deadly()])
+train = overrides.run_command('train', '', flags=[Flag('workdir', '')])
+given = train.parse(sys.argv[1:])
+launch.train(overrides.agreed(given), given['workdir'], [Deadly()])
 """
 
 
@@ -77,9 +84,7 @@ def upload(source: pathlib.Path, target: str):
 
 
 def parse(config: pathlib.Path, *args: str):
-  return command_line.parse(
-    ['train.py', f'--config={config}', *args], {}
-  ).config
+  return configure(config, args)
 
 
 @pytest.fixture(scope='module')
@@ -213,11 +218,25 @@ def test_evaluation_reads_from_gs_what_it_reads_here(local, remote, part):
 
 def test_commands_read_and_write_gs(local, remote, tmp_path, repo, environment):
   here, there = tmp_path / 'out.jsonl', f'{gs.BUCKET}/out.jsonl'
-  assert not predict.main(
-    ['classify', f'--model={local[1]}', 'a good film', f'--output={here}']
+  assert not exit_status.run(
+    predict.main,
+    [
+      'predict',
+      'classify',
+      f'--model={local[1]}',
+      'a good film',
+      f'--output={here}',
+    ],
   )
-  assert not predict.main(
-    ['classify', f'--model={RUN}', 'a good film', f'--output={there}']
+  assert not exit_status.run(
+    predict.main,
+    [
+      'predict',
+      'classify',
+      f'--model={RUN}',
+      'a good film',
+      f'--output={there}',
+    ],
   )
   assert files.path(there).read_text() == here.read_text()
   scored = subprocess.run(
@@ -230,9 +249,14 @@ def test_commands_read_and_write_gs(local, remote, tmp_path, repo, environment):
   accuracy = json.loads(scored)['validation/accuracy']
   assert accuracy == results['final']['validation/accuracy']
   target = f'{gs.BUCKET}/converted'
-  assert convert.main([f'{RUN}/model', target]) == 0
-  assert convert.main([f'{RUN}/model', target]) == 2
-  assert convert.main([f'{RUN}/model', target, '--force']) == 0
+  assert exit_status.run(convert.main, ['convert', f'{RUN}/model', target]) == 0
+  assert exit_status.run(convert.main, ['convert', f'{RUN}/model', target]) == 2
+  assert (
+    exit_status.run(
+      convert.main, ['convert', f'{RUN}/model', target, '--force']
+    )
+    == 0
+  )
 
 
 def test_models_and_tokenizers_load_from_gs(local, remote, cache):

@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import configure
 from mobilebert_jax.experiments import trial
 from mobilebert_jax.runtime import exit_status, preemption
 from mobilebert_jax.runtime.errors import InputError, RunError
@@ -75,7 +75,7 @@ def test_a_thread_of_its_own_hears_nothing_and_breaks_nothing():
 @pytest.fixture(scope='module')
 def config(tmp_path_factory):
   path = tiny.write(tmp_path_factory.mktemp('config'))
-  return command_line.parse(['train.py', f'--config={path}'], {}).config
+  return configure(path)
 
 
 def test_another_run_in_the_same_workdir_is_refused(config, tmp_path):
@@ -138,5 +138,5 @@ def test_a_command_exits_with_75(monkeypatch, capsys):
     signal.raise_signal(signal.SIGTERM)
 
   monkeypatch.setattr('sys.argv', ['train.py'])
-  assert exit_status.run(main, '') == 75
+  assert exit_status.run(main, ['x']) == 75
   assert 'interrupted; the same command starts again' in capsys.readouterr().err

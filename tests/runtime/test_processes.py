@@ -24,15 +24,17 @@ NOISE = re.compile(r'^\[Gloo\] .*\n', re.M)
 SCRIPT = """
 import sys
 from mobilebert_jax.runtime import cluster
-from mobilebert_jax.config import command_line as cli
 from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime import exit_status
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Command, Flag
 from mobilebert_jax.runtime.errors import InputError
 
 
 def main(argv):
-  given, rest = cli.take_flags(argv, cluster.FLAGS, ())
-  distributed.initialize(given)
+  how = Flag('how', '', is_positional=True)
+  given = Command('x', '', (how, *overrides.PROCESSES)).parse(argv[1:])
+  distributed.initialize(given.only(tuple(cluster.FLAGS)))
   index = distributed.process_index()
   assert distributed.process_count() == 3
   distributed.tell(f'told by {index}')
@@ -52,11 +54,11 @@ def main(argv):
       call(lambda: row(bad))
     except InputError as error:
       print(f'refused: {error}', flush=True)
-  if rest[1] == 'well':
+  if given['how'] == 'well':
     rows_and_trees(index)
-  elif rest[1] == 'differs':
+  elif given['how'] == 'differs':
     distributed.check_same('answer', index // 2)
-  elif rest[1] == 'defect':
+  elif given['how'] == 'defect':
     distributed.agree(lambda: 1 // (index - 1))
 
 
@@ -81,7 +83,7 @@ def rows_and_trees(index):
     assert (sharding.fetch_tree(tree)['x'] == whole['x']).all()
 
 
-sys.exit(exit_status.run(main, ''))
+sys.exit(exit_status.run(main))
 """
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mobilebert_jax import models
-from mobilebert_jax.config import run
+from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
@@ -75,7 +75,7 @@ def config(directory: pathlib.Path, **settings) -> TrainConfig:
     'teacher_dtype': 'float32',
   }
   values['distillation'] = distillation | settings.pop('distillation', {})
-  return run.from_dict(values | settings)
+  return run_config.from_dict(values | settings)
 
 
 def settings(**changed) -> DistillationConfig:

@@ -51,7 +51,7 @@ def _run(train, job):
   # A shell that starts the tests in the background has it ignored.
   signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
-    from mobilebert_jax.config import command_line
+    from mobilebert_jax.runtime import exit_status
 
     def start(argv):
       # Here: SIGTERM is already handled, as behind train.py's imports.
@@ -59,7 +59,7 @@ def _run(train, job):
         exec(code, {})
       train.main(argv)
 
-    status = command_line.run(start, train.__doc__)
+    status = exit_status.run(start)
     sys.stdout.flush()
     sys.stderr.flush()
     # As at a normal end: what was registered with atexit.

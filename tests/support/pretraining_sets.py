@@ -4,11 +4,11 @@ import numpy as np
 
 from mobilebert_jax import pretraining_data
 from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.records import records
 from mobilebert_jax.data.records.tf_example import Examples
 from mobilebert_jax.pretraining_data import PretrainingDataOptions
 from mobilebert_jax.tasks.pretraining import load as pretraining_load
-from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
 from tests.support import pretraining_text
 from tests.support.tfrecords import record
 

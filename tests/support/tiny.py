@@ -3,12 +3,12 @@
 import pathlib
 
 CONFIG = """
-from mobilebert_jax.config import command_line as cli
+from mobilebert_jax import config
 
 
 def get_config(variant=''):
-  settings = cli.choose(variant, {'': {}, 'other': {'seed': 1}})
-  return cli.config_dict(
+  settings = config.choose(variant, {'': {}, 'other': {'seed': 1}})
+  return config.config_dict(
     task='sst2',
     data={
       'source': 'files', 'path': %(data)r, 'max_length': 8, 'buckets': (8,)

@@ -3,13 +3,14 @@
 import pathlib
 from collections.abc import Sequence
 
+from mobilebert_jax.config import command_line
 from mobilebert_jax.experiments.recipe import chain, checks, recipe
 from tests.support import pretraining_text
 
 # A vocabulary, a teacher and a student of two layers, and a task whose data
 # the project makes by itself.
 FILE = """
-from mobilebert_jax.config import command_line as cli
+from mobilebert_jax import config
 
 MODEL = {
   'hidden_size': 16, 'intra_bottleneck_size': 16, 'embedding_size': 8,
@@ -19,7 +20,7 @@ MODEL = {
 
 
 def get_recipe(variant=''):
-  cli.choose(variant, {'': None, 'other': None})
+  config.choose(variant, {'': None, 'other': None})
   common = dict(
     task='pretraining', tokenizer='{vocabulary}', batch_size=8,
     eval_batch_size=32, checkpoint_every=2, eval_every=8, log_every=1,
@@ -37,11 +38,11 @@ def get_recipe(variant=''):
     'vocabulary': {'size': 300},
     'data': {'max_length': 24, 'block_size': 2000},
     'runs': {
-      'teacher': cli.config_dict(**common, model=MODEL, num_steps=8),
-      'student': cli.config_dict(
+      'teacher': config.config_dict(**common, model=MODEL, num_steps=8),
+      'student': config.config_dict(
         **common, model=student, num_steps=16, distillation=taught
       ),
-      'fine_tuned': cli.config_dict(
+      'fine_tuned': config.config_dict(
         task='entailment', init='{student}', batch_size=8, num_steps=6,
         eval_every=3, checkpoint_every=2, eval_batch_size=100,
         data={
@@ -81,7 +82,7 @@ def load(
   file: str | pathlib.Path, overrides: Sequence[str] = ()
 ) -> recipe.Recipe:
   """The recipe of a file with overrides."""
-  return recipe.load(str(file), ['recipe', *overrides])
+  return recipe.load(str(file), command_line.assignments(overrides))
 
 
 def checked(loaded: recipe.Recipe, given: chain.Given) -> dict[str, checks.Run]:

@@ -18,7 +18,7 @@ from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
 from mobilebert_jax.tasks.pretraining import masked_lm
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from tests.support import own_runs
+from tests.support import custom_runs
 
 NAMES = ('anna', 'ben', 'carl', 'dora')
 VERBS = ('sees', 'likes', 'knows')
@@ -44,7 +44,7 @@ def make(**options):
 
 @pytest.fixture(scope='module')
 def tokenizer(tmp_path_factory):
-  path = own_runs.write_vocab(tmp_path_factory.mktemp('vocab'), WORDS)
+  path = custom_runs.write_vocab(tmp_path_factory.mktemp('vocab'), WORDS)
   return MobileBertTokenizerFast(path)
 
 
@@ -240,7 +240,7 @@ def test_features_from_disk_are_masked_alike(tokenizer, tmp_path):
 def world(tmp_path_factory):
   """Two books and a vocabulary."""
   root = tmp_path_factory.mktemp('text')
-  own_runs.write_vocab(root, WORDS)
+  custom_runs.write_vocab(root, WORDS)
   data = root / 'data'
   data.mkdir()
   (data / 'a.txt').write_text(text(150))
@@ -250,7 +250,7 @@ def world(tmp_path_factory):
 
 
 def test_the_whole_run(world, tmp_path, capsys):
-  flags = own_runs.flags(
+  flags = custom_runs.flags(
     'masked_lm.py', world, '--config.options.whole_word=True',
     **{
       'options.validation_fraction': 0.3, 'data.batching': 'packed',
@@ -260,7 +260,7 @@ def test_the_whole_run(world, tmp_path, capsys):
     },
   )  # fmt: skip
   run = tmp_path / 'run'
-  assert own_runs.command('train', *flags, f'--workdir={run}') == 0
+  assert custom_runs.command('train', *flags, f'--workdir={run}') == 0
   results = json.loads((run / 'results.json').read_text())
   first, final = results['first'], results['final']
   # Nearly half of the words are the same in each sentence.
@@ -270,7 +270,7 @@ def test_the_whole_run(world, tmp_path, capsys):
     loss = math.log(scores['validation/perplexity'])
     assert loss == pytest.approx(scores['validation/loss'], rel=1e-5)
   capsys.readouterr()
-  assert own_runs.command('eval', *flags, f'--checkpoint={run}') == 0
+  assert custom_runs.command('eval', *flags, f'--checkpoint={run}') == 0
   again = json.loads(capsys.readouterr().out)
   assert {k: v for k, v in again.items() if k != 'step'} == {
     k: v for k, v in final.items() if k != 'step'

@@ -10,7 +10,7 @@ from mobilebert_jax.data.examples.sentence_pairs import make_pairs, segments
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
-from tests.support import own_runs
+from tests.support import custom_runs
 
 
 def documents(count, length):
@@ -78,23 +78,23 @@ def test_documents_of_uneven_length():
 
 def test_the_whole_run(tmp_path, capsys):
   """Two lines follow one another; random ones are mostly a third line."""
-  own_runs.write_vocab(tmp_path, ('one', 'two', 'alone', 'word'))
+  custom_runs.write_vocab(tmp_path, ('one', 'two', 'alone', 'word'))
   blocks = ['one word\ntwo word', 'alone', 'alone'] * 60
   (tmp_path / 'data').mkdir()
   (tmp_path / 'data' / 'a.txt').write_text('\n\n'.join(blocks) + '\n')
   rows = [json.dumps({'text': block}) for block in blocks]
   (tmp_path / 'data' / 'b.jsonl').write_text('\n'.join(rows))
-  flags = own_runs.flags(
+  flags = custom_runs.flags(
     'next_sentence.py', tmp_path, num_steps=40, eval_every=40,
     **{'options.validation_file': 'b.jsonl', 'data.max_length': 8},
   )  # fmt: skip
   run = tmp_path / 'run'
-  assert own_runs.command('train', *flags, f'--workdir={run}') == 0
+  assert custom_runs.command('train', *flags, f'--workdir={run}') == 0
   results = json.loads((run / 'results.json').read_text())
   final = results['final']
   assert final['validation/accuracy'] > 0.8
   capsys.readouterr()
-  assert own_runs.command('eval', *flags, f'--checkpoint={run}') == 0
+  assert custom_runs.command('eval', *flags, f'--checkpoint={run}') == 0
   assert json.loads(capsys.readouterr().out) == final
   with (run / 'predictions' / 'validation.csv').open(newline='') as file:
     found = list(csv.DictReader(file))

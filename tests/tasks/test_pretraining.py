@@ -30,7 +30,7 @@ from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.tpu_compile import inputs
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import setup, train_step
-from tests.support import own_runs, packed
+from tests.support import custom_runs, packed
 
 NAMES = ('anna', 'ben', 'carl', 'dora')
 THINGS = ('dog', 'cat', 'house', 'tree', 'book')
@@ -57,7 +57,7 @@ def make(**options):
 def world(tmp_path_factory):
   """A vocabulary and forty short documents."""
   root = tmp_path_factory.mktemp('text')
-  own_runs.write_vocab(root, WORDS)
+  custom_runs.write_vocab(root, WORDS)
   data = root / 'data'
   data.mkdir()
   rows = [json.dumps({'text': text(8, seed)}) for seed in range(40)]
@@ -133,7 +133,7 @@ def test_a_loss_does_not_depend_on_the_way_of_batching(tokenizer, batching):
 
 
 def flags(world, *more, **settings):
-  return own_runs.flags(
+  return custom_runs.flags(
     'pretrain_student.py:small', world, *more,
     **{
       'options.sentences': 'lines', 'options.validation_fraction': 0.3,
@@ -148,7 +148,7 @@ def flags(world, *more, **settings):
 def finished(world, tmp_path_factory):
   """A run that learns from the text."""
   run = tmp_path_factory.mktemp('run') / 'run'
-  assert own_runs.command('train', *flags(world), f'--workdir={run}') == 0
+  assert custom_runs.command('train', *flags(world), f'--workdir={run}') == 0
   return run
 
 
@@ -185,7 +185,7 @@ def same_end(run, again, flags_):
   for step in (20, 30):
     shutil.rmtree(again / f'checkpoints/{step}')
   (again / 'results.json').unlink()
-  assert own_runs.command('train', *flags_, f'--workdir={again}') == 0
+  assert custom_runs.command('train', *flags_, f'--workdir={again}') == 0
   states = [load_file(p / 'model/model.safetensors') for p in (run, again)]
   assert states[0].keys() == states[1].keys()
   for name, value in states[0].items():
@@ -213,7 +213,7 @@ def test_records_on_disk_are_read_alike_after_a_break(
   writing.write(options, [world / 'data'], tmp_path / 'data', tokenizer)
   run = tmp_path / 'run'
   given = flags(tmp_path, **{'options.whole_word': masking == 'dynamic'})
-  assert own_runs.command('train', *given, f'--workdir={run}') == 0
+  assert custom_runs.command('train', *given, f'--workdir={run}') == 0
   results = json.loads((run / 'results.json').read_text())
   final = results['final']['validation/accuracy']
   assert final > 0.5 > results['first']['validation/accuracy']

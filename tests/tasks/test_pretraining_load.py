@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
+from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.records import array_records, prepared, records
 from mobilebert_jax.data.records.tf_example import Examples, encode
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
 from tests.support.pretraining_sets import (
   TOKENIZER,
   features,

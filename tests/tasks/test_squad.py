@@ -9,17 +9,13 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import NullSpanOptions, SpanOptions
 from mobilebert_jax.data.readers.squad import Answer, Question
 from mobilebert_jax.losses import task as losses_task
 from mobilebert_jax.metrics import squad
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
-from mobilebert_jax.tasks.squad import (
-  NullSpanOptions,
-  SpanOptions,
-  answers,
-  windows,
-)
+from mobilebert_jax.tasks.squad import answers, windows
 from tests.support import one_device, squad_files
 from tests.support.squad_files import TEXT
 
@@ -298,11 +294,11 @@ def test_wrong_options(name, field, value):
 
 
 CONFIG = """
-from mobilebert_jax.config import command_line as cli
+from mobilebert_jax import config
 
 
 def get_config(variant=''):
-  return cli.config_dict(
+  return config.config_dict(
     task='squad_v2',
     data={'source': 'files', 'path': %(data)r, 'max_length': 64,
           'batching': 'packed'},
@@ -322,7 +318,7 @@ def get_config(variant=''):
 
 
 def test_a_run_with_packed_rows(tmp_path, capsys):
-  from mobilebert_jax.config import command_line
+  from mobilebert_jax.config import configure
   from mobilebert_jax.training import loop, scoring
 
   data = squad_files.write(tmp_path / 'squad', '2.0', squad_files.v2())
@@ -332,11 +328,11 @@ def test_a_run_with_packed_rows(tmp_path, capsys):
   file.write_text(
     CONFIG % {'data': str(data), 'vocab': str(tmp_path / 'vocab.txt')}
   )
-  command = command_line.parse(['train.py', f'--config={file}'], {})
+  settings = configure(file)
   workdir = tmp_path / 'run'
   with one_device.used():
-    results = loop.train(command.config, workdir)
-    again = scoring.score(command.config, workdir)
+    results = loop.train(settings, workdir)
+    again = scoring.score(settings, workdir)
   assert results['final']['validation/best_f1'] >= 1 / 5
   given = load(workdir / 'predictions' / 'predictions.json')
   assert list(given) == ['q1', 'q2', 'q3', 'q4', 'q5']

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import mobilebert_jax as mb
+from mobilebert_jax.config.task_options import SpanOptions
 from mobilebert_jax.data.readers import squad
 from mobilebert_jax.data.readers.squad import Answer, Question
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.squad import SpanOptions, windows
+from mobilebert_jax.tasks.squad import windows
 from tests.support import squad_files
 from tests.support.squad_files import TEXT
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mobilebert_jax.config.task_options import TaggingOptions
 from mobilebert_jax.data.batching.features import Ragged
 from mobilebert_jax.data.readers import iob
 from mobilebert_jax.data.readers.conll import Sentence, read_sentences
@@ -34,7 +35,7 @@ def make(**options):
   return tagging_task.tagging_task(
     'tags',
     labels=LABELS,
-    options=tagging_task.TaggingOptions(**options),
+    options=TaggingOptions(**options),
     load=lambda data, split: (),
     splits=Splits(test=()),
   )
@@ -92,7 +93,7 @@ def test_all_tokens_need_the_tag_of_a_continuation(tokenizer):
   task = tagging_task.tagging_task(
     'tags',
     labels=('O', 'B-x'),
-    options=tagging_task.TaggingOptions(label_all_subtokens=True),
+    options=TaggingOptions(label_all_subtokens=True),
     load=lambda data, split: (),
   )
   with pytest.raises(InputError, match=r'needs the tag I-x .*options\.labels'):

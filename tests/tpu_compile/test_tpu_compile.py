@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from mobilebert_jax import models
-from mobilebert_jax.config import command_line, overrides
+from mobilebert_jax.config import overrides
 from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.config.task_options import TaggingOptions
+from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
-from mobilebert_jax.tasks.tagging.task import TaggingOptions
 from mobilebert_jax.tpu_compile import __main__ as command
 from mobilebert_jax.tpu_compile import (
   analytic,
@@ -35,14 +36,14 @@ from mobilebert_jax.training import (
   train_state,
   train_step,
 )
-from tests.support import own_data, tiny
+from tests.support import custom_data, tiny
 
-OWN = {
-  'own_choice': 'choice',
-  'own_classification': 'classification',
-  'own_qa': 'qa',
-  'own_regression': 'regression',
-  'own_tagging': 'tagging',
+CUSTOM = {
+  'custom_choice': 'choice',
+  'custom_classification': 'classification',
+  'custom_qa': 'qa',
+  'custom_regression': 'regression',
+  'custom_tagging': 'tagging',
 }
 
 
@@ -72,23 +73,23 @@ def test_slices():
 
 def tiny_config(tmp_path, *more):
   file = tiny.write(tmp_path)
-  return command_line.configure(str(file), ['x', *more])
+  return overrides.configure(str(file), more)
 
 
 def examples_of(name, tmp_path, monkeypatch):
   """A config of the task; own tasks need their files for the labels."""
   settings = {'task': name, 'num_steps': 1, 'batch_size': 16}
-  if name in OWN:
-    monkeypatch.chdir(own_data.write(OWN[name], tmp_path))
+  if name in CUSTOM:
+    monkeypatch.chdir(custom_data.write(CUSTOM[name], tmp_path))
     repo = inputs.__file__.rpartition('/mobilebert_jax/')[0]
-    return command_line.configure(f'{repo}/configs/{name}.py:small', ['x'])
+    return overrides.configure(f'{repo}/configs/{name}.py:small')
   if name == 'entailment':
     settings['data'] = {'source': 'generated'}
   else:
     settings['data'] = {'source': 'files', 'path': str(tmp_path)}
   if TASKS[name].options is TaggingOptions:
     settings['options'] = {'labels': ('O', 'B-X', 'I-X')}
-  return overrides.to_train_config(command_line.config_dict(**settings))
+  return overrides.to_train_config(overrides.config_dict(**settings))
 
 
 PACKED = ('mnli', 'commonsenseqa', 'conll2003', 'squad_v2', 'masked_lm')
@@ -216,7 +217,7 @@ def test_a_step_compiles_once_and_gives_a_state_like_its_own(tmp_path):
 
 def test_the_architecture_without_weights_or_network(tmp_path):
   config = overrides.to_train_config(
-    command_line.config_dict(
+    overrides.config_dict(
       task='sst2', num_steps=1, init='google/mobilebert-uncased',
       local_files_only=True, model={'hidden_dropout_prob': 0.3},
     )
@@ -231,7 +232,7 @@ def test_the_architecture_without_weights_or_network(tmp_path):
 
 def test_too_long_a_sequence_is_told_before_compilation():
   config = overrides.to_train_config(
-    command_line.config_dict(task='sst2', num_steps=1, data={'max_length': 513})
+    overrides.config_dict(task='sst2', num_steps=1, data={'max_length': 513})
   )
   with pytest.raises(InputError, match='only 512 positions'):
     inputs.architecture(config, setup.find_task(config))
@@ -306,8 +307,8 @@ def test_candidates_go_from_cheap_to_costly_and_divide_the_batch(tmp_path):
   file = str(tmp_path / 'tiny.py')
   for flags, changed in found:
     # The flags mean what was tried.
-    assert changed == command_line.configure(
-      file, ['x', '--config.batch_size=64', *flags]
+    assert changed == overrides.configure(
+      file, ['--config.batch_size=64', *flags]
     )
     assert changed.batch_size % (changed.accumulation_steps * 8) == 0
 
@@ -403,7 +404,7 @@ def test_the_command_without_libtpu(tmp_path, monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, 'libtpu', None)
   # Which libtpu sets when it is imported.
   monkeypatch.delenv('TPU_LIBRARY_PATH', raising=False)
-  assert command_line.run(command.main, command.__doc__) == 2
+  assert exit_status.run(command.main) == 2
   lines = capsys.readouterr().err.splitlines()
   assert lines == [
     'error: libtpu, the compiler for TPUs, is not installed: '

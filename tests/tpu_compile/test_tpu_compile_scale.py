@@ -16,8 +16,9 @@ import jax
 import pytest
 from jaxlib import _hlo, _jax
 
-from mobilebert_jax.config import command_line, overrides
+from mobilebert_jax.config import overrides
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.tpu_compile import analytic, fit, program, topology
 from mobilebert_jax.tpu_compile.hlo import counts
 from mobilebert_jax.training import mesh as device_mesh
@@ -106,7 +107,7 @@ SIZES = {
 def small(layers, kind, **more) -> TrainConfig:
   """A small student: `layers` blocks, looped ('scan') or unrolled ('loop')."""
   return overrides.to_train_config(
-    command_line.config_dict(
+    overrides.config_dict(
       **{
         'task': 'masked_lm', 'model': {**SIZES, 'num_hidden_layers': layers},
         'layers': kind, 'batch_size': 32, 'eval_batch_size': 32,
@@ -295,7 +296,7 @@ def test_the_command_says_what_would_make_it_fit(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(
     'sys.argv', ['x', f'--config={tiny.write(tmp_path)}', *flags]
   )
-  assert command_line.run(command.main, '') == 1
+  assert exit_status.run(command.main) == 1
   out = capsys.readouterr()
   sentence = (
     'the training step does not fit: it needs 20.0 GiB of the 15.75 GiB of a '

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import configure
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import loop, mesh, scoring, setup, train_state
 from mobilebert_jax.training.checkpoint import Checkpoints, DamagedError
@@ -259,9 +259,7 @@ def test_eval_of_a_damaged_checkpoint_is_an_error(runs, whole, tmp_path):
   shutil.copytree(whole, workdir)
   array = next((workdir / 'checkpoints/8/params').rglob('0.0*'))
   flip(array, random.Random(2))
-  config = command_line.parse(
-    ['train.py', f'--config={runs.config}', *FLAGS], {}
-  ).config
+  config = configure(runs.config, FLAGS)
   with pytest.raises(InputError, match=f'checkpoints/8 is damaged: {array}'):
     scoring.score(config, workdir / 'checkpoints/8')
   faults.tally(
@@ -351,9 +349,7 @@ setup.find_task = hooking.find_task_with_scores(worse_and_worse)
 def test_two_runs_in_one_workdir(runs, whole, tmp_path):
   """The second is refused; a reader and a killed one's heir are not."""
   workdir = tmp_path / 'run'
-  config = command_line.parse(
-    ['train.py', f'--config={runs.config}', *FLAGS], {}
-  ).config
+  config = configure(runs.config, FLAGS)
   first = runs.start(workdir, *FLAGS, pause=0.5)
   assert first.wait_for_text('^step 5$')
   with pytest.raises(InputError, match=f'another run, process {first.pid} on'):

@@ -23,8 +23,9 @@ from tests.support import tiny
 SCRIPT = """
 import sys, time
 sys.path.insert(0, {repo!r})
-from mobilebert_jax.config import command_line as cli
 from mobilebert_jax import launch
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Flag
 from mobilebert_jax.training.hooks import Hook
 
 class Slow(Hook):
@@ -32,8 +33,9 @@ class Slow(Hook):
     print('step', step, flush=True)
     time.sleep({pause})
 
-command = cli.parse(['train.py', *sys.argv[1:]], {{'workdir': ''}})
-launch.train(command.config, command.flags['workdir'], [Slow()])
+train = overrides.run_command('train', '', flags=[Flag('workdir', '')])
+given = train.parse(sys.argv[1:])
+launch.train(overrides.agreed(given), given['workdir'], [Slow()])
 """
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import configure
 from mobilebert_jax.convert.pretrained import from_pretrained
 from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting import metrics_log
@@ -19,8 +19,7 @@ from tests.support import tiny
 
 
 def parse(path, *overrides):
-  argv = ['train.py', f'--config={path}', *overrides]
-  return command_line.parse(argv, {}).config
+  return configure(path, overrides)
 
 
 @pytest.fixture(scope='module')
@@ -104,7 +103,10 @@ def test_a_workdir_of_another_config_is_refused(finished):
   other = parse(path, '--config.seed=1', '--config.log_every=5')
   with pytest.raises(InputError) as error:
     loop.train(other, workdir)
-  assert 'log_every: 3 there, 5 here; seed: 0 there, 1 here' in str(error.value)
+  assert (
+    'config.log_every: 3 there, 5 here; config.seed: 0 there, 1 here'
+    in str(error.value)
+  )
 
 
 def test_the_saved_model_is_the_best_one(finished):

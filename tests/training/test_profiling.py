@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.config import configure
 from mobilebert_jax.config.run import ProfileConfig
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import loop, profiling
@@ -81,8 +81,7 @@ def test_a_run_is_traced(tmp_path):
   path = tiny.write(tmp_path)
 
   def config(*more):
-    argv = ['train.py', f'--config={path}', *more]
-    return command_line.parse(argv, {}).config
+    return configure(path, more)
 
   with pytest.raises(InputError, match='has only 8 steps'):
     loop.train(config('--config.profile.steps=8:10'), tmp_path / 'run')

@@ -275,16 +275,17 @@ def resolve_buckets(
     return (*(power for power in powers if power < last), last)
   if max(buckets) > limit:
     raise InputError(
-      f'data.buckets ends at {max(buckets)}, but no sequence is longer than '
+      f'config.data.buckets ends at {max(buckets)}, but no sequence is longer '
+      'than '
       f'{limit} tokens; use buckets of at most {limit}'
     )
   if needed > max(buckets):
     longest = int(features.lengths().max())
     raise InputError(
-      f'data.buckets ends at {max(buckets)} but the longest example has '
+      f'config.data.buckets ends at {max(buckets)} but the longest example has '
       f'{longest} tokens'
       + (' and needs a [PAD] behind them' if needed > longest else '')
-      + f'; add a bucket of at least {needed} or lower data.max_length'
+      + f'; add a bucket of at least {needed} or lower config.data.max_length'
     )
   return tuple(sorted(set(buckets)))
 

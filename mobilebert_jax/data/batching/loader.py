@@ -253,8 +253,9 @@ def _cutter(
   """A function of (examples, seed, epoch) that gives this process's rows."""
   if isinstance(features, StoredFeatures) and batching != 'padded':
     raise InputError(
-      f'data.batching is {batching!r}, but records on disk are padded to '
-      "data.max_length already; use 'padded'"
+      f'config.data.batching is {batching!r}, but records on disk are padded '
+      'to '
+      "config.data.max_length already; use 'padded'"
     )
   if batching == 'packed':
     assert isinstance(features, Features)

@@ -61,7 +61,8 @@ def make_pairs(
     raise InputError(
       f'{len(full)} documents with text, {len(places)} pairs of neighbouring '
       'segments; next-sentence prediction needs two documents and a pair (see '
-      'options.documents, options.sentences and options.sentences_per_segment)'
+      'config.options.documents, config.options.sentences and '
+      'config.options.sentences_per_segment)'
     )
   position = {document: n for n, document in enumerate(full)}
   words = np.random.Philox(

@@ -26,6 +26,7 @@ def find_file(
       if (directory / name).is_file():
         return directory / name
   raise InputError(
-    f'data.path={str(path)!r}: expected the file {" or ".join(names)} there or '
+    f'config.data.path={str(path)!r}: expected the file {" or ".join(names)} '
+    'there or '
     f'in {str(root / folder)!r}'
   )

@@ -111,8 +111,10 @@ def find_prepared(name: str, data_dir: str | None = None) -> Any:
   if builder is None or not builder.is_prepared():
     raise InputError(
       f'TFDS data set {name} is not prepared in {place}: run '
-      f'`{command}` (needs a network), set data.path or TFDS_DATA_DIR to where '
-      'it is, or use data.source=files with the official files in data.path'
+      f'`{command}` (needs a network), set config.data.path or TFDS_DATA_DIR '
+      'to where '
+      'it is, or use config.data.source=files with the official files in '
+      'config.data.path'
     )
   if builder.info.file_format.value != 'array_record':
     raise InputError(
@@ -224,7 +226,7 @@ def _require_reachable(url: str) -> None:
     raise InputError(
       f'{url} cannot be reached ({getattr(error, "reason", error)}): prepare '
       'the data set on a machine with a network and copy its data_dir, or use '
-      'data.source=files'
+      'config.data.source=files'
     ) from None
 
 

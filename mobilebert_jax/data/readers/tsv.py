@@ -26,7 +26,8 @@ def find_folder(
     if all((candidate / name).is_file() for name in names):
       return candidate
   raise InputError(
-    f'data.path={str(path)!r}: expected the files {", ".join(names)} there or '
+    f'config.data.path={str(path)!r}: expected the files {", ".join(names)} '
+    'there or '
     f'in {str(root / folder)!r}'
   )
 

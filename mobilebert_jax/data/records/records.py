@@ -157,7 +157,7 @@ class Records:
 
   def more_files(self) -> str:
     """What helps if too few files are there to hold some out."""
-    other = 'set options.validation_file to other records'
+    other = 'set config.options.validation_file to other records'
     if self.manifest is None:
       return other
     return f'prepare the data with a smaller --block_size, or {other}'

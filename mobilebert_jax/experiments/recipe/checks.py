@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import prepared
@@ -14,7 +15,6 @@ from mobilebert_jax.experiments.recipe.architectures import Model
 from mobilebert_jax.experiments.recipe.recipe import Recipe
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
 from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 

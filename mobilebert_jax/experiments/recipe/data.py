@@ -5,13 +5,13 @@ import pathlib
 from typing import Any, NamedTuple
 
 from mobilebert_jax import pretraining_data
+from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.records import prepared, records
 from mobilebert_jax.experiments.recipe import wording
 from mobilebert_jax.experiments.recipe.recipe import Recipe
 from mobilebert_jax.pretraining_data import blocks
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
 
 # Of a text that is too short for its blocks: so many make a finer share.
 _BLOCKS = 20

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.config import fields, overrides
+from mobilebert_jax.config.command_line import Assignment
 from mobilebert_jax.config.model import FrozenMap
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.experiments.recipe import wording
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.pretraining_data.vocabulary import VocabularyOptions
 from mobilebert_jax.runtime.errors import InputError
@@ -16,22 +18,20 @@ from mobilebert_jax.runtime.errors import InputError
 # What a run may name in braces, beside the runs before it.
 TEXT, TASK_DATA, VOCABULARY, DATA = 'text', 'task_data', 'vocabulary', 'data'
 _GIVEN = (TEXT, TASK_DATA, VOCABULARY, DATA)
-_PREFIX = '--config.'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VocabularyConfig(VocabularyOptions):
-  """The vocabulary, learnt from the text unless it exists already.
+  """The vocabulary, learnt from the text unless it exists already."""
 
-  Attributes:
-    tokenizer: hub name, directory or vocab.txt of one that exists; nothing is
-      learnt then, and the rest does not count.
-  """
-
-  tokenizer: str | None = None
+  tokenizer: str | None = fields.setting(
+    None,
+    help='hub name, directory or vocab.txt of one that exists; nothing is '
+    'learnt then, and the rest does not count',
+  )
 
   def __post_init__(self):
-    fields.check(self, 'config.vocabulary')
+    fields.check(self, fields.name(VOCABULARY))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,35 +90,36 @@ _KINDS: Mapping[str, type] = {
 }
 
 
-def load(file: str, argv: Sequence[str]) -> Recipe:
+def load(file: str, assignments: Sequence[Assignment] = ()) -> Recipe:
   """The recipe of FILE[:VARIANT] with overrides.
 
   The file has a function `get_recipe(variant)` that returns a dictionary:
   'vocabulary' and 'data' with the fields of VocabularyConfig and
-  PretrainingDataOptions, and 'runs' with what `cli.config_dict` makes, by name.
+  PretrainingDataOptions, and 'runs' with what `config.config_dict` makes, by
+  name.
 
   Args:
     file: what --config says.
-    argv: the program's name and arguments like --config.vocabulary.size=100
-      and --config.RUN.a.b=value.
+    assignments: of --config.vocabulary.size=100, --config.RUN.a.b=value and the
+      like.
 
   Raises:
     InputError: no such file, an error in it, an unknown field, a wrong value.
   """
   path, _, variant = file.partition(':')
-  parts = overrides.call(path, 'get_recipe', variant, _checked)
-  groups = {name: parts[name] for name in _KINDS} | parts['runs']
-  mine = _by_group(argv, groups)
+  groups = overrides.call(path, 'get_recipe', variant, _checked)
+  mine = _by_group(assignments, groups)
   values: dict[str, Any] = {}
   for name, config in groups.items():
     kind = _KINDS.get(name, TrainConfig)
+    place = fields.name() if kind is TrainConfig else fields.name(name)
     try:
-      config = overrides.override(config, [argv[0], *mine[name]], kind)
-      values[name] = (
-        overrides.to_train_config(config)
-        if kind is TrainConfig
-        else kind(**config.to_dict())
-      )
+      overrides.override(config, mine[name], kind, place)
+      if kind is TrainConfig:
+        values[name] = overrides.to_train_config(config)
+      else:
+        with wording.of_recipe():
+          values[name] = kind(**config)
     except InputError as error:
       raise InputError(f'{name}: {error}') from None
   return Recipe(
@@ -167,37 +168,32 @@ def names(text: str) -> set[str]:
     raise InputError(f'{text!r} has unpaired braces ({error}).') from None
 
 
-def _checked(made: Any) -> dict[str, Any]:
-  """The parts of a recipe as typed ConfigDicts."""
+def _checked(made: Any) -> dict[str, dict[str, Any]]:
+  """The parts of a recipe and its runs by name, each with all of its values."""
   if not isinstance(made, Mapping) or set(made) != {*_KINDS, 'runs'}:
     raise InputError(
       "get_recipe must return a dictionary with 'vocabulary', 'data' and "
       "'runs'."
     )
-  parts: dict[str, Any] = {}
-  for name, kind in _KINDS.items():
-    parts[name] = overrides.typed(kind)
-    overrides.update(parts[name], made[name], f'config.{name}')
-  parts['runs'] = {
-    name: overrides.config_dict(**config.to_dict())
-    for name, config in made['runs'].items()
+  parts = {
+    name: overrides.group_of(kind, fields.name(name)).fill(made[name])
+    for name, kind in _KINDS.items()
   }
-  return parts
+  runs = {name: overrides.filled(run) for name, run in made['runs'].items()}
+  return parts | runs
 
 
 def _by_group(
-  argv: Sequence[str], groups: Mapping[str, Any]
-) -> dict[str, list[str]]:
+  assignments: Sequence[Assignment], groups: Mapping[str, Any]
+) -> dict[str, list[Assignment]]:
   """Gives every override to its group, as if the group were the config."""
-  mine: dict[str, list[str]] = {name: [] for name in groups}
-  for arg in argv[1:]:
-    head, _, rest = arg.removeprefix('--no').removeprefix('--').partition('.')
-    name, _, field = rest.partition('.')
-    if head != 'config' or name not in groups or not field:
+  mine: dict[str, list[Assignment]] = {name: [] for name in groups}
+  for full, value in assignments:
+    name, _, field = full.partition('.')
+    if name not in groups or not field:
       raise InputError(
-        f'{arg}: write --config.NAME.FIELD=VALUE, where NAME is one of '
-        f'{", ".join(groups)}.'
+        f'--config.{full}: write --config.NAME.FIELD=VALUE, where NAME is one '
+        f'of {", ".join(groups)}.'
       )
-    no = 'no' if arg.startswith('--noconfig') else ''
-    mine[name].append(f'--{no}config.{field}')
+    mine[name].append(Assignment(field, value))
   return mine

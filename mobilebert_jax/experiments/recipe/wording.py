@@ -12,7 +12,9 @@ from mobilebert_jax.runtime.errors import InputError
 
 # A flag of `python -m mobilebert_jax.pretraining_data`, or a field of its
 # options.
-_SETTING = re.compile(r'--(?P<no>no-)?(?P<flag>\w+)|\boptions\.(?P<field>\w+)')
+_SETTING = re.compile(
+  r'--(?P<no>no-)?(?P<flag>\w+)|\b(?:config\.)?options\.(?P<field>\w+)'
+)
 _OF_DATA = {field.name for field in dataclasses.fields(PretrainingDataOptions)}
 
 

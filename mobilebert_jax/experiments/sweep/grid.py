@@ -6,10 +6,11 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from mobilebert_jax.config.command_line import Assignment
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime.errors import InputError
 
-PREFIX = '--sweep.'
+PREFIX = 'sweep'
 # Longer names of directories, or ones with other characters, end in a hash.
 _LONGEST_NAME = 120
 _OPEN, _CLOSE = '([{', ')]}'
@@ -40,56 +41,49 @@ class Point:
     return f'{name[:_LONGEST_NAME]}-{digest}'
 
 
-def take_fields(
-  argv: Sequence[str],
-) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-  """Takes arguments like `--sweep.batch_size=16,32` from a command line.
+def fields_of(
+  assignments: Sequence[Assignment],
+) -> dict[str, tuple[str, ...]]:
+  """The values of each searched field, from flags such as --sweep.seed=1,2.
 
   Commas inside of brackets belong to a value: `(8,16),(32,64)` is two.
 
   Args:
-    argv: the program's name and its arguments.
-
-  Returns:
-    The values of each field, and the other arguments.
+    assignments: what the flags say, the first field changing slowest.
 
   Raises:
-    InputError: no such argument, one without values, or a field twice.
+    InputError: no flag, one without values, or a field twice.
   """
   fields: dict[str, tuple[str, ...]] = {}
-  rest = []
-  for arg in argv:
-    if not arg.startswith(PREFIX):
-      rest.append(arg)
-      continue
-    name, _, text = arg.removeprefix(PREFIX).partition('=')
-    values = _split(text)
+  for name, text in assignments:
+    values = _split(text) if isinstance(text, str) else ('',)
     if not name or not all(values):
       raise InputError(
-        f'{arg} must name a field of the config and its values, such as '
-        f'{PREFIX}batch_size=16,32.'
+        f'--{PREFIX}.{name} must name a field of the config and its values, '
+        f'such as --{PREFIX}.batch_size=16,32.'
       )
     if name in fields:
       raise InputError(
-        f'{PREFIX}{name} is given twice; give all values at once, with commas.'
+        f'--{PREFIX}.{name} is given twice; give all values at once, with '
+        'commas.'
       )
     fields[name] = values
   if not fields:
     raise InputError(
-      f'no field to search; add one such as {PREFIX}batch_size=16,32.'
+      f'no field to search; add one such as --{PREFIX}.batch_size=16,32.'
     )
-  return fields, rest
+  return fields
 
 
 def points(
   fields: Mapping[str, Sequence[str]],
-  configure: Callable[[Sequence[str]], TrainConfig],
+  configure: Callable[[Sequence[Assignment]], TrainConfig],
 ) -> list[Point]:
   """Every combination, the values of the last field changing fastest.
 
   Args:
     fields: the values of each field.
-    configure: gives the config for arguments like '--config.a.b=value'.
+    configure: gives the config for a value of each field.
 
   Raises:
     InputError: an unknown field, a wrong value, or the same point twice.
@@ -97,8 +91,8 @@ def points(
   found: list[Point] = []
   for combination in itertools.product(*fields.values()):
     values = dict(zip(fields, combination))
-    overrides = [f'--config.{name}={text}' for name, text in values.items()]
-    point = Point(values, configure(overrides))
+    chosen = [Assignment(name, text) for name, text in values.items()]
+    point = Point(values, configure(chosen))
     same = [other for other in found if other.config == point.config]
     if same:
       raise InputError(

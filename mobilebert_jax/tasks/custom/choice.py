@@ -5,8 +5,9 @@ import functools
 import pathlib
 import string
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import CustomChoiceOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.data.readers.tables import Row
@@ -15,35 +16,8 @@ from mobilebert_jax.tasks.custom import output
 from mobilebert_jax.tasks.multiple_choice import task as multiple_choice_task
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
-
-@dataclasses.dataclass(frozen=True)
-class OwnChoiceOptions(custom_files.FileOptions):
-  """`config.options` of own_choice.
-
-  Attributes:
-    question_column: The question, or whatever the choices go with.
-    choices_column: A list of texts, in JSON Lines.
-    choice_columns: A column for each choice instead, as CSV and TSV need;
-      empty ones at the end do not count.
-    answer_column: The right choice; the test file needs none.
-    answer: How it is given: by 'index', from 0; by 'letter', from A; or as
-      the 'text' of the choice. Predictions are written in the same way.
-    id_column: What a row is called in the file of predictions; None: its
-      number, from 0.
-  """
-
-  question_column: str = 'question'
-  choices_column: str = 'choices'
-  choice_columns: tuple[str, ...] = ()
-  answer_column: str = 'answer'
-  answer: Literal['index', 'letter', 'text'] = 'index'
-  id_column: str | None = None
-
-
-def make(options: OwnChoiceOptions, data: 'DataConfig') -> Task:
+def make(options: CustomChoiceOptions, data: DataConfig) -> Task:
   """The task.
 
   Raises:
@@ -52,14 +26,14 @@ def make(options: OwnChoiceOptions, data: 'DataConfig') -> Task:
   files = custom_files.find(options, data)
   read = functools.partial(_read, options)
   task = multiple_choice_task.choice_task(
-    'own_choice',
+    'custom_choice',
     load=functools.partial(files.load, read),
     splits=files.splits,
   )
   return dataclasses.replace(task, write_predictions=write_predictions)
 
 
-OWN_CHOICE = TaskSpec('own_choice', make, OwnChoiceOptions)
+CUSTOM_CHOICE = TaskSpec('custom_choice', make)
 
 
 def write_predictions(
@@ -83,7 +57,7 @@ def write_predictions(
 
 
 def _read(
-  options: OwnChoiceOptions, path: pathlib.Path, labelled: bool
+  options: CustomChoiceOptions, path: pathlib.Path, labelled: bool
 ) -> list[ChoiceExample]:
   columns = [
     options.question_column,
@@ -102,7 +76,7 @@ def _read(
   return examples
 
 
-def _choices(options: OwnChoiceOptions, row: Row) -> tuple[str, ...]:
+def _choices(options: CustomChoiceOptions, row: Row) -> tuple[str, ...]:
   if options.choice_columns:
     column = options.choice_columns[-1]
     values = [row.text(name) for name in options.choice_columns]
@@ -117,7 +91,7 @@ def _choices(options: OwnChoiceOptions, row: Row) -> tuple[str, ...]:
     raise row.wrong(
       column,
       'expected a list of texts, none of them empty (or name a column for each '
-      'choice in options.choice_columns)',
+      'choice in config.options.choice_columns)',
     )
   if len(values) < 2:
     raise row.wrong(column, 'expected at least two choices')
@@ -126,7 +100,9 @@ def _choices(options: OwnChoiceOptions, row: Row) -> tuple[str, ...]:
   return tuple(values)
 
 
-def _keys(options: OwnChoiceOptions, choices: Sequence[str]) -> tuple[str, ...]:
+def _keys(
+  options: CustomChoiceOptions, choices: Sequence[str]
+) -> tuple[str, ...]:
   """How the choices are called in the data."""
   if options.answer == 'text':
     return tuple(choices)
@@ -135,12 +111,12 @@ def _keys(options: OwnChoiceOptions, choices: Sequence[str]) -> tuple[str, ...]:
   return tuple(str(i) for i in range(len(choices)))
 
 
-def _answer(options: OwnChoiceOptions, row: Row, keys: Sequence[str]) -> int:
+def _answer(options: CustomChoiceOptions, row: Row, keys: Sequence[str]) -> int:
   name = row.name(options.answer_column)
   if name not in keys:
     raise row.wrong(
       options.answer_column,
-      f'expected one of {", ".join(map(repr, keys))} (options.answer is '
+      f'expected one of {", ".join(map(repr, keys))} (config.options.answer is '
       f'{options.answer!r})',
     )
   return list(keys).index(name)

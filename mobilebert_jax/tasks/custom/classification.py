@@ -1,15 +1,16 @@
 """Classification of the user's own texts or pairs, with one or more labels."""
 
-import dataclasses
 import functools
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import CustomClassificationOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers import tables
 from mobilebert_jax.data.readers.tables import Row
@@ -25,33 +26,12 @@ from mobilebert_jax.tasks.custom import output, texts
 from mobilebert_jax.tasks.targets import MultiLabel, SingleLabel
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
-
 _INTEGER = re.compile(r'-?\d+')
 # Label names that a message shows.
 _SHOWN = 20
 
 
-@dataclasses.dataclass(frozen=True)
-class OwnClassificationOptions(texts.TextColumns):
-  """`config.options` of own_classification.
-
-  Attributes:
-    labels: Names of the classes, in the order of the logits; (): those of the
-      training file, in alphabetical order (by value, if all are whole
-      numbers).
-    multi_label: Any number of labels for a text, not exactly one.
-    label_separator: What stands between the labels of a cell, with
-      `multi_label`; in JSON Lines the cell may also be a list.
-  """
-
-  labels: tuple[str, ...] = ()
-  multi_label: bool = False
-  label_separator: str = ','
-
-
-def make(options: OwnClassificationOptions, data: 'DataConfig') -> Task:
+def make(options: CustomClassificationOptions, data: DataConfig) -> Task:
   """The task; without `options.labels` it reads the training file for them.
 
   Raises:
@@ -72,7 +52,7 @@ def make(options: OwnClassificationOptions, data: 'DataConfig') -> Task:
     'macro_f1': functools.partial(macro_f1, len(labels)),
   }
   return classification_task(
-    'own_classification',
+    'custom_classification',
     multi if options.multi_label else single,
     load=functools.partial(files.load, read),
     write_predictions=functools.partial(
@@ -83,13 +63,11 @@ def make(options: OwnClassificationOptions, data: 'DataConfig') -> Task:
   )
 
 
-OWN_CLASSIFICATION = TaskSpec(
-  'own_classification', make, OwnClassificationOptions
-)
+CUSTOM_CLASSIFICATION = TaskSpec('custom_classification', make)
 
 
 def found_labels(
-  options: OwnClassificationOptions, path: pathlib.Path
+  options: CustomClassificationOptions, path: pathlib.Path
 ) -> tuple[str, ...]:
   """The label names of a file, sorted."""
   names = {
@@ -102,7 +80,7 @@ def found_labels(
   return tuple(sorted(names))
 
 
-def names_in(options: OwnClassificationOptions, row: Row) -> list[str]:
+def names_in(options: CustomClassificationOptions, row: Row) -> list[str]:
   """The names of a row's labels, each once.
 
   Raises:
@@ -187,7 +165,7 @@ def write_multi(
 
 
 def _read(
-  options: OwnClassificationOptions,
+  options: CustomClassificationOptions,
   labels: Sequence[str],
   path: pathlib.Path,
   labelled: bool,
@@ -203,7 +181,7 @@ def _read(
         raise row.wrong(
           options.label_column,
           f'the label {name!r} is unknown; the labels of the training file (or '
-          f'options.labels) are {shown}{more}',
+          f'config.options.labels) are {shown}{more}',
         )
     found = tuple(sorted(index[name] for name in names))
     return found if options.multi_label else found[0]
@@ -212,7 +190,9 @@ def _read(
 
 
 def _check_labels(
-  options: OwnClassificationOptions, labels: Sequence[str], path: pathlib.Path
+  options: CustomClassificationOptions,
+  labels: Sequence[str],
+  path: pathlib.Path,
 ):
   where = 'config.options.labels' if options.labels else str(path)
   twice = [name for name in labels if labels.count(name) > 1]

@@ -4,17 +4,15 @@ import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mobilebert_jax.config import fields
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import FileOptions
 from mobilebert_jax.data.readers import tables
 from mobilebert_jax.data.readers.tables import Row
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.task import Splits
-
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
 # What a split's file may be called, in a directory.
 _STEMS = {
@@ -25,29 +23,7 @@ _STEMS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class FileOptions:
-  """Which files there are.
-
-  `data.path` is a directory with train.*, perhaps validation.* (or valid.*,
-  dev.*) and test.*, or it is the training file itself.
-
-  Attributes:
-    train_file: Another name for the training file, relative to the directory.
-    validation_file: Another name for the file to score on.
-    test_file: Another name for the file to predict; it needs no labels.
-    validation_fraction: Share of the training rows to hold out if there is no
-      validation file: spread over the file by a hash of their positions, the
-      same ones in every run.
-  """
-
-  train_file: str | None = None
-  validation_file: str | None = None
-  test_file: str | None = None
-  validation_fraction: float = fields.setting(0.1, above=0, below=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class OwnFiles:
+class CustomFiles:
   """The files of the splits.
 
   Attributes:
@@ -66,7 +42,7 @@ class OwnFiles:
   def load(
     self,
     read: Callable[[pathlib.Path, bool], Sequence[Any]],
-    data: 'DataConfig',
+    data: DataConfig,
     split: str,
   ) -> tuple[Any, ...]:
     """`Task.load`: the examples of a split, in the order of the file.
@@ -94,7 +70,8 @@ class OwnFiles:
     if not 0 < count < len(examples):
       raise InputError(
         f'{self.paths["train"]}: {len(examples)} rows are too few to hold out '
-        f'options.validation_fraction={self.fraction}; give more rows, another '
+        f'config.options.validation_fraction={self.fraction}; give more rows, '
+        'another '
         'fraction or a validation file'
       )
     held = set(sorted(range(len(examples)), key=_rank)[:count])
@@ -106,9 +83,9 @@ class OwnFiles:
 
 def find(
   options: FileOptions,
-  data: 'DataConfig',
+  data: DataConfig,
   suffixes: Sequence[str] = tables.SUFFIXES,
-) -> OwnFiles:
+) -> CustomFiles:
   """Finds the files that the options and `data.path` name.
 
   Args:
@@ -122,8 +99,9 @@ def find(
   """
   if data.source != 'files' or data.path is None:
     raise InputError(
-      f'data.source={data.source!r} does not fit a task on your own data; use '
-      '"files" and set data.path to a file or a directory'
+      f'config.data.source={data.source!r} does not fit a task on your own '
+      'data; use '
+      '"files" and set config.data.path to a file or a directory'
     )
   root = files.path(data.path)
   paths = {}
@@ -144,10 +122,11 @@ def find(
     paths.setdefault('train', root)
   if 'train' not in paths:
     raise InputError(
-      f'data.path={data.path!r}: expected a directory with a file train.* '
+      f'config.data.path={data.path!r}: expected a directory with a file '
+      'train.* '
       f'(* is one of {", ".join(suffixes)}), or the training file itself'
     )
-  return OwnFiles(paths, options.validation_fraction)
+  return CustomFiles(paths, options.validation_fraction)
 
 
 def read_rows(

@@ -3,49 +3,25 @@
 import dataclasses
 import functools
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import (
+  CustomQaOptions,
+  NullSpanOptions,
+  SpanOptions,
+)
 from mobilebert_jax.data.readers import squad
 from mobilebert_jax.data.readers.squad import Answer, Question
 from mobilebert_jax.data.readers.tables import SUFFIXES, Row
 from mobilebert_jax.tasks.custom import files as custom_files
-from mobilebert_jax.tasks.squad.options import NullSpanOptions, SpanOptions
 from mobilebert_jax.tasks.squad.task import span_task
 from mobilebert_jax.tasks.task import Task, TaskSpec
-
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
 _SQUAD = ('.json', '.json.gz')
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OwnQaOptions(custom_files.FileOptions, NullSpanOptions):
-  """`config.options` of own_qa.
-
-  A file is a table or SQuAD's JSON (*.json). In a table an answer is a text
-  of the context, and where it begins is where it first stands there; JSON
-  Lines may also have a list of answers, and objects with 'text' and
-  'answer_start', as SQuAD has them.
-
-  Attributes:
-    question_column: The question.
-    context_column: The text that answers it.
-    answers_column: The answer or the answers; the test file needs none.
-    id_column: What a question is called in the files of predictions; None:
-      its row's number, from 0.
-    allow_no_answer: A text may not answer its question: an empty cell or
-      list. Scores then are those of SQuAD 2.0.
-  """
-
-  question_column: str = 'question'
-  context_column: str = 'context'
-  answers_column: str = 'answers'
-  id_column: str | None = None
-  allow_no_answer: bool = False
-
-
-def make(options: OwnQaOptions, data: 'DataConfig') -> Task:
+def make(options: CustomQaOptions, data: DataConfig) -> Task:
   """The task.
 
   Raises:
@@ -55,18 +31,18 @@ def make(options: OwnQaOptions, data: 'DataConfig') -> Task:
   kind = NullSpanOptions if options.allow_no_answer else SpanOptions
   names = [field.name for field in dataclasses.fields(kind)]
   return span_task(
-    'own_qa',
+    'custom_qa',
     kind(**{name: getattr(options, name) for name in names}),
     load=functools.partial(files.load, functools.partial(_read, options)),
     splits=files.splits,
   )
 
 
-OWN_QA = TaskSpec('own_qa', make, OwnQaOptions)
+CUSTOM_QA = TaskSpec('custom_qa', make)
 
 
 def _read(
-  options: OwnQaOptions, path: pathlib.Path, labelled: bool
+  options: CustomQaOptions, path: pathlib.Path, labelled: bool
 ) -> list[Question]:
   if path.name.endswith(_SQUAD):
     found = squad.read_file(path, with_null=options.allow_no_answer)
@@ -85,7 +61,7 @@ def _read(
 
 
 def _answers(
-  options: OwnQaOptions, row: Row, context: str
+  options: CustomQaOptions, row: Row, context: str
 ) -> tuple[Answer, ...]:
   column = options.answers_column
   value = row.cells[column]
@@ -94,7 +70,8 @@ def _answers(
   if not given and not options.allow_no_answer:
     raise row.wrong(
       column,
-      'expected an answer; set options.allow_no_answer=True if a text may not '
+      'expected an answer; set config.options.allow_no_answer=True if a text '
+      'may not '
       'answer its question',
     )
   return tuple(_aligned(row, column, entry, context) for entry in given)

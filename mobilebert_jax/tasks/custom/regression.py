@@ -1,11 +1,11 @@
 """Regression: a number for each of the user's own texts or pairs."""
 
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import CustomRegressionOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.tasks.classification import (
@@ -17,16 +17,8 @@ from mobilebert_jax.tasks.custom import output, texts
 from mobilebert_jax.tasks.targets import Regression
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
-
-@dataclasses.dataclass(frozen=True)
-class OwnRegressionOptions(texts.TextColumns):
-  """`config.options` of own_regression: files and columns."""
-
-
-def make(options: OwnRegressionOptions, data: 'DataConfig') -> Task:
+def make(options: CustomRegressionOptions, data: DataConfig) -> Task:
   """The task.
 
   Raises:
@@ -34,7 +26,7 @@ def make(options: OwnRegressionOptions, data: 'DataConfig') -> Task:
   """
   files = custom_files.find(options, data)
   return classification_task(
-    'own_regression',
+    'custom_regression',
     Regression(),
     load=functools.partial(files.load, functools.partial(_read, options)),
     write_predictions=write_predictions,
@@ -47,7 +39,7 @@ def make(options: OwnRegressionOptions, data: 'DataConfig') -> Task:
   )
 
 
-OWN_REGRESSION = TaskSpec('own_regression', make, OwnRegressionOptions)
+CUSTOM_REGRESSION = TaskSpec('custom_regression', make)
 
 
 def write_predictions(
@@ -68,7 +60,7 @@ def write_predictions(
 
 
 def _read(
-  options: OwnRegressionOptions, path: pathlib.Path, labelled: bool
+  options: CustomRegressionOptions, path: pathlib.Path, labelled: bool
 ) -> list[TextExample]:
   return texts.read(
     options,

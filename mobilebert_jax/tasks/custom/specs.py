@@ -1,10 +1,10 @@
 """Tasks on the user's own text and tables."""
 
-from mobilebert_jax.tasks.custom.choice import OWN_CHOICE
-from mobilebert_jax.tasks.custom.classification import OWN_CLASSIFICATION
-from mobilebert_jax.tasks.custom.qa import OWN_QA
-from mobilebert_jax.tasks.custom.regression import OWN_REGRESSION
-from mobilebert_jax.tasks.custom.tagging import OWN_TAGGING
+from mobilebert_jax.tasks.custom.choice import CUSTOM_CHOICE
+from mobilebert_jax.tasks.custom.classification import CUSTOM_CLASSIFICATION
+from mobilebert_jax.tasks.custom.qa import CUSTOM_QA
+from mobilebert_jax.tasks.custom.regression import CUSTOM_REGRESSION
+from mobilebert_jax.tasks.custom.tagging import CUSTOM_TAGGING
 from mobilebert_jax.tasks.pretraining.masked_lm import MASKED_LM
 from mobilebert_jax.tasks.pretraining.next_sentence import NEXT_SENTENCE
 from mobilebert_jax.tasks.pretraining.task import PRETRAINING
@@ -13,9 +13,9 @@ SPECS = (
   PRETRAINING,
   MASKED_LM,
   NEXT_SENTENCE,
-  OWN_CHOICE,
-  OWN_CLASSIFICATION,
-  OWN_QA,
-  OWN_REGRESSION,
-  OWN_TAGGING,
+  CUSTOM_CHOICE,
+  CUSTOM_CLASSIFICATION,
+  CUSTOM_QA,
+  CUSTOM_REGRESSION,
+  CUSTOM_TAGGING,
 )

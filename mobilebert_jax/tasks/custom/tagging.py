@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import CustomTaggingOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers import conll, iob
 from mobilebert_jax.data.readers.conll import Sentence
@@ -18,31 +19,11 @@ from mobilebert_jax.tasks.tagging import labels as tagging_labels
 from mobilebert_jax.tasks.tagging import task as tagging_task
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
-
 _JSONL = ('.jsonl', '.jsonl.gz')
 _COLUMNS = tuple(f'{s}{gz}' for s in ('.conll', '.txt') for gz in ('', '.gz'))
 
 
-@dataclasses.dataclass(frozen=True)
-class OwnTaggingOptions(custom_files.FileOptions, tagging_task.TaggingOptions):
-  """`config.options` of own_tagging.
-
-  A file is JSON Lines (*.jsonl) with a list of words and a list of tags in
-  each object, or it has columns (*.conll, *.txt): one word a line, its tag
-  last, blank lines between sentences.
-
-  Attributes:
-    tokens_column: The words, in JSON Lines.
-    tags_column: Their tags; the test file needs none.
-  """
-
-  tokens_column: str = 'tokens'
-  tags_column: str = 'tags'
-
-
-def make(options: OwnTaggingOptions, data: 'DataConfig') -> Task:
+def make(options: CustomTaggingOptions, data: DataConfig) -> Task:
   """The task; without `options.labels` it reads the training file for them.
 
   Raises:
@@ -55,7 +36,7 @@ def make(options: OwnTaggingOptions, data: 'DataConfig') -> Task:
   )
   read = functools.partial(_read, options, labels)
   task = tagging_task.tagging_task(
-    'own_tagging',
+    'custom_tagging',
     labels=labels,
     options=options,
     load=functools.partial(files.load, read),
@@ -69,13 +50,13 @@ def make(options: OwnTaggingOptions, data: 'DataConfig') -> Task:
   )
 
 
-OWN_TAGGING = TaskSpec('own_tagging', make, OwnTaggingOptions)
+CUSTOM_TAGGING = TaskSpec('custom_tagging', make)
 
 
 def write_predictions(
   write_columns: WritePredictions,
   labels: Sequence[str],
-  options: OwnTaggingOptions,
+  options: CustomTaggingOptions,
   directory: pathlib.Path,
   split: str,
   predictions: Predictions,
@@ -104,7 +85,7 @@ def write_predictions(
 
 
 def _read(
-  options: OwnTaggingOptions,
+  options: CustomTaggingOptions,
   labels: Sequence[str] | None,
   path: pathlib.Path,
   labelled: bool,
@@ -127,7 +108,9 @@ def _read(
   ]
 
 
-def _sentence(options: OwnTaggingOptions, row: Row, labelled: bool) -> Sentence:
+def _sentence(
+  options: CustomTaggingOptions, row: Row, labelled: bool
+) -> Sentence:
   words = _texts(row, options.tokens_column)
   if not words:
     raise row.wrong(options.tokens_column, 'expected at least one word')

@@ -1,34 +1,16 @@
 """Texts, or pairs of texts, in the columns of the user's own tables."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from mobilebert_jax.config.task_options import TextColumns
 from mobilebert_jax.data.readers.tables import Row
 from mobilebert_jax.tasks.classification import TextExample
 from mobilebert_jax.tasks.custom import files
 
 # What a row is labelled with.
 ReadLabel = Callable[[Row], Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class TextColumns(files.FileOptions):
-  """Names of the columns; further ones do not matter.
-
-  Attributes:
-    text_column: The text.
-    pair_column: The second text, for tasks on pairs; None: there is none.
-    label_column: The label; the test file needs none.
-    id_column: What a row is called in the file of predictions; None: its
-      number, from 0.
-  """
-
-  text_column: str = 'text'
-  pair_column: str | None = None
-  label_column: str = 'label'
-  id_column: str | None = None
 
 
 def read(

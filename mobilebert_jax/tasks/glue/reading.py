@@ -5,15 +5,12 @@ import math
 import pathlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.data.readers import tfds, tsv
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.classification import TextExample
 from mobilebert_jax.tasks.task import SPLITS, Splits
-
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
 FILES: Mapping[str, str] = {
   'train': 'train.tsv',
@@ -65,7 +62,7 @@ class GlueTable:
   low: float = 0.0
   high: float = 5.0
 
-  def load(self, data: 'DataConfig', split: str) -> tuple[TextExample, ...]:
+  def load(self, data: DataConfig, split: str) -> tuple[TextExample, ...]:
     """`Task.load`: the examples in the order of the official files.
 
     Raises:
@@ -77,7 +74,8 @@ class GlueTable:
     }
     if data.source not in readers:
       raise InputError(
-        f'data.source={data.source!r} does not fit {self.tfds_name}; use '
+        f'config.data.source={data.source!r} does not fit {self.tfds_name}; '
+        'use '
         '"tfds" or "files"'
       )
     examples = readers[data.source](data.path, split)
@@ -106,7 +104,8 @@ class GlueTable:
   def _from_files(self, path: str | None, split: str) -> list[TextExample]:
     if path is None:
       raise InputError(
-        f'data.source=files needs data.path: the directory {self.folder} with '
+        'config.data.source=files needs config.data.path: the directory '
+        f'{self.folder} with '
         f'{", ".join(self.files.values())}'
       )
     file = self._find(path, split)
@@ -122,7 +121,7 @@ class GlueTable:
       if split not in self.splits.test:
         raise
       raise InputError(
-        f'{error}; without it set options.predict_test=False'
+        f'{error}; without it set config.options.predict_test=False'
       ) from None
 
   def _unlabelled(self, path: pathlib.Path) -> Iterator[TextExample]:

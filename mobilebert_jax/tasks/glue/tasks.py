@@ -8,8 +8,10 @@ Label names are TFDS's.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import SubmissionOptions
 from mobilebert_jax.data.readers import tfds
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.runtime import files
@@ -22,10 +24,7 @@ from mobilebert_jax.tasks.classification import (
 )
 from mobilebert_jax.tasks.glue.reading import GlueTable
 from mobilebert_jax.tasks.targets import Regression, SingleLabel, Target
-from mobilebert_jax.tasks.task import Splits, SubmissionOptions, Task, TaskSpec
-
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.tasks.task import Splits, Task, TaskSpec, wanted_splits
 
 # MNLI's split of the diagnostic sentences, and where their file may be.
 AX = 'diagnostics'
@@ -182,13 +181,13 @@ def find_diagnostics(path: str | None) -> pathlib.Path | None:
   return next((place for place in places if place.is_file()), None)
 
 
-def _has_diagnostics(data: 'DataConfig') -> bool:
+def _has_diagnostics(data: DataConfig) -> bool:
   if data.source == 'tfds':
     return tfds.is_prepared('glue/ax', data.path)
   return find_diagnostics(data.path) is not None
 
 
-def _load_mnli(data: 'DataConfig', split: str) -> tuple[TextExample, ...]:
+def _load_mnli(data: DataConfig, split: str) -> tuple[TextExample, ...]:
   """As MNLI's table, and the diagnostics."""
   if split != AX:
     return TABLE['mnli'].table.load(data, split)
@@ -199,9 +198,7 @@ def _load_mnli(data: 'DataConfig', split: str) -> tuple[TextExample, ...]:
   return table.load(dataclasses.replace(data, path=str(file.parent)), AX)
 
 
-def make_task(
-  name: str, options: SubmissionOptions, data: 'DataConfig'
-) -> Task:
+def make_task(name: str, options: SubmissionOptions, data: DataConfig) -> Task:
   """One of GLUE's tasks.
 
   MNLI's model also answers the diagnostics, where their file (or TFDS's
@@ -213,7 +210,7 @@ def make_task(
     data: Where the data is.
   """
   row = TABLE[name]
-  splits, load = options.splits(row.table.splits), row.table.load
+  splits, load = wanted_splits(options, row.table.splits), row.table.load
   if options.predict_test and name == 'mnli' and _has_diagnostics(data):
     splits = dataclasses.replace(splits, test=(*splits.test, AX))
     load = _load_mnli
@@ -249,7 +246,6 @@ def spec(name: str) -> TaskSpec:
   return TaskSpec(
     name,
     lambda options, data: make_task(name, options, data),
-    SubmissionOptions,
   )
 
 

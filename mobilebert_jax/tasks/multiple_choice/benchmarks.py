@@ -2,8 +2,9 @@
 
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import SubmissionOptions
 from mobilebert_jax.data.readers import choice_files, tfds, tsv
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.runtime import files
@@ -12,14 +13,11 @@ from mobilebert_jax.tasks.multiple_choice.task import choice_task
 from mobilebert_jax.tasks.task import (
   SPLITS,
   Splits,
-  SubmissionOptions,
   Task,
   TaskSpec,
   fixed,
+  wanted_splits,
 )
-
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
 _SWAG_FILES = {
   'train': 'train.csv',
@@ -37,14 +35,14 @@ _RACE_FOLDERS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
 _RACE_COLUMNS = ('example_id', 'article', 'questions', 'options', 'answers')
 
 
-def _make_swag(options: SubmissionOptions, data: 'DataConfig') -> Task:
+def _make_swag(options: SubmissionOptions, data: DataConfig) -> Task:
   del data
   return choice_task(
-    'swag', load=_load_swag, rows=_numbered, splits=options.splits()
+    'swag', load=_load_swag, rows=_numbered, splits=wanted_splits(options)
   )
 
 
-def _load_swag(data: 'DataConfig', split: str) -> tuple[ChoiceExample, ...]:
+def _load_swag(data: DataConfig, split: str) -> tuple[ChoiceExample, ...]:
   path = _file('swag', _SWAG_FILES, data, split)
   found = choice_files.read_swag(path, labelled=split not in SPLITS.test)
   return _limited(found, data, split)
@@ -60,18 +58,18 @@ def _numbered(
     yield str(number), key
 
 
-def _make_commonsenseqa(options: SubmissionOptions, data: 'DataConfig') -> Task:
+def _make_commonsenseqa(options: SubmissionOptions, data: DataConfig) -> Task:
   del data
   return choice_task(
     'commonsenseqa',
     load=_load_commonsenseqa,
-    splits=options.splits(),
+    splits=wanted_splits(options),
     choices=5,
   )
 
 
 def _load_commonsenseqa(
-  data: 'DataConfig', split: str
+  data: DataConfig, split: str
 ) -> tuple[ChoiceExample, ...]:
   path = _file('commonsenseqa', _COMMONSENSEQA_FILES, data, split)
   labelled = split not in SPLITS.test
@@ -79,11 +77,12 @@ def _load_commonsenseqa(
   return _limited(found, data, split)
 
 
-def _load_race(data: 'DataConfig', split: str) -> tuple[ChoiceExample, ...]:
+def _load_race(data: DataConfig, split: str) -> tuple[ChoiceExample, ...]:
   readers = {'tfds': _race_from_tfds, 'files': _race_from_files}
   if data.source not in readers:
     raise InputError(
-      f'data.source={data.source!r} does not fit race; use "tfds" or "files"'
+      f'config.data.source={data.source!r} does not fit race; use "tfds" or '
+      '"files"'
     )
   found = readers[data.source](data.path, _RACE_FOLDERS[split])
   return _limited(found, data, split)
@@ -111,32 +110,33 @@ def _race_from_files(path: str | None, split: str) -> Iterator[ChoiceExample]:
     if (folder / split).is_dir():
       return choice_files.read_race(folder / split)
   raise InputError(
-    f'data.path={path!r}: expected the directory {split} there or in '
+    f'config.data.path={path!r}: expected the directory {split} there or in '
     f'{str(root / "RACE")!r}'
   )
 
 
 def _file(
-  name: str, names: Mapping[str, str], data: 'DataConfig', split: str
+  name: str, names: Mapping[str, str], data: DataConfig, split: str
 ) -> pathlib.Path:
   if data.source != 'files':
     raise InputError(
-      f'data.source={data.source!r} does not fit {name}, which TFDS does not '
+      f'config.data.source={data.source!r} does not fit {name}, which TFDS '
+      'does not '
       'have; use "files"'
     )
   return tsv.find_folder(str(data.path), name, (names[split],)) / names[split]
 
 
 def _limited(
-  examples: Iterable[ChoiceExample], data: 'DataConfig', split: str
+  examples: Iterable[ChoiceExample], data: DataConfig, split: str
 ) -> tuple[ChoiceExample, ...]:
   limit = data.limit(is_train=split == SPLITS.train)
   return tuple(examples)[:limit]
 
 
 SPECS = (
-  TaskSpec('swag', _make_swag, SubmissionOptions),
-  TaskSpec('commonsenseqa', _make_commonsenseqa, SubmissionOptions),
+  TaskSpec('swag', _make_swag),
+  TaskSpec('commonsenseqa', _make_commonsenseqa),
   fixed(
     choice_task('race', load=_load_race, cut='only_first', splits=_RACE_SPLITS)
   ),

@@ -4,18 +4,18 @@
 kept in memory; records are read from disk batch by batch.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mobilebert_jax.config import fields
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.examples import sequences
 from mobilebert_jax.data.examples.masking import Masking
 from mobilebert_jax.data.examples.sequences import Layout
-from mobilebert_jax.data.examples.tokenised_text import Sentences, tokenise
+from mobilebert_jax.data.examples.tokenised_text import tokenise
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import prepared, records
 from mobilebert_jax.data.records.records import Records
@@ -31,46 +31,12 @@ from mobilebert_jax.tasks.pretraining.masked_sequences import (
 )
 from mobilebert_jax.tasks.task import Progress
 
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
-
 # More records than so many times what is to be held out are told.
 _FAR_MORE = 2
 
 
-@dataclasses.dataclass(frozen=True)
-class PretrainingOptions(text_files.TextOptions):
-  """`config.options` of pretraining.
-
-  With records, `train_file` and `validation_file` name directories or files of
-  records, and files that are of the second are not learnt from; without
-  `validation_file` whole files of records are held out (`Records.hold_out`).
-  Documents, sentences, short_probability and seed are of text alone; records
-  with static masks keep those.
-
-  Attributes:
-    next_sentence: Learn next-sentence prediction too, on pairs of segments.
-    mask_probability: Share of the tokens to predict.
-    whole_word: Mask all pieces of a word together.
-    max_predictions_per_sequence: Tokens to predict in one sequence at most;
-      Google's value for 128 tokens, and MobileBERT's for 512.
-    sentences: What ends a sentence of text: 'marks', or 'lines' (BERT's own
-      format: a sentence on each line).
-    short_probability: Share of the sequences that have a random length.
-    seed: Of the sequences made from text.
-  """
-
-  next_sentence: bool = True
-  mask_probability: float = fields.setting(0.15, above=0, below=1)
-  whole_word: bool = False
-  max_predictions_per_sequence: int = fields.setting(20, at_least=1)
-  sentences: Sentences = 'marks'
-  short_probability: float = fields.setting(0.1, at_least=0, at_most=1)
-  seed: int = fields.setting(0, at_least=0)
-
-
 def load(
-  options: PretrainingOptions, data: 'DataConfig', split: str
+  options: PretrainingOptions, data: DataConfig, split: str
 ) -> Sequence[Document] | Records:
   """`Task.load`: documents, or where the records are.
 
@@ -98,7 +64,8 @@ def load(
     train = found.without(held)
     if is_train and not len(train):
       raise InputError(
-        f'{path}: options.validation_file={options.validation_file!r} takes '
+        f'{path}: config.options.validation_file={options.validation_file!r} '
+        'takes '
         'all of the records; give records to learn from as well'
       )
   return (train if is_train else held).first(data.limit(is_train=is_train))
@@ -111,7 +78,8 @@ def _tell_share(fraction: float, train: Records, held: Records):
     distributed.tell(
       f'{train.origin}: {len(held):,} of {total:,} records '
       f'({len(held) / total:.0%}) are held out, since whole files are, though '
-      f'options.validation_fraction is {fraction:g}; to learn from more of '
+      f'config.options.validation_fraction is {fraction:g}; to learn from more '
+      'of '
       f'them, {train.more_files()}.'
     )
 

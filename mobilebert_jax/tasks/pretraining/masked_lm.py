@@ -6,19 +6,19 @@ and a shorter one at the end, each between [CLS] and [SEP]. No token is lost,
 and no sequence goes across documents. What is masked: `masking.Masking`.
 """
 
-import dataclasses
 import functools
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from mobilebert_jax.config import fields
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import MaskedLmOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.losses import task
@@ -33,31 +33,13 @@ from mobilebert_jax.tasks.pretraining.masked_sequences import (
 )
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
-
 # What `of_masked` keeps.
 TOKEN_OUTPUTS = frozenset({'counts', 'target', 'guess', 'nll'})
 # exp of more is no float.
 _LARGEST_LOSS = 700.0
 
 
-@dataclasses.dataclass(frozen=True)
-class MaskedLmOptions(text_files.TextOptions):
-  """`config.options` of masked_lm.
-
-  Attributes:
-    mask_probability: Share of the tokens to predict.
-    whole_word: Mask all pieces of a word together.
-    max_predictions_per_sequence: Tokens to predict in one sequence at most.
-  """
-
-  mask_probability: float = fields.setting(0.15, above=0, below=1)
-  whole_word: bool = False
-  max_predictions_per_sequence: int | None = fields.setting(None, at_least=1)
-
-
-def make(options: MaskedLmOptions, data: 'DataConfig') -> Task:
+def make(options: MaskedLmOptions, data: DataConfig) -> Task:
   """The task with these options."""
   del data
   return Task(
@@ -83,7 +65,7 @@ def make(options: MaskedLmOptions, data: 'DataConfig') -> Task:
   )
 
 
-MASKED_LM = TaskSpec('masked_lm', make, MaskedLmOptions)
+MASKED_LM = TaskSpec('masked_lm', make)
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> task.Terms:

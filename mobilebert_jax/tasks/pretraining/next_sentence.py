@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from jaxtyping import Array
 
-from mobilebert_jax.config import fields
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import NextSentenceOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.examples import sentence_pairs
 from mobilebert_jax.losses import task
@@ -21,32 +22,10 @@ from mobilebert_jax.tasks.pretraining import text_files
 from mobilebert_jax.tasks.targets import SingleLabel
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
-
 _TARGET = SingleLabel(('follows', 'random'))
 
 
-@dataclasses.dataclass(frozen=True)
-class NextSentenceOptions(text_files.TextOptions):
-  """`config.options` of next_sentence.
-
-  Attributes:
-    documents: As in `TextOptions`; 'paragraph' is BERT's own format: a blank
-      line between documents.
-    sentences: What a sentence is: one of the 'lines' (BERT's format), or what
-      a full stop, an exclamation or a question 'mark' ends.
-    sentences_per_segment: Sentences in each of the two texts.
-    seed: Of the pairs.
-  """
-
-  documents: Literal['file', 'paragraph', 'line'] = 'paragraph'
-  sentences: Literal['lines', 'marks'] = 'lines'
-  sentences_per_segment: int = fields.setting(1, at_least=1)
-  seed: int = fields.setting(0, at_least=0)
-
-
-def make(options: NextSentenceOptions, data: 'DataConfig') -> Task:
+def make(options: NextSentenceOptions, data: DataConfig) -> Task:
   """The task with these options."""
   del data
   return Task(
@@ -71,11 +50,11 @@ def make(options: NextSentenceOptions, data: 'DataConfig') -> Task:
   )
 
 
-NEXT_SENTENCE = TaskSpec('next_sentence', make, NextSentenceOptions)
+NEXT_SENTENCE = TaskSpec('next_sentence', make)
 
 
 def load(
-  options: NextSentenceOptions, data: 'DataConfig', split: str
+  options: NextSentenceOptions, data: DataConfig, split: str
 ) -> tuple[TextExample, ...]:
   """`Task.load`: the pairs of a split; the limits count pairs.
 

@@ -8,11 +8,13 @@ are made: `pretraining_load`.
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.examples.masking import Masking
 from mobilebert_jax.data.readers.documents import Document
@@ -26,18 +28,14 @@ from mobilebert_jax.models import (
 from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.tasks.custom import output
 from mobilebert_jax.tasks.pretraining import load, masked_lm, text_files
-from mobilebert_jax.tasks.pretraining.load import PretrainingOptions
 from mobilebert_jax.tasks.pretraining.masked_sequences import MaskSequences
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
-
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
 AnyFeatures = Features | StoredFeatures
 _NAME = 'pretraining'
 
 
-def make(options: PretrainingOptions, data: 'DataConfig') -> Task:
+def make(options: PretrainingOptions, data: DataConfig) -> Task:
   """The task with these options.
 
   With `options.next_sentence` the model is a `MobileBertForPreTraining`, else
@@ -64,7 +62,7 @@ def make(options: PretrainingOptions, data: 'DataConfig') -> Task:
   )
 
 
-PRETRAINING = TaskSpec(_NAME, make, PretrainingOptions)
+PRETRAINING = TaskSpec(_NAME, make)
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> task.Terms:

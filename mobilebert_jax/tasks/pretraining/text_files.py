@@ -1,51 +1,21 @@
 """Where tasks on running text find it: files, options, the held-out part."""
 
-import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Literal
 
-from mobilebert_jax.config import fields
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import TextOptions
 from mobilebert_jax.data.readers import documents
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.task import Splits
 
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
-
 # Running text has nothing to hand in, so there is no test split.
 SPLITS = Splits(test=())
 
 
-@dataclasses.dataclass(frozen=True)
-class TextOptions:
-  """What the user's text is.
-
-  `data.path` is a text file or a directory of text files (*.txt, *.jsonl,
-  both also gzipped).
-
-  Attributes:
-    train_file: A file or directory to learn from, relative to `data.path`;
-      None: all of `data.path`.
-    validation_file: A file or directory to test with; it then is not learnt
-      from. None: a part of the training text, see `validation_fraction`.
-    validation_fraction: Share of the characters to hold out; see
-      `documents.hold_out`.
-    documents: What a document is in *.txt: a 'file', a 'paragraph' (between
-      blank lines), or a 'line'. In *.jsonl it is a line.
-    text_column: The name of the text in *.jsonl.
-  """
-
-  train_file: str | None = None
-  validation_file: str | None = None
-  validation_fraction: float = fields.setting(0.05, above=0, below=1)
-  documents: Literal['file', 'paragraph', 'line'] = 'file'
-  text_column: str = 'text'
-
-
 def load(
-  options: TextOptions, data: 'DataConfig', split: str
+  options: TextOptions, data: DataConfig, split: str
 ) -> tuple[Document, ...]:
   """The documents of a split, in the order of the files.
 
@@ -65,13 +35,14 @@ def load(
 
 
 def _files(
-  options: TextOptions, data: 'DataConfig'
+  options: TextOptions, data: DataConfig
 ) -> tuple[tuple[pathlib.Path, ...], tuple[pathlib.Path, ...]]:
   """The files to learn from and those to test with, if they are named."""
   if data.source != 'files' or data.path is None:
     raise InputError(
-      f'data.source={data.source!r} does not fit a task on your own text; use '
-      '"files" and set data.path to a text file or a directory'
+      f'config.data.source={data.source!r} does not fit a task on your own '
+      'text; use '
+      '"files" and set config.data.path to a text file or a directory'
     )
   root = files.path(data.path)
   folder = root.parent if root.is_file() else root
@@ -84,7 +55,8 @@ def _files(
   train = tuple(path for path in train if path not in validation)
   if not train:
     raise InputError(
-      f'{root}: options.validation_file={options.validation_file!r} takes all '
+      f'{root}: config.options.validation_file={options.validation_file!r} '
+      'takes all '
       'of the text; give text to learn from as well'
     )
   return train, validation

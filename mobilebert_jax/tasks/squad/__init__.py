@@ -1,12 +1,9 @@
 """SQuAD: questions that spans of a text answer."""
 
-from mobilebert_jax.tasks.squad.options import NullSpanOptions, SpanOptions
 from mobilebert_jax.tasks.squad.task import SQUAD_V1, SQUAD_V2, span_task
 
 __all__ = [
   'SQUAD_V1',
   'SQUAD_V2',
-  'NullSpanOptions',
-  'SpanOptions',
   'span_task',
 ]

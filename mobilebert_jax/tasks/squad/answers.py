@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Num
 
+from mobilebert_jax.config.task_options import SpanOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.metrics.spans import best_spans
 from mobilebert_jax.tasks.squad import windows
-from mobilebert_jax.tasks.squad.options import SpanOptions
 from mobilebert_jax.tasks.task import Predictions
 
 # Windows searched at once.

@@ -3,10 +3,12 @@
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxtyping import Array, Float
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import NullSpanOptions, SpanOptions
 from mobilebert_jax.data.readers import squad
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.losses import task
@@ -16,7 +18,6 @@ from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.squad import answers, windows, writing
 from mobilebert_jax.tasks.squad.answers import Found
-from mobilebert_jax.tasks.squad.options import NullSpanOptions, SpanOptions
 from mobilebert_jax.tasks.task import (
   Examples,
   Predictions,
@@ -24,9 +25,6 @@ from mobilebert_jax.tasks.task import (
   Task,
   TaskSpec,
 )
-
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
 # The test sets are not public.
 SPLITS = Splits(test=())
@@ -39,7 +37,7 @@ def span_task(
   name: str,
   options: SpanOptions,
   *,
-  load: Callable[['DataConfig', str], Examples],
+  load: Callable[[DataConfig, str], Examples],
   splits: Splits = SPLITS,
 ) -> Task:
   """Makes the task of answering questions by spans of texts.
@@ -76,7 +74,7 @@ def specimens(words: int) -> tuple[Question, ...]:
 
 
 def load_squad(
-  version: str, with_null: bool, data: 'DataConfig', split: str
+  version: str, with_null: bool, data: DataConfig, split: str
 ) -> tuple[Question, ...]:
   """`Task.load` of SQuAD.
 
@@ -96,8 +94,9 @@ def load_squad(
     place, read = str(file), squad.read_file(file, with_null=with_null)
   else:
     raise InputError(
-      f'data.source={data.source!r} does not fit SQuAD; use "tfds", or "files" '
-      'with data.path'
+      f'config.data.source={data.source!r} does not fit SQuAD; use "tfds", or '
+      '"files" '
+      'with config.data.path'
     )
   questions = list(read)
   if is_train:
@@ -263,7 +262,7 @@ def _trainable(questions: list[Question], place: str) -> list[Question]:
 
 
 def squad_task(
-  name: str, version: str, options: SpanOptions, data: 'DataConfig'
+  name: str, version: str, options: SpanOptions, data: DataConfig
 ) -> Task:
   """`TaskSpec.make` of a version of SQuAD."""
   del data
@@ -273,8 +272,8 @@ def squad_task(
 
 
 SQUAD_V1 = TaskSpec(
-  'squad_v1', functools.partial(squad_task, 'squad_v1', '1.1'), SpanOptions
+  'squad_v1', functools.partial(squad_task, 'squad_v1', '1.1')
 )
 SQUAD_V2 = TaskSpec(
-  'squad_v2', functools.partial(squad_task, 'squad_v2', '2.0'), NullSpanOptions
+  'squad_v2', functools.partial(squad_task, 'squad_v2', '2.0')
 )

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from mobilebert_jax.config.task_options import SpanOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.encoding import in_chunks
-from mobilebert_jax.tasks.squad.options import SpanOptions
 from mobilebert_jax.tasks.task import Progress
 
 # Columns of the features that only the search for answers reads.
@@ -97,8 +97,9 @@ def encode(
 def _check_room(options: SpanOptions, max_length: int) -> None:
   if max_length <= options.max_query_length + _SPECIAL:
     raise InputError(
-      f'data.max_length is {max_length}, but a question may take '
-      f'{options.max_query_length} tokens (options.max_query_length) and '
+      f'config.data.max_length is {max_length}, but a question may take '
+      f'{options.max_query_length} tokens (config.options.max_query_length) '
+      'and '
       f'{_SPECIAL} go to special tokens, which leaves none for the text; use '
       f'at least {options.max_query_length + _SPECIAL + 1}'
     )

@@ -3,18 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
+from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.config.task_options import TaggingOptions
 from mobilebert_jax.data.readers import conll, official, tfds
 from mobilebert_jax.data.readers.conll import Sentence
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.tagging import labels as tagging_labels
 from mobilebert_jax.tasks.tagging import task
-from mobilebert_jax.tasks.tagging.task import TaggingOptions
 from mobilebert_jax.tasks.task import Splits, Task, TaskSpec
-
-if TYPE_CHECKING:
-  from mobilebert_jax.config.run import DataConfig
 
 # The tags of the test files are public.
 SPLITS = Splits(evaluation=('validation', 'test'), test=())
@@ -40,7 +37,7 @@ class ColumnData:
   tfds_splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
   tfds_columns: tuple[str, ...] = ()
 
-  def make(self, options: TaggingOptions, data: 'DataConfig') -> Task:
+  def make(self, options: TaggingOptions, data: DataConfig) -> Task:
     """`TaskSpec.make`: reads the training file if no labels are given.
 
     Raises:
@@ -61,7 +58,7 @@ class ColumnData:
     self,
     options: TaggingOptions,
     labels: tuple[str, ...],
-    data: 'DataConfig',
+    data: DataConfig,
     split: str,
   ) -> tuple[Sentence, ...]:
     """`Task.load`: the sentences in the order of the file, or of TFDS.
@@ -76,7 +73,7 @@ class ColumnData:
     self,
     options: TaggingOptions,
     labels: tuple[str, ...] | None,
-    data: 'DataConfig',
+    data: DataConfig,
     split: str,
   ) -> tuple[Sentence, ...]:
     return tuple(
@@ -84,13 +81,14 @@ class ColumnData:
       for sentence in self._sentences(data, split)
     )
 
-  def _sentences(self, data: 'DataConfig', split: str) -> Iterator[Sentence]:
+  def _sentences(self, data: DataConfig, split: str) -> Iterator[Sentence]:
     if data.source == 'tfds' and self.tfds_name:
       return self._from_tfds(self.tfds_name, data.path, split)
     if data.source != 'files':
       sources = '"tfds" or "files"' if self.tfds_name else '"files"'
       raise InputError(
-        f'data.source={data.source!r} does not fit {self.name}; use {sources}'
+        f'config.data.source={data.source!r} does not fit {self.name}; use '
+        f'{sources}'
       )
     names = [files[split] for files in self.files]
     path = official.find_file(str(data.path), self.folder, names)
@@ -143,7 +141,4 @@ _WNUT17 = ColumnData(
   ),
 )
 
-SPECS = tuple(
-  TaskSpec(data.name, data.make, TaggingOptions)
-  for data in (_CONLL2003, _WNUT17)
-)
+SPECS = tuple(TaskSpec(data.name, data.make) for data in (_CONLL2003, _WNUT17))

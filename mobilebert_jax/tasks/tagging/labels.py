@@ -70,13 +70,14 @@ def check_sentence(
     before = tags[index - 1] if index else 'the beginning of the sentence'
     raise InputError(
       f'{sentence.place(index)}: {tags[index]} after {before} is not {scheme}; '
-      f'correct it, or set options.scheme={other} if the file is in {other}'
+      f'correct it, or set config.options.scheme={other} if the file is in '
+      f'{other}'
     )
   for word, tag in enumerate(iob.to_iob2(tags)):
     if labels is not None and tag not in labels:
       raise InputError(
         f'{sentence.place(word)}: the tag {tags[word]} is unknown; the tags of '
-        f'the training data (or options.labels) are {", ".join(labels)}'
+        f'the training data (or config.options.labels) are {", ".join(labels)}'
       )
   return sentence
 

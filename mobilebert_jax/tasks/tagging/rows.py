@@ -63,7 +63,7 @@ def encode(
   capacity = room_for_text(max_length, _SPECIAL)
   if stride >= capacity:
     raise InputError(
-      f'options.stride is {stride}, but a row has room for {capacity} '
+      f'config.options.stride is {stride}, but a row has room for {capacity} '
       f'tokens; use at most {capacity - 1}'
     )
   rows: list[list[_Word]] = []
@@ -125,8 +125,10 @@ def _label(
   """The number of a continuation's tag, which the data need not have."""
   if tag not in labels:
     raise InputError(
-      f'{sentence.place(place)}: options.label_all_subtokens needs the tag '
-      f'{tag} for the tokens behind the first one; add it to options.labels'
+      f'{sentence.place(place)}: config.options.label_all_subtokens needs the '
+      'tag '
+      f'{tag} for the tokens behind the first one; add it to '
+      'config.options.labels'
     )
   return labels.index(tag)
 

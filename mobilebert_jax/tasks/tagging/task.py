@@ -8,7 +8,6 @@ score is that of the file.
 A word without tokens (a lone variation selector, say) is predicted to be O.
 """
 
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from mobilebert_jax.config import fields
+from mobilebert_jax.config.task_options import TaggingOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers import conll, iob
 from mobilebert_jax.data.readers.conll import Sentence
@@ -34,27 +33,6 @@ from mobilebert_jax.tasks.task import (
   Splits,
   Task,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class TaggingOptions:
-  """How words are tagged.
-
-  Attributes:
-    labels: The tags in IOB2, in the order of the logits; (): O, and B- and I-
-      for each type of the training file, in alphabetical order.
-    scheme: How the data marks entities. Scores are strict in this scheme.
-    label_all_subtokens: Learn from all tokens of a word (B- becomes I- behind
-      the first one), not from its first one alone. Predictions are always
-      those of the first tokens.
-    stride: Tokens that the parts of a sentence longer than `max_length` have
-      in common.
-  """
-
-  labels: tuple[str, ...] = ()
-  scheme: iob.Scheme = 'IOB2'
-  label_all_subtokens: bool = False
-  stride: int = fields.setting(0, at_least=0)
 
 
 def tagging_task(

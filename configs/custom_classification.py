@@ -1,13 +1,13 @@
-"""A number for each of your own texts, or pairs of texts.
+"""Classification of your own texts, or pairs of texts.
 
-Command:  python train.py --config=configs/own_regression.py \
-            --config.data.path=DIR --config.options.text_column=sentence1 \
-            --config.options.pair_column=sentence2 \
-            --config.options.label_column=similarity
+Command:  python train.py --config=configs/custom_classification.py \
+            --config.data.path=DIR --config.options.text_column=review \
+            --config.options.label_column=stars
 Hardware: one TPU core or GPU.
 Starts from google/mobilebert-uncased. DIR holds train.csv (or .tsv, .jsonl,
 also gzipped), perhaps validation.* and test.*; without validation.* a tenth of
-the rows is held out.
+the rows is held out. Pairs: --config.options.pair_column=NAME. Several labels
+for a text, separated by commas: --config.options.multi_label=True.
 
 Variants from scratch, for two CPU cores:
   small             layer_norm, 2.4M parameters, 2.0M of them word vectors
@@ -16,17 +16,17 @@ Variants from scratch, for two CPU cores:
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """
 
-from mobilebert_jax.config import command_line, presets
+from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = presets.fine_tuning(
+  variants = config.presets.fine_tuning(
     small_epochs=10.0,
-    task='own_regression',
+    task='custom_classification',
     data={'source': 'files', 'path': 'data', 'max_length': 128},
     optimizer={'learning_rate': 3e-5},
     batch_size=32,
     eval_batch_size=64,
     num_epochs=3.0,
   )
-  return command_line.config_dict(**command_line.choose(variant, variants))
+  return config.config_dict(**config.choose(variant, variants))

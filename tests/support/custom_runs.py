@@ -5,7 +5,7 @@ import pathlib
 import sys
 from unittest import mock
 
-from mobilebert_jax.config import command_line
+from mobilebert_jax.runtime import exit_status
 from tests.support import one_device
 from tests.support.tiny import SPECIAL
 
@@ -58,4 +58,4 @@ def command(name: str, *arguments: str) -> int:
     mock.patch.object(sys, 'argv', [f'{name}.py', *arguments]),
     one_device.used(),
   ):
-    return command_line.run(module.main, module.__doc__)
+    return exit_status.run(module.main)

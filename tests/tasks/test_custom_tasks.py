@@ -34,7 +34,7 @@ class World:
 
   def task(self, kind, path='', **options):
     data = DataConfig(source='files', path=str(self.root / path))
-    return TASKS[f'own_{kind}'].make_task(options, data)
+    return TASKS[f'custom_{kind}'].make_task(options, data)
 
   def load(self, kind, split='train', *, limits=None, **options):
     data = DataConfig(source='files', path=str(self.root), **limits or {})
@@ -402,7 +402,7 @@ WRONG = {
   ),
   'no answer': (
     'qa', 'dev.csv', 'question,context,answers\nq,a b,\n', {},
-    'dev.csv:2: .* expected an answer; set options.allow_no_answer=True',
+    'dev.csv:2: .* expected an answer; set config.options.allow_no_answer=True',
   ),
   'empty context': (
     'qa', 'dev.csv', 'question,context,answers\nq, ,a\n', {},
@@ -451,8 +451,10 @@ def test_no_training_file(world):
   for kind in ('classification', 'regression', 'tagging', 'qa', 'choice'):
     with pytest.raises(InputError, match=r'a directory with a file train\.\*'):
       world.task(kind)
-    with pytest.raises(InputError, match=r'use "files" and set data\.path'):
-      TASKS[f'own_{kind}'].make_task({}, DataConfig(source='generated'))
+    with pytest.raises(
+      InputError, match=r'use "files" and set config\.data\.path'
+    ):
+      TASKS[f'custom_{kind}'].make_task({}, DataConfig(source='generated'))
 
 
 def test_macro_f1_is_that_of_scikit_learn():

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from tests.support import own_runs
+from tests.support import custom_runs
 
 GOOD, BAD = ('good', 'fine', 'great'), ('bad', 'dull', 'poor')
 THINGS = ('film', 'plot', 'book', 'song')
@@ -21,8 +21,8 @@ WORDS = (
 
 
 def write(kind: str, root: pathlib.Path) -> pathlib.Path:
-  """Data for the task 'own_<kind>', with a test file; returns `root`."""
-  own_runs.write_vocab(root, WORDS)
+  """Data for the task 'custom_<kind>', with a test file; returns `root`."""
+  custom_runs.write_vocab(root, WORDS)
   (root / 'data').mkdir()
   rows, suffix = _MAKERS[kind](np.random.default_rng(0)), _SUFFIXES[kind]
   for split, part, labelled in (

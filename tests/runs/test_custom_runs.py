@@ -7,7 +7,7 @@ import pytest
 
 from mobilebert_jax.convert.pretrained import from_pretrained
 from mobilebert_jax.pipelines import pipeline
-from tests.support import own_data, own_runs
+from tests.support import custom_data, custom_runs
 
 LABELS = {
   'classification': ['neg', 'none', 'pos'],
@@ -42,22 +42,22 @@ KINDS = [
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_the_whole_run(tmp_path, capsys, kind):
-  root = own_data.write(kind, tmp_path)
+  root = custom_data.write(kind, tmp_path)
   config = 'classification' if kind == 'multi' else kind
   options = {f'options.{k}': v for k, v in OPTIONS[kind].items()}
-  flags = own_runs.flags(
-    f'own_{config}.py', root, num_steps=40, eval_every=40,
+  flags = custom_runs.flags(
+    f'custom_{config}.py', root, num_steps=40, eval_every=40,
     **{'data.max_length': 24, 'options.validation_fraction': 0.25, **options},
   )  # fmt: skip
   run = tmp_path / 'run'
-  assert own_runs.command('train', *flags, f'--workdir={run}') == 0
+  assert custom_runs.command('train', *flags, f'--workdir={run}') == 0
   results = json.loads((run / 'results.json').read_text())
   assert results['primary_metric'] == f'validation/{PRIMARY[kind]}'
   final = results['final'][results['primary_metric']]
   assert final > max(0.7, results['first'][results['primary_metric']])
   capsys.readouterr()
   # The exported directory gives the same scores as the last checkpoint.
-  assert own_runs.command('eval', *flags, f'--checkpoint={run}/model') == 0
+  assert custom_runs.command('eval', *flags, f'--checkpoint={run}/model') == 0
   again = json.loads(capsys.readouterr().out)
   for name, value in again.items():
     assert value == results['best'][name], name

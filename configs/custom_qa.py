@@ -1,6 +1,6 @@
 """Questions about your own texts, answered by a span of the text.
 
-Command:  python train.py --config=configs/own_qa.py \
+Command:  python train.py --config=configs/custom_qa.py \
             --config.data.path=DIR --config.options.answers_column=answer
 Hardware: one TPU core or GPU.
 Starts from google/mobilebert-uncased. DIR holds train.jsonl (or .csv, .tsv)
@@ -16,17 +16,17 @@ Variants from scratch, for two CPU cores:
 They need a vocabulary: --config.tokenizer=VOCAB (a vocab.txt or a directory).
 """
 
-from mobilebert_jax.config import command_line, presets
+from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = presets.fine_tuning(
+  variants = config.presets.fine_tuning(
     small_epochs=10.0,
-    task='own_qa',
+    task='custom_qa',
     data={'source': 'files', 'path': 'data', 'max_length': 384},
     optimizer={'learning_rate': 4e-5},
     batch_size=32,
     eval_batch_size=64,
     num_epochs=3.0,
   )
-  return command_line.config_dict(**command_line.choose(variant, variants))
+  return config.config_dict(**config.choose(variant, variants))
