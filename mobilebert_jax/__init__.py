@@ -64,8 +64,8 @@ _HOMES = {
     'resize_token_embeddings',
     'save_pretrained',
   ),
-  'errors': ('InputError',),
   'pipelines': ('pipeline',),
+  'runtime.errors': ('InputError',),
   'tokenizer': (
     'MobileBertTokenizer',
     'MobileBertTokenizerFast',

@@ -60,7 +60,7 @@ _SMALL_STREAM: Settings = {
 
 
 def pretraining(**settings: Any) -> Settings:
-  """Settings of pre-training at full size, for `cli.config_dict`.
+  """Settings of pre-training at full size, for `config.config_dict`.
 
   Args:
     **settings: fields of TrainConfig beside or instead of these; groups of
@@ -218,7 +218,7 @@ def small(variant: str = 'small') -> Settings:
       the published model's normalization.
 
   Returns:
-    init, batch_size, optimizer and model, for `cli.config_dict`; how long to
+    init, batch_size, optimizer and model, for `config.config_dict`; how long to
     train is the task's.
   """
   normalization = SMALL_VARIANTS[variant]

@@ -311,9 +311,9 @@ def test_the_options_are_those_of_all_tasks():
 
 MODULES = (
   'train', 'eval', 'mobilebert_jax.convert.__main__',
-  'mobilebert_jax.distillation.__main__', 'mobilebert_jax.glue.__main__',
-  'mobilebert_jax.sweep.__main__', 'mobilebert_jax.recipe.__main__',
-  'mobilebert_jax.predict.__main__',
+  'mobilebert_jax.distillation.__main__', 'mobilebert_jax.glue',
+  'mobilebert_jax.sweep', 'mobilebert_jax.recipe',
+  'mobilebert_jax.predict',
   'mobilebert_jax.pretraining_data.__main__',
   'mobilebert_jax.pretraining_data.vocabulary',
   'mobilebert_jax.pretraining_data.beam', 'mobilebert_jax.data.prepare',

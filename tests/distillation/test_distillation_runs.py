@@ -5,7 +5,6 @@ import shutil
 from unittest import mock
 
 import chex
-import hooking
 import jax
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import setup, train_state
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.workdir import Workdir
-from tests.support import distilling, one_device
+from tests.support import distilling, hooking, one_device
 
 
 @pytest.fixture(scope='module')

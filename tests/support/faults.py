@@ -24,7 +24,7 @@ QUICK_COMPILE = (
 SLOW = """
 import time
 print('begun', flush=True)
-import hooking
+from tests.support import hooking
 from mobilebert_jax.training.hooks import Hook
 
 class Slow(Hook):

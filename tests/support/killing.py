@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 _IN_A_RUN = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-import hooking
+from tests.support import hooking
 from mobilebert_jax.training.hooks import Hook
 from mobilebert_jax.{package} import __main__ as command
 

@@ -27,7 +27,7 @@ FLAGS = ('--config.keep_checkpoints=2',)
 
 KILL_AT_5 = """
 import os, signal
-import hooking
+from tests.support import hooking
 from mobilebert_jax.training.hooks import Hook
 
 class Kill(Hook):
@@ -52,7 +52,7 @@ def killed_at_5(runs, workdir):
 
 LIMIT = """
 import resource
-import hooking
+from tests.support import hooking
 from mobilebert_jax.training.hooks import Hook
 
 class Limit(Hook):
@@ -72,7 +72,7 @@ hooking.add(Limit())
 # The disk is full while the third checkpoint is written.
 FILL = """
 import pathlib
-import hooking
+from tests.support import hooking
 from mobilebert_jax.training.hooks import Hook
 
 class Fill(Hook):
@@ -332,7 +332,7 @@ def test_a_damaged_best_checkpoint(runs, tmp_path):
 
 
 BEST_AT_2 = """
-import hooking
+from tests.support import hooking
 from mobilebert_jax.training import setup
 
 count = 0

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.faults
 # the loss, so the compiled step meets it.
 POISON = """
 import types
-import hooking
+from tests.support import hooking
 import numpy as np
 from mobilebert_jax import launch
 from mobilebert_jax.training import mesh as sharding
@@ -139,7 +139,7 @@ def test_a_data_worker_that_dies(runs, whole, tmp_path):
 # backwards: orbax's patience with a save, five minutes, ends by the clock.
 CLOCK = """
 import random, time
-import hooking
+from tests.support import hooking
 from mobilebert_jax.training.hooks import Hook
 
 now, now_ns, rng, offset = time.time, time.time_ns, random.Random(7), 0.0

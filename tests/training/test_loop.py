@@ -3,7 +3,6 @@
 import json
 import math
 
-import hooking
 import jax
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training import failures, loop, scoring, setup, train_step
-from tests.support import tiny
+from tests.support import hooking, tiny
 
 
 def parse(path, *overrides):
