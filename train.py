@@ -11,7 +11,7 @@
                 'none' unsets a field that may be unset.
 
 On several hosts the same command runs on each; on Cloud TPU, GKE, SLURM and
-Open MPI they find each other (docs/tpu.md), elsewhere by three more flags:
+Open MPI they find each other (docs/guides/tpu.md), elsewhere by three flags:
   --coordinator_address=HOST:PORT  of process 0
   --num_processes=N  --process_id=I  from 0
 

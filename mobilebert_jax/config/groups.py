@@ -15,7 +15,7 @@ class DataConfig:
     source: 'tfds' (TensorFlow Datasets), 'files' (the official files in
       `path`) or 'generated' (made by the task's own code).
     path: directory of the files, or TFDS's data_dir; also on gs://, from where
-      it is copied once for each host (docs/gcs.md).
+      it is copied once for each host (docs/guides/gcs.md).
     max_length: longest sequence in tokens, special tokens included.
     train_examples: use the first n training examples; None: all.
     eval_examples: use the first n examples of every other split; None: all.
