@@ -4,7 +4,8 @@ The same command in the same workdir continues a run. With a config file, --help
 lists all of its settings, with their values and what they mean.
 
 On several hosts the same command runs on each; on Cloud TPU, GKE, SLURM and
-Open MPI they find each other (docs/tpu.md), elsewhere by the last three flags.
+Open MPI they find each other (docs/guides/tpu.md), elsewhere by the last three
+flags.
 """
 
 import pathlib

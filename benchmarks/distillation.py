@@ -14,7 +14,7 @@ which are made anew after every arm. So the same command continues, the table
 grows with more seeds or arms, and several commands with arms or seeds of their
 own may run at once behind the teacher.
 
-docs/distillation.md shows and discusses the table.
+docs/explanation/distillation.md shows and discusses the table.
 """
 
 import argparse

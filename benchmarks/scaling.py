@@ -4,10 +4,11 @@
 
 Runs `python -m mobilebert_jax.tpu_compile` for student and teacher
 (configs/scaling.py) and each topology below, with settings that fit; keeps
-what it prints in docs/scaling.txt, and writes the table of docs/scaling.md
-between its marks. Needs pip install 'mobilebert_jax[tpu]' and about half an
-hour on two cores, but no TPU. --only runs those whose command contains TEXT and
-takes the others from scaling.json, which is beside this script.
+what it prints in docs/explanation/scaling.txt, and writes the table of
+docs/explanation/scaling.md between its marks. Needs
+pip install 'mobilebert_jax[tpu]' and about half an hour on two cores, but no
+TPU. --only runs those whose command contains TEXT and takes the others from
+scaling.json, which is beside this script.
 """
 
 import json
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 
-_DOCS = pathlib.Path(__file__).resolve().parent.parent / 'docs'
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_DOCS = _ROOT / 'docs' / 'explanation'
 _TEXT, _PAGE = _DOCS / 'scaling.txt', _DOCS / 'scaling.md'
 _JSON = pathlib.Path(__file__).with_suffix('.json')
 _BEGIN, _END = '<!-- table -->', '<!-- end of table -->'
@@ -86,7 +88,7 @@ def _run(arguments: str) -> dict:
     command = [sys.executable, '-m', 'mobilebert_jax.tpu_compile']
     done = subprocess.run(
       [*command, *arguments.split(), f'--json={file}'],
-      cwd=_DOCS.parent,
+      cwd=_ROOT,
       stdout=subprocess.PIPE,
       text=True,
     )

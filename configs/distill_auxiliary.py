@@ -2,7 +2,7 @@
 
 Command:  python train.py --config=configs/distill_auxiliary.py \
             --config.distillation.teacher=TEACHER --config.data.path=DATA
-Hardware: a TPU slice; docs/scaling.md.
+Hardware: a TPU slice; docs/explanation/scaling.md.
 As configs/distill_progressive.py, but all layers learn from their teachers
 while the student is distilled, for as many steps in all (arXiv 2004.02984,
 section 3.4). google-research's code has no such strategy: the factors, which

@@ -2,7 +2,8 @@
 
 Command:  python train.py --config=configs/distill_progressive.py \
             --config.distillation.teacher=TEACHER --config.data.path=DATA
-Hardware: a TPU slice (the authors: 256 TPU v3 chips); docs/scaling.md.
+Hardware: a TPU slice (the authors: 256 TPU v3 chips);
+docs/explanation/scaling.md.
 TEACHER is the workdir of configs/pretrain_teacher.py (or another teacher that
 fits), whose tokenizer is used. DATA as in that config.
 

@@ -2,7 +2,7 @@
 
 Command:  python train.py --config=configs/pretrain_student.py \
             --config.data.path=DATA --config.tokenizer=VOCAB
-Hardware: a TPU slice; docs/scaling.md.
+Hardware: a TPU slice; docs/explanation/scaling.md.
 DATA as in configs/pretrain_teacher.py. The settings are those that
 google-research's README gives for the last stage of the student: LAMB, batches
 of 2,048 sequences of 512 tokens with 20 predictions, 500,000 steps. What it

@@ -7,7 +7,7 @@ needs 6.3 GiB on each chip of v5e:16x16, and all steps at least 0.64 days, 3,962
 chip-hours; on fewer chips use --config.accumulation_steps.
 DATA is text (*.txt, *.jsonl, also gzipped), or better, since it is far larger
 than memory, what `python -m mobilebert_jax.pretraining_data` made of it, or
-TFRecords of BERT's create_pretraining_data.py; docs/pretraining_data.md.
+TFRecords of BERT's create_pretraining_data.py; docs/guides/pretraining_data.md.
 TEACHER is then what `--config.distillation.teacher` takes.
 
 The paper (arXiv 2004.02984, section 4) and google-research's configs state: the

@@ -2,9 +2,10 @@
 
 Command:  python -m mobilebert_jax.recipe --config=configs/recipe_paper.py \
             --text=TEXTS --task_data=MNLI --workdir=DIR
-Hardware: a TPU pod, the same command on every host (docs/tpu.md), which all see
-TEXTS and DIR; the authors used 256 TPU v3 chips. docs/scaling.md and
-docs/distillation.md say what each run needs.
+Hardware: a TPU pod, the same command on every host (docs/guides/tpu.md), which
+all see TEXTS and DIR; the authors used 256 TPU v3 chips.
+docs/explanation/scaling.md and docs/explanation/distillation.md say what each
+run needs.
 The text of the paper is Wikipedia and BookCorpus; MNLI is the directory of that
 task's official files.
 

@@ -2,7 +2,7 @@
 
 Command:  python train.py --config=configs/scaling.py:student \
             --config.data.path=TEXTS --config.tokenizer=VOCAB
-Hardware: a TPU slice; docs/scaling.md says which, and what it costs.
+Hardware: a TPU slice; docs/explanation/scaling.md says which, and its costs.
 Variants, both from scratch in bfloat16:
   student  MobileBERT, 24 blocks of 128 in a stream of 512
   teacher  IB-BERT_LARGE, 24 blocks of 1024 in a stream of 512

@@ -45,7 +45,7 @@ class DataConfig:
   path: str | None = fields.setting(
     None,
     help="directory of the files, or TFDS's data_dir; also on gs://, from "
-    'where it is copied once for each host (docs/gcs.md)',
+    'where it is copied once for each host (docs/guides/gcs.md)',
   )
   max_length: int = fields.setting(
     128, help='longest sequence in tokens, special tokens included', at_least=3

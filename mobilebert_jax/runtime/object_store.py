@@ -3,7 +3,7 @@
 epath, which Orbax uses too, gives paths with pathlib's methods; it reaches the
 store through fsspec and gcsfs. An object is written as a whole or not at all,
 and every version of it has a number of its own, its generation. See
-docs/gcs.md.
+docs/guides/gcs.md.
 """
 
 import dataclasses
@@ -132,7 +132,7 @@ def _check(bucket: str):
     reason = ' '.join(str(error).split()) or type(error).__name__
     raise InputError(
       f'{PREFIX}{bucket} cannot be listed ({reason}); check the name, the '
-      'network and the credentials: docs/gcs.md tells where they come from.'
+      'network and the credentials; docs/guides/gcs.md says which.'
     ) from None
 
 

@@ -7,7 +7,7 @@ own data decides the labels and must be there, and so must the config of a
 checkpoint of one's own. If a step does not fit the chip's memory, it looks for
 a setting with which it does.
 
-Times are lower bounds: nothing is run. See docs/scaling.md.
+Times are lower bounds: nothing is run. See docs/explanation/scaling.md.
 """
 
 import pathlib

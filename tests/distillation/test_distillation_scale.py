@@ -141,7 +141,7 @@ def test_the_papers_job_fits_a_slice(repo, tmp_path):
     assert step['is_stable'] or name == 'evaluation', name
   assert found['cost']['steps'] == 24 * 10_000 + 500_000
   assert found['cost']['tokens'] == found['cost']['steps'] * 2048 * 512
-  # docs/distillation.md says 812; a compiler of another year may differ.
+  # docs/explanation/distillation.md says 812; another compiler may differ.
   assert found['cost']['chip_hours'] == pytest.approx(812, rel=0.1)
 
 

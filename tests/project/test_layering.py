@@ -9,29 +9,11 @@ import pathlib
 
 import pytest
 
+from tests.support.folders import FOLDERS
+
 _REPO = pathlib.Path(__file__).resolve().parents[2]
 _ROOT = _REPO / 'mobilebert_jax'
-# The architecture: a folder imports only from folders above it in this list
-# (and from itself); the commands at the root import from all of them.
-FOLDERS = (
-  'runtime',
-  'config',
-  'tokenizer',
-  'metrics',
-  'losses',
-  'reporting',
-  'models',
-  'convert',
-  'data',
-  'tasks',
-  'training',
-  'pipelines',
-  'pretraining_data',
-  'distillation',
-  'launch',
-  'tpu_compile',
-  'experiments',
-)
+_ORDER = list(FOLDERS)
 _WALLS = {
   'orbax': {'training.checkpoint'},
   'etils': {'runtime.object_store'},
@@ -106,7 +88,7 @@ def test_imports_point_upwards_in_the_list(name):
       continue
     target = imported.split('.')[1]
     assert target in FOLDERS, f'{name} imports {imported}'
-    assert FOLDERS.index(target) <= FOLDERS.index(folder), (
+    assert _ORDER.index(target) <= _ORDER.index(folder), (
       f'{name} imports {imported}, from below'
     )
 

@@ -198,7 +198,7 @@ def assert_nothing_left_over(workdir: pathlib.Path, told: object = ''):
 
 
 def tally(fault: str, tried: int, came_of_it: str):
-  """Notes that a fault was survived, for the table in docs/reliability.md.
+  """Notes that a fault was survived, for docs/explanation/reliability.md.
 
   Args:
     fault: a row of the table.

@@ -1,4 +1,4 @@
-"""Writes what the fault tests have survived into docs/reliability.md.
+"""Writes what the fault tests survived into docs/explanation/reliability.md.
 
 MOBILEBERT_FAULTS_TALLY=tally.jsonl pytest -n 0 -m faults
 python tests/support/faults_table.py tally.jsonl
@@ -8,7 +8,8 @@ import json
 import pathlib
 import sys
 
-_DOC = pathlib.Path(__file__).resolve().parents[2] / 'docs/reliability.md'
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_DOC = _ROOT / 'docs/explanation/reliability.md'
 _BEGIN, _END = '<!-- table: tests/support/faults_table.py -->\n', '<!-- end -->'
 
 

@@ -256,7 +256,9 @@ def main():
   parser.add_argument('--steps', type=int, default=100)
   parser.add_argument('--runs', nargs='+', choices=RUNS, default=list(RUNS))
   parser.add_argument(
-    '--out', type=pathlib.Path, default=pathlib.Path('docs/learning_parity.png')
+    '--out',
+    type=pathlib.Path,
+    default=pathlib.Path('docs/images/learning_parity.png'),
   )
   args = parser.parse_args()
   jax.config.update('jax_default_matmul_precision', 'highest')

@@ -33,7 +33,7 @@ pytestmark = [
 ]
 
 # (config, topology, settings). Small batches: the step's own size is compiled,
-# once and for all, for docs/scaling.md.
+# once and for all, for docs/explanation/scaling.md.
 _SMALL = '--config.batch_size=64 --config.eval_batch_size=64'
 RUNS = {
   'fine-tuning': ('glue_mnli.py', 'v5e:2x2', '--config.dtype=bfloat16'),

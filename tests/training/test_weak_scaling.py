@@ -132,8 +132,8 @@ def test_a_single_batch_sends_the_gradient_once():
 def test_a_single_batch_sends_a_tied_word_table_twice():
   """Its gradient has two parts, of the look-up and of the decoder.
 
-  The compiler reduces either before it adds them: docs/scaling.md says what
-  was tried. With micro-batches it is sent once (above).
+  The compiler reduces either before it adds them: docs/explanation/scaling.md
+  says what was tried. With micro-batches it is sent once (above).
   """
   counts = counts_of('masked_lm', 8)
   table = ('mobilebert', 'embeddings', 'word_embeddings')
