@@ -1,13 +1,23 @@
 """Settings of the whole suite: eight CPU devices, strict numerics."""
 
+import gc
 import os
 import pathlib
+from importlib import metadata
 
 # The suite compiles hundreds of tiny programs and runs each for an instant:
-# XLA's costly optimisations are not worth their time. Read when jax starts.
+# XLA's costly optimisations are not worth their time. Nor are its newer kernel
+# emitters, which take two thirds of a compilation; jaxlib 0.10 can do without
+# (to a later one the flag is unknown, and ends the process). Read when jax
+# starts.
 os.environ.setdefault(
   'XLA_FLAGS',
-  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true',
+  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+  + (
+    ' --xla_cpu_use_fusion_emitters=false'
+    if metadata.version('jaxlib').startswith('0.10.')
+    else ''
+  ),
 )
 
 import jax
@@ -18,6 +28,12 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_default_matmul_precision', 'highest')
 
 _REPO = pathlib.Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish():
+  # Modules and tests live until the end: tracing, which makes much garbage,
+  # need not visit them again and again.
+  gc.freeze()
 
 
 @pytest.fixture(scope='session')

@@ -15,11 +15,21 @@ Params = Mapping[str, Any]
 
 def init_boxed(model: nn.Module, key: jax.Array) -> Params:
   """Draws parameters that carry the logical names of their axes."""
+  return _traced_init(model)(key)
+
+
+@functools.cache
+def _traced_init(model: nn.Module) -> Any:
+  # Kept, so that equal models are traced once, whether it is for the shapes or
+  # for the values; inlined, so that a caller's program is as without it.
   # Parameters do not depend on the input's size: two tokens are enough.
   shape = (
     (1, 1, 2) if isinstance(model, MobileBertForMultipleChoice) else (1, 2)
   )
-  return model.init(key, jnp.zeros(shape, jnp.int32))['params']
+  return jax.jit(
+    lambda key: model.init(key, jnp.zeros(shape, jnp.int32))['params'],
+    inline=True,
+  )
 
 
 @functools.cache

@@ -80,6 +80,16 @@ def apply(model, params, inputs):
   )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def apply_head(model, params, hidden, positions):
+  return model.apply(
+    {'params': params},
+    hidden,
+    masked_positions=positions,
+    method='from_hidden',
+  )[0]
+
+
 def inputs_of(batch, *more):
   names = ('input_ids', 'attention_mask', 'token_type_ids', *more)
   return {name: batch[name] for name in names}
@@ -226,14 +236,7 @@ def masked_lm_by_hand(models_, batch, ratio, temperature=1.0, sharpened=1.0):
   positions = batch['masked_positions']
   own = wide(apply(student, params, inputs_of(batch, 'masked_positions'))[0])
   hidden = apply(teacher, teacher_params, inputs_of(batch)).hidden_states[-1]
-  theirs = jax.jit(
-    lambda hidden: teacher.apply(
-      {'params': teacher_params},
-      hidden * sharpened,
-      masked_positions=positions,
-      method='from_hidden',
-    )[0]
-  )(hidden)
+  theirs = apply_head(teacher, teacher_params, hidden * sharpened, positions)
   probs = softmax(wide(theirs) / temperature)
   labels = batch['labels']
   onehot = np.eye(own.shape[-1])[np.maximum(labels, 0)]

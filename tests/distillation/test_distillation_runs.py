@@ -53,6 +53,11 @@ def states(config, workdir):
     }
 
 
+@pytest.fixture(scope='module')
+def found(config, finished):
+  return states(config, finished)
+
+
 def layer_of(params, number):
   layers = params['mobilebert']['encoder']['layers']
   return jax.tree.map(lambda x: x[number], layers)
@@ -85,8 +90,7 @@ def test_metrics_tell_the_stage_and_each_term(finished):
     assert r['loss'] == pytest.approx(total, rel=1e-5)
 
 
-def test_stages_freeze_what_they_should_bit_for_bit(config, finished):
-  found = states(config, finished)
+def test_stages_freeze_what_they_should_bit_for_bit(found):
   first = found[2].params
   for step in (4, 6, 8):
     own = found[step].params['mobilebert']
@@ -101,9 +105,8 @@ def test_stages_freeze_what_they_should_bit_for_bit(config, finished):
     assert not same(before, after)
 
 
-def test_moments_begin_anew_at_every_border(config, finished):
+def test_moments_begin_anew_at_every_border(found):
   """The first step of each stage leaves parameters and no moments."""
-  found = states(config, finished)
   for border in (1, 5, 9):
     moments = [
       x

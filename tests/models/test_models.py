@@ -3,6 +3,7 @@
 import functools
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +33,16 @@ def build(head, config=SMALL, **compute):
   return model, mb.init_params(model, jax.random.key(0))
 
 
+@functools.partial(
+  jax.jit,
+  static_argnums=0,
+  static_argnames=('output_hidden_states', 'output_attentions'),
+)
+def apply(model, params, *args, **kwargs):
+  """A model's outputs, compiled once for all inputs of the same shapes."""
+  return model.apply({'params': params}, *args, **kwargs)
+
+
 @pytest.mark.parametrize(
   'model,count',
   [
@@ -59,56 +70,83 @@ def test_parameter_count(model, count):
   assert models.count_params(models.abstract_params(model)) == count
 
 
+def normal(width):
+  return jax.random.normal(jax.random.key(1), (2, 7, width))
+
+
+def part(module, x):
+  """A module's function and its arguments."""
+  init = jax.jit(module.init)
+  return module.apply, (nn.unbox(init(jax.random.key(0), x)), x)
+
+
+def with_head(head):
+  """A model's function and its arguments."""
+  # One small block: without jit every operation compiles on its own.
+  config = SMALL.replace(num_hidden_layers=1, num_feedforward_networks=1)
+  features, _ = cases.inputs(cases.SMALL, head)
+  model, params = build(head, config)
+  return (
+    lambda params, features: model.apply({'params': params}, **features),
+    (params, features),
+  )
+
+
+@functools.cache
+def under_jit(make):
+  """A function, its arguments and its result, for all the other ways."""
+  function, args = make()
+  return function, args, jax.tree.leaves(jax.jit(function)(*args))
+
+
+def embeddings():
+  return part(models.MobileBertEmbeddings(SMALL), IDS)
+
+
+def bottleneck():
+  return part(models.Bottleneck(SMALL), normal(SMALL.hidden_size))
+
+
+def attention():
+  narrow = normal(SMALL.true_hidden_size)
+  wide = normal(SMALL.hidden_size)
+  inputs = BlockInputs(narrow, narrow, wide, narrow)
+  return part(models.SelfAttention(SMALL), inputs)
+
+
+def feed_forward_stack():
+  return part(models.FeedForwardStack(SMALL), normal(SMALL.true_hidden_size))
+
+
+WITH_HEAD = {name: functools.partial(with_head, name) for name in HEADS}
+
+
 class VariantsTest(chex.TestCase):
   """Everything gives the same with jit, without it and under pmap."""
 
   @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
   def test_embeddings(self):
-    self._check(models.MobileBertEmbeddings(SMALL), IDS)
+    self._check(embeddings)
 
   @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
   def test_bottleneck(self):
-    self._check(models.Bottleneck(SMALL), self._x(SMALL.hidden_size))
+    self._check(bottleneck)
 
   @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
   def test_attention(self):
-    narrow = self._x(SMALL.true_hidden_size)
-    inputs = BlockInputs(narrow, narrow, self._x(SMALL.hidden_size), narrow)
-    self._check(models.SelfAttention(SMALL), inputs)
+    self._check(attention)
 
   @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
   def test_feed_forward_stack(self):
-    self._check(models.FeedForwardStack(SMALL), self._x(SMALL.true_hidden_size))
+    self._check(feed_forward_stack)
 
   @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
   @parameterized.named_parameters((name, name) for name in HEADS)
   def test_head(self, head):
-    # One small block: without jit every operation compiles on its own.
-    config = SMALL.replace(
-      num_hidden_layers=1,
-      num_feedforward_networks=1,
-      **cases.head_config(head),
-    )
-    features, _ = cases.inputs(cases.SMALL, head)
-    model = HEADS[head](config)
-    params = mb.init_params(model, jax.random.key(0))
-    self._compare(
-      lambda params, features: model.apply({'params': params}, **features),
-      params,
-      features,
-    )
+    self._check(WITH_HEAD[head])
 
-  def _x(self, width):
-    return jax.random.normal(jax.random.key(1), (2, 7, width))
-
-  def _check(self, module, x):
-    import flax.linen as nn
-
-    variables = nn.unbox(module.init(jax.random.key(0), x))
-    self._compare(module.apply, variables, x)
-
-  def _compare(self, function, *args):
-    expected = jax.tree.leaves(jax.jit(function)(*args))
+  def _check(self, make):
+    function, args, expected = under_jit(make)
     got = jax.tree.leaves(self.variant(function)(*args))
     chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-6)
     assert all(np.isfinite(x).all() for x in got)
@@ -175,11 +213,11 @@ def test_remat_recomputes():
 def test_vmap_over_examples():
   model, params = build('classification')
 
-  def apply(ids):
+  def of_one(ids):
     return model.apply({'params': params}, ids[None]).logits[0]
 
   chex.assert_trees_all_close(
-    jax.vmap(apply)(IDS), model.apply({'params': params}, IDS).logits, rtol=1e-5
+    jax.jit(jax.vmap(of_one))(IDS), apply(model, params, IDS).logits, rtol=1e-5
   )
 
 
@@ -189,12 +227,12 @@ def test_vmap_over_models():
   two = mb.init_params(model, jax.random.key(5))
   stacked = jax.tree.map(lambda *x: jnp.stack(x), one, two)
 
-  def apply(params):
-    return model.apply({'params': params}, IDS).logits
+  def logits(params):
+    return apply(model, params, IDS).logits
 
-  got = jax.vmap(apply)(stacked)
+  got = jax.jit(jax.vmap(logits))(stacked)
   chex.assert_trees_all_close(
-    got, jnp.stack([apply(one), apply(two)]), rtol=1e-5, atol=1e-6
+    got, jnp.stack([logits(one), logits(two)]), rtol=1e-5, atol=1e-6
   )
 
 
@@ -220,22 +258,20 @@ def test_export_runs_elsewhere():
   )(params, IDS)
   assert exported.platforms == ('tpu', 'cpu')
   got = exported.call(params, IDS)
-  chex.assert_trees_all_close(
-    got, model.apply({'params': params}, IDS).logits, rtol=1e-5
-  )
+  chex.assert_trees_all_close(got, apply(model, params, IDS).logits, rtol=1e-5)
 
 
 def test_outputs_are_as_in_transformers():
   model, params = build('model')
-  out = model.apply(
-    {'params': params}, IDS, output_hidden_states=True, output_attentions=True
+  out = apply(
+    model, params, IDS, output_hidden_states=True, output_attentions=True
   )
   assert len(out.hidden_states) == SMALL.num_hidden_layers + 1
   assert len(out.attentions) == SMALL.num_hidden_layers
   chex.assert_trees_all_equal(out.hidden_states[-1], out.last_hidden_state)
   chex.assert_trees_all_equal(out['last_hidden_state'], out[0])
   np.testing.assert_allclose(out.attentions[0].sum(-1), 1, rtol=1e-6)
-  plain = model.apply({'params': params}, IDS)
+  plain = apply(model, params, IDS)
   assert plain.hidden_states is None and plain.attentions is None
   assert plain.keys() == ('last_hidden_state', 'pooler_output')
   assert 'attentions' not in plain and len(plain.to_tuple()) == 2
@@ -246,7 +282,7 @@ def test_outputs_are_as_in_transformers():
 def test_published_config_pools_without_parameters():
   model, params = build('model', SMALL.replace(classifier_activation=False))
   assert 'pooler' not in params
-  out = model.apply({'params': params}, IDS)
+  out = apply(model, params, IDS)
   chex.assert_trees_all_equal(out.pooler_output, out.last_hidden_state[:, 0])
 
 
@@ -263,11 +299,11 @@ def test_more_padding_changes_nothing():
   padded = np.pad(IDS, ((0, 0), (0, 1)))
   longer = np.pad(IDS, ((0, 0), (0, 5)))
 
-  def apply(ids):
-    return model.apply({'params': params}, ids, ids != 0).last_hidden_state
+  def states(ids):
+    return apply(model, params, ids, ids != 0).last_hidden_state
 
   chex.assert_trees_all_close(
-    apply(longer)[:, :7], apply(padded)[:, :7], rtol=1e-5, atol=1e-6
+    states(longer)[:, :7], states(padded)[:, :7], rtol=1e-5, atol=1e-6
   )
 
 
@@ -281,7 +317,7 @@ def test_padding_reaches_nothing():
     out = model.apply({'params': params}, None, mask, inputs_embeds=embeds)
     return jnp.sum(jnp.square(out.last_hidden_state[:, :5]))
 
-  reach = np.abs(jax.grad(loss)(embeds)).max(axis=(0, 2))
+  reach = np.abs(jax.jit(jax.grad(loss))(embeds)).max(axis=(0, 2))
   assert (reach[:6] > 0).all()
   assert (reach[6:] == 0).all()
 
@@ -289,7 +325,7 @@ def test_padding_reaches_nothing():
 def test_fully_masked_row_is_finite():
   model, params = build('model')
   for mask in (np.zeros((2, 7), int), np.full((2, 1, 7, 7), -np.inf)):
-    out = model.apply({'params': params}, IDS, mask, output_attentions=True)
+    out = apply(model, params, IDS, mask, output_attentions=True)
     np.testing.assert_allclose(out.attentions[0], 1 / 7, rtol=1e-6)
     assert np.isfinite(out.last_hidden_state).all()
 
@@ -300,12 +336,12 @@ def test_masks_of_every_rank_agree():
   square = np.broadcast_to(mask[:, None], (2, 7, 7))
   additive = np.where(square, 0.0, -1e30)[:, None]
 
-  def apply(m):
-    return model.apply({'params': params}, IDS, m).last_hidden_state
+  def states(m):
+    return apply(model, params, IDS, m).last_hidden_state
 
-  expected = apply(mask)
+  expected = states(mask)
   for other in (square, square[:, None], square[:, None] != 0, additive):
-    chex.assert_trees_all_close(apply(other), expected, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(states(other), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_pad_row_starts_at_zero_and_gets_no_lookup_gradient():
@@ -316,7 +352,7 @@ def test_pad_row_starts_at_zero_and_gets_no_lookup_gradient():
     return jnp.sum(model.apply({'params': params}, ids).last_hidden_state ** 2)
 
   path = ('embeddings', 'word_embeddings', 'embedding')
-  table, grad = params, jax.grad(loss)(params)
+  table, grad = params, jax.jit(jax.grad(loss))(params)
   for name in path:
     table, grad = table[name], grad[name]
   assert not np.any(table[0])
@@ -326,7 +362,7 @@ def test_pad_row_starts_at_zero_and_gets_no_lookup_gradient():
 
 def test_id_outside_the_table_is_not_silent():
   model, params = build('model')
-  out = model.apply({'params': params}, np.array([[1, SMALL.vocab_size]]))
+  out = apply(model, params, np.array([[1, SMALL.vocab_size]]))
   assert np.isnan(out.last_hidden_state).any()
 
 
@@ -349,15 +385,15 @@ def test_initialisation():
 def test_bfloat16_computes_in_bfloat16():
   """Activations are bfloat16; logits, softmax and parameters are float32."""
   model, params = build('masked_lm', dtype='bfloat16')
-  out = model.apply(
-    {'params': params}, IDS, output_hidden_states=True, output_attentions=True
+  out = apply(
+    model, params, IDS, output_hidden_states=True, output_attentions=True
   )
   assert out.logits.dtype == jnp.float32
   assert out.hidden_states[1].dtype == jnp.bfloat16
   assert out.attentions[0].dtype == jnp.float32
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('float32')}
   exact, _ = build('masked_lm')
-  expected = exact.apply({'params': params}, IDS).logits
+  expected = apply(exact, params, IDS).logits
   np.testing.assert_allclose(out.logits, expected, atol=0.02)
   text = jax.jit(lambda p: model.apply({'params': p}, IDS).logits)
   for line in text.lower(params).as_text().splitlines():
@@ -373,7 +409,7 @@ def test_large_hidden_values_stay_finite():
     params = jax.tree.map(lambda x: x, params)  # `build` shares its own
     layers = params['mobilebert']['encoder']['layers']
     layers['output_bottleneck']['norm']['scale'] *= 4e3
-    out = model.apply({'params': params}, IDS, output_hidden_states=True)
+    out = apply(model, params, IDS, output_hidden_states=True)
     assert 1e6 < np.abs(out.hidden_states[-1].astype(np.float32)).max() < 1e9
     assert np.isfinite(out.logits).all()
 

@@ -1,5 +1,7 @@
 """Pipelines on a small random model: formats, padding, batching, errors."""
 
+import functools
+
 import chex
 import jax
 import numpy as np
@@ -49,12 +51,15 @@ def _pair(model_class, **changes):
   return model, params
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model, params, batch):
+  return model.apply({'params': params}, **batch)
+
+
 def _unpadded(pair, tokenizer, text, text_pair=None):
   model, params = pair
   batch = tokenizer(text, text_pair, return_tensors='np')
-  return jax.jit(
-    lambda params, batch: model.apply({'params': params}, **batch)
-  )(params, dict(batch))
+  return _apply(model, params, dict(batch))
 
 
 def test_five_lines_fill_mask(tmp_path, tokenizer):
@@ -134,7 +139,7 @@ def test_padding_changes_nothing(tokenizer, batch_size):
   batch = tokenizer(
     'a', padding='max_length', max_length=8, return_tensors='np'
   )
-  padded = model.apply({'params': params}, **batch).last_hidden_state[0, :3]
+  padded = _apply(model, params, dict(batch)).last_hidden_state[0, :3]
   assert np.abs(padded - results[1][0]).max() > 1e-3 * np.abs(padded).max()
   assert features('a') == features(['a'])[0]
 
