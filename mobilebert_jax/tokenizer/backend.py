@@ -1,11 +1,10 @@
-"""The `tokenizers` pipeline of BERT: normalize, split, WordPiece, template."""
+"""The `tokenizers` pipeline of BERT: normalize, split, WordPiece."""
 
 from collections.abc import Mapping
 
 import tokenizers
 from tokenizers import decoders, models, normalizers
 from tokenizers import pre_tokenizers as splitters
-from tokenizers.processors import TemplateProcessing
 
 
 def build_backend(
@@ -57,20 +56,3 @@ def build_backend(
     backend.pre_tokenizer = splitters.WhitespaceSplit()
   backend.decoder = decoders.WordPiece(prefix='##')
   return backend
-
-
-def template(
-  cls_token: str, cls_token_id: int, sep_token: str, sep_token_id: int
-) -> TemplateProcessing:
-  """The frame of a text or pair: `[CLS] A [SEP]`, `[CLS] A [SEP] B [SEP]`."""
-  return TemplateProcessing(
-    single=[f'{cls_token}:0', '$A:0', f'{sep_token}:0'],
-    pair=[
-      f'{cls_token}:0',
-      '$A:0',
-      f'{sep_token}:0',
-      '$B:1',
-      f'{sep_token}:1',
-    ],
-    special_tokens=[(cls_token, cls_token_id), (sep_token, sep_token_id)],
-  )

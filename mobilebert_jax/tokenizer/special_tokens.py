@@ -5,9 +5,9 @@ from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken
+from tokenizers.processors import TemplateProcessing
 
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tokenizer.backend import template
 from mobilebert_jax.tokenizer.vocabulary import added_token
 
 # In transformers' order, which `all_special_tokens` shows.
@@ -239,6 +239,23 @@ def special_list(values: Any, where: str) -> list[AddedToken]:
   if not isinstance(values, (list, tuple)):
     raise InputError(f'{where} must be a list of tokens, got {values!r}')
   return [special_token(v, f'{where}[{i}]') for i, v in enumerate(values)]
+
+
+def template(
+  cls_token: str, cls_token_id: int, sep_token: str, sep_token_id: int
+) -> TemplateProcessing:
+  """The frame of a text or pair: `[CLS] A [SEP]`, `[CLS] A [SEP] B [SEP]`."""
+  return TemplateProcessing(
+    single=[f'{cls_token}:0', '$A:0', f'{sep_token}:0'],
+    pair=[
+      f'{cls_token}:0',
+      '$A:0',
+      f'{sep_token}:0',
+      '$B:1',
+      f'{sep_token}:1',
+    ],
+    special_tokens=[(cls_token, cls_token_id), (sep_token, sep_token_id)],
+  )
 
 
 def _plain(token: Any, where: str) -> str | AddedToken:
