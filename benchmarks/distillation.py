@@ -29,12 +29,12 @@ import distillation_table as table
 import jax
 import numpy as np
 
+from mobilebert_jax import losses as losses_task
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.experiments import trial
 from mobilebert_jax.experiments.recipe import chain, recipe
 from mobilebert_jax.experiments.recipe.recipe import Recipe
-from mobilebert_jax.losses import task as losses_task
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.reporting.report import training_seconds
 from mobilebert_jax.runtime import files

@@ -31,11 +31,11 @@ import numpy as np
 import side_by_side
 
 import mobilebert_jax as mb
+from mobilebert_jax import losses
 from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.readers import tsv
-from mobilebert_jax.losses import task
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_state, train_step
 
@@ -117,7 +117,7 @@ def make_features(lengths: np.ndarray, max_length: int) -> Features:
 def loss(outputs, batch):
   """Cross-entropy over the examples."""
   return (
-    task.cross_entropy(outputs.logits, batch['labels'], batch['weights']),
+    losses.cross_entropy(outputs.logits, batch['labels'], batch['weights']),
   )
 
 

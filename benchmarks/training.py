@@ -16,7 +16,7 @@ import optax
 import side_by_side
 
 import mobilebert_jax as mb
-from mobilebert_jax.losses import task
+from mobilebert_jax import losses
 
 BATCH, LENGTH = 16, 128
 
@@ -43,7 +43,7 @@ def ours(dtype: str, layers: str):
       out = model.apply(
         {'params': params}, ids, deterministic=False, rngs={'dropout': key}
       )
-      return task.total(task.classification_loss(out.logits, labels))
+      return losses.total(losses.classification_loss(out.logits, labels))
 
     loss, grads = jax.value_and_grad(loss_fn)(params)
     updates, opt_state = tx.update(grads, opt_state, params)

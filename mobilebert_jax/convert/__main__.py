@@ -110,7 +110,8 @@ def convert(given: Given):
       f'{destination} is not empty; pass --force to replace files in it.'
     )
   # After the flags: this loads jax.
-  from mobilebert_jax.convert import model_class, save
+  from mobilebert_jax.convert import save
+  from mobilebert_jax.convert import source as sources
   from mobilebert_jax.convert.pretrained import load_pretrained
   from mobilebert_jax.runtime import hub
 
@@ -121,7 +122,7 @@ def convert(given: Given):
     )
   }  # fmt: skip
   source, name = given['source'], given['architecture']
-  cls = model_class.CLASSES[name] if name else None
+  cls = sources.MODEL_CLASSES[name] if name else None
   config = model_json.load_config(given['config']) if given['config'] else None
   print(f'reading {source}', flush=True)
   loaded = load_pretrained(
@@ -154,8 +155,8 @@ def _describe(loaded: 'LoadResult'):
   count = models.count_params(loaded.params)
   print(f'{type(loaded.model).__name__}: {count:,} parameters in {dtypes}')
   report = loaded.report
-  if report.fresh:
-    print(f'freshly initialised: {", ".join(report.fresh)}')
+  if report.newly_initialised:
+    print(f'freshly initialised: {", ".join(report.newly_initialised)}')
   if report.unused:
     print(f'left out: {", ".join(report.unused)}')
 

@@ -15,7 +15,7 @@ from mobilebert_jax import models
 from mobilebert_jax.config import model_json
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.convert import mapping, newly_initialised
-from mobilebert_jax.convert import model_class as model_classes
+from mobilebert_jax.convert import source as model_classes
 from mobilebert_jax.convert import source as sources
 from mobilebert_jax.convert.mapping import LoadReport
 from mobilebert_jax.runtime.errors import InputError
@@ -127,7 +127,9 @@ def load_pretrained(
     flat = {path: x.astype(target, copy=False) for path, x in flat.items()}
   # Fresh parameters get the dtype of those that are there.
   some = next(iter(flat.values())).dtype if flat else np.dtype(np.float32)
-  for path, value in newly_initialised.draw(model, report.fresh, key).items():
+  for path, value in newly_initialised.draw(
+    model, report.newly_initialised, key
+  ).items():
     flat[path] = np.asarray(value).astype(some)
   _tell(source.name, report)
   return LoadResult(model, unflatten_dict(flat, sep='/'), report)
@@ -162,7 +164,7 @@ def _build(
 ) -> nn.Module:
   options: dict[str, Any] = {}
   if model_class is None:
-    model_class, options = model_classes.detect(source, tensors)
+    model_class, options = model_classes.detect_class(source, tensors)
   if add_pooling_layer is not None:
     options['add_pooling_layer'] = add_pooling_layer
   if options and model_class is not models.MobileBertModel:
@@ -173,11 +175,11 @@ def _build(
 
 
 def _tell(name: str, report: LoadReport) -> None:
-  if report.fresh:
+  if report.newly_initialised:
     _log.warning(
       '%s: freshly initialised, train before use: %s',
       name,
-      ', '.join(report.fresh),
+      ', '.join(report.newly_initialised),
     )
   if report.mismatched:
     _log.warning(

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.convert import key_normalisation, names
-from mobilebert_jax.convert.key_normalisation import HEADED, Dialect, Tensors
+from mobilebert_jax.convert import names
+from mobilebert_jax.convert import names as convert_names
+from mobilebert_jax.convert.names import HEADED, KeyFormat, Tensors
 from mobilebert_jax.runtime.errors import InputError
 
 Shapes = Mapping[str, Any]
@@ -82,7 +83,7 @@ def to_params(
   expected: Shapes,
   config: MobileBertConfig,
   *,
-  dialect: Dialect = 'hf',
+  dialect: KeyFormat = 'hf',
   where: str = 'the checkpoint',
   resizable: Collection[str] = (),
   ignore_mismatched_sizes: bool = False,
@@ -110,9 +111,9 @@ def to_params(
     InputError: missing, unused and mis-shaped tensors, all listed; tied
       tensors that differ.
   """
-  found = key_normalisation.canonical(tensors, dialect, where)
+  found = convert_names.normalise_keys(tensors, dialect, where)
   if dialect == 'hf':
-    found = key_normalisation.merge_tied(found, config, where)
+    found = convert_names.merge_tied(found, config, where)
   table = _by_path(config, dialect)
   head_of = {
     name: names.head_of(path) for path, ts in table.items() for name, _, _ in ts
@@ -216,7 +217,7 @@ def _check(
 
 
 def _by_path(
-  config: MobileBertConfig, dialect: Dialect
+  config: MobileBertConfig, dialect: KeyFormat
 ) -> dict[str, list[_Tensor]]:
   """Path -> its foreign tensors, in layer order."""
   table: dict[str, list[_Tensor]] = {}

@@ -1,6 +1,6 @@
 """The one table of parameter names: ours, Hugging Face's, TensorFlow 1's.
 
-Every conversion, in either direction and from either source, reads `ROWS`.
+Every conversion, in either direction and from either source, reads `TABLE`.
 A row stands for all layers at once: `{layer}` is a layer's number, `{ffn}`
 the number of one of the stacked feed-forward networks, and `{last}` the
 number of the last one, which transformers and google-research name without
@@ -14,11 +14,14 @@ norms, `LayerNorm` and `FakeLayerNorm`, are both listed as `LayerNorm`.
 
 import enum
 import functools
-from typing import NamedTuple
+import re
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.runtime.errors import InputError
 
 LAYERS = 'encoder/layers'
 HEADS = ('pooler', 'predictions', 'seq_relationship', 'classifier',
@@ -57,7 +60,7 @@ class Transform(enum.Enum):
     )
 
 
-class Row(NamedTuple):
+class ParameterNames(NamedTuple):
   """One parameter under its three names.
 
   Attributes:
@@ -86,134 +89,134 @@ class Entry(NamedTuple):
   tf1_transform: Transform
 
 
-def _linear(ours: str, hf: str, tf1: str) -> tuple[Row, ...]:
+def _dense(ours: str, hf: str, tf1: str) -> tuple[ParameterNames, ...]:
   """Keeps (in, out) like TensorFlow; torch has (out, in)."""
   return (
-    Row(
+    ParameterNames(
       f'{ours}/kernel', f'{hf}.weight', f'{tf1}/kernel', Transform.TRANSPOSED
     ),
-    Row(f'{ours}/bias', f'{hf}.bias', f'{tf1}/bias'),
+    ParameterNames(f'{ours}/bias', f'{hf}.bias', f'{tf1}/bias'),
   )
 
 
-def _norm(ours: str, hf: str, tf1: str) -> tuple[Row, ...]:
+def _norm(ours: str, hf: str, tf1: str) -> tuple[ParameterNames, ...]:
   return (
-    Row(f'{ours}/scale', f'{hf}.weight', f'{tf1}/gamma'),
-    Row(f'{ours}/bias', f'{hf}.bias', f'{tf1}/beta'),
+    ParameterNames(f'{ours}/scale', f'{hf}.weight', f'{tf1}/gamma'),
+    ParameterNames(f'{ours}/bias', f'{hf}.bias', f'{tf1}/beta'),
   )
 
 
-def _output(ours: str, hf: str, tf1: str) -> tuple[Row, ...]:
+def _output(ours: str, hf: str, tf1: str) -> tuple[ParameterNames, ...]:
   """A task head, whose TensorFlow weights are (out, in) as torch's are."""
   return (
-    Row(
+    ParameterNames(
       f'{ours}/kernel',
       f'{hf}.weight',
       f'{tf1}output_weights',
       Transform.TRANSPOSED,
       Transform.TRANSPOSED,
     ),
-    Row(f'{ours}/bias', f'{hf}.bias', f'{tf1}output_bias'),
+    ParameterNames(f'{ours}/bias', f'{hf}.bias', f'{tf1}output_bias'),
   )
 
 
-def _activation(ours: str, hf: str) -> tuple[Row, ...]:
+def _activation(ours: str, hf: str) -> tuple[ParameterNames, ...]:
   """Activations that learn: prelu has a slope, xielu two alphas.
 
   xielu's beta and eps are constants, but transformers stores them.
   """
   return (
-    Row(f'{ours}/slope', f'{hf}.weight'),
-    Row(f'{ours}/alpha_p', f'{hf}.alpha_p'),
-    Row(f'{ours}/alpha_n', f'{hf}.alpha_n'),
-    Row(f'{ours}/beta', f'{hf}.beta', hf_transform=Transform.SCALAR),
-    Row(f'{ours}/eps', f'{hf}.eps', hf_transform=Transform.SCALAR),
+    ParameterNames(f'{ours}/slope', f'{hf}.weight'),
+    ParameterNames(f'{ours}/alpha_p', f'{hf}.alpha_p'),
+    ParameterNames(f'{ours}/alpha_n', f'{hf}.alpha_n'),
+    ParameterNames(f'{ours}/beta', f'{hf}.beta', hf_transform=Transform.SCALAR),
+    ParameterNames(f'{ours}/eps', f'{hf}.eps', hf_transform=Transform.SCALAR),
   )
 
 
-def _dense_norm(ours: str, hf: str, tf1: str) -> tuple[Row, ...]:
+def _dense_norm(ours: str, hf: str, tf1: str) -> tuple[ParameterNames, ...]:
   return (
-    *_linear(f'{ours}/dense', f'{hf}.dense', f'{tf1}/dense'),
+    *_dense(f'{ours}/dense', f'{hf}.dense', f'{tf1}/dense'),
     *_norm(f'{ours}/norm', f'{hf}.LayerNorm', f'{tf1}/LayerNorm'),
   )
 
 
-def _feed_forward(number: str, hf: str, tf1: str) -> tuple[Row, ...]:
+def _feed_forward(number: str, hf: str, tf1: str) -> tuple[ParameterNames, ...]:
   ours = f'{LAYERS}/feed_forward/ffn_{number}'
   inner, outer = f'{hf}intermediate', f'{hf}output'
   return (
-    *_linear(f'{ours}/intermediate', f'{inner}.dense',
-             f'{tf1}intermediate/dense'),
-    *_activation(f'{ours}/activation', f'{inner}.intermediate_act_fn'),
-    *_linear(f'{ours}/output', f'{outer}.dense', f'{tf1}output/dense'),
-    *_norm(f'{ours}/norm', f'{outer}.LayerNorm', f'{tf1}output/LayerNorm'),
-  )  # fmt: skip
+      *_dense(f'{ours}/intermediate', f'{inner}.dense',
+               f'{tf1}intermediate/dense'),
+      *_activation(f'{ours}/activation', f'{inner}.intermediate_act_fn'),
+      *_dense(f'{ours}/output', f'{outer}.dense', f'{tf1}output/dense'),
+      *_norm(f'{ours}/norm', f'{outer}.LayerNorm', f'{tf1}output/LayerNorm'),
+    )  # fmt: skip
 
 
-def _layer() -> tuple[Row, ...]:
+def _layer() -> tuple[ParameterNames, ...]:
   hf, tf1 = 'encoder.layer.{layer}.', 'bert/encoder/layer_{layer}/'
-  rows: list[Row] = []
+  rows: list[ParameterNames] = []
   for part in ('input', 'attention'):
     rows += _dense_norm(
-      f'{LAYERS}/bottleneck/{part}', f'{hf}bottleneck.{part}',
-      f'{tf1}bottleneck/{part}',
-    )  # fmt: skip
+          f'{LAYERS}/bottleneck/{part}', f'{hf}bottleneck.{part}',
+          f'{tf1}bottleneck/{part}',
+        )  # fmt: skip
   for part in ('query', 'key', 'value'):
-    rows += _linear(
-      f'{LAYERS}/attention/{part}', f'{hf}attention.self.{part}',
-      f'{tf1}attention/self/{part}',
+    rows += _dense(
+          f'{LAYERS}/attention/{part}', f'{hf}attention.self.{part}',
+          f'{tf1}attention/self/{part}',
+        )  # fmt: skip
+  rows += _dense(
+      f'{LAYERS}/attention/output', f'{hf}attention.output.dense',
+      f'{tf1}attention/output/dense',
     )  # fmt: skip
-  rows += _linear(
-    f'{LAYERS}/attention/output', f'{hf}attention.output.dense',
-    f'{tf1}attention/output/dense',
-  )  # fmt: skip
   rows += _norm(
-    f'{LAYERS}/attention/norm', f'{hf}attention.output.LayerNorm',
-    f'{tf1}attention/output/LayerNorm',
-  )  # fmt: skip
+      f'{LAYERS}/attention/norm', f'{hf}attention.output.LayerNorm',
+      f'{tf1}attention/output/LayerNorm',
+    )  # fmt: skip
   rows += _feed_forward('{ffn}', hf + 'ffn.{ffn}.', tf1 + 'ffn_layer_{ffn}/')
   rows += _feed_forward('{last}', hf, tf1)
   rows += _dense_norm(
-    f'{LAYERS}/output_bottleneck', f'{hf}output.bottleneck',
-    f'{tf1}output/bottleneck',
-  )  # fmt: skip
+      f'{LAYERS}/output_bottleneck', f'{hf}output.bottleneck',
+      f'{tf1}output/bottleneck',
+    )  # fmt: skip
   return tuple(rows)
 
 
-def _embedding(name: str) -> Row:
-  return Row(f'embeddings/{name}/embedding', f'embeddings.{name}.weight',
-             f'bert/embeddings/{name}')  # fmt: skip
+def _embedding(name: str) -> ParameterNames:
+  return ParameterNames(f'embeddings/{name}/embedding', f'embeddings.{name}.weight',
+               f'bert/embeddings/{name}')  # fmt: skip
 
 
-def _predictions() -> tuple[Row, ...]:
+def _predictions() -> tuple[ParameterNames, ...]:
   ours, hf, tf1 = 'predictions', 'cls.predictions', 'cls/predictions'
   return (
-    *_linear(f'{ours}/transform', f'{hf}.transform.dense',
-             f'{tf1}/transform/dense'),
-    *_activation(f'{ours}/activation', f'{hf}.transform.transform_act_fn'),
-    *_norm(f'{ours}/norm', f'{hf}.transform.LayerNorm',
-           f'{tf1}/transform/LayerNorm'),
-    # A torch Linear from V to D-E, whose weight is used as (D-E, V).
-    Row(f'{ours}/dense/kernel', f'{hf}.dense.weight',
-        f'{tf1}/extra_output_weights', tf1_transform=Transform.TRANSPOSED),
-    Row(f'{ours}/bias', f'{hf}.bias', f'{tf1}/output_bias'),
-    # Parameters of their own only when the embeddings are not tied.
-    Row(f'{ours}/decoder/embedding', f'{hf}.decoder.weight'),
-    Row(f'{ours}/decoder/bias', f'{hf}.decoder.bias'),
-  )  # fmt: skip
+      *_dense(f'{ours}/transform', f'{hf}.transform.dense',
+               f'{tf1}/transform/dense'),
+      *_activation(f'{ours}/activation', f'{hf}.transform.transform_act_fn'),
+      *_norm(f'{ours}/norm', f'{hf}.transform.LayerNorm',
+             f'{tf1}/transform/LayerNorm'),
+      # A torch Linear from V to D-E, whose weight is used as (D-E, V).
+      ParameterNames(f'{ours}/dense/kernel', f'{hf}.dense.weight',
+          f'{tf1}/extra_output_weights', tf1_transform=Transform.TRANSPOSED),
+      ParameterNames(f'{ours}/bias', f'{hf}.bias', f'{tf1}/output_bias'),
+      # Parameters of their own only when the embeddings are not tied.
+      ParameterNames(f'{ours}/decoder/embedding', f'{hf}.decoder.weight'),
+      ParameterNames(f'{ours}/decoder/bias', f'{hf}.decoder.bias'),
+    )  # fmt: skip
 
 
-ROWS: tuple[Row, ...] = (
+TABLE: tuple[ParameterNames, ...] = (
   _embedding('word_embeddings'),
   _embedding('position_embeddings'),
   _embedding('token_type_embeddings'),
-  *_linear('embeddings/embedding_transformation',
+  *_dense('embeddings/embedding_transformation',
            'embeddings.embedding_transformation',
            'bert/embeddings/embedding_transformation'),
   *_norm('embeddings/norm', 'embeddings.LayerNorm',
          'bert/embeddings/LayerNorm'),
   *_layer(),
-  *_linear('pooler', 'pooler.dense', 'bert/pooler/dense'),
+  *_dense('pooler', 'pooler.dense', 'bert/pooler/dense'),
   *_predictions(),
   *_output('seq_relationship', 'cls.seq_relationship',
            'cls/seq_relationship/'),
@@ -253,7 +256,7 @@ def entries(config: MobileBertConfig) -> tuple[Entry, ...]:
   """The table written out for one number of layers and of networks."""
   last = config.num_feedforward_networks - 1
   written = []
-  for row in ROWS:
+  for row in TABLE:
     layers = range(config.num_hidden_layers) if '{layer}' in row.hf else (None,)
     networks = range(last) if '{ffn}' in row.hf else (last,)
     for layer in layers:
@@ -263,3 +266,109 @@ def entries(config: MobileBertConfig) -> tuple[Entry, ...]:
         )
         written.append(Entry(ours, layer, hf, tf1, *row[3:]))
   return tuple(written)
+
+
+KeyFormat = Literal['hf', 'tf1']
+Tensors = Mapping[str, np.ndarray]
+
+HEADED = 'mobilebert'
+
+_OLD_NAMES = (
+  ('LayerNorm.gamma', 'LayerNorm.weight'),
+  ('LayerNorm.beta', 'LayerNorm.bias'),
+)
+# Once a saved buffer; it only counted 0, 1, 2, ...
+_HF_IGNORED = frozenset({'embeddings.position_ids'})
+# What google-research's training leaves beside the model: the optimizer's
+# slots and counters, the teacher, and the untrained norms of its losses.
+_TF1_IGNORED = re.compile(
+  r'(.*/)?(adam|lamb)_[mv]|(.*/)?(AdamWeightDecay|LAMB)Optimizer(_\d+)?(/.*)?'
+  r'|(.*/)?global_step|teacher/.*|hidden_distill_\d+/.*'
+)
+
+
+def normalise_keys(
+  tensors: Tensors, dialect: KeyFormat, where: str
+) -> dict[str, np.ndarray]:
+  """The tensors under the table's names, without what is always ignored.
+
+  Drops the `mobilebert.` of headed models, renames gamma and beta, and gives
+  both of google-research's norms one name.
+
+  Args:
+    tensors: name -> array, as the source has them.
+    dialect: whose names these are.
+    where: what to call the source in errors.
+
+  Raises:
+    InputError: two tensors end up with one name.
+  """
+  spell = _normalise_hf_key if dialect == 'hf' else _normalise_tf1_key
+  renamed: dict[str, np.ndarray] = {}
+  for name, tensor in tensors.items():
+    new = spell(name)
+    if new is None:
+      continue
+    if new in renamed:
+      raise InputError(f'{where} has {new} twice, once as {name}.')
+    renamed[new] = tensor
+  return renamed
+
+
+def _normalise_hf_key(name: str) -> str | None:
+  new = name.removeprefix(f'{HEADED}.')
+  for old, current in _OLD_NAMES:
+    if new.endswith(old):
+      new = new.removesuffix(old) + current
+  return None if new in _HF_IGNORED else new
+
+
+def _normalise_tf1_key(name: str) -> str | None:
+  if _TF1_IGNORED.fullmatch(name):
+    return None
+  return name.replace('FakeLayerNorm', 'LayerNorm').removeprefix('classifier/')
+
+
+def merge_tied(
+  tensors: Tensors, config: MobileBertConfig, where: str
+) -> dict[str, np.ndarray]:
+  """The tensors with each tied pair under its first name alone.
+
+  Args:
+    tensors: name -> array under the table's names.
+    config: says whether the embeddings are tied.
+    where: what to call the source in errors.
+
+  Returns:
+    A new dict. Untied tensors stay, except that a decoder bias that was not
+    saved is the other bias, because transformers 4 makes the two one even
+    when nothing is tied.
+
+  Raises:
+    InputError: two tensors that must be one differ.
+  """
+  merged = dict(tensors)
+  if not config.tie_word_embeddings:
+    one, other = TIED[1]
+    if one in tensors:
+      merged.setdefault(other, tensors[one])
+    elif other in tensors:
+      merged[one] = tensors[other]
+    return merged
+  for kept, copy in TIED:
+    if copy not in merged:
+      continue
+    tensor = merged.pop(copy)
+    if not _same(merged.setdefault(kept, tensor), tensor):
+      raise InputError(
+        f'{where}: {kept} and {copy} differ, but tie_word_embeddings is set; '
+        'set it to False to keep both.'
+      )
+  return merged
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+  """Equal values; nan equals nan where the bits are the same."""
+  if np.array_equal(one, other):
+    return True
+  return one.dtype == other.dtype and one.tobytes() == other.tobytes()

@@ -1,14 +1,18 @@
 """Finds out what a name stands for, and reads the weights it leads to."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import flax.linen as nn
 import numpy as np
 
+from mobilebert_jax import models
+from mobilebert_jax.convert import names as convert_names
 from mobilebert_jax.convert.formats import safetensors, shards, tf1, torch_bin
 from mobilebert_jax.runtime import files, hub, local_copies
 from mobilebert_jax.runtime.errors import InputError
@@ -178,9 +182,9 @@ def _with_tf1(directory: pathlib.Path) -> pathlib.Path:
 def _tf1_prefix(directory: pathlib.Path) -> pathlib.Path | None:
   """The prefix of the one TensorFlow checkpoint in a directory."""
   prefixes = sorted({
-    *(file.with_suffix('') for file in directory.glob('*.index')),
-    *directory.glob('*.ckpt'),
-  })  # fmt: skip
+      *(file.with_suffix('') for file in directory.glob('*.index')),
+      *directory.glob('*.ckpt'),
+    })  # fmt: skip
   if len(prefixes) > 1:
     raise InputError(
       f'{directory} holds several TensorFlow checkpoints, name one of: '
@@ -204,3 +208,92 @@ def _tf1_config(directory: pathlib.Path) -> pathlib.Path | None:
       'config bert_config.json.'
     )
   return others[0] if others else None
+
+
+MODEL_CLASSES: Mapping[str, type[nn.Module]] = {
+  cls.__name__: cls
+  for cls in (
+    models.MobileBertModel,
+    models.MobileBertForPreTraining,
+    models.MobileBertForMaskedLM,
+    models.MobileBertForNextSentencePrediction,
+    models.MobileBertForSequenceClassification,
+    models.MobileBertForMultipleChoice,
+    models.MobileBertForTokenClassification,
+    models.MobileBertForQuestionAnswering,
+  )
+}
+# Heads in a checkpoint, by the tensor that only they have -> the class.
+_BY_HEADS = {
+  ('predictions', 'seq_relationship'): models.MobileBertForPreTraining,
+  ('predictions',): models.MobileBertForMaskedLM,
+  ('seq_relationship',): models.MobileBertForNextSentencePrediction,
+  ('qa_outputs',): models.MobileBertForQuestionAnswering,
+  (): models.MobileBertModel,
+}
+_MARKS = {
+  'hf': {
+    'predictions': 'cls.predictions.bias',
+    'seq_relationship': 'cls.seq_relationship.bias',
+    'qa_outputs': 'qa_outputs.bias',
+    'classifier': 'classifier.bias',
+  },
+  'tf1': {
+    'predictions': 'cls/predictions/output_bias',
+    'seq_relationship': 'cls/seq_relationship/output_bias',
+    'qa_outputs': 'cls/squad/output_bias',
+    'classifier': 'output_bias',
+  },
+}
+
+
+def detect_class(
+  source: Source, tensors: Mapping[str, Any]
+) -> tuple[type[nn.Module], dict[str, Any]]:
+  """The class named in the config, else the one that the tensors tell.
+
+  Args:
+    source: where the tensors come from.
+    tensors: all its tensors.
+
+  Returns:
+    The class, and what else its constructor needs.
+
+  Raises:
+    InputError: the config does not say which class, and the tensors fit
+      several.
+  """
+  found = convert_names.normalise_keys(tensors, source.dialect, source.name)
+  cls = _class_in_config(source) or _class_of_tensors(source, found)
+  if cls is models.MobileBertModel:
+    pooler = {'hf': 'pooler.dense.bias', 'tf1': 'bert/pooler/dense/bias'}
+    return cls, {'add_pooling_layer': pooler[source.dialect] in found}
+  return cls, {}
+
+
+def _class_in_config(source: Source) -> type[nn.Module] | None:
+  if source.config is None:
+    return None
+  try:
+    values = json.loads(source.config.read_text(encoding='utf-8'))
+    names = values.get('architectures') or [None]
+  except (OSError, ValueError, AttributeError) as error:
+    raise InputError(f'{source.config} cannot be read: {error}.') from None
+  return MODEL_CLASSES.get(names[0])
+
+
+def _class_of_tensors(
+  source: Source, found: Mapping[str, Any]
+) -> type[nn.Module]:
+  marks = _MARKS[source.dialect]
+  heads = tuple(head for head, name in marks.items() if name in found)
+  if heads == ('classifier',) and source.dialect == 'tf1':
+    # google-research has no other model with a classifier.
+    return models.MobileBertForSequenceClassification
+  if heads not in _BY_HEADS:
+    raise InputError(
+      f'{source.name} has the heads {", ".join(heads)}, which fit several '
+      f'classes, and no config that names one; choose one of '
+      f'{", ".join(MODEL_CLASSES)}.'
+    )
+  return _BY_HEADS[heads]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mobilebert_jax.losses.task import Term
+from mobilebert_jax.losses import Term
 
 Counts = Float[Array, 'B S']
 

@@ -21,7 +21,7 @@ from mobilebert_jax.distillation import blocks, soft_labels, transfer
 from mobilebert_jax.distillation.soft_labels import NamedTerms
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.transfer import Keys, Pair, Sums
-from mobilebert_jax.losses.task import Term
+from mobilebert_jax.losses import Term
 from mobilebert_jax.models import packing
 from mobilebert_jax.models.typing import Batch, Metrics, Params
 from mobilebert_jax.tasks import Task

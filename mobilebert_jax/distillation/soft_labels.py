@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.distillation import losses
-from mobilebert_jax.losses.task import IGNORE_INDEX, Term, Terms
+from mobilebert_jax.losses import IGNORE_INDEX, Term, Terms
 from mobilebert_jax.models import outputs, packing
 from mobilebert_jax.models.typing import Batch
 

@@ -326,12 +326,12 @@ def _load_with_head(config: TrainConfig, task: Task, where: str) -> LoadResult:
       cache_dir=config.cache_dir,
       local_files_only=config.local_files_only,
     )
-    if not loaded.report.fresh:
+    if not loaded.report.newly_initialised:
       model = model_of(config, head, loaded.model.config)
       return loaded._replace(model=model)
   raise InputError(
     f'the teacher {config.distillation.teacher} has no weights for '
-    f'{", ".join(loaded.report.fresh)}, which {task.head.__name__} needs; '
+    f'{", ".join(loaded.report.newly_initialised)}, which {task.head.__name__} needs; '
     'train it on a task with that head first.'
   )
 

@@ -17,6 +17,9 @@ from mobilebert_jax.models.heads import (
   MobileBertForMaskedLM as MobileBertForMaskedLM,
 )
 from mobilebert_jax.models.heads import (
+  MobileBertForMultipleChoice as MobileBertForMultipleChoice,
+)
+from mobilebert_jax.models.heads import (
   MobileBertForNextSentencePrediction as MobileBertForNextSentencePrediction,
 )
 from mobilebert_jax.models.heads import (
@@ -37,6 +40,3 @@ from mobilebert_jax.models.init import init_boxed as init_boxed
 from mobilebert_jax.models.init import init_params as init_params
 from mobilebert_jax.models.lm_head import MaskedLMHead as MaskedLMHead
 from mobilebert_jax.models.model import MobileBertModel as MobileBertModel
-from mobilebert_jax.models.multiple_choice import (
-  MobileBertForMultipleChoice as MobileBertForMultipleChoice,
-)

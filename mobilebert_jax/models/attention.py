@@ -10,13 +10,13 @@ from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.bottleneck import BlockInputs
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
-  Linear,
+  Dense,
   block_axis,
   block_norm,
   inner_axis,
 )
+from mobilebert_jax.models.packing import same_segment
 from mobilebert_jax.models.partitioning import constrain
-from mobilebert_jax.models.segments import same_segment
 from mobilebert_jax.runtime.errors import InputError
 
 
@@ -145,7 +145,7 @@ class SelfAttention(nn.Module):
     context = jnp.einsum('BHTS,BSHK->BTHK', probs.astype(compute.dtype), v)
     y = context.reshape(*context.shape[:2], c.true_hidden_size)
     axes = ('heads', block_axis(c))
-    y = Linear(c.true_hidden_size, axes, c, compute, name='output')(y)
+    y = Dense(c.true_hidden_size, axes, c, compute, name='output')(y)
     y = constrain(y, 'batch', 'sequence', None)
     if not c.use_bottleneck:
       dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
@@ -157,6 +157,6 @@ class SelfAttention(nn.Module):
     """Projects x and splits the result into heads: [B, S, H, K]."""
     c = self.config
     axes = (axis, 'heads')
-    y = Linear(c.true_hidden_size, axes, c, self.compute, name=name)(x)
+    y = Dense(c.true_hidden_size, axes, c, self.compute, name=name)(x)
     y = y.reshape(*y.shape[:2], c.num_attention_heads, c.head_dim)
     return constrain(y, 'batch', 'sequence', 'heads', None)

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.compute import Compute
-from mobilebert_jax.models.layers import Linear, block_norm
+from mobilebert_jax.models.layers import Dense, block_norm
 from mobilebert_jax.models.partitioning import constrain
 
 
@@ -58,7 +58,7 @@ class _Projection(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D']) -> Float[Array, 'B S C']:
     c, compute, axes = self.config, self.compute, ('hidden', 'bottleneck')
-    x = Linear(c.intra_bottleneck_size, axes, c, compute, name='dense')(x)
+    x = Dense(c.intra_bottleneck_size, axes, c, compute, name='dense')(x)
     x = constrain(x, 'batch', 'sequence', None)
     return block_norm(c, compute, 'bottleneck', name='norm')(x)
 
@@ -84,7 +84,7 @@ class OutputBottleneck(nn.Module):
   ) -> Float[Array, 'B S D']:
     """Adds what the block computed, y, to the stream, x."""
     c, compute, axes = self.config, self.compute, ('bottleneck', 'hidden')
-    y = Linear(c.hidden_size, axes, c, compute, name='dense')(y)
+    y = Dense(c.hidden_size, axes, c, compute, name='dense')(y)
     dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
     y = dropout(y, deterministic=deterministic)
     return block_norm(c, compute, 'hidden', name='norm')(y + x)

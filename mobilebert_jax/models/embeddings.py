@@ -9,11 +9,11 @@ from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
   TORCH_LAYER_NORM_EPS,
-  Linear,
-  Table,
+  Dense,
+  Embed,
   block_norm,
 )
-from mobilebert_jax.models.segments import (
+from mobilebert_jax.models.packing import (
   SegmentIds,
   segment_positions,
   within_segment,
@@ -55,7 +55,7 @@ class MobileBertEmbeddings(nn.Module):
 
   def setup(self):
     c, compute = self.config, self.compute
-    self.word_embeddings = Table(
+    self.word_embeddings = Embed(
       c.vocab_size,
       c.embedding_size,
       ('vocab', 'embedding'),
@@ -63,17 +63,17 @@ class MobileBertEmbeddings(nn.Module):
       compute,
       pad_id=c.pad_token_id,
     )
-    self.position_embeddings = Table(
+    self.position_embeddings = Embed(
       c.max_position_embeddings,
       c.hidden_size,
       ('position', 'hidden'),
       c,
       compute,
     )
-    self.token_type_embeddings = Table(
+    self.token_type_embeddings = Embed(
       c.type_vocab_size, c.hidden_size, ('token_type', 'hidden'), c, compute
     )
-    self.embedding_transformation = Linear(
+    self.embedding_transformation = Dense(
       c.hidden_size, ('trigram', 'hidden'), c, compute
     )
     self.norm = block_norm(c, compute, 'hidden', eps=TORCH_LAYER_NORM_EPS)

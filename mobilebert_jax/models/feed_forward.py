@@ -8,7 +8,7 @@ from mobilebert_jax.models.activations import Activation
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
   TORCH_LAYER_NORM_EPS,
-  Linear,
+  Dense,
   block_axis,
   block_norm,
   inner_axis,
@@ -60,7 +60,7 @@ class _FeedForward(nn.Module):
     wide, narrow = 'intermediate', block_axis(c)
 
     def linear(features, axes, name):
-      return Linear(features, axes, c, compute, name=name)
+      return Dense(features, axes, c, compute, name=name)
 
     y = linear(c.intermediate_size, (narrow, wide), 'intermediate')(x)
     y = constrain(y, 'batch', 'sequence', 'intermediate')

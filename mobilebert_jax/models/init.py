@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mobilebert_jax.models.multiple_choice import MobileBertForMultipleChoice
+from mobilebert_jax.models.heads import MobileBertForMultipleChoice
 
 Params = Mapping[str, Any]
 

@@ -21,7 +21,7 @@ def along_last_axis(vector: Array, ndim: int) -> Array:
   return vector.reshape((1,) * (ndim - 1) + (-1,))
 
 
-class Linear(nn.Module):
+class Dense(nn.Module):
   """y = x @ kernel + bias, with the kernel sized by its input.
 
   Sizing by the input is what lets the IB-BERT_LARGE teacher run, whose
@@ -63,7 +63,7 @@ class Linear(nn.Module):
     return y + along_last_axis(bias.astype(out_dtype), y.ndim)
 
 
-class Table(nn.Module):
+class Embed(nn.Module):
   """A table of vectors, drawn from a normal distribution.
 
   Attributes:

@@ -8,7 +8,7 @@ from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.activations import Activation
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
-  Linear,
+  Dense,
   Norm,
   along_last_axis,
   normal_init,
@@ -44,7 +44,7 @@ class MaskedLMHead(nn.Module):
     c, compute = self.config, self.compute
     zeros = nn.initializers.zeros
     axes = ('hidden', 'hidden_out')
-    x = Linear(c.hidden_size, axes, c, compute, name='transform')(x)
+    x = Dense(c.hidden_size, axes, c, compute, name='transform')(x)
     x = Activation(c.hidden_act, compute, name='activation')(x)
     norm = Norm('layer_norm', 'hidden', c.layer_norm_eps, compute, name='norm')
     x = norm(x)

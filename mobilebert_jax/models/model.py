@@ -12,15 +12,15 @@ from mobilebert_jax.models.attention import attention_mask_4d, within_segments
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.embeddings import MobileBertEmbeddings
 from mobilebert_jax.models.encoder import Encoder, Options
-from mobilebert_jax.models.layers import Linear
+from mobilebert_jax.models.layers import Dense
 from mobilebert_jax.models.outputs import BaseModelOutputWithPooling
-from mobilebert_jax.models.partitioning import constrain
-from mobilebert_jax.models.segments import (
+from mobilebert_jax.models.packing import (
   ClsPositions,
   SegmentIds,
   check_segments,
   take_tokens,
 )
+from mobilebert_jax.models.partitioning import constrain
 
 Ids = Int[Array | np.ndarray, 'B S'] | None
 PositionIds = (
@@ -52,7 +52,7 @@ class MobileBertModel(nn.Module):
     self.encoder = Encoder(c, compute)
     if self.add_pooling_layer and c.classifier_activation:
       axes = ('hidden', 'hidden_out')
-      self.pooler = Linear(c.hidden_size, axes, c, compute)
+      self.pooler = Dense(c.hidden_size, axes, c, compute)
 
   def __call__(
     self,

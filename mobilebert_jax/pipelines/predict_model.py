@@ -76,9 +76,9 @@ def load(name: str, flags: Given) -> Any:
       f'{source} is no model for {flags.command}: {error}'
     ) from None
   model, params, report = loaded
-  if report.fresh:
+  if report.newly_initialised:
     raise InputError(
-      f'{source} has no weights for {", ".join(report.fresh)}; {flags.command} '
+      f'{source} has no weights for {", ".join(report.newly_initialised)}; {flags.command} '
       'needs a model that was fine-tuned for it.'
     )
   return pipeline(

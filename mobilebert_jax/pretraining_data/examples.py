@@ -13,7 +13,7 @@ from mobilebert_jax.data.examples.sequences import Layout
 from mobilebert_jax.data.examples.tokenised_text import TokenisedText, tokenise
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import tf_example
-from mobilebert_jax.losses.task import IGNORE_INDEX
+from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from mobilebert_jax import losses
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.losses import task
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting.outcome import Outcome
@@ -185,9 +185,9 @@ def specimens(target: Target, words: int) -> tuple[TextExample, ...]:
 
 def loss(
   target: Target, outputs: Any, batch: Mapping[str, Array]
-) -> tuple[task.Term, ...]:
+) -> tuple[losses.Term, ...]:
   """The target's loss of the logits, over the rows of weight 1."""
-  return task.classification_loss(
+  return losses.classification_loss(
     outputs.logits, batch['labels'], target.problem_type, batch['weights']
   )
 

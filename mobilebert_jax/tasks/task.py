@@ -33,7 +33,7 @@ from mobilebert_jax.config import task_options
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import SubmissionOptions
 from mobilebert_jax.data.batching.features import Features
-from mobilebert_jax.losses.task import Term
+from mobilebert_jax.losses import Term
 from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.reporting.outcome import Outcome
 

@@ -2,7 +2,7 @@
 
 from tokenizers import AddedToken
 
-from mobilebert_jax.tokenizer.batch import BatchEncoding
+from mobilebert_jax.tokenizer.batch_encoding import BatchEncoding
 from mobilebert_jax.tokenizer.tokenizer import (
   MobileBertTokenizer,
   MobileBertTokenizerFast,

@@ -12,7 +12,7 @@ from tokenizers import trainers
 
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tokenizer.backend import build_backend
+from mobilebert_jax.tokenizer.construction import build_backend
 from mobilebert_jax.tokenizer.tokenizer import MobileBertTokenizerFast
 
 # [PAD] first: its id is then 0, the configuration's default.

@@ -14,7 +14,7 @@ from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.batching.packing import Placement
-from mobilebert_jax.losses.task import Terms
+from mobilebert_jax.losses import Terms
 from mobilebert_jax.models import packing
 from mobilebert_jax.models.typing import Batch, Params
 from mobilebert_jax.tasks.task import Predictions, Task

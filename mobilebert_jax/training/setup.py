@@ -457,7 +457,7 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
   model, params, report = loaded
   notes = [f'{models.count_params(params):,} parameters from {config.init}.']
   for what, names in (
-    ('fresh', report.fresh),
+    ('fresh', report.newly_initialised),
     ('not used', report.unused),
   ):
     if names:

@@ -14,8 +14,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Key
 
-from mobilebert_jax.losses import task
-from mobilebert_jax.losses.task import Terms
+from mobilebert_jax import losses
+from mobilebert_jax.losses import Terms
 from mobilebert_jax.models import packing, partitioning
 from mobilebert_jax.models.typing import Batch, Metrics, Params
 from mobilebert_jax.training import train_state
@@ -132,7 +132,7 @@ def gradient_fn(model: nn.Module, loss: Loss) -> GradientFn:
     )
     terms = loss(outputs, packing.per_example(batch))
     whole = (term._replace(weight=w) for term, w in zip(terms, weights))
-    return task.total(tuple(whole))
+    return losses.total(tuple(whole))
 
   return jax.value_and_grad(part_of_loss)
 

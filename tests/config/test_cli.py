@@ -362,9 +362,9 @@ def test_each_flag_has_help_and_says_what_happens_without_it(name):
 
 def test_what_convert_may_be_told_is_what_it_can():
   from mobilebert_jax.convert import __main__ as convert
-  from mobilebert_jax.convert import model_class, save
+  from mobilebert_jax.convert import save, source
 
-  assert {*convert.CLASSES} == {*model_class.CLASSES}
+  assert {*convert.CLASSES} == {*source.MODEL_CLASSES}
   assert convert.DTYPES == save.STORED_DTYPES
 
 

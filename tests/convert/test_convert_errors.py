@@ -12,7 +12,7 @@ import pytest
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json
 from mobilebert_jax.convert import __main__ as command
-from mobilebert_jax.convert import key_normalisation
+from mobilebert_jax.convert import names
 from mobilebert_jax.convert.formats import safetensors, shards
 from mobilebert_jax.convert.pretrained import (
   from_pretrained,
@@ -314,5 +314,5 @@ def test_sizes(size, number):
 def test_equal_nans_are_equal():
   bias = np.full(3, np.nan, ml_dtypes.bfloat16)
   tensors = {'cls.predictions.bias': bias, 'cls.predictions.decoder.bias': bias}
-  merged = key_normalisation.merge_tied(tensors, tiny_config(), 'x')
+  merged = names.merge_tied(tensors, tiny_config(), 'x')
   assert list(merged) == ['cls.predictions.bias']

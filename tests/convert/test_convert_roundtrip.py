@@ -231,7 +231,9 @@ def test_pretraining_checkpoint_into_any_class(cls, tmp_path, caplog):
   assert_same_bits(loaded, body)
   heads = set(result.params) - set(body) - {'mobilebert'}
   fresh = heads - {'predictions', 'seq_relationship'}
-  assert {path.split('/')[0] for path in result.report.fresh} == fresh
+  assert {
+    path.split('/')[0] for path in result.report.newly_initialised
+  } == fresh
   assert bool(caplog.records) == bool(fresh)
   for head in fresh:
     assert f'{head}/kernel' in caplog.text
@@ -254,7 +256,7 @@ def test_fresh_pooler_is_reported(tmp_path):
   model, params = tiny(models.MobileBertForMaskedLM)
   save_pretrained(tmp_path / 'm', model, params)
   report = load_pretrained(CLASSIFIER, tmp_path / 'm').report
-  assert report.fresh == (
+  assert report.newly_initialised == (
     'classifier/bias',
     'classifier/kernel',
     'mobilebert/pooler/bias',
@@ -276,7 +278,7 @@ def test_new_number_of_labels_makes_a_fresh_head(tmp_path):
   save_pretrained(tmp_path / 'm', model, params)
   result = load_pretrained(CLASSIFIER, tmp_path / 'm', num_labels=5)
   both = ('classifier/bias', 'classifier/kernel')
-  assert result.report.fresh == result.report.mismatched == both
+  assert result.report.newly_initialised == result.report.mismatched == both
   assert result.params['classifier']['kernel'].shape == (32, 5)
   assert_same_bits(result.params['mobilebert'], params['mobilebert'])
 

@@ -169,7 +169,7 @@ def test_what_google_research_does_not_create(tmp_path, monkeypatch):
   monkeypatch.setitem(source._READERS, 'tf1', lambda _: variables)
   loaded = load_pretrained(PRETRAINING, tmp_path)
   body = 'mobilebert/encoder/layers/bottleneck/attention'
-  assert loaded.report.fresh == (
+  assert loaded.report.newly_initialised == (
     'mobilebert/embeddings/embedding_transformation/bias',
     'mobilebert/embeddings/embedding_transformation/kernel',
     f'{body}/dense/bias',

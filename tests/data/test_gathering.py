@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mobilebert_jax import losses
 from mobilebert_jax.data.batching import loader, token_cache
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.batching.gathering import Gathered
 from mobilebert_jax.data.examples.masking import Masking
-from mobilebert_jax.losses import task
 from mobilebert_jax.models import packing
 from mobilebert_jax.tasks.pretraining import masked_lm
 from mobilebert_jax.tasks.pretraining.masked_sequences import (
@@ -51,7 +51,7 @@ def make_features(tokenizer, count=40, seed=0, **settings):
   return Features(
     {'input_ids': ids},
     {'document': np.arange(count, dtype=np.int32)},
-    {'input_ids': 0, 'labels': task.IGNORE_INDEX},
+    {'input_ids': 0, 'labels': losses.IGNORE_INDEX},
     max_length=LONGEST,
     transform=MaskSequences(masking),
     gather=gathered(masking, LONGEST, 2),
@@ -60,8 +60,8 @@ def make_features(tokenizer, count=40, seed=0, **settings):
 
 def spread(batch):
   """The labels where they belong, [B, S]."""
-  labels = np.full(batch['input_ids'].shape, task.IGNORE_INDEX)
-  rows, nth = np.nonzero(batch['labels'] != task.IGNORE_INDEX)
+  labels = np.full(batch['input_ids'].shape, losses.IGNORE_INDEX)
+  rows, nth = np.nonzero(batch['labels'] != losses.IGNORE_INDEX)
   labels[rows, batch['masked_positions'][rows, nth]] = batch['labels'][
     rows, nth
   ]
@@ -86,7 +86,7 @@ def test_a_batch_has_the_labels_of_one_that_is_not_gathered(
 
   for few, whole in zip(batches(features), batches(plain), strict=True):
     np.testing.assert_array_equal(spread(few), whole['labels'])
-    assert (whole['labels'] != task.IGNORE_INDEX).any()
+    assert (whole['labels'] != losses.IGNORE_INDEX).any()
     assert few['labels'].dtype == few['masked_positions'].dtype == np.int32
     # A shape follows from the length of the rows.
     width = few['labels'].shape[1]
@@ -137,7 +137,7 @@ def test_as_many_as_possible_are_predicted_and_never_more(tokenizer):
       for ids in ([CLS, *word, SEP], [CLS, *[FIRST] * count, SEP]):
         ids = np.array(ids, np.int32)
         labels = [masking(ids, 0, 0, row)[1] for row in range(5)]
-        found = max((row != task.IGNORE_INDEX).sum() for row in labels)
+        found = max((row != losses.IGNORE_INDEX).sum() for row in labels)
         assert found <= masking.limit(count)
         if not settings.get('whole_word'):
           assert found == masking.limit(count)
@@ -173,7 +173,7 @@ def test_loss_and_predictions_do_not_depend_on_the_way_of_batching(tokenizer):
     seen = packing.per_example(batch)
     outputs = model.apply({'params': params}, **train_step.model_inputs(batch))
     kept = masked_lm.predict(outputs, seen)
-    return kept, task.total(masked_lm.loss(outputs, seen))
+    return kept, losses.total(masked_lm.loss(outputs, seen))
 
   found = {}
   for batching, of in (

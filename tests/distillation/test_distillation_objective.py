@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from test_distillation_losses import norm, softmax
 
+from mobilebert_jax import losses as hard_losses
 from mobilebert_jax import models
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.distillation import objective, transfer
 from mobilebert_jax.distillation.objective import Objective
 from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.teacher import layers_of
-from mobilebert_jax.losses import task as hard_losses
 from mobilebert_jax.models import packing
 from mobilebert_jax.tasks import TASKS
 from tests.support import distilling, packed

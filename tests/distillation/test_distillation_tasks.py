@@ -8,13 +8,12 @@ import pytest
 import test_distillation_objective as objective
 from test_distillation_losses import softmax
 
-from mobilebert_jax import launch, models
+from mobilebert_jax import launch, losses, models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import DistillationConfig
 from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.distillation import agreement, soft_labels
 from mobilebert_jax.distillation.transfer import Pair
-from mobilebert_jax.losses import task
 from mobilebert_jax.models import outputs
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime.errors import InputError
@@ -40,7 +39,7 @@ def distilled(hard, student, teacher, batch, problem_type=None):
   found, told = soft_labels.soft_terms(
     hard, student, teacher, batch, CONFIG, problem_type
   )
-  return float(task.total(tuple(found.values()))), found, told
+  return float(losses.total(tuple(found.values()))), found, told
 
 
 def mixed(own, theirs, labels, counts):
@@ -52,7 +51,7 @@ def mixed(own, theirs, labels, counts):
 
 def test_classes():
   own, theirs, labels = draw(N, C, seed=0), draw(N, C, seed=1), np.arange(N) % C
-  hard = task.classification_loss(own, labels, None, WEIGHTS)
+  hard = losses.classification_loss(own, labels, None, WEIGHTS)
   kind = outputs.SequenceClassifierOutput
   loss, _, told = distilled(hard, kind(own), kind(theirs), BATCH)
   assert loss == pytest.approx(mixed(own, theirs, labels, WEIGHTS), rel=1e-5)
@@ -63,7 +62,7 @@ def test_classes():
 
 def test_choices():
   own, theirs, labels = draw(N, 2, seed=0), draw(N, 2, seed=1), np.arange(N) % 2
-  hard = task.multiple_choice_loss(own, labels, WEIGHTS)
+  hard = losses.multiple_choice_loss(own, labels, WEIGHTS)
   kind = outputs.MultipleChoiceModelOutput
   loss, *_ = distilled(hard, kind(own), kind(theirs), BATCH)
   assert loss == pytest.approx(mixed(own, theirs, labels, WEIGHTS), rel=1e-5)
@@ -71,7 +70,7 @@ def test_choices():
 
 def test_numbers():
   own, theirs, labels = (draw(N, 1, seed=seed) for seed in range(3))
-  hard = task.classification_loss(own, labels, 'regression', WEIGHTS)
+  hard = losses.classification_loss(own, labels, 'regression', WEIGHTS)
   kind = outputs.SequenceClassifierOutput
   loss, _, told = distilled(hard, kind(own), kind(theirs), BATCH, 'regression')
   squares = 0.25 * (own - labels) ** 2 + 0.75 * (own - theirs) ** 2
@@ -85,7 +84,7 @@ def test_several_labels():
   labels = (draw(N, C, seed=2) > 0).astype(np.float32)
   kind = outputs.SequenceClassifierOutput
   problem = 'multi_label_classification'
-  hard = task.classification_loss(own, labels, problem, WEIGHTS)
+  hard = losses.classification_loss(own, labels, problem, WEIGHTS)
   loss, *_ = distilled(hard, kind(own), kind(theirs), BATCH, problem)
   target = 0.25 * labels + 0.75 / (1 + np.exp(-theirs))
   q = 1 / (1 + np.exp(-own))
@@ -97,7 +96,7 @@ def test_tags():
   own, theirs = draw(N, S, C, seed=0), draw(N, S, C, seed=1)
   labels = np.where(BATCH['attention_mask'] == 1, np.arange(S) % C, -100)
   counts = (labels != -100) * WEIGHTS[:, None]
-  hard = task.token_loss(own, labels, counts)
+  hard = losses.token_loss(own, labels, counts)
   kind = outputs.TokenClassifierOutput
   batch = BATCH | {'labels': labels}
   loss, *_ = distilled(hard, kind(own), kind(theirs), batch)
@@ -111,7 +110,7 @@ def test_answers_at_any_temperature_are_not_in_the_padding(temperature):
   batch = BATCH | dict.fromkeys(('start_positions', 'end_positions'), WEIGHTS)
   config = dataclasses.replace(CONFIG, temperature=temperature)
   kind = outputs.QuestionAnsweringModelOutput
-  hard = (task.Term(0.0, 1.0),) * 2
+  hard = (losses.Term(0.0, 1.0),) * 2
 
   def start_soft(own):
     student, theirs = kind(own, ends[1]), kind(*ends[2:])
@@ -137,7 +136,7 @@ def test_answers():
     np.where(BATCH['attention_mask'] == 1, x, np.finfo(np.float32).min)
     for x in ends
   ]
-  hard = task.question_answering_loss(*seen[:2], start, end, WEIGHTS)
+  hard = losses.question_answering_loss(*seen[:2], start, end, WEIGHTS)
   kind = outputs.QuestionAnsweringModelOutput
   batch = BATCH | {'start_positions': start, 'end_positions': end}
   loss, found, told = distilled(hard, kind(*ends[:2]), kind(*ends[2:]), batch)

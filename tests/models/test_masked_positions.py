@@ -9,15 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from mobilebert_jax import models
-from mobilebert_jax.losses import task
+from mobilebert_jax import losses, models
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_state, train_step
 from tests.support import packed
 
 ROWS, LENGTH, MOST = 16, 12, 4
-NONE = task.IGNORE_INDEX
+NONE = losses.IGNORE_INDEX
 # Plain descent: the parameters add up the gradients, wrong factors show.
 SGD = optimizer.Optimizer(
   *optax.sgd(0.1), learning_rate=lambda step: jnp.float32(0.1)
@@ -55,8 +54,8 @@ def make_batch(seed):
 def loss(head, outputs, batch):
   labels, weights = batch['labels'], batch['weights']
   if head == 'masked_lm':
-    return task.masked_lm_loss(outputs.logits, labels, weights)
-  return task.pretraining_loss(
+    return losses.masked_lm_loss(outputs.logits, labels, weights)
+  return losses.pretraining_loss(
     outputs.prediction_logits,
     outputs.seq_relationship_logits,
     labels,
@@ -74,7 +73,7 @@ def test_logits_and_gradients_are_those_of_all_positions(head):
   @functools.partial(jax.value_and_grad, has_aux=True)
   def objective(params, batch):
     outputs = model.apply({'params': params}, **train_step.model_inputs(batch))
-    return task.total(loss(head, outputs, batch)), outputs
+    return losses.total(loss(head, outputs, batch)), outputs
 
   whole, few = make_batch(0)
   (value, all_of_it), grads = objective(params, whole)

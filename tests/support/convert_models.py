@@ -6,9 +6,9 @@ import numpy as np
 
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.convert import model_class
+from mobilebert_jax.convert import source
 
-CLASSES = tuple(model_class.CLASSES.values())
+CLASSES = tuple(source.MODEL_CLASSES.values())
 BATCH = {
   'input_ids': np.array([[2, 7, 9, 11, 3], [2, 5, 3, 0, 0]], np.int32),
   'attention_mask': np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32),

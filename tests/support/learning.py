@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 import mobilebert_jax as mb
+from mobilebert_jax import losses
 from mobilebert_jax.config.run import OptimizerConfig
-from mobilebert_jax.losses import task
 from mobilebert_jax.models import partitioning
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import train_state, train_step
@@ -214,7 +214,7 @@ def both(name: str, data: pathlib.Path, steps: int):
   config, dtype, learning_rate = RUNS[name]
 
   def loss(outputs, batch):
-    return task.classification_loss(outputs.logits, batch['labels'])
+    return losses.classification_loss(outputs.logits, batch['labels'])
 
   return compare(
     'MobileBertForSequenceClassification',

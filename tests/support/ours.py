@@ -9,9 +9,8 @@ import numpy as np
 from flax import traverse_util
 
 import mobilebert_jax as mb
-from mobilebert_jax import models
+from mobilebert_jax import losses, models
 from mobilebert_jax.convert import mapping
-from mobilebert_jax.losses import task
 
 Arrays = dict[str, np.ndarray]
 
@@ -34,7 +33,7 @@ def params_from(model: Any, state: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """Our parameters from a transformers state dict; nothing may be fresh."""
   shapes = flat_shapes(model)
   filled, report = mapping.to_params(state, shapes, model.config)
-  assert not report.fresh and not report.unused, report
+  assert not report.newly_initialised and not report.unused, report
   dtype = model.compute.param_dtype
   filled = {path: jnp.asarray(v, dtype) for path, v in filled.items()}
   return traverse_util.unflatten_dict(filled, sep='/')
@@ -52,21 +51,21 @@ def loss_terms(out: Any, labels: Mapping[str, Any], config: Any) -> Any:
   """The loss that transformers computes for this output."""
   match type(out).__name__:
     case 'MobileBertForPreTrainingOutput':
-      return task.pretraining_loss(
+      return losses.pretraining_loss(
         out.prediction_logits, out.seq_relationship_logits, **labels
       )
     case 'MaskedLMOutput' | 'TokenClassifierOutput':
-      return task.token_loss(out.logits, **labels)
+      return losses.token_loss(out.logits, **labels)
     case 'NextSentencePredictorOutput':
-      return task.next_sentence_loss(out.logits, **labels)
+      return losses.next_sentence_loss(out.logits, **labels)
     case 'SequenceClassifierOutput':
-      return task.classification_loss(
+      return losses.classification_loss(
         out.logits, labels['labels'], config.problem_type
       )
     case 'MultipleChoiceModelOutput':
-      return task.multiple_choice_loss(out.logits, **labels)
+      return losses.multiple_choice_loss(out.logits, **labels)
     case 'QuestionAnsweringModelOutput':
-      return task.question_answering_loss(
+      return losses.question_answering_loss(
         out.start_logits, out.end_logits, **labels
       )
   raise AssertionError(type(out).__name__)
@@ -93,7 +92,7 @@ def run(
       output_attentions=True,
     )
     if labels:
-      return task.total(loss_terms(out, labels, model.config)), out
+      return losses.total(loss_terms(out, labels, model.config)), out
     loss = jnp.sum(jnp.square(out.last_hidden_state))
     if out.pooler_output is not None:
       loss = loss + jnp.sum(jnp.square(out.pooler_output))

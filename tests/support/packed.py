@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mobilebert_jax import models
+from mobilebert_jax import losses, models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.data.batching import features as features_lib
 from mobilebert_jax.data.batching import loader
-from mobilebert_jax.losses import task
 from mobilebert_jax.models import packing
 from mobilebert_jax.training import evaluate, train_step
 
@@ -86,22 +85,22 @@ def loss(head, outputs, batch):
   """The head's loss, as a task would write it."""
   if head in ('masked_lm', 'tags'):
     weights = packing.token_weights(batch)
-    return task.token_loss(outputs.logits, batch['labels'], weights)
+    return losses.token_loss(outputs.logits, batch['labels'], weights)
   if head == 'pretraining':
     return (
-      *task.masked_lm_loss(
+      *losses.masked_lm_loss(
         outputs.prediction_logits,
         batch['labels'],
         packing.token_weights(batch),
       ),
-      *task.next_sentence_loss(
+      *losses.next_sentence_loss(
         outputs.seq_relationship_logits,
         batch['next_sentence_label'],
         batch['weights'],
       ),
     )
   if head == 'spans':
-    return task.question_answering_loss(
+    return losses.question_answering_loss(
       packing.example_logits(outputs.start_logits, batch),
       packing.example_logits(outputs.end_logits, batch),
       batch['start_positions'],
@@ -112,7 +111,7 @@ def loss(head, outputs, batch):
   if head == 'choice':
     lowest = jnp.finfo(logits.dtype).min
     logits = jnp.where(batch['choice_mask'] != 0, logits, lowest)
-  return (task.cross_entropy(logits, batch['labels'], batch['weights']),)
+  return (losses.cross_entropy(logits, batch['labels'], batch['weights']),)
 
 
 @functools.cache
@@ -153,7 +152,7 @@ def run(head, model, params, features, batching, **settings):
   def objective(params):
     outputs = model.apply({'params': params}, **train_step.model_inputs(batch))
     terms = loss(head, outputs, packing.per_example(batch))
-    return task.total(terms), outputs
+    return losses.total(terms), outputs
 
   step = jax.jit(jax.value_and_grad(objective, has_aux=True))
   (value, outputs), grads = jax.device_get(step(params))

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.convert.pretrained import from_pretrained
 from mobilebert_jax.data.batching import token_cache
 from mobilebert_jax.data.batching.features import EVALUATION
 from mobilebert_jax.data.readers.documents import Document
-from mobilebert_jax.losses import task
 from mobilebert_jax.models import MobileBertForMaskedLM
 from mobilebert_jax.models.outputs import MaskedLMOutput
 from mobilebert_jax.runtime.errors import InputError
@@ -153,7 +153,7 @@ def test_perplexity_is_the_exponential_of_the_loss():
   right = [logits[i, j].argmax() == labels[i, j] for i, j in places]
   assert scores['perplexity'] == pytest.approx(np.exp(np.mean(nll)), rel=1e-6)
   assert scores['accuracy'] == np.mean(right)
-  loss = task.total(masked_lm.loss(outputs, batch))
+  loss = losses.total(masked_lm.loss(outputs, batch))
   assert float(loss) == pytest.approx(math.log(scores['perplexity']), rel=1e-6)
   # A row without weight does not count in the loss.
   batch['weights'] = jnp.array([1.0, 1, 1, 0])

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from mobilebert_jax import losses as losses_task
 from mobilebert_jax.config.run import DataConfig, TrainConfig
 from mobilebert_jax.convert.pretrained import from_pretrained
 from mobilebert_jax.data.readers.documents import Document
-from mobilebert_jax.losses import task as losses_task
 from mobilebert_jax.models import (
   MobileBertForMaskedLM,
   MobileBertForPreTraining,

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mobilebert_jax import losses as losses_task
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import NullSpanOptions, SpanOptions
 from mobilebert_jax.data.readers.squad import Answer, Question
-from mobilebert_jax.losses import task as losses_task
 from mobilebert_jax.metrics import squad
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS

@@ -15,11 +15,10 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from mobilebert_jax import models
+from mobilebert_jax import losses, models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.data.batching import loader
-from mobilebert_jax.losses import task
 from mobilebert_jax.models import packing
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import mesh as device_mesh
@@ -69,7 +68,7 @@ def make_model(name, dropout):
 
 
 def loss(outputs, batch):
-  return task.pretraining_loss(
+  return losses.pretraining_loss(
     outputs.prediction_logits,
     outputs.seq_relationship_logits,
     batch['labels'],

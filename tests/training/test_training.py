@@ -9,10 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from mobilebert_jax import models
+from mobilebert_jax import losses, models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import OptimizerConfig
-from mobilebert_jax.losses import task
 from mobilebert_jax.training import evaluate, optimizer, train_state, train_step
 from mobilebert_jax.training import mesh as device_mesh
 
@@ -26,7 +25,7 @@ CONFIG = MobileBertConfig(
 
 
 def loss(outputs, batch):
-  return task.classification_loss(
+  return losses.classification_loss(
     outputs.logits,
     batch['labels'],
     'single_label_classification',

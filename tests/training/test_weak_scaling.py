@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mobilebert_jax import models
+from mobilebert_jax import losses, models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import OptimizerConfig
-from mobilebert_jax.losses import task
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
 from mobilebert_jax.training import evaluate, optimizer, train_state, train_step
 from mobilebert_jax.training import mesh as device_mesh
@@ -40,11 +39,11 @@ SCALARS = 4 + 4
 
 
 def masked_lm_loss(outputs, batch):
-  return task.masked_lm_loss(outputs.logits, batch['labels'])
+  return losses.masked_lm_loss(outputs.logits, batch['labels'])
 
 
 def classification_loss(outputs, batch):
-  return task.classification_loss(outputs.logits, batch['labels'][:, 0])
+  return losses.classification_loss(outputs.logits, batch['labels'][:, 0])
 
 
 LOSSES = {

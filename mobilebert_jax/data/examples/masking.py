@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from mobilebert_jax.losses.task import IGNORE_INDEX
+from mobilebert_jax.losses import IGNORE_INDEX
 
 _CONTINUATION = '##'
 _MASKED, _MASKED_OR_RANDOM = 0.8, 0.9

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mobilebert_jax import losses
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
-from mobilebert_jax.losses import task
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.models import MobileBertForMultipleChoice
 from mobilebert_jax.reporting.outcome import Outcome
@@ -78,9 +78,9 @@ def specimens(choices: int, words: int) -> tuple[ChoiceExample, ...]:
   return (ChoiceExample('0', text, (text,) * choices, keys, answer=0),)
 
 
-def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[task.Term, ...]:
+def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
   """Cross-entropy over the choices that are there."""
-  return task.multiple_choice_loss(
+  return losses.multiple_choice_loss(
     _without_fillers(outputs, batch), batch['labels'], batch['weights']
   )
 

@@ -20,7 +20,7 @@ from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import prepared, records
 from mobilebert_jax.data.records.records import Records
 from mobilebert_jax.data.records.stored_features import Form, StoredFeatures
-from mobilebert_jax.losses.task import IGNORE_INDEX
+from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime import distributed, files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.pretraining import text_files

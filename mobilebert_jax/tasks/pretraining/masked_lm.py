@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import MaskedLmOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers.documents import Document
-from mobilebert_jax.losses import task
 from mobilebert_jax.models import MobileBertForMaskedLM, packing
 from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.runtime.errors import InputError
@@ -68,9 +68,9 @@ def make(options: MaskedLmOptions, data: DataConfig) -> Task:
 MASKED_LM = TaskSpec('masked_lm', make)
 
 
-def loss(outputs: Any, batch: Mapping[str, Array]) -> task.Terms:
+def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
   """Cross-entropy of the masked tokens."""
-  return task.token_loss(
+  return losses.token_loss(
     outputs.logits, batch['labels'], packing.token_weights(batch)
   )
 
@@ -93,7 +93,7 @@ def of_masked(logits: Array, batch: Mapping[str, Array]) -> dict[str, Array]:
     three 0 elsewhere. `TOKEN_OUTPUTS` are their names.
   """
   labels = batch['labels']
-  counts = labels != task.IGNORE_INDEX
+  counts = labels != losses.IGNORE_INDEX
   target = jnp.where(counts, labels, 0)
   picked = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
   nll = jax.nn.logsumexp(logits, axis=-1) - picked

@@ -12,7 +12,7 @@ from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.batching.gathering import Gathered
 from mobilebert_jax.data.examples.masking import Masking
 from mobilebert_jax.data.readers.documents import Document
-from mobilebert_jax.losses.task import IGNORE_INDEX
+from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.encoding import room_for_text
 from mobilebert_jax.tasks.task import Progress

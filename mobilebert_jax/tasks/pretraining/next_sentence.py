@@ -8,11 +8,11 @@ from typing import Any
 
 from jaxtyping import Array
 
+from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import NextSentenceOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.examples import sentence_pairs
-from mobilebert_jax.losses import task
 from mobilebert_jax.metrics import classification as classification_metrics
 from mobilebert_jax.models import MobileBertForNextSentencePrediction
 from mobilebert_jax.tasks import classification
@@ -76,9 +76,9 @@ def load(
   return pairs[: data.limit(is_train=is_train)]
 
 
-def loss(outputs: Any, batch: Mapping[str, Array]) -> task.Terms:
+def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
   """Cross-entropy over the pairs of weight 1."""
-  return task.next_sentence_loss(
+  return losses.next_sentence_loss(
     outputs.logits, batch['labels'], batch['weights']
   )
 

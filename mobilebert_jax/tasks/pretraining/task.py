@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
+from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.examples.masking import Masking
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records.stored_features import StoredFeatures
-from mobilebert_jax.losses import task
 from mobilebert_jax.models import (
   MobileBertForMaskedLM,
   MobileBertForPreTraining,
@@ -65,9 +65,9 @@ def make(options: PretrainingOptions, data: DataConfig) -> Task:
 PRETRAINING = TaskSpec(_NAME, make)
 
 
-def loss(outputs: Any, batch: Mapping[str, Array]) -> task.Terms:
+def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
   """Cross-entropy of the masked tokens, and of whether B follows A."""
-  return task.pretraining_loss(
+  return losses.pretraining_loss(
     outputs.prediction_logits,
     outputs.seq_relationship_logits,
     batch['labels'],

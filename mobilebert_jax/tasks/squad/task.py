@@ -7,11 +7,11 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
+from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import NullSpanOptions, SpanOptions
 from mobilebert_jax.data.readers import squad
 from mobilebert_jax.data.readers.squad import Question
-from mobilebert_jax.losses import task
 from mobilebert_jax.metrics import squad as squad_metrics
 from mobilebert_jax.models import MobileBertForQuestionAnswering, packing
 from mobilebert_jax.reporting.outcome import Outcome
@@ -104,7 +104,7 @@ def load_squad(
   return tuple(questions[: data.limit(is_train=is_train)])
 
 
-def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[task.Term, ...]:
+def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
   """Cross-entropy of the first and the last token, over each window alone.
 
   Padding takes no part in the softmax (in run_squad and transformers it
@@ -114,7 +114,7 @@ def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[task.Term, ...]:
     packing.example_logits(logits, batch)
     for logits in (outputs.start_logits, outputs.end_logits)
   )
-  return task.question_answering_loss(
+  return losses.question_answering_loss(
     start,
     end,
     batch['start_positions'],

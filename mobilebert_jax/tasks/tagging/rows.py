@@ -8,7 +8,7 @@ import numpy as np
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.readers import iob
 from mobilebert_jax.data.readers.conll import Sentence
-from mobilebert_jax.losses.task import IGNORE_INDEX
+from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.encoding import in_chunks, room_for_text
 from mobilebert_jax.tasks.tagging import windows as tagging_windows

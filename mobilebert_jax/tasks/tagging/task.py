@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from mobilebert_jax import losses
 from mobilebert_jax.config.task_options import TaggingOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers import conll, iob
 from mobilebert_jax.data.readers.conll import Sentence
-from mobilebert_jax.losses import task
 from mobilebert_jax.metrics import tagging
 from mobilebert_jax.models import MobileBertForTokenClassification, packing
 from mobilebert_jax.reporting.outcome import Outcome
@@ -85,10 +85,10 @@ def specimens(words: int) -> tuple[Sentence, ...]:
   return (Sentence(some, tags, lines=('word O',) * words),)
 
 
-def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[task.Term, ...]:
+def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
   """Cross-entropy over the tokens that are labelled."""
   weights = packing.token_weights(batch)
-  return task.token_loss(outputs.logits, batch['labels'], weights)
+  return losses.token_loss(outputs.logits, batch['labels'], weights)
 
 
 def predict(
