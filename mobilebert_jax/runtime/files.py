@@ -1,4 +1,4 @@
-"""Paths and the writing of files: on this machine, or on gs://.
+"""Paths, JSON files and the writing of files: on this machine, or on gs://.
 
 Everything that the package writes goes through here, so that a file is there
 as a whole or not at all: it is written under another name and renamed, and
@@ -22,6 +22,14 @@ from mobilebert_jax.runtime.errors import InputError
 Name = str | os.PathLike[str]
 # The other name: that of the target, perhaps a UUID, and this.
 _PARTIAL = 'partial'
+_JSON_TYPES = {
+  list: 'list',
+  str: 'string',
+  int: 'number',
+  float: 'number',
+  bool: 'boolean',
+  type(None): 'null',
+}
 _PARTIAL_NAME = re.compile(rf'(.+?)\.(?:[0-9a-f]{{32}}\.)?{_PARTIAL}')
 
 
@@ -43,7 +51,9 @@ def path(name: Name) -> pathlib.Path:
   if '://' not in text:
     return pathlib.Path(text).expanduser()
   if not is_remote(text):
-    raise InputError(f'{text}: give a local path or one that begins with gs://')
+    raise InputError(
+      f'{text}: give a local path or one that begins with gs://.'
+    )
   return object_store.path(text)
 
 
@@ -89,6 +99,49 @@ def replacing(
     with contextlib.suppress(OSError):
       partial.unlink(missing_ok=True)
     raise
+
+
+def read_json(source: pathlib.Path, what: str) -> dict[str, Any]:
+  """Reads the JSON object of a file in UTF-8, with or without a BOM.
+
+  Args:
+    source: the file.
+    what: what the file should be, with its article ('a config'), for errors.
+
+  Returns:
+    The object.
+
+  Raises:
+    InputError: the file cannot be read, is not UTF-8, is not JSON (with line
+      and column), or holds something else than an object.
+  """
+  try:
+    value = json.loads(source.read_bytes().decode('utf-8-sig'))
+  except OSError as error:
+    raise InputError(
+      f'{source} cannot be read: {error.strerror or error}; it must be {what}.'
+    ) from None
+  except UnicodeDecodeError as error:
+    raise InputError(
+      f'{source} cannot be read as JSON: byte {error.start + 1} is not UTF-8; '
+      f'it must be {what}.'
+    ) from None
+  except json.JSONDecodeError as error:
+    raise InputError(
+      f'{source}:{error.lineno}: cannot be read as JSON: {error.msg} (column '
+      f'{error.colno}); it must be {what}.'
+    ) from None
+  except RecursionError:
+    raise InputError(
+      f'{source} cannot be read as JSON: it is nested too deep; it must be '
+      f'{what}.'
+    ) from None
+  if not isinstance(value, dict):
+    kind = _JSON_TYPES[type(value)]
+    raise InputError(
+      f'{source} holds no JSON object but a {kind}; it must be {what}.'
+    )
+  return value
 
 
 def partials(directory: pathlib.Path) -> dict[pathlib.Path, str]:

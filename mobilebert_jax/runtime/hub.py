@@ -144,10 +144,13 @@ def _download(
   except errors.EntryNotFoundError:
     return None, True
   except errors.HFValidationError as error:
-    raise InputError(f'{repo!r} is no name on the hub: {error}') from None
+    raise InputError(
+      f'{repo!r} is no name on the hub: {str(error).rstrip(".")}.'
+    ) from None
   except transport as error:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise InputError(f'cannot download {repo}/{filename}: {reason}') from None
+    reason = reason.rstrip('.')
+    raise InputError(f'cannot download {repo}/{filename}: {reason}.') from None
   return pathlib.Path(path), True
 
 

@@ -84,24 +84,24 @@ class BatchEncoding(collections.UserDict):
     return self._encodings[0].n_sequences if self._encodings else None
 
   def tokens(self, batch_index: int = 0) -> list[str]:
-    """The tokens of one row."""
+    """Returns the tokens of one row."""
     return self._rows()[batch_index].tokens
 
   def word_ids(self, batch_index: int = 0) -> list[int | None]:
-    """The word of every token of a row; None for special tokens."""
+    """Returns the word of each token of a row; None for special tokens."""
     return self._rows()[batch_index].word_ids
 
   def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
-    """0 or 1 for the first or second text, None for special tokens."""
+    """Returns the text, 0 or 1, of each token; None for special tokens."""
     return self._rows()[batch_index].sequence_ids
 
   def token_to_sequence(self, row: int, token: int | None = None) -> int | None:
-    """The text (0 or 1) of a token: `(token)` or `(row, token)`."""
+    """Returns a token's text, 0 or 1; call with (token) or (row, token)."""
     encoding, index = self._at(row, token, len)
     return encoding.token_to_sequence(index)
 
   def token_to_word(self, row: int, token: int | None = None) -> int | None:
-    """The word of a token: `(token)` or `(row, token)`."""
+    """Returns a token's word; call with (token) or (row, token)."""
     encoding, index = self._at(row, token, len)
     word = encoding.token_to_word(index)
     # The library returns (sequence, word) in some versions, word in others.
@@ -110,7 +110,7 @@ class BatchEncoding(collections.UserDict):
   def token_to_chars(
     self, row: int, token: int | None = None
   ) -> CharSpan | None:
-    """The characters of a token: `(token)` or `(row, token)`."""
+    """Returns a token's characters; call with (token) or (row, token)."""
     encoding, index = self._at(row, token, len)
     span = encoding.token_to_chars(index)
     if span is None:
@@ -120,21 +120,21 @@ class BatchEncoding(collections.UserDict):
   def char_to_token(
     self, row: int, char: int | None = None, sequence_index: int = 0
   ) -> int | None:
-    """The token over a character: `(char)` or `(row, char)`."""
+    """Returns a character's token; call with (char) or (row, char)."""
     encoding, index = self._at(row, char)
     return encoding.char_to_token(index, sequence_index)
 
   def char_to_word(
     self, row: int, char: int | None = None, sequence_index: int = 0
   ) -> int | None:
-    """The word over a character: `(char)` or `(row, char)`."""
+    """Returns a character's word; call with (char) or (row, char)."""
     encoding, index = self._at(row, char)
     return encoding.char_to_word(index, sequence_index)
 
   def word_to_tokens(
     self, row: int, word: int | None = None, sequence_index: int = 0
   ) -> TokenSpan | None:
-    """The tokens of a word: `(word)` or `(row, word)`."""
+    """Returns a word's tokens; call with (word) or (row, word)."""
     encoding, index = self._at(row, word)
     span = encoding.word_to_tokens(index, sequence_index)
     return None if span is None else TokenSpan(*span)
@@ -142,7 +142,7 @@ class BatchEncoding(collections.UserDict):
   def word_to_chars(
     self, row: int, word: int | None = None, sequence_index: int = 0
   ) -> CharSpan | None:
-    """The characters of a word: `(word)` or `(row, word)`."""
+    """Returns a word's characters; call with (word) or (row, word)."""
     encoding, index = self._at(row, word)
     span = encoding.word_to_chars(index, sequence_index)
     return None if span is None else CharSpan(*span)
@@ -175,7 +175,7 @@ class BatchEncoding(collections.UserDict):
       except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
           f'{key!r} has rows of different lengths or no integers, which make '
-          'no array; use padding=True (and truncation=True)'
+          'no array; use padding=True (and truncation=True).'
         ) from error
     return self
 
@@ -183,7 +183,7 @@ class BatchEncoding(collections.UserDict):
     if self._encodings is None:
       raise InputError(
         'this batch does not come from text, so words, tokens and offsets '
-        'are unknown; call the tokenizer itself'
+        'are unknown; call the tokenizer itself.'
       )
     return self._encodings
 
@@ -203,7 +203,7 @@ class BatchEncoding(collections.UserDict):
 
 
 def _array_maker(tensor_type: str) -> Callable[[np.ndarray], Any]:
-  """The function that makes the wanted kind of array of a NumPy one."""
+  """Returns the function that makes an array of that type of a NumPy one."""
   if tensor_type == 'np':
     return lambda array: array
   if tensor_type == 'jax':
@@ -211,5 +211,5 @@ def _array_maker(tensor_type: str) -> Callable[[np.ndarray], Any]:
 
     return jnp.asarray
   raise InputError(
-    f"return_tensors must be None, 'np' or 'jax', got {tensor_type!r}"
+    f"return_tensors must be None, 'np' or 'jax', got {tensor_type!r}."
   )

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tokenizers
@@ -12,12 +12,6 @@ from tokenizers import pre_tokenizers as splitters
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer.padding_truncation import NO_MAX_LENGTH
-from mobilebert_jax.tokenizer.special_tokens import (
-  NAMES,
-  SpecialTokens,
-  special_list,
-  special_token,
-)
 from mobilebert_jax.tokenizer.vocabulary import (
   TokenizerFile,
   added_token,
@@ -26,8 +20,16 @@ from mobilebert_jax.tokenizer.vocabulary import (
   read_vocab,
 )
 
+INPUT_NAMES = ('input_ids', 'token_type_ids', 'attention_mask')
+_FLAGS = {
+  'do_lower_case': True,
+  'do_basic_tokenize': True,
+  'tokenize_chinese_chars': True,
+  'strip_accents': None,
+}
 
-def build_backend(
+
+def build_pipeline(
   vocab: Mapping[str, int],
   *,
   unk_token: str,
@@ -37,7 +39,7 @@ def build_backend(
   do_basic_tokenize: bool,
   max_input_chars_per_word: int,
 ) -> tokenizers.Tokenizer:
-  """Builds the tokenizer without added tokens and template.
+  """Builds BERT's pipeline, without added tokens and template.
 
   The steps are those of BERT's basic and WordPiece tokenizers: control
   characters go, CJK characters become words; lower case and accents off where
@@ -78,23 +80,22 @@ def build_backend(
   return backend
 
 
-INPUT_NAMES = ('input_ids', 'token_type_ids', 'attention_mask')
-_FLAGS = {
-  'do_lower_case': True,
-  'do_basic_tokenize': True,
-  'tokenize_chinese_chars': True,
-  'strip_accents': None,
-}
+def read_source(
+  vocab_file: Any, tokenizer_file: Any, vocab: Any
+) -> TokenizerFile:
+  """Reads the one vocabulary that is given, and what comes with it.
 
-
-def source(vocab_file: Any, tokenizer_file: Any, vocab: Any) -> TokenizerFile:
-  """The vocabulary and what comes with it.
+  Args:
+    vocab_file: path of a `vocab.txt`, or the vocabulary itself; or None.
+    tokenizer_file: path of a `tokenizer.json`, which wins over `vocab_file`;
+      or None.
+    vocab: another name of `vocab_file`; or None.
 
   Raises:
     InputError: none or several sources, or a wrong one.
   """
   if vocab is not None and vocab_file is not None:
-    raise InputError('give vocab_file or vocab, which are the same, not both')
+    raise InputError('give vocab_file or vocab, which are the same, not both.')
   vocab_file = vocab if vocab is not None else vocab_file
   if tokenizer_file is not None:
     # With both, as in transformers, tokenizer.json has the whole story.
@@ -102,15 +103,17 @@ def source(vocab_file: Any, tokenizer_file: Any, vocab: Any) -> TokenizerFile:
   if vocab_file is None:
     raise InputError(
       'give a vocabulary: vocab_file (a vocab.txt, a dict or a list) or '
-      'tokenizer_file (a tokenizer.json), or use from_pretrained()'
+      'tokenizer_file (a tokenizer.json), or use from_pretrained().'
     )
   if isinstance(vocab_file, (str, os.PathLike)):
     return TokenizerFile(read_vocab(_path('vocab_file', vocab_file)), (), {})
   return TokenizerFile(as_vocab(vocab_file), (), {})
 
 
-def flags(source: TokenizerFile, **arguments: bool | None) -> dict[str, Any]:
-  """The basic tokenization's flags: argument, else file, else default.
+def resolve_flags(
+  source: TokenizerFile, **arguments: bool | None
+) -> dict[str, Any]:
+  """Returns the basic tokenization's flags: argument, else file, else default.
 
   Raises:
     InputError: an argument that is not a bool.
@@ -122,13 +125,13 @@ def flags(source: TokenizerFile, **arguments: bool | None) -> dict[str, Any]:
     if not isinstance(value, bool) and (
       value is not None or _FLAGS[name] is not None
     ):
-      raise InputError(f'{name} must be True or False, got {value!r}')
+      raise InputError(f'{name} must be True or False, got {value!r}.')
     chosen[name] = value
   return chosen
 
 
-def checked_max_length(value: Any) -> int:
-  """`model_max_length` as an integer; None means unknown.
+def check_max_length(value: Any) -> int:
+  """Returns `model_max_length` as an integer, `NO_MAX_LENGTH` for None.
 
   Raises:
     InputError: no positive number.
@@ -140,25 +143,32 @@ def checked_max_length(value: Any) -> int:
     value = int(value)
   if isinstance(value, bool) or not isinstance(value, int) or value < 1:
     raise InputError(
-      f'model_max_length must be a positive integer, got {value!r}'
+      f'model_max_length must be a positive integer, got {value!r}.'
     )
   return value
 
 
-def backend(
+def build_backend(
   source: TokenizerFile,
   flags: Mapping[str, Any],
   unk_token: str | AddedToken,
   added_tokens_decoder: Mapping[Any, Any] | None,
   never_split: Iterable[str] | None,
 ) -> tokenizers.Tokenizer:
-  """The pipeline with the tokens that files and arguments add to it.
+  """Builds the pipeline with the tokens that files and arguments add to it.
+
+  Args:
+    source: the vocabulary, its added tokens and options.
+    flags: from `resolve_flags`.
+    unk_token: stands for a word that the vocabulary cannot spell.
+    added_tokens_decoder: further added tokens, id to token; or None.
+    never_split: words that basic tokenization leaves whole; or None.
 
   Raises:
     InputError: an added token whose id does not continue the vocabulary, or
       a word of `never_split` that is not in it.
   """
-  made = build_backend(
+  backend = build_pipeline(
     source.vocab,
     unk_token=str(unk_token),
     max_input_chars_per_word=source.options.get(
@@ -170,53 +180,24 @@ def backend(
   for index, token in (added_tokens_decoder or {}).items():
     added[_as_index(index)] = added_token(token, 'added_tokens_decoder')
   for index, token in sorted(added.items(), key=lambda item: item[0]):
-    made.add_tokens([token])
-    if made.token_to_id(token.content) != index:
+    backend.add_tokens([token])
+    if backend.token_to_id(token.content) != index:
       raise InputError(
         f'the added token {token.content!r} has the id {index}, but it gets '
-        f'{made.token_to_id(token.content)}: added tokens must follow the '
-        f'vocabulary of {len(source.vocab)} tokens without gaps'
+        f'{backend.token_to_id(token.content)}: added tokens must follow the '
+        f'vocabulary of {len(source.vocab)} tokens without gaps.'
       )
   # Like its basic tokenization, never_split ends with it in transformers 4.
   words = never_split if flags['do_basic_tokenize'] else None
   for word in words or ():
-    if made.token_to_id(word) is None:
+    if backend.token_to_id(word) is None:
       raise InputError(
         f'never_split: {word!r} is not in the vocabulary; add it with '
-        'add_tokens()'
+        'add_tokens().'
       )
     if word not in {token.content for token in added.values()}:
-      made.add_tokens([AddedToken(word, single_word=True, normalized=False)])
-  return made
-
-
-def assign_special_tokens(
-  tokenizer: SpecialTokens,
-  named: Mapping[str, Any],
-  additional_special_tokens: Sequence[str | AddedToken],
-) -> None:
-  """Gives the five parts to tokens, which must be in the vocabulary.
-
-  Raises:
-    InputError: a token that is missing or no token.
-  """
-  vocabulary = tokenizer._tokenizer
-  missing = [
-    f'{str(special_token(named[name], name))!r} ({name})'
-    for name in NAMES
-    if vocabulary.token_to_id(str(special_token(named[name], name))) is None
-  ]
-  if missing:
-    raise InputError(
-      f'the vocabulary of {vocabulary.get_vocab_size()} tokens lacks '
-      f'{", ".join(missing)}; add a line for each or name the tokens that '
-      "play these parts (cls_token='<s>', say)"
-    )
-  for name in NAMES:
-    tokenizer._assign(name, named[name])
-  extra = special_list(additional_special_tokens, 'additional_special_tokens')
-  if extra:
-    tokenizer.add_special_tokens({'additional_special_tokens': extra})
+      backend.add_tokens([AddedToken(word, single_word=True, normalized=False)])
+  return backend
 
 
 def _as_index(index: Any) -> int:
@@ -224,14 +205,14 @@ def _as_index(index: Any) -> int:
     return int(index)
   except (TypeError, ValueError) as error:
     raise InputError(
-      f'added_tokens_decoder: {index!r} is no id; keys must be integers'
+      f'added_tokens_decoder: {index!r} is no id; keys must be integers.'
     ) from error
 
 
 def _path(name: str, value: Any) -> pathlib.Path:
   if not isinstance(value, (str, os.PathLike)) or not str(value):
-    raise InputError(f'{name} must be the path of a file, got {value!r}')
+    raise InputError(f'{name} must be the path of a file, got {value!r}.')
   path = files.path(value)
   if not path.is_file():
-    raise InputError(f'{name}: {path} is no file')
+    raise InputError(f'{name}: {path} is no file.')
   return local_copies.file(path)

@@ -29,7 +29,7 @@ class Decoding(SpecialTokens):
   def convert_ids_to_tokens(
     self, ids: Any, skip_special_tokens: bool = False
   ) -> Any:
-    """The token of an id, or the tokens of a list or array of ids.
+    """Returns the token of an id, or the tokens of a list or array of ids.
 
     Args:
       ids: an integer, or integers in a list or one-dimensional array.
@@ -89,11 +89,9 @@ class Decoding(SpecialTokens):
     )
     if clean_up_tokenization_spaces is None:
       clean_up_tokenization_spaces = self.clean_up_tokenization_spaces
-    return (
-      self.clean_up_tokenization(text)
-      if (clean_up_tokenization_spaces)
-      else text
-    )
+    if clean_up_tokenization_spaces:
+      text = self.clean_up_tokenization(text)
+    return text
 
   def batch_decode(
     self,
@@ -101,7 +99,7 @@ class Decoding(SpecialTokens):
     skip_special_tokens: bool = False,
     clean_up_tokenization_spaces: bool | None = None,
   ) -> list[str]:
-    """`decode` for every row; always a list.
+    """Decodes each row as `decode` does; always returns a list.
 
     Unlike `decode`, an iterable of single ids is a list of one-id rows only
     in transformers 4; here, as in 5, it is one row.
@@ -133,7 +131,7 @@ def _is_rows(ids: Any) -> bool:
 
 
 def _as_ids(ids: Any) -> Any:
-  """An int or a list of ints, checked."""
+  """Returns an int or a list of ints, checked."""
   if hasattr(ids, 'tolist'):
     ids = ids.tolist()
   if isinstance(ids, (list, tuple)):
@@ -145,10 +143,10 @@ def _as_id(value: Any, where: str) -> int:
   if hasattr(value, 'tolist'):
     value = value.tolist()
   if isinstance(value, bool) or not isinstance(value, int):
-    raise InputError(f'{where} is {value!r}; it must be an integer')
+    raise InputError(f'{where} is {value!r}; it must be an integer.')
   if not 0 <= value < 2**32:
     raise InputError(
       f'{where} is {value}; ids are not negative (replace the label -100 '
-      'before decoding)'
+      'before decoding).'
     )
   return value

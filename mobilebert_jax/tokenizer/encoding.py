@@ -16,7 +16,7 @@ Text = str | Sequence[str]
 def as_batch(
   text: Any, text_pair: Any, is_split_into_words: bool
 ) -> tuple[list[Any], bool]:
-  """Brings the forms that transformers accepts to a list of rows.
+  """Brings every form of input that transformers accepts to a list of rows.
 
   Args:
     text: a string, a list of strings, or a list of pairs; with
@@ -31,7 +31,7 @@ def as_batch(
     InputError: anything else; names the place of the first wrong item.
   """
   if text is None:
-    raise InputError('text is None; give a string or a list of strings')
+    raise InputError('text is None; give a string or a list of strings.')
   if not _is_batch(text, is_split_into_words):
     _check_text(text, 'text', is_split_into_words)
     # As in transformers, an empty second text is none for a single input.
@@ -47,11 +47,11 @@ def as_batch(
   if not isinstance(text_pair, (list, tuple)):
     raise InputError(
       f'text is a list of {len(text)}, so text_pair must be one too, '
-      f'got {_kind(text_pair)}'
+      f'got {_kind(text_pair)}.'
     )
   if len(text) != len(text_pair):
     raise InputError(
-      f'text has {len(text)} items, but text_pair {len(text_pair)}'
+      f'text has {len(text)} items, but text_pair {len(text_pair)}.'
     )
   for i, (first, second) in enumerate(zip(text, text_pair)):
     _check_text(first, f'text[{i}]', is_split_into_words)
@@ -72,7 +72,7 @@ def name_unencodable(rows: Sequence[Any]) -> None:
       except UnicodeEncodeError as error:
         raise InputError(
           f'text[{i}] has half of a surrogate pair at character '
-          f'{error.start}, which is no valid Unicode'
+          f'{error.start}, which is no valid Unicode.'
         ) from error
 
 
@@ -85,7 +85,7 @@ def _is_batch(text: Any, is_split_into_words: bool) -> bool:
 
 
 def _row(item: Any, where: str, is_split_into_words: bool) -> Any:
-  """A text, or a pair of texts given as a tuple or list of two."""
+  """Returns a text, or a pair of texts given as a tuple or list of two."""
   whole = (list, tuple)
   if is_split_into_words:
     is_pair = (
@@ -104,22 +104,22 @@ def _row(item: Any, where: str, is_split_into_words: bool) -> Any:
 def _check_text(text: Any, where: str, is_split_into_words: bool) -> None:
   if not is_split_into_words:
     if not isinstance(text, str):
-      raise InputError(f'{where} is {_kind(text)}; a text must be a string')
+      raise InputError(f'{where} is {_kind(text)}; a text must be a string.')
     return
   if not isinstance(text, (list, tuple)):
     raise InputError(
       f'{where} is {_kind(text)}; with is_split_into_words=True a text must '
-      'be a list of words'
+      'be a list of words.'
     )
   for i, word in enumerate(text):
     if not isinstance(word, str):
       raise InputError(
-        f'{where}[{i}] is {_kind(word)}; a word must be a string'
+        f'{where}[{i}] is {_kind(word)}; a word must be a string.'
       )
 
 
 def _kind(value: Any) -> str:
-  """How a message calls a value of the wrong type."""
+  """Returns what a message calls a value of the wrong type."""
   if value is None:
     return 'None'
   if isinstance(value, (bool, int, float)):
@@ -231,13 +231,13 @@ def _encode(
     if strategy is not None and 'Second sequence not provided' in message:
       raise InputError(
         "truncation='only_second' needs a second text, but a row has none; "
-        "give text_pair or use 'only_first'"
+        "give text_pair or use 'only_first'."
       ) from error
     if strategy is not None and 'too short to respect' in message:
       raise InputError(
         f'truncation={strategy.truncation!r} cannot bring a row to '
         f'max_length={strategy.max_length}, since its other text alone is '
-        "too long; use 'longest_first'"
+        "too long; use 'longest_first'."
       ) from error
     raise
 

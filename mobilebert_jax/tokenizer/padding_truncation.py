@@ -95,7 +95,7 @@ def resolve(
   ):
     raise InputError(
       f'max_length={max_length} must be a multiple of '
-      f'pad_to_multiple_of={pad_to_multiple_of} when truncation is on'
+      f'pad_to_multiple_of={pad_to_multiple_of} when truncation is on.'
     )
   return Strategy(
     pad, cut, max_length, stride, pad_to_multiple_of, padding_side
@@ -103,19 +103,19 @@ def resolve(
 
 
 def check_side(name: str, side: Any) -> None:
-  """Refuses a side other than 'right' and 'left'.
+  """Checks that a side is 'right' or 'left'.
 
   Raises:
     InputError: another value.
   """
   if side not in SIDES:
-    raise InputError(f"{name} must be 'right' or 'left', got {side!r}")
+    raise InputError(f"{name} must be 'right' or 'left', got {side!r}.")
 
 
 def check_room(
   strategy: Strategy, special: int, pair_lengths: list[tuple[int, int]]
 ) -> None:
-  """Refuses a truncation that the backend cannot carry out.
+  """Checks that the backend can carry out a truncation.
 
   Args:
     strategy: what is asked for; its truncation is not None.
@@ -132,12 +132,12 @@ def check_room(
   if room < 0:
     raise InputError(
       f'max_length={strategy.max_length} has no room for the {special} '
-      'special tokens of a row'
+      'special tokens of a row.'
     )
   if strategy.stride and strategy.stride >= room:
     raise InputError(
       f'stride={strategy.stride} must be smaller than the {room} tokens that '
-      f'max_length={strategy.max_length} leaves beside special tokens'
+      f'max_length={strategy.max_length} leaves beside special tokens.'
     )
   for first, second in pair_lengths:
     for kept, length in zip(
@@ -147,14 +147,14 @@ def check_room(
         raise InputError(
           f'stride={strategy.stride} must be smaller than the {kept} tokens '
           f'that max_length={strategy.max_length} leaves to a text of a pair '
-          f'with {first} and {second} tokens'
+          f'with {first} and {second} tokens.'
         )
 
 
 def _kept(
   truncation: str | None, room: int, first: int, second: int
 ) -> tuple[int, int]:
-  """How many tokens of each text remain."""
+  """Returns how many tokens of each text remain."""
   if first + second <= room:
     return first, second
   if truncation == 'only_first':
@@ -179,7 +179,7 @@ def _name(
   if value not in allowed:
     names = ', '.join(repr(name) for name in allowed)
     raise InputError(
-      f'{argument} must be True, False or one of {names}, got {value!r}'
+      f'{argument} must be True, False or one of {names}, got {value!r}.'
     )
   return None if value == allowed[-1] else value
 
@@ -188,7 +188,7 @@ def _check_count(name: str, value: Any, least: int) -> None:
   if value is None:
     return
   if isinstance(value, bool) or not isinstance(value, int) or value < least:
-    raise InputError(f'{name} must be an integer >= {least}, got {value!r}')
+    raise InputError(f'{name} must be an integer >= {least}, got {value!r}.')
 
 
 def pad_rows(
@@ -223,7 +223,7 @@ def pad_rows(
   for key, value in columns.items():
     if len(value) != len(rows):
       raise InputError(
-        f'{key!r} has {len(value)} rows, but input_ids {len(rows)}'
+        f'{key!r} has {len(value)} rows, but input_ids {len(rows)}.'
       )
   if return_attention_mask and 'attention_mask' not in columns:
     columns['attention_mask'] = [[1] * len(row) for row in rows]
@@ -239,7 +239,7 @@ def pad_rows(
 
 
 def _columns(encoded: Any) -> dict[str, list]:
-  """A copy as lists, from a mapping or a list of mappings."""
+  """Returns a copy as lists, from a mapping or a list of mappings."""
   if isinstance(encoded, Mapping):
     columns = dict(encoded)
   elif isinstance(encoded, Sequence) and all(
@@ -250,16 +250,16 @@ def _columns(encoded: Any) -> dict[str, list]:
       if set(item) != set(names):
         raise InputError(
           f'example {i} has the names {sorted(item)}, but example 0 has '
-          f'{sorted(names)}'
+          f'{sorted(names)}.'
         )
     columns = {name: [item[name] for item in encoded] for name in names}
   else:
     raise InputError(
       'pad() needs a mapping of lists or a list of mappings, '
-      f'got {type(encoded).__name__}'
+      f'got {type(encoded).__name__}.'
     )
   if 'input_ids' not in columns:
-    raise InputError(f"pad() needs 'input_ids', got {sorted(columns)}")
+    raise InputError(f"pad() needs 'input_ids', got {sorted(columns)}.")
   return {key: _as_list(value) for key, value in columns.items()}
 
 
@@ -297,12 +297,12 @@ def _pad_row(
   if len(row) != length:
     raise InputError(
       f'row {index} of {key!r} has {len(row)} values, but its input_ids '
-      f'{length}'
+      f'{length}.'
     )
   if length > target:
     raise InputError(
       f'row {index} has {length} tokens, more than the {target} to pad to; '
-      'truncate when tokenizing'
+      'truncate when tokenizing.'
     )
   filler = [pad_values[key]] * (target - length)
   return row + filler if strategy.padding_side == 'right' else filler + row

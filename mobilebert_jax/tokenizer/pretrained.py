@@ -8,12 +8,13 @@ from typing import Any, Self
 
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tokenizer.encoding import BackendLock
 from mobilebert_jax.tokenizer.special_tokens import (
   EXTRA_NAMES,
   NAMES,
   SpecialTokens,
 )
-from mobilebert_jax.tokenizer.vocabulary import added_token, read_json
+from mobilebert_jax.tokenizer.vocabulary import added_token
 
 VOCAB = 'vocab.txt'
 TOKENIZER = 'tokenizer.json'
@@ -35,9 +36,20 @@ _SETTINGS: dict[str, Any] = {
   'model_input_names': list,
 }
 
+_TOKEN_FIELDS = (
+  'content',
+  'lstrip',
+  'normalized',
+  'rstrip',
+  'single_word',
+  'special',
+)
+
 
 class Pretrained(SpecialTokens):
   """The part of a tokenizer that reads and writes files."""
+
+  _lock: BackendLock
 
   @classmethod
   def from_pretrained(
@@ -89,7 +101,7 @@ class Pretrained(SpecialTokens):
     if VOCAB not in found and TOKENIZER not in found:
       raise InputError(
         f'{name_or_path} has neither {TOKENIZER} nor {VOCAB}; one is needed '
-        'to make a tokenizer'
+        'to make a tokenizer.'
       )
     arguments = _arguments(found)
     if TOKENIZER in found:
@@ -115,7 +127,7 @@ class Pretrained(SpecialTokens):
     """
     target = files.path(directory)
     if target.exists() and not target.is_dir():
-      raise InputError(f'{target} is a file; give a directory')
+      raise InputError(f'{target} is a file; give a directory.')
     target.mkdir(parents=True, exist_ok=True)
     texts = self.files()
     for name, text in texts.items():
@@ -124,35 +136,72 @@ class Pretrained(SpecialTokens):
     return tuple(target / name for name in texts)
 
   def files(self) -> dict[str, str]:
-    """The texts of those files by name: the tokenizer's whole state."""
+    """Returns the texts of those files by name: the whole state."""
     return {
-      VOCAB: ''.join(f'{token}\n' for token in _base_tokens(self)),
-      TOKENIZER: _backend_json(self),
-      CONFIG: _to_json(_config(self)),
-      SPECIAL: _to_json(_special_tokens_map(self)),
+      VOCAB: ''.join(f'{token}\n' for token in self._base_tokens()),
+      TOKENIZER: self._backend_json(),
+      CONFIG: _to_json(self._config()),
+      SPECIAL: _to_json(self._special_tokens_map()),
     }
 
+  def _base_tokens(self) -> list[str]:
+    """Returns the base vocabulary in the order of ids."""
+    vocab = self._tokenizer.get_vocab(with_added_tokens=False)
+    return sorted(vocab, key=vocab.__getitem__)
 
-def _arguments(files: Mapping[str, pathlib.Path]) -> dict[str, Any]:
-  """The constructor's arguments that the JSON files hold."""
-  special = read_json(files[SPECIAL]) if SPECIAL in files else {}
-  config = read_json(files[CONFIG]) if CONFIG in files else {}
-  arguments = _settings(files.get(CONFIG), config)
+  def _backend_json(self) -> str:
+    """Returns `tokenizer.json` without the last call's truncation, padding."""
+    with self._lock:
+      self._tokenizer.no_truncation()
+      self._tokenizer.no_padding()
+      return self._tokenizer.to_str(pretty=True)
+
+  def _config(self) -> dict[str, Any]:
+    """Returns `tokenizer_config.json`, in names that transformers 4, 5 know."""
+    added = sorted(self.added_tokens_decoder.items())
+    return {
+      'added_tokens_decoder': {
+        str(index): {name: getattr(token, name) for name in _TOKEN_FIELDS}
+        for index, token in added
+      },
+      'tokenizer_class': 'MobileBertTokenizer',
+      **{name: getattr(self, name) for name in _SETTINGS},
+      **self._special_tokens_map(),
+    }
+
+  def _special_tokens_map(self) -> dict[str, Any]:
+    """Returns `special_tokens_map.json`."""
+    tokens: dict[str, Any] = dict(self.special_tokens_map)
+    if self.extra_special_tokens:
+      tokens[EXTRA_NAMES[0]] = self.extra_special_tokens
+    return tokens
+
+
+def _arguments(found: Mapping[str, pathlib.Path]) -> dict[str, Any]:
+  """Returns the arguments of the constructor that the JSON files hold."""
+
+  def read(name: str) -> dict[str, Any]:
+    if name not in found:
+      return {}
+    return files.read_json(found[name], f"a tokenizer's {name}")
+
+  config = read(CONFIG)
+  arguments = _settings(found.get(CONFIG), config)
   # The configuration is newer than the map where both are written.
-  tokens = {**special, **{k: v for k, v in config.items() if v is not None}}
+  tokens = read(SPECIAL) | {k: v for k, v in config.items() if v is not None}
   for name in NAMES:
     if tokens.get(name) is not None:
       arguments[name] = added_token(
-        tokens[name], f'{files.get(CONFIG)}: {name}', special=True
+        tokens[name], f'{found.get(CONFIG)}: {name}', special=True
       )
   extra = next((tokens[name] for name in EXTRA_NAMES if tokens.get(name)), ())
   arguments['additional_special_tokens'] = extra
   if isinstance(config.get('added_tokens_decoder'), dict):
     arguments['added_tokens_decoder'] = config['added_tokens_decoder']
-  elif ADDED in files and TOKENIZER not in files:
-    arguments['added_tokens_decoder'] = {
-      index: token for token, index in read_json(files[ADDED]).items()
-    }
+  elif TOKENIZER not in found:
+    added = {index: token for token, index in read(ADDED).items()}
+    if ADDED in found:
+      arguments['added_tokens_decoder'] = added
   return arguments
 
 
@@ -167,57 +216,9 @@ def _settings(
     if value is None:
       continue
     if not isinstance(value, kind):
-      raise InputError(f'{path}: {name} has the wrong type: {value!r}')
+      raise InputError(f'{path}: {name} has the wrong type: {value!r}.')
     settings[name] = value
   return settings
-
-
-def _base_tokens(tokenizer: Any) -> list[str]:
-  """The base vocabulary in order of ids."""
-  vocab = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
-  return sorted(vocab, key=vocab.__getitem__)
-
-
-def _backend_json(tokenizer: Any) -> str:
-  """`tokenizer.json` without the last call's truncation and padding."""
-  with tokenizer._lock:
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    return tokenizer.backend_tokenizer.to_str(pretty=True)
-
-
-def _config(tokenizer: Any) -> dict[str, Any]:
-  """`tokenizer_config.json`; both transformers versions know these names."""
-  added = sorted(tokenizer.added_tokens_decoder.items())
-  config = {
-    'added_tokens_decoder': {
-      str(index): {
-        name: getattr(token, name)
-        for name in (
-          'content',
-          'lstrip',
-          'normalized',
-          'rstrip',
-          'single_word',
-          'special',
-        )
-      }
-      for index, token in added
-    },
-    'tokenizer_class': 'MobileBertTokenizer',
-    **{name: getattr(tokenizer, name) for name in _SETTINGS},
-    **tokenizer.special_tokens_map,
-  }
-  if tokenizer.extra_special_tokens:
-    config[EXTRA_NAMES[0]] = tokenizer.extra_special_tokens
-  return config
-
-
-def _special_tokens_map(tokenizer: Any) -> dict[str, Any]:
-  tokens: dict[str, Any] = dict(tokenizer.special_tokens_map)
-  if tokenizer.extra_special_tokens:
-    tokens[EXTRA_NAMES[0]] = tokenizer.extra_special_tokens
-  return tokens
 
 
 def _to_json(value: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ class _TokenId:
   def __set__(self, instance: 'SpecialTokens', value: int):
     token = instance._tokenizer.id_to_token(value)
     if token is None:
-      raise InputError(f'{self._name}_id: no token has the id {value!r}')
+      raise InputError(f'{self._name}_id: no token has the id {value!r}.')
     instance._assign(self._name, token)
 
 
@@ -53,6 +53,7 @@ class SpecialTokens:
   makes another token of the vocabulary play its part.
   """
 
+  model_max_length: int
   _tokenizer: tokenizers.Tokenizer
   _named: dict[str, AddedToken]
   _extra: list[AddedToken]
@@ -129,13 +130,13 @@ class SpecialTokens:
         extra += special_list(value, name)
       else:
         allowed = ', '.join((*NAMES, EXTRA_NAMES[0]))
-        raise InputError(f'{name!r} is no special token; choose from {allowed}')
-    fresh = [t for t in extra if str(t) not in self.extra_special_tokens]
+        raise InputError(
+          f'{name!r} is no special token; choose from {allowed}.'
+        )
+    new = [t for t in extra if str(t) not in self.extra_special_tokens]
     count = self._tokenizer.add_special_tokens([*named.values(), *extra])
     if extra:
-      self._extra = (
-        extra if replace_extra_special_tokens else self._extra + fresh
-      )
+      self._extra = extra if replace_extra_special_tokens else self._extra + new
     for name, token in named.items():
       self._assign(name, token)
     return count
@@ -178,11 +179,11 @@ class SpecialTokens:
     return {token.content: index for index, token in added}
 
   def get_added_vocab(self) -> dict[str, int]:
-    """`added_tokens_encoder` as a method."""
+    """Returns `added_tokens_encoder`."""
     return self.added_tokens_encoder
 
   def convert_tokens_to_ids(self, tokens: Any) -> Any:
-    """The id of a token, or the ids of a list; unknown ones give [UNK]'s.
+    """Returns the id of a token, or the ids of a list; [UNK]'s if unknown.
 
     Raises:
       InputError: something that is no string.
@@ -193,8 +194,91 @@ class SpecialTokens:
         index = self._tokenizer.token_to_id(str(self._named['unk_token']))
       return index
     if not isinstance(tokens, Iterable):
-      raise InputError(f'a token must be a string, got {tokens!r}')
+      raise InputError(f'a token must be a string, got {tokens!r}.')
     return [self.convert_tokens_to_ids(token) for token in tokens]
+
+  def num_special_tokens_to_add(self, pair: bool = False) -> int:
+    """Returns the number of special tokens of a row: 2, or 3 for a pair."""
+    return self._tokenizer.num_special_tokens_to_add(pair)
+
+  @property
+  def max_len_single_sentence(self) -> int:
+    """Tokens of a text that fit beside the special tokens."""
+    return self.model_max_length - self.num_special_tokens_to_add(False)
+
+  @property
+  def max_len_sentences_pair(self) -> int:
+    """Tokens of a pair that fit beside the special tokens."""
+    return self.model_max_length - self.num_special_tokens_to_add(True)
+
+  def build_inputs_with_special_tokens(
+    self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+  ) -> list[int]:
+    """Returns the ids `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`."""
+    first = [self.cls_token_id, *token_ids_0, self.sep_token_id]
+    if token_ids_1 is None:
+      return first
+    return [*first, *token_ids_1, self.sep_token_id]
+
+  def create_token_type_ids_from_sequences(
+    self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+  ) -> list[int]:
+    """Returns 0 for each of `[CLS] A [SEP]` and 1 for each of `B [SEP]`."""
+    first = [0] * (len(token_ids_0) + 2)
+    if token_ids_1 is None:
+      return first
+    return first + [1] * (len(token_ids_1) + 1)
+
+  def get_special_tokens_mask(
+    self,
+    token_ids_0: Sequence[int],
+    token_ids_1: Sequence[int] | None = None,
+    already_has_special_tokens: bool = False,
+  ) -> list[int]:
+    """Returns 1 at special tokens, of framed ids or of ids to be framed.
+
+    Raises:
+      InputError: a second text beside ids that are framed already.
+    """
+    if not already_has_special_tokens:
+      mask = [1, *(0 for _ in token_ids_0), 1]
+      if token_ids_1 is None:
+        return mask
+      return [*mask, *(0 for _ in token_ids_1), 1]
+    if token_ids_1 is not None:
+      raise InputError(
+        'already_has_special_tokens=True takes one row of ids, not two.'
+      )
+    special = set(self.all_special_ids)
+    return [int(int(index) in special) for index in token_ids_0]
+
+  def _assign_all(
+    self,
+    named: Mapping[str, Any],
+    additional_special_tokens: Sequence[str | AddedToken],
+  ) -> None:
+    """Lets tokens of the vocabulary play the five parts; adds further ones.
+
+    Raises:
+      InputError: a token that the vocabulary lacks, or that is no token.
+    """
+    missing = [
+      f'{str(special_token(named[name], name))!r} ({name})'
+      for name in NAMES
+      if self._tokenizer.token_to_id(str(special_token(named[name], name)))
+      is None
+    ]
+    if missing:
+      raise InputError(
+        f'the vocabulary of {self._tokenizer.get_vocab_size()} tokens lacks '
+        f'{", ".join(missing)}; add a line for each or name the tokens that '
+        "play these parts (cls_token='<s>', say)."
+      )
+    for name in NAMES:
+      self._assign(name, named[name])
+    extra = special_list(additional_special_tokens, 'additional_special_tokens')
+    if extra:
+      self.add_special_tokens({'additional_special_tokens': extra})
 
   def _assign(self, name: str, value: Any) -> None:
     """Lets a token of the vocabulary play a named part."""
@@ -203,7 +287,7 @@ class SpecialTokens:
       raise InputError(
         f'{name}: {str(token)!r} is not in the vocabulary of '
         f'{self._tokenizer.get_vocab_size()} tokens; add it with '
-        f'add_special_tokens({{{name!r}: ...}})'
+        f'add_special_tokens({{{name!r}: ...}}).'
       )
     self._named[name] = token
     # Known as special already, it would lose its place among added tokens.
@@ -219,7 +303,7 @@ class SpecialTokens:
 
 
 def special_token(value: Any, where: str) -> AddedToken:
-  """A special token of a string, an AddedToken or its JSON form.
+  """Makes a special token of a string, an AddedToken or its JSON form.
 
   Raises:
     InputError: anything else.
@@ -228,7 +312,7 @@ def special_token(value: Any, where: str) -> AddedToken:
 
 
 def special_list(values: Any, where: str) -> list[AddedToken]:
-  """A list of special tokens.
+  """Makes a list of special tokens.
 
   Raises:
     InputError: no list, or an item that is no token.
@@ -237,14 +321,14 @@ def special_list(values: Any, where: str) -> list[AddedToken]:
     # transformers 4.49 writes an empty mapping where 5 writes a list.
     values = list(values.values())
   if not isinstance(values, (list, tuple)):
-    raise InputError(f'{where} must be a list of tokens, got {values!r}')
+    raise InputError(f'{where} must be a list of tokens, got {values!r}.')
   return [special_token(v, f'{where}[{i}]') for i, v in enumerate(values)]
 
 
 def template(
   cls_token: str, cls_token_id: int, sep_token: str, sep_token_id: int
 ) -> TemplateProcessing:
-  """The frame of a text or pair: `[CLS] A [SEP]`, `[CLS] A [SEP] B [SEP]`."""
+  """Returns the frame: `[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]`."""
   return TemplateProcessing(
     single=[f'{cls_token}:0', '$A:0', f'{sep_token}:0'],
     pair=[
@@ -261,65 +345,4 @@ def template(
 def _plain(token: Any, where: str) -> str | AddedToken:
   if isinstance(token, (str, AddedToken)) and str(token):
     return token
-  raise InputError(f'{where}: a token must be a string, got {token!r}')
-
-
-class Framing(SpecialTokens):
-  """The part of a tokenizer that frames ids without tokenizing."""
-
-  model_max_length: int
-
-  def num_special_tokens_to_add(self, pair: bool = False) -> int:
-    """Special tokens of a row: 2, or 3 for a pair."""
-    return self._tokenizer.num_special_tokens_to_add(pair)
-
-  @property
-  def max_len_single_sentence(self) -> int:
-    """Tokens of a text that fit beside the special tokens."""
-    return self.model_max_length - self.num_special_tokens_to_add(False)
-
-  @property
-  def max_len_sentences_pair(self) -> int:
-    """Tokens of a pair that fit beside the special tokens."""
-    return self.model_max_length - self.num_special_tokens_to_add(True)
-
-  def build_inputs_with_special_tokens(
-    self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
-  ) -> list[int]:
-    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` of ids."""
-    first = [self.cls_token_id, *token_ids_0, self.sep_token_id]
-    if token_ids_1 is None:
-      return first
-    return [*first, *token_ids_1, self.sep_token_id]
-
-  def create_token_type_ids_from_sequences(
-    self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
-  ) -> list[int]:
-    """0 for `[CLS] A [SEP]`, 1 for `B [SEP]`."""
-    first = [0] * (len(token_ids_0) + 2)
-    if token_ids_1 is None:
-      return first
-    return first + [1] * (len(token_ids_1) + 1)
-
-  def get_special_tokens_mask(
-    self,
-    token_ids_0: Sequence[int],
-    token_ids_1: Sequence[int] | None = None,
-    already_has_special_tokens: bool = False,
-  ) -> list[int]:
-    """1 at special tokens, of framed ids or of ids to be framed.
-
-    Raises:
-      InputError: a second text beside ids that are framed already.
-    """
-    if not already_has_special_tokens:
-      mask = [1, *(0 for _ in token_ids_0), 1]
-      if token_ids_1 is None:
-        return mask
-      return [*mask, *(0 for _ in token_ids_1), 1]
-    if token_ids_1 is not None:
-      raise InputError(
-        'already_has_special_tokens=True takes one row of ids, not two'
-      )
-    special = set(self.all_special_ids)
-    return [int(int(index) in special) for index in token_ids_0]
+  raise InputError(f'{where}: a token must be a string, got {token!r}.')

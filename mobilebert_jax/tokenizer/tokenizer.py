@@ -18,20 +18,126 @@ from mobilebert_jax.tokenizer.padding_truncation import (
   resolve,
 )
 from mobilebert_jax.tokenizer.pretrained import Pretrained
-from mobilebert_jax.tokenizer.special_tokens import Framing, SpecialTokens
+from mobilebert_jax.tokenizer.special_tokens import SpecialTokens
 
 _LOG = logging.getLogger(__name__)
 
 
-class Calling(SpecialTokens):
-  """The part of a tokenizer that encodes texts and pads rows."""
+class MobileBertTokenizerFast(Pretrained, Decoding, SpecialTokens):
+  """BERT's WordPiece tokenizer on the `tokenizers` library.
 
-  _lock: BackendLock
-  model_max_length: int
-  padding_side: str
-  truncation_side: str
-  model_input_names: list[str]
-  split_special_tokens: bool
+  The call, its arguments and its results are those of transformers'
+  `MobileBertTokenizer` and `MobileBertTokenizerFast` (which are its BERT
+  tokenizers), with two differences: arrays are int32, and wrong input raises
+  `InputError`. `MobileBertTokenizer` is another name of this class.
+
+  Attributes:
+    model_max_length: tokens that the model takes, 10**30 where unknown.
+    padding_side, truncation_side: 'right' or 'left'.
+    model_input_names: which names a call returns when not told otherwise.
+  """
+
+  def __init__(
+    self,
+    vocab_file: Any = None,
+    *,
+    tokenizer_file: Any = None,
+    vocab: Any = None,
+    do_lower_case: bool | None = None,
+    do_basic_tokenize: bool | None = None,
+    never_split: Iterable[str] | None = None,
+    unk_token: str | AddedToken = '[UNK]',
+    sep_token: str | AddedToken = '[SEP]',
+    pad_token: str | AddedToken = '[PAD]',
+    cls_token: str | AddedToken = '[CLS]',
+    mask_token: str | AddedToken = '[MASK]',
+    tokenize_chinese_chars: bool | None = None,
+    strip_accents: bool | None = None,
+    clean_up_tokenization_spaces: bool = False,
+    split_special_tokens: bool = False,
+    model_max_length: int | None = None,
+    padding_side: str | None = None,
+    truncation_side: str | None = None,
+    model_input_names: Sequence[str] = construction.INPUT_NAMES,
+    additional_special_tokens: Sequence[str | AddedToken] = (),
+    added_tokens_decoder: Mapping[Any, Any] | None = None,
+  ):
+    """Makes a tokenizer of a vocabulary.
+
+    Args:
+      vocab_file: path of a `vocab.txt`, or the vocabulary itself: a dict from
+        token to id or a list of tokens.
+      tokenizer_file: path of a `tokenizer.json`; one of the two is needed.
+      vocab: another name of `vocab_file`, as in transformers 5.
+      do_lower_case: map text to lower case. None: what `tokenizer_file` says,
+        else True.
+      do_basic_tokenize: False applies WordPiece to space-separated words as
+        they are (the slow tokenizer of transformers 4; ignored by 5).
+      never_split: words of the vocabulary that basic tokenization leaves
+        whole where they stand alone (transformers 4; ignored by 5).
+      unk_token: stands for words that cannot be spelled.
+      sep_token: ends a text.
+      pad_token: fills a batch.
+      cls_token: begins a row.
+      mask_token: the gap to fill.
+      tokenize_chinese_chars: make each CJK character a word. None: what
+        `tokenizer_file` says, else True.
+      strip_accents: remove accents. None: what `tokenizer_file` says, else as
+        `do_lower_case`.
+      clean_up_tokenization_spaces: join English contractions in `decode`.
+      split_special_tokens: treat special tokens in text as ordinary text.
+      model_max_length: tokens that the model takes.
+      padding_side: 'right' (default) or 'left'.
+      truncation_side: 'right' (default) or 'left'.
+      model_input_names: names that a call returns.
+      additional_special_tokens: further special tokens; appended to the
+        vocabulary where they are not in it.
+      added_tokens_decoder: id to token, for tokens behind the vocabulary.
+
+    Raises:
+      InputError: no vocabulary, a file that is missing or corrupt, a
+        vocabulary without a special token, or a wrong argument.
+    """
+    source = construction.read_source(vocab_file, tokenizer_file, vocab)
+    flags = construction.resolve_flags(
+      source,
+      do_lower_case=do_lower_case,
+      do_basic_tokenize=do_basic_tokenize,
+      tokenize_chinese_chars=tokenize_chinese_chars,
+      strip_accents=strip_accents,
+    )
+    self.do_lower_case: bool = flags['do_lower_case']
+    self.do_basic_tokenize: bool = flags['do_basic_tokenize']
+    self.tokenize_chinese_chars: bool = flags['tokenize_chinese_chars']
+    self.strip_accents: bool | None = flags['strip_accents']
+    self.never_split = None if never_split is None else list(never_split)
+    self.clean_up_tokenization_spaces = clean_up_tokenization_spaces
+    self.split_special_tokens = split_special_tokens
+    self.model_max_length = construction.check_max_length(model_max_length)
+    self.padding_side = padding_side or source.options.get(
+      'padding_side', 'right'
+    )
+    self.truncation_side = truncation_side or source.options.get(
+      'truncation_side', 'right'
+    )
+    check_side('padding_side', self.padding_side)
+    check_side('truncation_side', self.truncation_side)
+    self.model_input_names = list(model_input_names)
+    self._lock = BackendLock()
+    self._tokenizer = construction.build_backend(
+      source, flags, unk_token, added_tokens_decoder, self.never_split
+    )
+    self._named, self._extra = {}, []
+    self._assign_all(
+      {
+        'unk_token': unk_token,
+        'sep_token': sep_token,
+        'pad_token': pad_token,
+        'cls_token': cls_token,
+        'mask_token': mask_token,
+      },
+      additional_special_tokens,
+    )
 
   def __call__(
     self,
@@ -114,7 +220,11 @@ class Calling(SpecialTokens):
     )
     samples = list(range(len(encodings)))
     if return_overflowing_tokens:
-      parts = [(i, p) for i, e in enumerate(encodings) for p in _parts(e)]
+      parts = [
+        (i, part)
+        for i, encoding in enumerate(encodings)
+        for part in (encoding, *encoding.overflowing)
+      ]
       samples = [i for i, _ in parts]
       encodings = [part for _, part in parts]
     data = self._columns(
@@ -136,7 +246,7 @@ class Calling(SpecialTokens):
     return BatchEncoding(data, encodings, return_tensors)
 
   def encode(self, text: Any, text_pair: Any = None, **kwargs: Any) -> Any:
-    """The `input_ids` alone; arguments as for a call."""
+    """Returns the `input_ids` alone; arguments as for a call."""
     return self(text, text_pair, **kwargs)['input_ids']
 
   def tokenize(
@@ -146,7 +256,7 @@ class Calling(SpecialTokens):
     add_special_tokens: bool = False,
     **kwargs: Any,
   ) -> list[str]:
-    """The tokens of one text (or pair) as strings."""
+    """Returns the tokens of one text (or pair) as strings."""
     encoded = self(text, pair, add_special_tokens=add_special_tokens, **kwargs)
     return encoded.tokens()
 
@@ -223,7 +333,7 @@ class Calling(SpecialTokens):
   def _columns(
     self, encodings: Sequence[Encoding], **wanted: bool | None
   ) -> dict[str, list]:
-    """The named lists, in transformers' order."""
+    """Returns the named lists, in transformers' order."""
     attributes = {
       'token_type_ids': 'type_ids',
       'attention_mask': 'attention_mask',
@@ -249,129 +359,6 @@ class Calling(SpecialTokens):
         longest,
         self.model_max_length,
       )
-
-
-def _parts(encoding: Encoding) -> list[Encoding]:
-  """A row and the parts that were cut off it."""
-  return [encoding, *encoding.overflowing]
-
-
-class MobileBertTokenizerFast(Pretrained, Calling, Framing, Decoding):
-  """BERT's WordPiece tokenizer on the `tokenizers` library.
-
-  The call, its arguments and its results are those of transformers'
-  `MobileBertTokenizer` and `MobileBertTokenizerFast` (which are its BERT
-  tokenizers), with two differences: arrays are int32, and wrong input raises
-  `InputError`. `MobileBertTokenizer` is another name of this class.
-
-  Attributes:
-    model_max_length: tokens that the model takes, 10**30 where unknown.
-    padding_side, truncation_side: 'right' or 'left'.
-    model_input_names: which names a call returns when not told otherwise.
-  """
-
-  def __init__(
-    self,
-    vocab_file: Any = None,
-    *,
-    tokenizer_file: Any = None,
-    vocab: Any = None,
-    do_lower_case: bool | None = None,
-    do_basic_tokenize: bool | None = None,
-    never_split: Iterable[str] | None = None,
-    unk_token: str | AddedToken = '[UNK]',
-    sep_token: str | AddedToken = '[SEP]',
-    pad_token: str | AddedToken = '[PAD]',
-    cls_token: str | AddedToken = '[CLS]',
-    mask_token: str | AddedToken = '[MASK]',
-    tokenize_chinese_chars: bool | None = None,
-    strip_accents: bool | None = None,
-    clean_up_tokenization_spaces: bool = False,
-    split_special_tokens: bool = False,
-    model_max_length: int | None = None,
-    padding_side: str | None = None,
-    truncation_side: str | None = None,
-    model_input_names: Sequence[str] = construction.INPUT_NAMES,
-    additional_special_tokens: Sequence[str | AddedToken] = (),
-    added_tokens_decoder: Mapping[Any, Any] | None = None,
-  ):
-    """Makes a tokenizer of a vocabulary.
-
-    Args:
-      vocab_file: path of a `vocab.txt`, or the vocabulary itself: a dict from
-        token to id or a list of tokens.
-      tokenizer_file: path of a `tokenizer.json`; one of the two is needed.
-      vocab: another name of `vocab_file`, as in transformers 5.
-      do_lower_case: map text to lower case. None: what `tokenizer_file` says,
-        else True.
-      do_basic_tokenize: False applies WordPiece to space-separated words as
-        they are (the slow tokenizer of transformers 4; ignored by 5).
-      never_split: words of the vocabulary that basic tokenization leaves
-        whole where they stand alone (transformers 4; ignored by 5).
-      unk_token: stands for words that cannot be spelled.
-      sep_token: ends a text.
-      pad_token: fills a batch.
-      cls_token: begins a row.
-      mask_token: the gap to fill.
-      tokenize_chinese_chars: make each CJK character a word. None: what
-        `tokenizer_file` says, else True.
-      strip_accents: remove accents. None: what `tokenizer_file` says, else as
-        `do_lower_case`.
-      clean_up_tokenization_spaces: join English contractions in `decode`.
-      split_special_tokens: treat special tokens in text as ordinary text.
-      model_max_length: tokens that the model takes.
-      padding_side: 'right' (default) or 'left'.
-      truncation_side: 'right' (default) or 'left'.
-      model_input_names: names that a call returns.
-      additional_special_tokens: further special tokens; appended to the
-        vocabulary where they are not in it.
-      added_tokens_decoder: id to token, for tokens behind the vocabulary.
-
-    Raises:
-      InputError: no vocabulary, a file that is missing or corrupt, a
-        vocabulary without a special token, or a wrong argument.
-    """
-    source = construction.source(vocab_file, tokenizer_file, vocab)
-    flags = construction.flags(
-      source,
-      do_lower_case=do_lower_case,
-      do_basic_tokenize=do_basic_tokenize,
-      tokenize_chinese_chars=tokenize_chinese_chars,
-      strip_accents=strip_accents,
-    )
-    self.do_lower_case: bool = flags['do_lower_case']
-    self.do_basic_tokenize: bool = flags['do_basic_tokenize']
-    self.tokenize_chinese_chars: bool = flags['tokenize_chinese_chars']
-    self.strip_accents: bool | None = flags['strip_accents']
-    self.never_split = None if never_split is None else list(never_split)
-    self.clean_up_tokenization_spaces = clean_up_tokenization_spaces
-    self.split_special_tokens = split_special_tokens
-    self.model_max_length = construction.checked_max_length(model_max_length)
-    self.padding_side = padding_side or source.options.get(
-      'padding_side', 'right'
-    )
-    self.truncation_side = truncation_side or source.options.get(
-      'truncation_side', 'right'
-    )
-    check_side('padding_side', self.padding_side)
-    check_side('truncation_side', self.truncation_side)
-    self.model_input_names = list(model_input_names)
-    self._lock = BackendLock()
-    self._tokenizer = construction.backend(
-      source, flags, unk_token, added_tokens_decoder, self.never_split
-    )
-    self._named, self._extra = {}, []
-    construction.assign_special_tokens(
-      self,
-      {
-        'unk_token': unk_token,
-        'sep_token': sep_token,
-        'pad_token': pad_token,
-        'cls_token': cls_token,
-        'mask_token': mask_token,
-      },
-      additional_special_tokens,
-    )
 
   @property
   def vocab_size(self) -> int:
@@ -403,7 +390,7 @@ class MobileBertTokenizerFast(Pretrained, Calling, Framing, Decoding):
     return self._tokenizer
 
   def get_vocab(self) -> dict[str, int]:
-    """Token to id, with the tokens added later."""
+    """Returns token to id, with the tokens added later."""
     return self._tokenizer.get_vocab(with_added_tokens=True)
 
   @property

@@ -1,13 +1,13 @@
 """Reading and checking vocabularies: `vocab.txt` and `tokenizer.json`."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tokenizers import AddedToken
 
+from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
 
@@ -39,24 +39,24 @@ def read_vocab(path: pathlib.Path) -> dict[str, int]:
       tokens = [line.removesuffix('\n') for line in lines]
   except OSError as error:
     raise InputError(
-      f'{path}: cannot read the vocabulary: {error.strerror}'
+      f'{path}: cannot read the vocabulary: {error.strerror}.'
     ) from error
   except UnicodeDecodeError as error:
     raise InputError(
-      f'{path}: not a vocabulary in UTF-8 (byte {error.start})'
+      f'{path}: not a vocabulary in UTF-8 (byte {error.start}).'
     ) from error
   vocab: dict[str, int] = {}
   for number, token in enumerate(tokens, start=1):
     if not token:
-      raise InputError(f'{path}:{number}: blank line; give one token per line')
+      raise InputError(f'{path}:{number}: blank line; give one token per line.')
     if token in vocab:
       raise InputError(
         f'{path}:{number}: {token!r} is already on line {vocab[token] + 1}; '
-        'a token must be there once'
+        'a token must be there once.'
       )
     vocab[token] = number - 1
   if not vocab:
-    raise InputError(f'{path}: the vocabulary is empty')
+    raise InputError(f'{path}: the vocabulary is empty.')
   return vocab
 
 
@@ -73,80 +73,61 @@ def as_vocab(tokens: Any) -> dict[str, int]:
     vocab = {token: index for index, token in enumerate(listed)}
     if len(vocab) != len(listed):
       twice = next(t for i, t in enumerate(listed) if vocab[t] != i)
-      raise InputError(f'the vocabulary has the token {twice!r} twice')
+      raise InputError(f'the vocabulary has the token {twice!r} twice.')
   else:
     raise InputError(
       'the vocabulary must be a file name, a dict or a list, '
-      f'got {type(tokens).__name__}'
+      f'got {type(tokens).__name__}.'
     )
   for token in vocab:
     if not isinstance(token, str) or not token:
       raise InputError(
         f'the vocabulary has the token {token!r}; tokens must be strings '
-        'that are not empty'
+        'that are not empty.'
       )
   check_ids(vocab, 'the vocabulary')
   return vocab
 
 
 def check_ids(vocab: Mapping[str, Any], where: str) -> None:
-  """Refuses ids with gaps, repetitions or of another type than int.
+  """Checks that ids are integers without gaps and repetitions.
 
   Raises:
     InputError: the ids are not exactly 0..n-1.
   """
   for token, index in vocab.items():
     if isinstance(index, bool) or not isinstance(index, int):
-      raise InputError(f'{where}: the id of {token!r} is {index!r}, no integer')
+      raise InputError(
+        f'{where}: the id of {token!r} is {index!r}, no integer.'
+      )
   missing = set(range(len(vocab))) - set(vocab.values())
   if missing or not vocab:
     raise InputError(
       f'{where}: the ids of {len(vocab)} tokens must be 0 to '
-      f'{len(vocab) - 1} without gaps, {min(missing, default=0)} is missing'
+      f'{len(vocab) - 1} without gaps, {min(missing, default=0)} is missing.'
     )
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Reads a JSON object.
-
-  Raises:
-    InputError: no such file, broken JSON (with the line), or no object.
-  """
-  try:
-    value = json.loads(path.read_text(encoding='utf-8'))
-  except OSError as error:
-    raise InputError(f'{path}: cannot read it: {error.strerror}') from error
-  except UnicodeDecodeError as error:
-    raise InputError(f'{path}: not UTF-8 (byte {error.start})') from error
-  except json.JSONDecodeError as error:
-    raise InputError(
-      f'{path}:{error.lineno}: broken JSON: {error.msg}'
-    ) from error
-  if not isinstance(value, dict):
-    raise InputError(f'{path}: must hold a JSON object')
-  return value
 
 
 def read_tokenizer_json(path: pathlib.Path) -> TokenizerFile:
   """Reads a `tokenizer.json` that describes a BERT tokenizer.
 
   Raises:
-    InputError: broken JSON, another kind of tokenizer (byte-pair encoding,
+    InputError: no JSON object, another kind of tokenizer (byte-pair encoding,
       say), or a vocabulary with gaps.
   """
-  content = read_json(path)
+  content = files.read_json(path, 'a tokenizer.json')
   model = content.get('model')
   if not isinstance(model, dict):
-    raise InputError(f'{path}: has no model; this is no tokenizer.json')
+    raise InputError(f'{path}: has no model; this is no tokenizer.json.')
   vocab = model.get('vocab')
   if not isinstance(vocab, dict):
-    raise InputError(f'{path}: model.vocab must map tokens to ids')
+    raise InputError(f'{path}: model.vocab must map tokens to ids.')
   kind = model.get('type', 'WordPiece')
   if kind != 'WordPiece' or model.get('continuing_subword_prefix') != '##':
     raise InputError(
       f'{path}: the model is {kind} with prefix '
       f'{model.get("continuing_subword_prefix")!r}; MobileBERT needs '
-      "WordPiece with '##'"
+      "WordPiece with '##'."
     )
   check_ids(vocab, f'{path}: model.vocab')
   options = {
@@ -181,7 +162,7 @@ def added_token(value: Any, where: str, **defaults: bool) -> AddedToken:
     defaults, value = {**defaults, **fields}, value.get('content')
   if not isinstance(value, str) or not value:
     raise InputError(
-      f'{where}: a token must be a string that is not empty, got {value!r}'
+      f'{where}: a token must be a string that is not empty, got {value!r}.'
     )
   return AddedToken(value, **defaults)
 
@@ -189,14 +170,14 @@ def added_token(value: Any, where: str, **defaults: bool) -> AddedToken:
 def _added_token(path: pathlib.Path, token: Any) -> tuple[int, AddedToken]:
   where = f'{path}: added_tokens'
   if not isinstance(token, dict) or not isinstance(token.get('id'), int):
-    raise InputError(f'{where}: {token!r} has no integer id')
+    raise InputError(f'{where}: {token!r} has no integer id.')
   return token['id'], added_token(token, where)
 
 
 def _normalizer_options(
   path: pathlib.Path, content: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The basic tokenization's options; two known shapes are accepted."""
+  """Returns the basic tokenization's options; two shapes are accepted."""
   normalizer = content.get('normalizer') or {}
   splitter = (content.get('pre_tokenizer') or {}).get('type')
   kind = normalizer.get('type')
@@ -210,12 +191,12 @@ def _normalizer_options(
     return {'do_basic_tokenize': False}
   raise InputError(
     f'{path}: normalizer {kind} with pre-tokenizer {splitter} is not how BERT '
-    'tokenizes; it must be BertNormalizer with BertPreTokenizer'
+    'tokenizes; it must be BertNormalizer with BertPreTokenizer.'
   )
 
 
 def _side_options(content: Mapping[str, Any]) -> dict[str, Any]:
-  """The sides that a saved padding or truncation state remembers."""
+  """Returns the sides in a saved state of padding and truncation."""
   sides = {}
   for entry, option in (
     ('padding', 'padding_side'),

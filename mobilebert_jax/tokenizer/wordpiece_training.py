@@ -12,7 +12,7 @@ from tokenizers import trainers
 
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tokenizer.construction import build_backend
+from mobilebert_jax.tokenizer.construction import build_pipeline
 from mobilebert_jax.tokenizer.tokenizer import MobileBertTokenizerFast
 
 # [PAD] first: its id is then 0, the configuration's default.
@@ -67,9 +67,9 @@ def train_wordpiece(
     ('limit_alphabet', limit_alphabet),
   ):
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-      raise InputError(f'{name} must be a positive integer, got {value!r}')
+      raise InputError(f'{name} must be a positive integer, got {value!r}.')
   sources = _checked(texts_or_files)
-  backend = build_backend(
+  backend = build_pipeline(
     {token: index for index, token in enumerate(SPECIAL_TOKENS)},
     unk_token='[UNK]',
     do_lower_case=do_lower_case,
@@ -85,7 +85,7 @@ def train_wordpiece(
     raise InputError(
       f'vocab_size={vocab_size} is too small: {len(SPECIAL_TOKENS)} special '
       f'tokens and an alphabet of {len(alphabet)} characters take {needed}; '
-      'raise it or lower limit_alphabet'
+      'raise it or lower limit_alphabet.'
     )
   # The trainer numbers '##' pieces in the order of a hash map, and ties are
   # settled by number: given beforehand, the result is reproducible.
@@ -113,13 +113,13 @@ def train_wordpiece(
 
 
 def _checked(sources: Any) -> Sequence[str | pathlib.Path]:
-  """Texts and paths in a list, since they are read twice."""
+  """Returns texts and paths in a list, since they are read twice."""
   if isinstance(sources, (str, os.PathLike)) or not isinstance(
     sources, Iterable
   ):
     raise InputError(
       'texts_or_files must be a list of texts or of pathlib.Path, '
-      f'got {type(sources).__name__}'
+      f'got {type(sources).__name__}.'
     )
   checked: list[str | pathlib.Path] = []
   for i, item in enumerate(sources):
@@ -128,11 +128,11 @@ def _checked(sources: Any) -> Sequence[str | pathlib.Path]:
     elif isinstance(item, os.PathLike):
       path = files.path(item)
       if not path.is_file():
-        raise InputError(f'texts_or_files[{i}]: {path} is no file')
+        raise InputError(f'texts_or_files[{i}]: {path} is no file.')
       checked.append(local_copies.file(path))
     else:
       raise InputError(
-        f'texts_or_files[{i}] is {item!r}; it must be a string or a path'
+        f'texts_or_files[{i}] is {item!r}; it must be a string or a path.'
       )
   # A name given as a string would be taken for the text itself.
   if len(checked) <= 100:
@@ -140,13 +140,13 @@ def _checked(sources: Any) -> Sequence[str | pathlib.Path]:
       if isinstance(item, str) and len(item) < 256 and os.path.isfile(item):
         raise InputError(
           f'texts_or_files[{i}] is the name of a file; pass '
-          f'pathlib.Path({item!r}) to read it'
+          f'pathlib.Path({item!r}) to read it.'
         )
   return checked
 
 
 def _chunks(sources: Sequence[str | pathlib.Path]) -> Iterator[list[str]]:
-  """The lines of all sources, in lists of bounded length."""
+  """Yields the lines of all sources, in lists of bounded length."""
   chunk: list[str] = []
   for i, source in enumerate(sources):
     for line in [source] if isinstance(source, str) else _lines(source):
@@ -166,9 +166,9 @@ def _lines(path: pathlib.Path) -> Iterator[str]:
         try:
           yield line.decode('utf-8')
         except UnicodeDecodeError as error:
-          raise InputError(f'{path}:{number}: not UTF-8') from error
+          raise InputError(f'{path}:{number}: not UTF-8.') from error
   except OSError as error:
-    raise InputError(f'{path}: cannot read it: {error.strerror}') from error
+    raise InputError(f'{path}: cannot read it: {error.strerror}.') from error
 
 
 def _valid(text: str, index: int) -> str:
@@ -177,7 +177,7 @@ def _valid(text: str, index: int) -> str:
   except UnicodeEncodeError as error:
     raise InputError(
       f'texts_or_files[{index}] has half of a surrogate pair at character '
-      f'{error.start}, which is no valid Unicode'
+      f'{error.start}, which is no valid Unicode.'
     ) from error
   return text
 
@@ -188,7 +188,7 @@ def _alphabet(
   limit: int,
   progress: bool,
 ) -> list[str]:
-  """The most frequent characters, in code point order."""
+  """Returns the most frequent characters, in code point order."""
   counts: collections.Counter[str] = collections.Counter()
   lines, reported = 0, time.monotonic()
   for chunk in _chunks(sources):
@@ -201,7 +201,7 @@ def _alphabet(
   for character in [c for c in counts if c.isspace()]:
     del counts[character]
   if not counts:
-    raise InputError('texts_or_files has no text to learn from')
+    raise InputError('texts_or_files has no text to learn from.')
   if progress:
     print(f'read {lines:,} lines, {len(counts):,} characters', file=sys.stderr)
   # Ties by code point, for the same alphabet every time.
@@ -210,6 +210,6 @@ def _alphabet(
 
 
 def _continues(backend: Any, character: str) -> bool:
-  """Whether a character can stand inside a word."""
+  """Returns whether a character can stand inside a word."""
   text = backend.normalizer.normalize_str(f'a{character}a')
   return len(backend.pre_tokenizer.pre_tokenize_str(text)) == 1

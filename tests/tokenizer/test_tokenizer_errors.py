@@ -217,8 +217,8 @@ _FILES = {
     ('[PAD]\n[UNK]\n', r"lacks '\[SEP\]' \(sep_token\)"),
   ),
   'tokenizer.json': (
-    ('{"model": ', r'tokenizer.json:1: broken JSON'),
-    ('[]', 'must hold a JSON object'),
+    ('{"model": ', r'tokenizer.json:1: cannot be read as JSON'),
+    ('[]', 'holds no JSON object'),
     ('{}', 'has no model'),
     (
       json.dumps({**_JSON, 'model': {'type': 'BPE', 'vocab': {}}}),
