@@ -184,8 +184,11 @@ def _layer() -> tuple[ParameterNames, ...]:
 
 
 def _embedding(name: str) -> ParameterNames:
-  return ParameterNames(f'embeddings/{name}/embedding', f'embeddings.{name}.weight',
-               f'bert/embeddings/{name}')  # fmt: skip
+  return ParameterNames(
+    f'embeddings/{name}/embedding',
+    f'embeddings.{name}.weight',
+    f'bert/embeddings/{name}',
+  )
 
 
 def _predictions() -> tuple[ParameterNames, ...]:

@@ -143,4 +143,4 @@ def _check(predicted: np.ndarray, labels: np.ndarray) -> None:
   if predicted.shape != labels.shape:
     raise ValueError(f'{predicted.shape} predictions, {labels.shape} labels')
   if not len(labels):
-    raise InputError('there is no example to score; give at least one')
+    raise InputError('there is no example to score; give at least one.')

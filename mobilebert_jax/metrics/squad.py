@@ -79,7 +79,7 @@ def scores_v1(predictions: Sequence[str], golds: Golds) -> dict[str, float]:
   for number, answers in enumerate(golds):
     if not answers:
       raise InputError(
-        f'question {number} has no answer; SQuAD 1.1 needs at least one'
+        f'question {number} has no answer; SQuAD 1.1 needs at least one.'
       )
   pairs = list(zip(predictions, golds))
   return {
@@ -197,4 +197,4 @@ def _check(predictions: Sequence[str], golds: Golds) -> None:
   if len(predictions) != len(golds):
     raise ValueError(f'{len(predictions)} predictions, {len(golds)} questions')
   if not len(golds):
-    raise InputError('there is no question to score; give at least one')
+    raise InputError('there is no question to score; give at least one.')

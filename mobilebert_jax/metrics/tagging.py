@@ -100,7 +100,7 @@ def _score(
   function: Any, gold: Tags, predicted: Tags, **options: Any
 ) -> EntityScore:
   if not len(gold):
-    raise InputError('there is no sentence to score; give at least one')
+    raise InputError('there is no sentence to score; give at least one.')
   precision, recall, f1, support = function(
     _lists(gold), _lists(predicted), average='micro', zero_division=0, **options
   )

@@ -108,7 +108,7 @@ class MobileBertEmbeddings(nn.Module):
       InputError: neither or both kinds of input, or too long a sequence.
     """
     if (input_ids is None) == (inputs_embeds is None):
-      raise InputError('Give input_ids or inputs_embeds, exactly one of them.')
+      raise InputError('give input_ids or inputs_embeds, exactly one of them.')
     if input_ids is not None:
       words = self.word_embeddings(input_ids)
     else:
@@ -146,7 +146,7 @@ class MobileBertEmbeddings(nn.Module):
     length, limit = words.shape[1], self.config.max_position_embeddings
     if position_ids is None and length > limit:
       raise InputError(
-        f'The sequence has {length} tokens, but max_position_embeddings is '
+        f'the sequence has {length} tokens, but max_position_embeddings is '
         f'{limit}: truncate the input.'
       )
     if is_embeds and words.shape[-1] != self.config.embedding_size:

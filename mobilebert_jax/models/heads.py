@@ -398,7 +398,7 @@ class MobileBertForMultipleChoice(HeadedModel):
       return cls_positions.shape[2]
     if inputs.ndim != 3 + is_embeds:
       raise InputError(
-        f'The input has {inputs.ndim} axes, but multiple choice needs '
+        f'the input has {inputs.ndim} axes, but multiple choice needs '
         'input_ids [batch, choices, tokens] or inputs_embeds [batch, choices, '
         'tokens, embedding_size].'
       )
