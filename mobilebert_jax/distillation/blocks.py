@@ -13,7 +13,10 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from mobilebert_jax.models.encoder import Encoder, EncoderOutput, Options
+from mobilebert_jax.models.model import Inputs
 from mobilebert_jax.models.typing import Batch, Params
+from mobilebert_jax.training.gradients import Batch, model_inputs
+from mobilebert_jax.training.optimizer import Params
 from mobilebert_jax.training.train_step import model_inputs
 
 DropoutKey = Key[Array, ''] | None
@@ -46,7 +49,7 @@ def embed(
   inputs.pop('masked_positions', None)
 
   def first(module: nn.Module, **inputs: Any) -> Any:
-    return module.mobilebert.embed(**inputs, deterministic=key is None)
+    return module.mobilebert.embed(Inputs(**inputs), deterministic=key is None)
 
   embedded: Any = model.apply(
     {'params': params}, **inputs, rngs=_rngs(key), method=first

@@ -1,4 +1,19 @@
-"""The architecture: pure functions of (params, inputs), as Linen modules."""
+"""The architecture: pure functions of (params, inputs), as Linen modules.
+
+In the order in which to read:
+
+  model: the arguments of a call; embeddings, encoder, pooler.
+  embeddings: words, trigram, positions, token types.
+  encoder: the stack of blocks, scanned or unrolled.
+  bottleneck, attention, feed_forward: the parts of a block.
+  heads, lm_head: the seven models with heads.
+  outputs: what the models return.
+  layers, activations: Dense, Embed, NoNorm and LayerNorm; ACT2FN.
+  packing: rows that hold several examples.
+  compute: dtypes, loop over the layers, rematerialisation.
+  init: initial parameters and their shapes.
+  partitioning: logical axes, and how a mesh divides them.
+"""
 
 from mobilebert_jax.models.attention import SelfAttention as SelfAttention
 from mobilebert_jax.models.bottleneck import Bottleneck as Bottleneck
@@ -38,5 +53,6 @@ from mobilebert_jax.models.init import abstract_params as abstract_params
 from mobilebert_jax.models.init import count_params as count_params
 from mobilebert_jax.models.init import init_boxed as init_boxed
 from mobilebert_jax.models.init import init_params as init_params
+from mobilebert_jax.models.init import init_some as init_some
 from mobilebert_jax.models.lm_head import MaskedLMHead as MaskedLMHead
 from mobilebert_jax.models.model import MobileBertModel as MobileBertModel

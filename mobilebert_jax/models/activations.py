@@ -98,7 +98,7 @@ class Activation(nn.Module):
     return FUNCTIONS[self.kind](x)
 
   def _scalar(self, name: str, value: float, x: Array) -> Array:
-    """A parameter of shape [1], as torch keeps it, ready to multiply x."""
+    """Returns a parameter of shape [1], as in torch, ready to multiply x."""
     init = partitioned(
       lambda key, shape, dtype: jnp.full(shape, value, dtype), ('activation',)
     )
@@ -106,7 +106,7 @@ class Activation(nn.Module):
     return param.astype(x.dtype).reshape((1,) * x.ndim)
 
   def _xielu(self, x: Array) -> Array:
-    """The activation of arXiv 2411.13010 as transformers computes it."""
+    """Computes the activation of arXiv 2411.13010 as transformers does."""
     # Initial values: softplus(alpha_p) = 0.8, beta + softplus(alpha_n) = 0.8.
     alpha_p = _softplus(self._scalar('alpha_p', math.log(math.expm1(0.8)), x))
     alpha_n = self._scalar('alpha_n', math.log(math.expm1(0.3)), x)

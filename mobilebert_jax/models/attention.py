@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.bottleneck import BlockInputs
-from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
+  ConfiguredModule,
   Dense,
   block_axis,
   block_norm,
@@ -88,16 +87,11 @@ def apply_mask(
   return scores + bias.astype(scores.dtype)
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(ConfiguredModule):
   """Self-attention, its output projection, residual and norm.
 
-  Attributes:
-    config: the model's config.
-    compute: dtypes.
+  norm(softmax(Q K^T / sqrt(head_dim) + mask) V W + residual), for each head.
   """
-
-  config: MobileBertConfig
-  compute: Compute = Compute()
 
   @nn.compact
   def __call__(
@@ -110,7 +104,7 @@ class SelfAttention(nn.Module):
   ) -> tuple[
     Float[Array, 'B S C'], Float[Array, 'B H S S'], Float[Array, 'B H S S']
   ]:
-    """Attends.
+    """Mixes the values that each query sees.
 
     Args:
       inputs: what queries, keys and values are projected from, and the

@@ -1,13 +1,11 @@
-"""The linear maps that lead into a block and out of it."""
+"""The dense layers that lead into a block and out of it."""
 
 from typing import NamedTuple
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.models.compute import Compute
-from mobilebert_jax.models.layers import Dense, block_norm
+from mobilebert_jax.models.layers import ConfiguredModule, Dense, block_norm
 from mobilebert_jax.models.partitioning import constrain
 
 
@@ -20,16 +18,8 @@ class BlockInputs(NamedTuple):
   residual: Float[Array, 'B S C']
 
 
-class Bottleneck(nn.Module):
-  """Brings the stream to the block's width (paper, section 3.1, Figure 1).
-
-  Attributes:
-    config: the model's config.
-    compute: dtypes.
-  """
-
-  config: MobileBertConfig
-  compute: Compute = Compute()
+class Bottleneck(ConfiguredModule):
+  """Brings the stream to the block's width (paper, section 3.1, Figure 1)."""
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D']) -> BlockInputs:
@@ -49,11 +39,8 @@ class Bottleneck(nn.Module):
     return BlockInputs(x, x, x, narrow)
 
 
-class _Projection(nn.Module):
+class _Projection(ConfiguredModule):
   """norm(dense(x)), from the stream's width to the block's."""
-
-  config: MobileBertConfig
-  compute: Compute
 
   @nn.compact
   def __call__(self, x: Float[Array, 'B S D']) -> Float[Array, 'B S C']:
@@ -63,16 +50,8 @@ class _Projection(nn.Module):
     return block_norm(c, compute, 'bottleneck', name='norm')(x)
 
 
-class OutputBottleneck(nn.Module):
-  """norm(dropout(dense(y)) + x): back to the stream's width.
-
-  Attributes:
-    config: the model's config.
-    compute: dtypes.
-  """
-
-  config: MobileBertConfig
-  compute: Compute = Compute()
+class OutputBottleneck(ConfiguredModule):
+  """norm(dropout(dense(y)) + x): back to the stream's width."""
 
   @nn.compact
   def __call__(

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
   TORCH_LAYER_NORM_EPS,
+  ConfiguredModule,
   Dense,
   Embed,
   block_norm,
@@ -42,16 +41,11 @@ def trigram(
   return jnp.concatenate([following, x, previous], axis=-1)
 
 
-class MobileBertEmbeddings(nn.Module):
+class MobileBertEmbeddings(ConfiguredModule):
   """Turns token ids into the first hidden states (paper, section 3.1).
 
-  Attributes:
-    config: the model's config.
-    compute: dtypes.
+  dropout(norm(dense(trigram(words)) + positions + token types)).
   """
-
-  config: MobileBertConfig
-  compute: Compute = Compute()
 
   def setup(self):
     c, compute = self.config, self.compute

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.attention import SelfAttention
 from mobilebert_jax.models.bottleneck import Bottleneck, OutputBottleneck
-from mobilebert_jax.models.compute import REMAT_POLICIES, Compute
+from mobilebert_jax.models.compute import REMAT_POLICIES
 from mobilebert_jax.models.feed_forward import FeedForwardStack
+from mobilebert_jax.models.layers import ConfiguredModule
 from mobilebert_jax.models.partitioning import constrain
 from mobilebert_jax.runtime.errors import InputError
 
@@ -45,18 +45,14 @@ class EncoderOutput(NamedTuple):
   attention_scores: Float[Array, 'L B H S S'] | None
 
 
-class Block(nn.Module):
+class Block(ConfiguredModule):
   """One block, in the shape that `nn.scan` wants (paper, Figure 1).
 
   Attributes:
-    config: the model's config.
-    compute: dtypes.
     options: dropout and outputs.
   """
 
-  config: MobileBertConfig
-  compute: Compute
-  options: Options
+  options: Options = DEFAULT_OPTIONS
 
   @nn.compact
   def __call__(
@@ -65,7 +61,17 @@ class Block(nn.Module):
     head_mask: Float[Array, ' H'] | None,
     mask: Array | None,
   ) -> tuple[Float[Array, 'B S D'], tuple[Array | None, ...]]:
-    """The block's output; then output, probabilities, scores if asked for."""
+    """Returns the block's output, and what `options` ask for.
+
+    Args:
+      x: the stream.
+      head_mask: a factor for each head's probabilities, or None.
+      mask: from `attention_mask_4d`, or None.
+
+    Returns:
+      The output; and output, attention probabilities and masked scores, each
+      None unless asked for.
+    """
     c, compute, options = self.config, self.compute, self.options
     deterministic = options.deterministic
     inputs = Bottleneck(c, compute, name='bottleneck')(x)
@@ -86,16 +92,8 @@ class Block(nn.Module):
     )
 
 
-class Encoder(nn.Module):
-  """All blocks in a row, their parameters stacked on axis 0 as `layers`.
-
-  Attributes:
-    config: the model's config.
-    compute: dtypes, loop and rematerialisation.
-  """
-
-  config: MobileBertConfig
-  compute: Compute = Compute()
+class Encoder(ConfiguredModule):
+  """All blocks in a row, their parameters stacked on axis 0 as `layers`."""
 
   @nn.compact
   def __call__(

@@ -3,11 +3,10 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.activations import Activation
-from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
   TORCH_LAYER_NORM_EPS,
+  ConfiguredModule,
   Dense,
   block_axis,
   block_norm,
@@ -16,16 +15,8 @@ from mobilebert_jax.models.layers import (
 from mobilebert_jax.models.partitioning import constrain
 
 
-class FeedForwardStack(nn.Module):
-  """`num_feedforward_networks` networks in a row (paper, section 3.2).
-
-  Attributes:
-    config: the model's config.
-    compute: dtypes.
-  """
-
-  config: MobileBertConfig
-  compute: Compute = Compute()
+class FeedForwardStack(ConfiguredModule):
+  """`num_feedforward_networks` networks in a row (paper, section 3.2)."""
 
   @nn.compact
   def __call__(
@@ -41,16 +32,14 @@ class FeedForwardStack(nn.Module):
     return x
 
 
-class _FeedForward(nn.Module):
+class _FeedForward(ConfiguredModule):
   """norm(W2 act(W1 x) + x).
 
   The last network of a block is special in the reference: its LayerNorm has
   torch's epsilon, and it has dropout where no bottleneck follows.
   """
 
-  config: MobileBertConfig
-  compute: Compute
-  is_last: bool
+  is_last: bool = False
 
   @nn.compact
   def __call__(
@@ -59,13 +48,13 @@ class _FeedForward(nn.Module):
     c, compute = self.config, self.compute
     wide, narrow = 'intermediate', block_axis(c)
 
-    def linear(features, axes, name):
+    def dense(features, axes, name):
       return Dense(features, axes, c, compute, name=name)
 
-    y = linear(c.intermediate_size, (narrow, wide), 'intermediate')(x)
+    y = dense(c.intermediate_size, (narrow, wide), 'intermediate')(x)
     y = constrain(y, 'batch', 'sequence', 'intermediate')
     y = Activation(c.hidden_act, compute, name='activation')(y)
-    y = linear(c.true_hidden_size, (wide, narrow), 'output')(y)
+    y = dense(c.true_hidden_size, (wide, narrow), 'output')(y)
     y = constrain(y, 'batch', 'sequence', None)
     if self.is_last and not c.use_bottleneck:
       dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')

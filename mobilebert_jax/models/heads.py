@@ -1,24 +1,20 @@
 """Models with heads, named and shaped as in transformers."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.models.encoder import Options
 from mobilebert_jax.models.layers import Dense
 from mobilebert_jax.models.lm_head import MaskedLMHead
 from mobilebert_jax.models.model import (
-  AttentionMask,
-  Embeds,
-  HeadMask,
-  Ids,
+  Inputs,
+  MaskedPositions,
   MobileBertModel,
-  PositionIds,
+  MobileBertPreTrainedModel,
 )
 from mobilebert_jax.models.outputs import (
   BaseModelOutputWithPooling,
@@ -31,33 +27,21 @@ from mobilebert_jax.models.outputs import (
   SequenceClassifierOutput,
   TokenClassifierOutput,
 )
-from mobilebert_jax.models.packing import ClsPositions, SegmentIds, tokens_at
+from mobilebert_jax.models.packing import ClsPositions, tokens_at
 from mobilebert_jax.models.partitioning import constrain
 from mobilebert_jax.runtime.errors import InputError
 
-MaskedPositions = Int[Array | np.ndarray, 'B P'] | None
 
-
-class HeadedModel(nn.Module):
-  """What all seven have in common: the bare model and its arguments.
-
-  Attributes:
-    config: the architecture.
-    compute: dtypes, loop over layers, rematerialisation.
+class HeadedModel(MobileBertPreTrainedModel):
+  """Base of the seven models with heads: the bare model, then the head.
 
   Class attributes:
     has_pooler: whether the head reads the pooled output.
-    predicts_masked: whether the head predicts masked tokens, and so takes
-      `masked_positions`.
     outputs_per: what the logits have a row for: each 'example', each 'token',
       or 'both' (logits of either kind).
   """
 
-  config: MobileBertConfig
-  compute: Compute = Compute()
-
   has_pooler: ClassVar[bool] = True
-  predicts_masked: ClassVar[bool] = False
   outputs_per: ClassVar[Literal['example', 'token', 'both']] = 'example'
 
   def setup(self):
@@ -66,56 +50,14 @@ class HeadedModel(nn.Module):
     )
     self._setup_head()
 
-  def __call__(
-    self,
-    input_ids: Ids = None,
-    attention_mask: AttentionMask = None,
-    token_type_ids: Ids = None,
-    position_ids: PositionIds = None,
-    head_mask: HeadMask = None,
-    inputs_embeds: Embeds = None,
-    *,
-    deterministic: bool = True,
-    output_hidden_states: bool = False,
-    output_attentions: bool = False,
-    output_attention_scores: bool = False,
-    segment_ids: SegmentIds = None,
-    cls_positions: ClsPositions = None,
-    masked_positions: MaskedPositions = None,
-  ) -> ModelOutput:
-    """Encodes a batch and applies the head.
-
-    The arguments are `MobileBertModel`'s, and one for heads that predict masked
-    tokens: `masked_positions` [B, P], the positions in each row to which the
-    head is applied, instead of all. Logits of tokens then are [B, P, V]. Few
-    tokens are masked and the vocabulary is large: logits that no loss reads
-    would be two fifths of the student's products (BERT's run_pretraining.py
-    gathers likewise).
-
-    Logits are in float32 at least. In a packed batch, logits of an example have
-    one row for each of `cls_positions`, and logits of tokens stay where the
-    tokens are.
-
-    Raises:
-      InputError: `masked_positions` of another shape, or for another head; and
-        what `MobileBertModel` raises.
-    """
-    self._check_positions(input_ids, inputs_embeds, masked_positions)
-    body = self.mobilebert(
-      input_ids,
-      attention_mask,
-      token_type_ids,
-      position_ids,
-      head_mask,
-      inputs_embeds,
-      deterministic=deterministic,
-      output_hidden_states=output_hidden_states,
-      output_attentions=output_attentions,
-      output_attention_scores=output_attention_scores,
-      segment_ids=segment_ids,
-      cls_positions=cls_positions,
+  def _forward(self, inputs: Inputs, options: Options) -> ModelOutput:
+    bare = inputs._replace(masked_positions=None)
+    body = self.mobilebert(**bare._asdict(), **options._asdict())
+    return self._apply_head(
+      cast(BaseModelOutputWithPooling, body),
+      inputs.masked_positions,
+      options.deterministic,
     )
-    return self._at(masked_positions, body, deterministic)
 
   def from_hidden(
     self,
@@ -137,12 +79,12 @@ class HeadedModel(nn.Module):
       masked_positions: see `__call__`.
     """
     body = self.mobilebert.pooled(last_hidden_state, cls_positions)
-    return self._at(masked_positions, body, deterministic)
+    return self._apply_head(body, masked_positions, deterministic)
 
-  def _at(
+  def _apply_head(
     self,
-    masked_positions: MaskedPositions,
     body: BaseModelOutputWithPooling,
+    masked_positions: MaskedPositions,
     deterministic: bool,
   ) -> ModelOutput:
     if masked_positions is not None:
@@ -150,24 +92,6 @@ class HeadedModel(nn.Module):
       masked = constrain(masked, 'batch', None, None)
       body = dataclasses.replace(body, last_hidden_state=masked)
     return self._head(body, deterministic)
-
-  def _check_positions(
-    self, input_ids: Ids, inputs_embeds: Embeds, positions: MaskedPositions
-  ) -> None:
-    if positions is None:
-      return
-    if not self.predicts_masked:
-      raise InputError(
-        f'{type(self).__name__} takes no masked_positions: it predicts no '
-        'masked tokens.'
-      )
-    inputs = inputs_embeds if input_ids is None else input_ids
-    rows = positions.shape[:1] if inputs is None else inputs.shape[:1]
-    if positions.ndim != 2 or positions.shape[:1] != rows:
-      raise InputError(
-        f'masked_positions have shape {positions.shape}, but must have [batch, '
-        f'positions] with {rows[0]} rows.'
-      )
 
   def _setup_head(self) -> None:
     """Builds the head's modules."""
@@ -179,8 +103,8 @@ class HeadedModel(nn.Module):
     """Applies the head to the bare model's output."""
     raise NotImplementedError
 
-  def _linear(self, features: int) -> Dense:
-    """A head's linear map; its logits are in float32 at least."""
+  def _dense(self, features: int) -> Dense:
+    """Returns a head's dense layer; its logits are in float32 at least."""
     return Dense(
       features,
       ('hidden', 'label'),
@@ -198,7 +122,7 @@ class MobileBertForPreTraining(HeadedModel):
 
   def _setup_head(self):
     self.predictions = MaskedLMHead(self.config, self.compute)
-    self.seq_relationship = self._linear(2)
+    self.seq_relationship = self._dense(2)
 
   def _head(self, body, deterministic):
     del deterministic
@@ -206,9 +130,7 @@ class MobileBertForPreTraining(HeadedModel):
     return MobileBertForPreTrainingOutput(
       prediction_logits=self.predictions(body.last_hidden_state, table),
       seq_relationship_logits=self.seq_relationship(body.pooler_output),
-      hidden_states=body.hidden_states,
-      attentions=body.attentions,
-      attention_scores=body.attention_scores,
+      **_of_all_blocks(body),
     )
 
 
@@ -227,9 +149,7 @@ class MobileBertForMaskedLM(HeadedModel):
     table = self.mobilebert.word_table()
     return MaskedLMOutput(
       logits=self.predictions(body.last_hidden_state, table),
-      hidden_states=body.hidden_states,
-      attentions=body.attentions,
-      attention_scores=body.attention_scores,
+      **_of_all_blocks(body),
     )
 
 
@@ -237,15 +157,13 @@ class MobileBertForNextSentencePrediction(HeadedModel):
   """Says whether sentence B follows A: label 0 follows, 1 is random."""
 
   def _setup_head(self):
-    self.seq_relationship = self._linear(2)
+    self.seq_relationship = self._dense(2)
 
   def _head(self, body, deterministic):
     del deterministic
     return NextSentencePredictorOutput(
       logits=self.seq_relationship(body.pooler_output),
-      hidden_states=body.hidden_states,
-      attentions=body.attentions,
-      attention_scores=body.attention_scores,
+      **_of_all_blocks(body),
     )
 
 
@@ -254,15 +172,13 @@ class MobileBertForSequenceClassification(HeadedModel):
 
   def _setup_head(self):
     self.dropout = nn.Dropout(self.config.head_dropout)
-    self.classifier = self._linear(self.config.num_labels)
+    self.classifier = self._dense(self.config.num_labels)
 
   def _head(self, body, deterministic):
     pooled = self.dropout(body.pooler_output, deterministic=deterministic)
     return SequenceClassifierOutput(
       logits=self.classifier(pooled),
-      hidden_states=body.hidden_states,
-      attentions=body.attentions,
-      attention_scores=body.attention_scores,
+      **_of_all_blocks(body),
     )
 
 
@@ -274,15 +190,13 @@ class MobileBertForTokenClassification(HeadedModel):
 
   def _setup_head(self):
     self.dropout = nn.Dropout(self.config.head_dropout)
-    self.classifier = self._linear(self.config.num_labels)
+    self.classifier = self._dense(self.config.num_labels)
 
   def _head(self, body, deterministic):
     x = self.dropout(body.last_hidden_state, deterministic=deterministic)
     return TokenClassifierOutput(
       logits=self.classifier(x),
-      hidden_states=body.hidden_states,
-      attentions=body.attentions,
-      attention_scores=body.attention_scores,
+      **_of_all_blocks(body),
     )
 
 
@@ -302,7 +216,7 @@ class MobileBertForQuestionAnswering(HeadedModel):
         f'MobileBertConfig.num_labels is {self.config.num_labels}, but must be '
         '2 for question answering: start and end.'
       )
-    self.qa_outputs = self._linear(2)
+    self.qa_outputs = self._dense(2)
 
   def _head(self, body, deterministic):
     del deterministic
@@ -310,84 +224,49 @@ class MobileBertForQuestionAnswering(HeadedModel):
     return QuestionAnsweringModelOutput(
       start_logits=logits[..., 0],
       end_logits=logits[..., 1],
-      hidden_states=body.hidden_states,
-      attentions=body.attentions,
-      attention_scores=body.attention_scores,
+      **_of_all_blocks(body),
     )
 
 
-Choices = Int[Array | np.ndarray, 'B N S'] | None
-
-
 class MobileBertForMultipleChoice(HeadedModel):
-  """Chooses among N texts or pairs; inputs are [B, N, S]."""
+  """Chooses among N texts or pairs: inputs [B, N, S], logits [B, N].
+
+  In a packed batch each choice is a segment, inputs are rows as they are for
+  other heads, and `cls_positions` [R, E, N] give logits [R * E, N].
+  """
 
   def _setup_head(self):
     self.dropout = nn.Dropout(self.config.head_dropout)
-    self.classifier = self._linear(1)
+    self.classifier = self._dense(1)
 
   def _head(self, body, deterministic):
     pooled = self.dropout(body.pooler_output, deterministic=deterministic)
     return MultipleChoiceModelOutput(
       logits=self.classifier(pooled),
-      hidden_states=body.hidden_states,
-      attentions=body.attentions,
-      attention_scores=body.attention_scores,
+      **_of_all_blocks(body),
     )
 
-  def __call__(
-    self,
-    input_ids: Choices = None,
-    attention_mask: Choices = None,
-    token_type_ids: Choices = None,
-    position_ids: Choices = None,
-    head_mask: HeadMask = None,
-    inputs_embeds: Float[Array | np.ndarray, 'B N S E'] | None = None,
-    *,
-    deterministic: bool = True,
-    output_hidden_states: bool = False,
-    output_attentions: bool = False,
-    output_attention_scores: bool = False,
-    segment_ids: SegmentIds = None,
-    cls_positions: ClsPositions = None,
-    masked_positions: MaskedPositions = None,
-  ) -> MultipleChoiceModelOutput:
-    """Scores the choices: logits [B, N].
+  def _forward(self, inputs: Inputs, options: Options) -> ModelOutput:
+    choices = self._choices(inputs)
 
-    The arguments are `HeadedModel`'s with an axis of choices after the
-    batch's; errors are the same, and other shapes are an InputError. In a
-    packed batch each choice is a segment, inputs are rows as they are for
-    other heads, and `cls_positions` [R, E, N] give logits [R * E, N].
-    """
-    inputs: Any = inputs_embeds if input_ids is None else input_ids
-    choices = self._choices(inputs, input_ids is None, cls_positions)
+    def flat(x: Any) -> Any:
+      return None if x is None else x.reshape(-1, *x.shape[2:])
 
-    def flat(x):
-      is_row = x is None or cls_positions is not None
-      return x if is_row else x.reshape(-1, *x.shape[2:])
-
-    out: Any = super().__call__(
-      flat(input_ids),
-      flat(attention_mask),
-      flat(token_type_ids),
-      flat(position_ids),
-      head_mask,
-      flat(inputs_embeds),
-      deterministic=deterministic,
-      output_hidden_states=output_hidden_states,
-      output_attentions=output_attentions,
-      output_attention_scores=output_attention_scores,
-      segment_ids=segment_ids,
-      cls_positions=cls_positions,
-      masked_positions=masked_positions,
-    )
+    if inputs.cls_positions is None:
+      inputs = inputs._replace(
+        input_ids=flat(inputs.input_ids),
+        attention_mask=flat(inputs.attention_mask),
+        token_type_ids=flat(inputs.token_type_ids),
+        position_ids=flat(inputs.position_ids),
+        inputs_embeds=flat(inputs.inputs_embeds),
+      )
+    out: Any = super()._forward(inputs, options)
     return out.replace(logits=out.logits.reshape(-1, choices))
 
-  def _choices(
-    self, inputs: Any, is_embeds: bool, cls_positions: ClsPositions
-  ) -> int | None:
-    """The number of choices; checks the number of axes."""
-    if inputs is None:
+  def _choices(self, inputs: Inputs) -> int | None:
+    """Returns the number of choices; checks the number of axes."""
+    words, cls_positions = inputs.words, inputs.cls_positions
+    if words is None:
       return None
     if cls_positions is not None:
       if cls_positions.ndim != 3:
@@ -396,10 +275,19 @@ class MobileBertForMultipleChoice(HeadedModel):
           'needs [rows, examples, choices].'
         )
       return cls_positions.shape[2]
-    if inputs.ndim != 3 + is_embeds:
+    if words.ndim != 3 + (inputs.input_ids is None):
       raise InputError(
-        f'the input has {inputs.ndim} axes, but multiple choice needs '
+        f'the input has {words.ndim} axes, but multiple choice needs '
         'input_ids [batch, choices, tokens] or inputs_embeds [batch, choices, '
         'tokens, embedding_size].'
       )
-    return inputs.shape[1]
+    return words.shape[1]
+
+
+def _of_all_blocks(body: BaseModelOutputWithPooling) -> dict[str, Any]:
+  """Returns those outputs that all models have."""
+  return {
+    'hidden_states': body.hidden_states,
+    'attentions': body.attentions,
+    'attention_scores': body.attention_scores,
+  }

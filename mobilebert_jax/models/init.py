@@ -1,12 +1,13 @@
-"""Fresh parameters, and the shapes that a model's parameters have."""
+"""Initialises parameters, all or some; tells their shapes."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from mobilebert_jax.models.heads import MobileBertForMultipleChoice
 
@@ -61,11 +62,35 @@ def init_params(
   return init(key)
 
 
+def init_some(
+  model: nn.Module, paths: Collection[str], key: jax.Array | None
+) -> dict[str, jax.Array]:
+  """Draws some of a model's parameters, as `init_params` draws them.
+
+  Args:
+    model: a model of this package.
+    paths: which parameters, with '/' in their paths.
+    key: a random key; None: `jax.random.key(0)`.
+
+  Returns:
+    path -> array.
+  """
+  if not paths:
+    return {}
+
+  def some(key: jax.Array) -> dict[str, jax.Array]:
+    every = flatten_dict(nn.unbox(init_boxed(model, key)), sep='/')
+    return {path: every[path] for path in paths}
+
+  # The compiler drops what is not returned, so that this is quick.
+  return jax.jit(some)(jax.random.key(0) if key is None else key)
+
+
 def abstract_params(model: nn.Module) -> Params:
-  """Shapes and dtypes of a model's parameters, without computing any."""
+  """Returns shapes and dtypes of the parameters, without computing any."""
   return nn.unbox(jax.eval_shape(lambda: init_boxed(model, jax.random.key(0))))
 
 
 def count_params(params: Params) -> int:
-  """Number of parameters in a tree of arrays or shapes."""
+  """Returns the number of parameters in a tree of arrays or shapes."""
   return sum(leaf.size for leaf in jax.tree.leaves(params))

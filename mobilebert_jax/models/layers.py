@@ -1,4 +1,4 @@
-"""Linear maps, embedding tables and the two normalisations."""
+"""Dense layers, embedding tables and the two normalisations."""
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,18 @@ TORCH_LAYER_NORM_EPS = 1e-5
 def along_last_axis(vector: Array, ndim: int) -> Array:
   """Reshapes [N] to [1, ..., 1, N], so that broadcasting is explicit."""
   return vector.reshape((1,) * (ndim - 1) + (-1,))
+
+
+class ConfiguredModule(nn.Module):
+  """A part of the model that is made from the model's config.
+
+  Attributes:
+    config: the model's config.
+    compute: dtypes, loop over the layers, rematerialisation.
+  """
+
+  config: MobileBertConfig
+  compute: Compute = Compute()
 
 
 class Dense(nn.Module):
@@ -96,13 +108,13 @@ class Embed(nn.Module):
     )
 
   def whole(self) -> Float[Array, 'V O']:
-    """The table as every device reads it: of any row all features."""
+    """Returns the table as every device reads it: all features of any row."""
     return constrain(self.embedding, None, None)
 
   def __call__(
     self, ids: Int[Array | np.ndarray, '*B']
   ) -> Float[Array, '*B O']:
-    """The rows of these ids; an id outside the table gives NaN."""
+    """Returns the rows of these ids; an id outside the table gives NaN."""
     rows = jnp.take(self.whole(), ids, axis=0, mode='fill')
     if self.pad_id is not None:
       is_pad = jnp.asarray(ids == self.pad_id)[..., None]
@@ -111,7 +123,10 @@ class Embed(nn.Module):
 
 
 class Norm(nn.Module):
-  """NoNorm, scale and shift alone (paper, section 3.3), or LayerNorm.
+  """NoNorm (paper, section 3.3) or LayerNorm.
+
+  NoNorm is x * scale + bias; LayerNorm is
+  (x - mean(x)) / sqrt(var(x) + eps) * scale + bias.
 
   Attributes:
     kind: 'no_norm' or 'layer_norm'.
@@ -151,7 +166,7 @@ def block_norm(
   eps: float | None = None,
   name: str | None = None,
 ) -> Norm:
-  """The norm that `normalization_type` chooses; `name` as in Linen."""
+  """Returns the norm that `normalization_type` chooses; `name` as in Linen."""
   return Norm(
     config.normalization_type,
     axis,
@@ -162,18 +177,18 @@ def block_norm(
 
 
 def normal_init(config: MobileBertConfig) -> nn.initializers.Initializer:
-  """PyTorch's initialisation: a plain, untruncated normal."""
+  """Returns PyTorch's initialiser: a plain, untruncated normal."""
   return nn.initializers.normal(config.initializer_range)
 
 
 def inner_axis(config: MobileBertConfig) -> str:
-  """Logical name of the axis that is `true_hidden_size` wide."""
+  """Returns the logical name of the axis that is `true_hidden_size` wide."""
   return 'bottleneck' if config.use_bottleneck else 'hidden'
 
 
 def block_axis(config: MobileBertConfig) -> str:
-  """The same where the kernel's other axis is the block's own.
+  """Returns the same name for kernels whose other axis is the block's own.
 
-  That is heads or feed-forward widths: the bulk of the teacher.
+  Those axes are heads or feed-forward widths: the bulk of the teacher.
   """
   return 'block' if config.use_bottleneck else 'hidden'

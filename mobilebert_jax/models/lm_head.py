@@ -4,10 +4,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.activations import Activation
-from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
+  ConfiguredModule,
   Dense,
   Norm,
   along_last_axis,
@@ -16,20 +15,13 @@ from mobilebert_jax.models.layers import (
 from mobilebert_jax.models.partitioning import constrain, partitioned
 
 
-class MaskedLMHead(nn.Module):
+class MaskedLMHead(ConfiguredModule):
   """Scores the vocabulary at each position.
 
   The word vectors are narrower than the hidden states, so the decoder has two
   parts: the first `embedding_size` features meet the word table, the others
   the matrix `dense`. The norm is a true LayerNorm even in NoNorm models.
-
-  Attributes:
-    config: the model's config.
-    compute: dtypes.
   """
-
-  config: MobileBertConfig
-  compute: Compute = Compute()
 
   @nn.compact
   def __call__(
@@ -67,17 +59,14 @@ class MaskedLMHead(nn.Module):
     return logits + along_last_axis(bias.astype(logits.dtype), logits.ndim)
 
   def _rest(self, word_table: Array) -> Array:
-    """The whole decoder, [D, V]: word table above, `dense` below."""
+    """Returns the whole decoder, [D, V]: word table above, `dense` below."""
     c, compute = self.config, self.compute
     rest = constrain(_Kernel(c, compute, name='dense')(), None, None)
     return jnp.concatenate([word_table.T, rest.astype(word_table.dtype)])
 
 
-class _Kernel(nn.Module):
+class _Kernel(ConfiguredModule):
   """The decoder's rows beyond the word vectors; none if D == E."""
-
-  config: MobileBertConfig
-  compute: Compute
 
   @nn.compact
   def __call__(self) -> Float[Array, 'R V']:
@@ -90,11 +79,8 @@ class _Kernel(nn.Module):
     )
 
 
-class _Decoder(nn.Module):
+class _Decoder(ConfiguredModule):
   """An untied word table with a bias of its own."""
-
-  config: MobileBertConfig
-  compute: Compute
 
   @nn.compact
   def __call__(self) -> tuple[Float[Array, 'V E'], Float[Array, ' V']]:

@@ -15,12 +15,12 @@ class ModelOutput:
   """
 
   def keys(self) -> tuple[str, ...]:
-    """Names of the fields that are set."""
+    """Returns the names of the fields that are set."""
     names = self.__dataclass_fields__  # type: ignore[attr-defined]
     return tuple(name for name in names if getattr(self, name) is not None)
 
   def to_tuple(self) -> tuple[Any, ...]:
-    """The fields that are set, in order."""
+    """Returns the fields that are set, in order."""
     return tuple(getattr(self, name) for name in self.keys())
 
   def __getitem__(self, key: str | int | slice) -> Any:

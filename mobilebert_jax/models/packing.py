@@ -1,10 +1,22 @@
-"""Rows that hold several examples: what each token may know of the others.
+"""Rows that hold several examples: what the model and the losses do with them.
 
-A packed row has a segment number for each position, `segment_ids`: equal
-numbers side by side are one example, 0 belongs to nobody. Each example then is
-computed as if it were alone in its row (Krell et al., "Efficient sequence
-packing without cross-contamination", arXiv 2107.02027, for attention and
-positions; the trigram input is MobileBERT's own).
+A packed batch has several examples in each row. Its columns are:
+
+  input_ids, token_type_ids, attention_mask and the other sequence columns:
+    [R, S];
+  masked_positions, labels: [R, P], if only some positions have a label: those
+    positions in the row, 0 behind the last of them, and the labels there;
+  segment_ids: [R, S], which example a position belongs to: 1, 2, ... from left
+    to right in each row (each choice is a segment of its own), 0 for padding;
+  cls_positions: [R, E], where the example in each slot begins ([R, E, N] with
+    N choices); 0 for an empty slot;
+  weights and the scalar columns: [R, E, ...]; an empty slot has weight 0.
+
+Each example is computed as if it were alone in its row (Krell et al.,
+"Efficient sequence packing without cross-contamination", arXiv 2107.02027, for
+attention and positions; the trigram input is MobileBERT's own). `per_example`
+gives the scalar columns the shape that losses know, [R * E]. The host's part is
+`data.batching.packing`.
 """
 
 from typing import Any
@@ -17,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from mobilebert_jax.models.typing import Batch
 from mobilebert_jax.runtime.errors import InputError
 
+Batch = Mapping[str, Array]
 SegmentIds = Int[Array | np.ndarray, 'B S'] | None
 # [R, E], or [R, E, N] with choices.
 ClsPositions = Int[Array | np.ndarray, '...'] | None
@@ -67,7 +80,7 @@ def check_segments(
 
 
 def segment_positions(segment_ids: Int[Array, 'B S']) -> Int[Array, 'B S']:
-  """Positions that begin anew at 0 with every segment; 0 for nobody's."""
+  """Returns positions that begin at 0 in every segment; 0 at padding."""
   index = jnp.broadcast_to(jnp.arange(segment_ids.shape[1]), segment_ids.shape)
   before = jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0)))
   starts = jnp.where(segment_ids != before, index, 0)
@@ -76,9 +89,9 @@ def segment_positions(segment_ids: Int[Array, 'B S']) -> Int[Array, 'B S']:
 
 
 def same_segment(segment_ids: Int[Array, 'B S']) -> Bool[Array, 'B T S']:
-  """Which keys belong to a query's example; nobody's positions see nothing."""
-  own = segment_ids[:, :, None] == segment_ids[:, None, :]
-  return own & (segment_ids > 0)[:, None, :]
+  """Returns which keys belong to a query's example; padding sees nothing."""
+  same = segment_ids[:, :, None] == segment_ids[:, None, :]
+  return same & (segment_ids > 0)[:, None, :]
 
 
 def within_segment(
@@ -103,7 +116,7 @@ def within_segment(
 def take_tokens(
   x: Float[Array, 'R S D'], positions: Int[Array | np.ndarray, '...']
 ) -> Float[Array, 'RE D']:
-  """The vectors at these positions of each row, row after row.
+  """Returns the vectors at these positions of each row, row after row.
 
   Args:
     x: vectors.
@@ -119,7 +132,7 @@ def take_tokens(
 def tokens_at(
   x: Float[Array, 'R S D'], positions: Int[Array | np.ndarray, 'R P']
 ) -> Float[Array, 'R P D']:
-  """The vectors at these positions of each row.
+  """Returns the vectors at these positions of each row.
 
   Each row is read by itself, so that devices which divide the rows have
   nothing to tell one another.
@@ -129,7 +142,7 @@ def tokens_at(
 
 
 def is_packed(batch: Batch) -> bool:
-  """Whether rows of the batch hold several examples."""
+  """Returns whether rows of the batch hold several examples."""
   return 'cls_positions' in batch
 
 
@@ -159,7 +172,7 @@ def per_example(batch: Batch) -> dict[str, Array]:
 def token_weights(
   batch: Batch,
 ) -> Float[Array, 'B S'] | Float[Array, 'B P']:
-  """The weight of each label: that of its example; 0 for nobody's.
+  """Returns the weight of each label: that of its example, 0 at padding.
 
   What a loss of tags or masked tokens multiplies with
   (`losses.token_loss(logits, batch['labels'], token_weights(batch))`), in any
@@ -212,7 +225,7 @@ def at_tokens(
 def example_logits(
   logits: Float[Array, 'R S'], batch: Batch
 ) -> Float[Array, 'B S']:
-  """One logit for each position of each example, counted from its [CLS].
+  """Returns a logit for each position of each example, from its [CLS] on.
 
   What is no token of the example (other examples, padding) has the dtype's
   lowest value: a softmax over an example does not depend on how it was
