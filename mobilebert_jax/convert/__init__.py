@@ -1,1 +1,12 @@
-"""Weights and configs, in and out: one table of names, one wall per format."""
+"""Weights and configs, in and out: one table of names, one file per format.
+
+In the order in which to read:
+
+  pretrained: `from_pretrained`, `save_pretrained`, `resize_token_embeddings`.
+  names: the one table of parameter names; a source's keys to the table's.
+  mapping: tensors to parameters and back, by the table.
+  source: finds the weights behind a name, and the class they are of.
+  load: source, mapping, and initial values for what is missing.
+  save: whole directories, or none.
+  formats: safetensors, torch's .bin, TensorFlow 1, sharded files.
+"""

@@ -156,7 +156,7 @@ def _describe(loaded: 'LoadResult'):
   print(f'{type(loaded.model).__name__}: {count:,} parameters in {dtypes}')
   report = loaded.report
   if report.newly_initialised:
-    print(f'freshly initialised: {", ".join(report.newly_initialised)}')
+    print(f'newly initialised: {", ".join(report.newly_initialised)}')
   if report.unused:
     print(f'left out: {", ".join(report.unused)}')
 

@@ -14,8 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.convert import mapping, newly_initialised
-from mobilebert_jax.convert import source as model_classes
+from mobilebert_jax.convert import mapping
 from mobilebert_jax.convert import source as sources
 from mobilebert_jax.convert.mapping import LoadReport
 from mobilebert_jax.runtime.errors import InputError
@@ -30,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class LoadResult(NamedTuple):
-  """A model, its parameters as numpy arrays, and what loading found out."""
+  """A model, its parameters as NumPy arrays, and what loading found out."""
 
   model: nn.Module
   params: Params
@@ -81,7 +80,7 @@ def load_pretrained(
     local_files_only: never use the network.
     subfolder: directory inside the model.
     ignore_mismatched_sizes: draw every mis-shaped parameter anew.
-    key: random key for fresh parameters; `jax.random.key(0)` unless given.
+    key: random key for new parameters; `jax.random.key(0)` unless given.
     **config_overrides: fields of `MobileBertConfig`, for example `num_labels`.
 
   Returns:
@@ -107,7 +106,7 @@ def load_pretrained(
   )
   stored = config or _stored_config(source)
   tensors = source.read()
-  if config is None and source.dialect == 'tf1':
+  if config is None and source.key_format == 'tf1':
     stored = _with_tf1_labels(stored, tensors)
   wanted = stored.replace(**config_overrides)
   model = _build(
@@ -117,7 +116,7 @@ def load_pretrained(
     tensors,
     flatten_dict(models.abstract_params(model), sep='/'),
     wanted,
-    dialect=source.dialect,
+    key_format=source.key_format,
     where=f'{source.name} does not fit {type(model).__name__}',
     resizable=_LABELLED if wanted.num_labels != stored.num_labels else (),
     ignore_mismatched_sizes=ignore_mismatched_sizes,
@@ -125,13 +124,12 @@ def load_pretrained(
   if not is_kept:
     target = jnp.dtype(compute.param_dtype)
     flat = {path: x.astype(target, copy=False) for path, x in flat.items()}
-  # Fresh parameters get the dtype of those that are there.
+  # New parameters get the dtype of those that are there.
   some = next(iter(flat.values())).dtype if flat else np.dtype(np.float32)
-  for path, value in newly_initialised.draw(
-    model, report.newly_initialised, key
-  ).items():
+  drawn = models.init_some(model, report.newly_initialised, key)
+  for path, value in drawn.items():
     flat[path] = np.asarray(value).astype(some)
-  _tell(source.name, report)
+  _log_report(source.name, report)
   return LoadResult(model, unflatten_dict(flat, sep='/'), report)
 
 
@@ -147,7 +145,7 @@ def _stored_config(source: sources.Source) -> MobileBertConfig:
 def _with_tf1_labels(
   config: MobileBertConfig, tensors: Mapping[str, np.ndarray]
 ) -> MobileBertConfig:
-  """The number of labels that google-research's config does not tell."""
+  """Sets the number of labels, which google-research's config lacks."""
   for name in ('output_bias', 'classifier/output_bias'):
     if name in tensors:
       return config.replace(num_labels=tensors[name].size)
@@ -164,7 +162,7 @@ def _build(
 ) -> nn.Module:
   options: dict[str, Any] = {}
   if model_class is None:
-    model_class, options = model_classes.detect_class(source, tensors)
+    model_class, options = sources.detect_class(source, tensors)
   if add_pooling_layer is not None:
     options['add_pooling_layer'] = add_pooling_layer
   if options and model_class is not models.MobileBertModel:
@@ -174,10 +172,10 @@ def _build(
   return model_class(config, compute=compute, **options)
 
 
-def _tell(name: str, report: LoadReport) -> None:
+def _log_report(name: str, report: LoadReport) -> None:
   if report.newly_initialised:
     _log.warning(
-      '%s: freshly initialised, train before use: %s',
+      '%s: newly initialised, train before use: %s',
       name,
       ', '.join(report.newly_initialised),
     )

@@ -1,7 +1,7 @@
 """Applies the table of names: foreign tensors to our arrays, and back.
 
 Every difference between what a model needs and what a source holds is
-collected, and told in one error that lists them all.
+collected, and listed in one error.
 """
 
 import dataclasses
@@ -27,12 +27,13 @@ class LoadReport:
   """What loading found out; each a sorted tuple of names.
 
   Attributes:
-    fresh: our parameters that the source lacks and that are drawn anew.
+    newly_initialised: our parameters that the source lacks and that are drawn
+      anew.
     unused: tensors of the source that belong to heads this model lacks.
-    mismatched: those of `fresh` that the source has in another shape.
+    mismatched: those of `newly_initialised` that have another shape there.
   """
 
-  fresh: tuple[str, ...] = ()
+  newly_initialised: tuple[str, ...] = ()
   unused: tuple[str, ...] = ()
   mismatched: tuple[str, ...] = ()
 
@@ -43,7 +44,7 @@ class _Filling:
 
   found: Tensors
   params: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  fresh: list[str] = dataclasses.field(default_factory=list)
+  newly_initialised: list[str] = dataclasses.field(default_factory=list)
   mismatched: list[str] = dataclasses.field(default_factory=list)
   missing: list[str] = dataclasses.field(default_factory=list)
   wrong: list[str] = dataclasses.field(default_factory=list)
@@ -58,7 +59,7 @@ class _Filling:
     may_differ: bool,
   ) -> None:
     """Sets one parameter, or notes why not."""
-    # A dialect may have no name for a parameter at all: then it is absent.
+    # A key format may have no name for a parameter at all: then it is absent.
     needed = [name for name, _, _ in tensors] or [path]
     absent = [name for name in needed if name not in self.found]
     if absent and 0 in shape:
@@ -66,13 +67,13 @@ class _Filling:
       self.params[path] = np.zeros(shape, np.float32)
     elif absent:
       if may_lack and len(absent) == len(needed):
-        self.fresh.append(path)
+        self.newly_initialised.append(path)
       else:
         self.missing += absent
     elif not (wrong := _wrong(tensors, self.found, shape)):
       self.params[path] = _assemble(tensors, self.found)
     elif may_differ:
-      self.fresh.append(path)
+      self.newly_initialised.append(path)
       self.mismatched.append(path)
     else:
       self.wrong += wrong
@@ -83,38 +84,40 @@ def to_params(
   expected: Shapes,
   config: MobileBertConfig,
   *,
-  dialect: KeyFormat = 'hf',
+  key_format: KeyFormat = 'hf',
   where: str = 'the checkpoint',
   resizable: Collection[str] = (),
   ignore_mismatched_sizes: bool = False,
 ) -> tuple[dict[str, np.ndarray], LoadReport]:
-  """Our parameters from a source's tensors.
+  """Converts a source's tensors to our parameters.
 
-  A head that the source lacks entirely is left out and reported as fresh; so
-  are parameters that no model reads. Any other difference is an error.
+  A head that the source lacks entirely is left out and reported as newly
+  initialised; so are parameters that no model reads. Any other difference is
+  an error.
 
   Args:
     tensors: name -> array, as the source has them.
     expected: path with '/' -> something with a shape, for every parameter of
       the model (`models.abstract_params`, flattened).
     config: the config of the model.
-    dialect: whose names the tensors have.
+    key_format: whose names the tensors have.
     where: what to call the source in errors.
     resizable: heads that may have another shape in the source, and are then
-      fresh: those whose number of labels was changed on purpose.
+      newly initialised: those whose number of labels was changed on purpose.
     ignore_mismatched_sizes: the same for every parameter.
 
   Returns:
-    path -> array in its stored dtype, without the fresh ones; the report.
+    path -> array in its stored dtype, without those to be initialised; and the
+    report.
 
   Raises:
     InputError: missing, unused and mis-shaped tensors, all listed; tied
       tensors that differ.
   """
-  found = convert_names.normalise_keys(tensors, dialect, where)
-  if dialect == 'hf':
+  found = convert_names.normalise_keys(tensors, key_format, where)
+  if key_format == 'hf':
     found = convert_names.merge_tied(found, config, where)
-  table = _by_path(config, dialect)
+  table = _by_path(config, key_format)
   head_of = {
     name: names.head_of(path) for path, ts in table.items() for name, _, _ in ts
   }
@@ -143,7 +146,7 @@ def to_params(
     ' (ignore_mismatched_sizes=True draws mis-shaped ones anew)',
   )
   return filling.params, LoadReport(
-    fresh=tuple(sorted(filling.fresh)),
+    newly_initialised=tuple(sorted(filling.newly_initialised)),
     unused=tuple(left),
     mismatched=tuple(sorted(filling.mismatched)),
   )
@@ -156,7 +159,7 @@ def to_tensors(
   *,
   tied_copies: bool,
 ) -> dict[str, np.ndarray]:
-  """The transformers state dict of our parameters.
+  """Converts our parameters to a transformers state dict.
 
   Args:
     params: path with '/' -> array.
@@ -209,21 +212,21 @@ def _check(
 ) -> None:
   """Raises the one error that lists everything."""
   lists = (('missing', missing), ('unused', unused), ('mis-shaped', wrong))
-  told = '; '.join(
+  differences = '; '.join(
     f'{what}: {", ".join(sorted(found))}' for what, found in lists if found
   )
-  if told:
-    raise InputError(f'{where}: {told}{hint if wrong else ""}.')
+  if differences:
+    raise InputError(f'{where}: {differences}{hint if wrong else ""}.')
 
 
 def _by_path(
-  config: MobileBertConfig, dialect: KeyFormat
+  config: MobileBertConfig, key_format: KeyFormat
 ) -> dict[str, list[_Tensor]]:
-  """Path -> its foreign tensors, in layer order."""
+  """Returns path -> its foreign tensors, in layer order."""
   table: dict[str, list[_Tensor]] = {}
   for entry in names.entries(config):
     tensors = table.setdefault(entry.ours, [])
-    if dialect == 'hf':
+    if key_format == 'hf':
       tensors.append((entry.hf, entry.layer, entry.hf_transform))
     elif entry.tf1:
       tensors.append((entry.tf1, entry.layer, entry.tf1_transform))
@@ -233,7 +236,7 @@ def _by_path(
 def _wrong(
   tensors: list[_Tensor], found: Tensors, shape: tuple[int, ...]
 ) -> list[str]:
-  """One phrase for each tensor of the wrong shape or kind of number."""
+  """Returns a phrase for each tensor of a wrong shape or kind of number."""
   wrong = []
   for name, layer, transform in tensors:
     needed = transform.foreign_shape(shape if layer is None else shape[1:])

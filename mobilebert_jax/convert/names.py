@@ -10,6 +10,10 @@ have `{layer}`.
 Names are those of the bare model; a headed model has the backbone's below
 `mobilebert/` (ours) or `mobilebert.` (Hugging Face). google-research's two
 norms, `LayerNorm` and `FakeLayerNorm`, are both listed as `LayerNorm`.
+
+Sources of different ages and authors name one tensor differently, keep tensors
+twice, and hold more than the model: `normalise_keys` and `merge_tied` bring a
+source to the table's names.
 """
 
 import enum
@@ -23,9 +27,24 @@ import numpy as np
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.runtime.errors import InputError
 
+KeyFormat = Literal['hf', 'tf1']
+Tensors = Mapping[str, np.ndarray]
+HEADED = 'mobilebert'
 LAYERS = 'encoder/layers'
 HEADS = ('pooler', 'predictions', 'seq_relationship', 'classifier',
          'qa_outputs')  # fmt: skip
+_OLD_NAMES = (
+  ('LayerNorm.gamma', 'LayerNorm.weight'),
+  ('LayerNorm.beta', 'LayerNorm.bias'),
+)
+# Once a saved buffer; it only counted 0, 1, 2, ...
+_HF_IGNORED = frozenset({'embeddings.position_ids'})
+# What google-research's training leaves beside the model: the optimizer's
+# slots and counters, the teacher, and the untrained norms of its losses.
+_TF1_IGNORED = re.compile(
+  r'(.*/)?(adam|lamb)_[mv]|(.*/)?(AdamWeightDecay|LAMB)Optimizer(_\d+)?(/.*)?'
+  r'|(.*/)?global_step|teacher/.*|hidden_distill_\d+/.*'
+)
 
 
 class Transform(enum.Enum):
@@ -36,7 +55,7 @@ class Transform(enum.Enum):
   SCALAR = 'scalar'
 
   def foreign_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The foreign tensor's shape, from ours."""
+    """Returns the foreign tensor's shape, from ours."""
     match self:
       case Transform.TRANSPOSED:
         return shape[::-1]
@@ -45,7 +64,7 @@ class Transform(enum.Enum):
     return shape
 
   def to_foreign(self, array: np.ndarray) -> np.ndarray:
-    """The foreign tensor, from ours; to and fro is the same transposition."""
+    """Returns the foreign tensor, from ours."""
     match self:
       case Transform.TRANSPOSED:
         return array.T
@@ -54,10 +73,11 @@ class Transform(enum.Enum):
     return array
 
   def to_ours(self, tensor: np.ndarray) -> np.ndarray:
-    """Our array, from the foreign tensor."""
-    return (
-      tensor.reshape(1) if self is Transform.SCALAR else self.to_foreign(tensor)
-    )
+    """Returns our array, from the foreign tensor."""
+    if self is Transform.SCALAR:
+      return tensor.reshape(1)
+    # To and fro is the same transposition.
+    return self.to_foreign(tensor)
 
 
 class ParameterNames(NamedTuple):
@@ -107,7 +127,7 @@ def _norm(ours: str, hf: str, tf1: str) -> tuple[ParameterNames, ...]:
 
 
 def _output(ours: str, hf: str, tf1: str) -> tuple[ParameterNames, ...]:
-  """A task head, whose TensorFlow weights are (out, in) as torch's are."""
+  """Names a task head, whose TensorFlow weights are (out, in) as in torch."""
   return (
     ParameterNames(
       f'{ours}/kernel',
@@ -236,13 +256,13 @@ TIED = (
 
 
 def head_of(path: str) -> str | None:
-  """The head that a path of ours belongs to; None for the backbone."""
+  """Returns the head that a path of ours belongs to; None: the backbone."""
   first = path.split('/', 1)[0]
   return first if first in HEADS else None
 
 
 def is_dead(path: str, config: MobileBertConfig) -> bool:
-  """Whether transformers has this parameter but never reads it.
+  """Returns whether transformers has this parameter but never reads it.
 
   google-research does not create such parameters at all.
   """
@@ -256,7 +276,7 @@ def is_dead(path: str, config: MobileBertConfig) -> bool:
 
 @functools.cache
 def entries(config: MobileBertConfig) -> tuple[Entry, ...]:
-  """The table written out for one number of layers and of networks."""
+  """Writes the table out for one number of layers and of networks."""
   last = config.num_feedforward_networks - 1
   written = []
   for row in TABLE:
@@ -271,45 +291,26 @@ def entries(config: MobileBertConfig) -> tuple[Entry, ...]:
   return tuple(written)
 
 
-KeyFormat = Literal['hf', 'tf1']
-Tensors = Mapping[str, np.ndarray]
-
-HEADED = 'mobilebert'
-
-_OLD_NAMES = (
-  ('LayerNorm.gamma', 'LayerNorm.weight'),
-  ('LayerNorm.beta', 'LayerNorm.bias'),
-)
-# Once a saved buffer; it only counted 0, 1, 2, ...
-_HF_IGNORED = frozenset({'embeddings.position_ids'})
-# What google-research's training leaves beside the model: the optimizer's
-# slots and counters, the teacher, and the untrained norms of its losses.
-_TF1_IGNORED = re.compile(
-  r'(.*/)?(adam|lamb)_[mv]|(.*/)?(AdamWeightDecay|LAMB)Optimizer(_\d+)?(/.*)?'
-  r'|(.*/)?global_step|teacher/.*|hidden_distill_\d+/.*'
-)
-
-
 def normalise_keys(
-  tensors: Tensors, dialect: KeyFormat, where: str
+  tensors: Tensors, key_format: KeyFormat, where: str
 ) -> dict[str, np.ndarray]:
-  """The tensors under the table's names, without what is always ignored.
+  """Returns the tensors under the table's names, without the ignored ones.
 
   Drops the `mobilebert.` of headed models, renames gamma and beta, and gives
   both of google-research's norms one name.
 
   Args:
     tensors: name -> array, as the source has them.
-    dialect: whose names these are.
+    key_format: whose names these are.
     where: what to call the source in errors.
 
   Raises:
     InputError: two tensors end up with one name.
   """
-  spell = _normalise_hf_key if dialect == 'hf' else _normalise_tf1_key
+  normalise = _normalise_hf_key if key_format == 'hf' else _normalise_tf1_key
   renamed: dict[str, np.ndarray] = {}
   for name, tensor in tensors.items():
-    new = spell(name)
+    new = normalise(name)
     if new is None:
       continue
     if new in renamed:
@@ -335,7 +336,7 @@ def _normalise_tf1_key(name: str) -> str | None:
 def merge_tied(
   tensors: Tensors, config: MobileBertConfig, where: str
 ) -> dict[str, np.ndarray]:
-  """The tensors with each tied pair under its first name alone.
+  """Returns the tensors with each tied pair under its first name alone.
 
   Args:
     tensors: name -> array under the table's names.
@@ -371,7 +372,7 @@ def merge_tied(
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
-  """Equal values; nan equals nan where the bits are the same."""
+  """Compares values; nan equals nan where the bits are the same."""
   if np.array_equal(one, other):
     return True
   return one.dtype == other.dtype and one.tobytes() == other.tobytes()

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mobilebert_jax import models
-from mobilebert_jax.convert import newly_initialised, save
+from mobilebert_jax.convert import save
 from mobilebert_jax.convert.load import LoadResult as LoadResult
 from mobilebert_jax.convert.load import Params
 from mobilebert_jax.convert.load import load_pretrained as load_pretrained
 from mobilebert_jax.convert.mapping import LoadReport as LoadReport
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 Path = str | os.PathLike[str]
 
@@ -39,7 +40,7 @@ def from_pretrained(
 
   Returns:
     The model, and nested dicts of jax arrays. Parameters that the checkpoint
-    lacks are fresh, and a warning names them.
+    lacks are newly initialised, and a warning names them.
 
   Raises:
     InputError: as `load_pretrained`; also float64 parameters kept by
@@ -59,7 +60,7 @@ def save_pretrained(
   directory: Path,
   model: nn.Module,
   params: Mapping[str, Any],
-  tokenizer: Any = None,
+  tokenizer: MobileBertTokenizerFast | None = None,
   *,
   max_shard_size: int | str = '5GB',
   format: save.Format = 'safetensors',
@@ -125,7 +126,7 @@ def resize_token_embeddings(
   changed = [
     path for path, old in flat.items() if shapes[path].shape != old.shape
   ]
-  for path, new in newly_initialised.draw(resized, changed, key).items():
+  for path, new in models.init_some(resized, changed, key).items():
     old = jnp.asarray(flat[path])
     both = tuple(slice(min(n, m)) for n, m in zip(old.shape, new.shape))
     flat[path] = new.astype(old.dtype).at[both].set(old[both])

@@ -40,7 +40,7 @@ _LAST = 'config.json'
 def atomic_directory(
   directory: str | os.PathLike[str],
 ) -> Iterator[pathlib.Path]:
-  """A new directory that takes the name `directory` once it is complete.
+  """Makes a directory that takes the name `directory` once it is complete.
 
   If `directory` exists, its files are replaced one by one and old weights are
   removed, so that it never holds two models; other files stay. After an

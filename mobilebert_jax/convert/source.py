@@ -1,7 +1,6 @@
-"""Finds out what a name stands for, and reads the weights it leads to."""
+"""Finds weights by a name, reads them, and tells which class they are of."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -39,6 +38,41 @@ _READERS: dict[Format, Callable[[Any], dict[str, np.ndarray]]] = {
   'bin': torch_bin.read,
   'tf1': tf1.read,
 }
+MODEL_CLASSES: Mapping[str, type[nn.Module]] = {
+  cls.__name__: cls
+  for cls in (
+    models.MobileBertModel,
+    models.MobileBertForPreTraining,
+    models.MobileBertForMaskedLM,
+    models.MobileBertForNextSentencePrediction,
+    models.MobileBertForSequenceClassification,
+    models.MobileBertForMultipleChoice,
+    models.MobileBertForTokenClassification,
+    models.MobileBertForQuestionAnswering,
+  )
+}
+# Heads in a checkpoint, by the tensor that only they have -> the class.
+_BY_HEADS = {
+  ('predictions', 'seq_relationship'): models.MobileBertForPreTraining,
+  ('predictions',): models.MobileBertForMaskedLM,
+  ('seq_relationship',): models.MobileBertForNextSentencePrediction,
+  ('qa_outputs',): models.MobileBertForQuestionAnswering,
+  (): models.MobileBertModel,
+}
+_MARKS = {
+  'hf': {
+    'predictions': 'cls.predictions.bias',
+    'seq_relationship': 'cls.seq_relationship.bias',
+    'qa_outputs': 'qa_outputs.bias',
+    'classifier': 'classifier.bias',
+  },
+  'tf1': {
+    'predictions': 'cls/predictions/output_bias',
+    'seq_relationship': 'cls/seq_relationship/output_bias',
+    'qa_outputs': 'cls/squad/output_bias',
+    'classifier': 'output_bias',
+  },
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +94,12 @@ class Source:
   config: pathlib.Path | None = None
 
   @property
-  def dialect(self) -> Literal['hf', 'tf1']:
-    """Whose names the tensors have."""
+  def key_format(self) -> convert_names.KeyFormat:
+    """Whose names the tensors have: transformers' or google-research's."""
     return 'tf1' if self.format == 'tf1' else 'hf'
 
   def read(self) -> dict[str, np.ndarray]:
-    """All tensors, in their stored dtypes.
+    """Reads all tensors, in their stored dtypes.
 
     Raises:
       InputError: a damaged file, or an index that does not match its files.
@@ -144,7 +178,7 @@ def _sharded(
 
 
 def _single(name: str, path: pathlib.Path, directory: pathlib.Path) -> Source:
-  """The source that one given file, or checkpoint prefix, belongs to."""
+  """Returns the source that one given file or prefix belongs to."""
   config = hub.resolve(directory, ['config.json']).get('config.json')
   if path.name.endswith(_INDEX):
     kind = _SUFFIXES.get(pathlib.PurePath(path.name[: -len(_INDEX)]).suffix)
@@ -171,7 +205,7 @@ def _single(name: str, path: pathlib.Path, directory: pathlib.Path) -> Source:
 
 
 def _with_tf1(directory: pathlib.Path) -> pathlib.Path:
-  """A local directory with the TensorFlow checkpoints of one on gs://."""
+  """Returns a local directory with the TensorFlow checkpoints of this one."""
   if not any(_TF1.fullmatch(file.name) for file in directory.iterdir()):
     return directory
   return local_copies.directory(
@@ -180,7 +214,7 @@ def _with_tf1(directory: pathlib.Path) -> pathlib.Path:
 
 
 def _tf1_prefix(directory: pathlib.Path) -> pathlib.Path | None:
-  """The prefix of the one TensorFlow checkpoint in a directory."""
+  """Returns the prefix of the one TensorFlow checkpoint in a directory."""
   prefixes = sorted({
       *(file.with_suffix('') for file in directory.glob('*.index')),
       *directory.glob('*.ckpt'),
@@ -194,7 +228,7 @@ def _tf1_prefix(directory: pathlib.Path) -> pathlib.Path | None:
 
 
 def _tf1_config(directory: pathlib.Path) -> pathlib.Path | None:
-  """The config beside a TensorFlow checkpoint: by its name, or the only one."""
+  """Finds the config of a TensorFlow checkpoint: by name, or the only one."""
   for name in ('config.json', 'bert_config.json', 'mobilebert_config.json'):
     if (directory / name).is_file():
       return directory / name
@@ -210,47 +244,10 @@ def _tf1_config(directory: pathlib.Path) -> pathlib.Path | None:
   return others[0] if others else None
 
 
-MODEL_CLASSES: Mapping[str, type[nn.Module]] = {
-  cls.__name__: cls
-  for cls in (
-    models.MobileBertModel,
-    models.MobileBertForPreTraining,
-    models.MobileBertForMaskedLM,
-    models.MobileBertForNextSentencePrediction,
-    models.MobileBertForSequenceClassification,
-    models.MobileBertForMultipleChoice,
-    models.MobileBertForTokenClassification,
-    models.MobileBertForQuestionAnswering,
-  )
-}
-# Heads in a checkpoint, by the tensor that only they have -> the class.
-_BY_HEADS = {
-  ('predictions', 'seq_relationship'): models.MobileBertForPreTraining,
-  ('predictions',): models.MobileBertForMaskedLM,
-  ('seq_relationship',): models.MobileBertForNextSentencePrediction,
-  ('qa_outputs',): models.MobileBertForQuestionAnswering,
-  (): models.MobileBertModel,
-}
-_MARKS = {
-  'hf': {
-    'predictions': 'cls.predictions.bias',
-    'seq_relationship': 'cls.seq_relationship.bias',
-    'qa_outputs': 'qa_outputs.bias',
-    'classifier': 'classifier.bias',
-  },
-  'tf1': {
-    'predictions': 'cls/predictions/output_bias',
-    'seq_relationship': 'cls/seq_relationship/output_bias',
-    'qa_outputs': 'cls/squad/output_bias',
-    'classifier': 'output_bias',
-  },
-}
-
-
 def detect_class(
   source: Source, tensors: Mapping[str, Any]
 ) -> tuple[type[nn.Module], dict[str, Any]]:
-  """The class named in the config, else the one that the tensors tell.
+  """Returns the class that the config names, else the one of the tensors.
 
   Args:
     source: where the tensors come from.
@@ -263,31 +260,28 @@ def detect_class(
     InputError: the config does not say which class, and the tensors fit
       several.
   """
-  found = convert_names.normalise_keys(tensors, source.dialect, source.name)
+  found = convert_names.normalise_keys(tensors, source.key_format, source.name)
   cls = _class_in_config(source) or _class_of_tensors(source, found)
   if cls is models.MobileBertModel:
     pooler = {'hf': 'pooler.dense.bias', 'tf1': 'bert/pooler/dense/bias'}
-    return cls, {'add_pooling_layer': pooler[source.dialect] in found}
+    return cls, {'add_pooling_layer': pooler[source.key_format] in found}
   return cls, {}
 
 
 def _class_in_config(source: Source) -> type[nn.Module] | None:
   if source.config is None:
     return None
-  try:
-    values = json.loads(source.config.read_text(encoding='utf-8'))
-    names = values.get('architectures') or [None]
-  except (OSError, ValueError, AttributeError) as error:
-    raise InputError(f'{source.config} cannot be read: {error}.') from None
+  values = files.read_json(source.config, 'a config')
+  names = values.get('architectures') or [None]
   return MODEL_CLASSES.get(names[0])
 
 
 def _class_of_tensors(
   source: Source, found: Mapping[str, Any]
 ) -> type[nn.Module]:
-  marks = _MARKS[source.dialect]
+  marks = _MARKS[source.key_format]
   heads = tuple(head for head, name in marks.items() if name in found)
-  if heads == ('classifier',) and source.dialect == 'tf1':
+  if heads == ('classifier',) and source.key_format == 'tf1':
     # google-research has no other model with a classifier.
     return models.MobileBertForSequenceClassification
   if heads not in _BY_HEADS:

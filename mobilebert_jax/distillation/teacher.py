@@ -331,8 +331,8 @@ def _load_with_head(config: TrainConfig, task: Task, where: str) -> LoadResult:
       return loaded._replace(model=model)
   raise InputError(
     f'the teacher {config.distillation.teacher} has no weights for '
-    f'{", ".join(loaded.report.newly_initialised)}, which {task.head.__name__} needs; '
-    'train it on a task with that head first.'
+    f'{", ".join(loaded.report.newly_initialised)}, which '
+    f'{task.head.__name__} needs; train it on a task with that head first.'
   )
 
 

@@ -78,8 +78,8 @@ def load(name: str, flags: Given) -> Any:
   model, params, report = loaded
   if report.newly_initialised:
     raise InputError(
-      f'{source} has no weights for {", ".join(report.newly_initialised)}; {flags.command} '
-      'needs a model that was fine-tuned for it.'
+      f'{source} has no weights for {", ".join(report.newly_initialised)}; '
+      f'{flags.command} needs a model that was fine-tuned for it.'
     )
   return pipeline(
     name,

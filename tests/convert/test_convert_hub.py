@@ -246,7 +246,7 @@ def test_command_changes_the_architecture(saved, tmp_path, capsys):
     exit_status.run(command.main, ['convert', str(root), str(out), *flags]) == 0
   )
   text = capsys.readouterr().out
-  assert 'freshly initialised: qa_outputs/bias, qa_outputs/kernel' in text
+  assert 'newly initialised: qa_outputs/bias, qa_outputs/kernel' in text
   assert 'left out: classifier.bias, classifier.weight' in text
   loaded = load_pretrained(None, out)
   assert isinstance(loaded.model, models.MobileBertForQuestionAnswering)

@@ -28,7 +28,7 @@ _DTYPES: Mapping[str, type] = {
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """All tensors of a file, in their stored dtypes.
+  """Reads all tensors of a file, in their stored dtypes.
 
   Args:
     path: a `.safetensors` file.

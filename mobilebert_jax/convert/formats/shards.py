@@ -4,7 +4,6 @@ The layout is transformers': `model-00001-of-00003.safetensors` and
 `model.safetensors.index.json`, whose `weight_map` says where a tensor is.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -20,7 +19,7 @@ _UNITS = {'': 1, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9,
 
 
 def parse_size(size: int | str) -> int:
-  """Bytes in a size such as 1000000, '500MB' or '2GiB'.
+  """Returns the bytes in a size such as 1000000, '500MB' or '2GiB'.
 
   Raises:
     InputError: not a positive size.
@@ -38,7 +37,7 @@ def parse_size(size: int | str) -> int:
 def split(
   tensors: Mapping[str, np.ndarray], max_bytes: int
 ) -> list[dict[str, np.ndarray]]:
-  """Groups of tensors, each at most `max_bytes` unless it holds just one.
+  """Returns groups of at most `max_bytes`, or of a single larger tensor.
 
   Tensors that are one array under two names stay together, and count once.
   """
@@ -58,7 +57,7 @@ def split(
 
 
 def file_names(file: str, count: int) -> list[str]:
-  """The names of `count` parts of 'stem.suffix'; itself if it is one."""
+  """Returns the names of `count` parts of 'stem.suffix'; itself if one."""
   if count == 1:
     return [file]
   stem, suffix = file.rsplit('.', 1)
@@ -88,17 +87,14 @@ def write_index(
 
 
 def read_index(path: str | os.PathLike[str]) -> dict[str, str]:
-  """Where each tensor is: name -> file name beside the index.
+  """Reads where each tensor is: name -> file name beside the index.
 
   Raises:
     InputError: no JSON, no `weight_map` in it, or a file elsewhere than
       beside the index.
   """
-  try:
-    index = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-    raise InputError(f'{path} cannot be read as JSON: {error}.') from None
-  weight_map = index.get('weight_map') if isinstance(index, dict) else None
+  index = files.read_json(pathlib.Path(path), 'an index of weights')
+  weight_map = index.get('weight_map')
   if not isinstance(weight_map, dict) or not weight_map:
     raise InputError(
       f"{path} has no 'weight_map', which must give the file of each tensor."

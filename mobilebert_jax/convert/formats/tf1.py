@@ -24,7 +24,7 @@ def _tensorflow() -> types.ModuleType:
 
 
 def read(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """All variables of a checkpoint, optimizer slots and counters included.
+  """Reads all variables of a checkpoint, with optimizer slots and counters.
 
   Args:
     prefix: the path that was given to TensorFlow's saver: `X` for the files

@@ -28,7 +28,7 @@ def _torch() -> types.ModuleType:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """All tensors of a state dict, in their stored dtypes.
+  """Reads all tensors of a state dict, in their stored dtypes.
 
   Args:
     path: a file that `torch.save` wrote.
