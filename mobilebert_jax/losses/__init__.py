@@ -1,229 +1,43 @@
-"""Losses with transformers' semantics, as sums and weights."""
+"""Losses with transformers' semantics, as sums and weights.
 
-from collections.abc import Sequence
-from typing import NamedTuple
+In the order in which to read:
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num
+  terms: a loss as sums and weights; `total`; cross-entropy.
+  heads: the loss of each model with a head.
+"""
 
-from mobilebert_jax.config.model import PROBLEM_TYPES
-from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.losses.heads import (
+  classification_loss,
+  masked_lm_loss,
+  multiple_choice_loss,
+  next_sentence_loss,
+  pretraining_loss,
+  question_answering_loss,
+  resolve_problem_type,
+  token_loss,
+)
+from mobilebert_jax.losses.terms import (
+  IGNORE_INDEX,
+  Term,
+  Terms,
+  Weights,
+  cross_entropy,
+  total,
+)
 
-IGNORE_INDEX = -100
-
-
-class Term(NamedTuple):
-  """One mean inside a loss.
-
-  Attributes:
-    sum: the sum over what counts.
-    weight: how much counts; it depends on labels and weights alone, never on
-      the parameters.
-    scale: the factor of this mean in the loss.
-  """
-
-  sum: Float[Array, '']
-  weight: Float[Array, '']
-  scale: float = 1.0
-
-
-Terms = tuple[Term, ...]
-Weights = Float[Array, ' B'] | None
-
-
-def total(terms: Sequence[Term]) -> Float[Array, '']:
-  """The scaled sum of means; NaN where nothing counts, as in torch."""
-  return sum(
-    (term.scale * (term.sum / term.weight) for term in terms[1:]),
-    start=terms[0].scale * (terms[0].sum / terms[0].weight),
-  )
-
-
-def cross_entropy(
-  logits: Float[Array, '*N C'],
-  labels: Int[Array, '*N'],
-  weights: Float[Array, '*N'] | None = None,
-  ignore_index: int = IGNORE_INDEX,
-) -> Term:
-  """Softmax cross-entropy (torch's CrossEntropyLoss).
-
-  Args:
-    logits: unnormalised scores of C classes.
-    labels: class ids from 0 to C - 1; `ignore_index` does not count.
-    weights: a factor for each label's contribution, or None.
-    ignore_index: the label that does not count.
-
-  Returns:
-    The sum of -log p[label] over the labels that count, and their weight.
-  """
-  logits = _at_least_float32(logits)
-  counts = (labels != ignore_index).astype(logits.dtype)
-  if weights is not None:
-    counts = counts * weights.astype(logits.dtype)
-  safe = jnp.where(labels == ignore_index, 0, labels)
-  picked = jnp.take_along_axis(logits, safe[..., None], axis=-1)[..., 0]
-  losses = jax.nn.logsumexp(logits, axis=-1) - picked
-  # A row without weight may hold anything: 0 * inf would be NaN.
-  losses = jnp.where(counts > 0, losses * counts, 0.0)
-  return Term(jnp.sum(losses), jnp.sum(counts))
-
-
-def resolve_problem_type(
-  problem_type: str | None, num_labels: int, labels: Num[Array, '...']
-) -> str:
-  """Which loss sequence classification uses (transformers' rule).
-
-  One label is regression, integer labels are one class each, and float labels
-  are one number for each class.
-
-  Raises:
-    InputError: an unknown problem type.
-  """
-  if problem_type is not None:
-    if problem_type not in PROBLEM_TYPES:
-      raise InputError(
-        f'problem_type is {problem_type!r}, but must be None or one of '
-        f'{", ".join(PROBLEM_TYPES)}.'
-      )
-    return problem_type
-  if num_labels == 1:
-    return 'regression'
-  if jnp.issubdtype(labels.dtype, jnp.integer):
-    return 'single_label_classification'
-  return 'multi_label_classification'
-
-
-def classification_loss(
-  logits: Float[Array, 'B C'],
-  labels: Num[Array, 'B'] | Num[Array, 'B C'],
-  problem_type: str | None = None,
-  weights: Weights = None,
-) -> Terms:
-  """Loss of `MobileBertForSequenceClassification`.
-
-  Args:
-    logits: the head's output.
-    labels: class ids [B]; or numbers, [B] or [B, C], for regression; or
-      targets from 0 to 1, [B, C], for several labels at once.
-    problem_type: one of the config's, or None (see `resolve_problem_type`).
-    weights: a factor for each example, or None.
-
-  Returns:
-    Cross-entropy, squared error, or binary cross-entropy.
-
-  Raises:
-    InputError: an unknown problem type, or labels of a wrong shape.
-  """
-  kind = resolve_problem_type(problem_type, logits.shape[-1], labels)
-  if kind == 'single_label_classification':
-    return (cross_entropy(logits, labels.reshape(-1), weights),)
-  logits = _at_least_float32(logits)
-  targets = labels.astype(logits.dtype)
-  if targets.ndim == 1 and logits.shape[-1] == 1:
-    targets = targets[:, None]
-  if targets.shape != logits.shape:
-    raise InputError(
-      f'labels have shape {labels.shape}, but {kind} needs {logits.shape}.'
-    )
-  if kind == 'regression':
-    losses = jnp.square(logits - targets)
-  else:
-    # torch's stable form of binary cross-entropy with logits.
-    losses = jax.nn.relu(logits) - logits * targets
-    losses = losses + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-  counts = jnp.ones_like(losses)
-  if weights is not None:
-    counts = counts * weights.astype(losses.dtype)[:, None]
-  losses = jnp.where(counts > 0, losses * counts, 0.0)
-  return (Term(jnp.sum(losses), jnp.sum(counts)),)
-
-
-def token_loss(
-  logits: Float[Array, 'B S C'],
-  labels: Int[Array, 'B S'],
-  weights: Weights | Float[Array, 'B S'] = None,
-) -> Terms:
-  """Loss of `MobileBertForTokenClassification` and `MobileBertForMaskedLM`.
-
-  Args:
-    logits: scores at each position.
-    labels: class ids; -100 does not count.
-    weights: a factor for each example or for each position (such as
-      `packing.token_weights`), or None.
-  """
-  if weights is not None and weights.ndim == 1:
-    weights = jnp.broadcast_to(weights[:, None], labels.shape)
-  return (cross_entropy(logits, labels, weights),)
-
-
-masked_lm_loss = token_loss
-
-
-def next_sentence_loss(
-  logits: Float[Array, 'B 2'], labels: Int[Array, '*B'], weights: Weights = None
-) -> Terms:
-  """Loss of `MobileBertForNextSentencePrediction`: 0 follows, 1 is random."""
-  return (cross_entropy(logits, labels.reshape(-1), weights),)
-
-
-def multiple_choice_loss(
-  logits: Float[Array, 'B N'], labels: Int[Array, ' B'], weights: Weights = None
-) -> Terms:
-  """Loss of `MobileBertForMultipleChoice`: cross-entropy over the choices."""
-  return (cross_entropy(logits, labels, weights),)
-
-
-def pretraining_loss(
-  prediction_logits: Float[Array, 'B S V'],
-  seq_relationship_logits: Float[Array, 'N 2'],
-  labels: Int[Array, 'B S'],
-  next_sentence_label: Int[Array, '*N'],
-  weights: Weights = None,
-  label_weights: Float[Array, 'B S'] | None = None,
-) -> Terms:
-  """Loss of `MobileBertForPreTraining`: masked LM plus next sentence.
-
-  Args:
-    prediction_logits: scores at each position, or at the masked ones.
-    seq_relationship_logits: whether B follows A, for each example.
-    labels: token ids at the same positions; -100 does not count.
-    next_sentence_label: 0 follows, 1 is random.
-    weights: a factor for each example, or None.
-    label_weights: a factor for each label (such as `packing.token_weights`);
-      None: that of its row's example.
-  """
-  if label_weights is None:
-    label_weights = weights
-  return (
-    *masked_lm_loss(prediction_logits, labels, label_weights),
-    *next_sentence_loss(seq_relationship_logits, next_sentence_label, weights),
-  )
-
-
-def question_answering_loss(
-  start_logits: Float[Array, 'B S'],
-  end_logits: Float[Array, 'B S'],
-  start_positions: Int[Array, '*B'],
-  end_positions: Int[Array, '*B'],
-  weights: Weights = None,
-) -> Terms:
-  """Loss of `MobileBertForQuestionAnswering`: the mean of start and end.
-
-  Positions are clamped to [0, S]; S, outside the sequence, does not count.
-  """
-  length = start_logits.shape[-1]
-
-  def half(logits, positions):
-    positions = jnp.clip(positions.reshape(-1), 0, length)
-    term = cross_entropy(logits, positions, weights, ignore_index=length)
-    return term._replace(scale=0.5)
-
-  return (
-    half(start_logits, start_positions),
-    half(end_logits, end_positions),
-  )
-
-
-def _at_least_float32(x: Array) -> Array:
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+__all__ = [
+  'IGNORE_INDEX',
+  'Term',
+  'Terms',
+  'Weights',
+  'classification_loss',
+  'cross_entropy',
+  'masked_lm_loss',
+  'multiple_choice_loss',
+  'next_sentence_loss',
+  'pretraining_loss',
+  'question_answering_loss',
+  'resolve_problem_type',
+  'token_loss',
+  'total',
+]

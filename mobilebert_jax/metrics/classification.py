@@ -1,4 +1,4 @@
-"""Scores of predictions; the one module that knows scikit-learn and SciPy."""
+"""Scores of classes and numbers; the one module that uses scikit-learn."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,16 @@ from mobilebert_jax.runtime.errors import InputError
 def accuracy(
   predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']
 ) -> float:
-  """The share of predictions that are right."""
+  """Returns the share of predictions that are right."""
   _check(predicted, labels)
   return float(np.mean(predicted == labels))
 
 
 def f1(predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']) -> float:
-  """F1 of class 1 against class 0; 0 if class 1 is neither found nor there."""
+  """Returns F1 of class 1 against class 0, 2 TP / (2 TP + FP + FN).
+
+  It is 0 if class 1 is neither predicted nor there.
+  """
   _check(predicted, labels)
   from sklearn import metrics
 
@@ -27,7 +30,7 @@ def f1(predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']) -> float:
 def matthews(
   predicted: Int[np.ndarray, 'N'], labels: Int[np.ndarray, 'N']
 ) -> float:
-  """Matthews's correlation of two classifications, from -1 to 1.
+  """Returns Matthews's correlation of two classifications, from -1 to 1.
 
   It is 0 if one side has a single class (it then is undefined).
   """
@@ -41,7 +44,7 @@ def matthews(
 def micro_f1(
   predicted: Int[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N C']
 ) -> float:
-  """F1 of all decisions of several labels together; 0 where it is undefined.
+  """Returns F1 over all decisions of several labels; 0 where undefined.
 
   Args:
     predicted: 1 for each class that was chosen, else 0.
@@ -53,7 +56,7 @@ def micro_f1(
 def macro_f1(
   predicted: Int[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N C']
 ) -> float:
-  """The mean of the classes' F1; that of a class never found nor there is 0.
+  """Returns the mean of the classes' F1; 0 for one neither predicted nor there.
 
   Args:
     predicted: 1 for each class that was chosen, else 0.
@@ -65,7 +68,7 @@ def macro_f1(
 def exact_match(
   predicted: Int[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N C']
 ) -> float:
-  """The share of examples with exactly the right set of labels."""
+  """Returns the share of examples with exactly the right set of labels."""
   _check(predicted, labels)
   return float(np.mean(np.all(predicted == labels, axis=-1)))
 
@@ -73,7 +76,7 @@ def exact_match(
 def pearson(
   predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
 ) -> float:
-  """Pearson's correlation; 0 if one side is constant (it then is undefined)."""
+  """Returns Pearson's correlation; 0 if one side is constant (undefined)."""
   if _is_constant(predicted, values):
     return 0.0
   from scipy import stats
@@ -84,7 +87,7 @@ def pearson(
 def spearman(
   predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
 ) -> float:
-  """Spearman's rank correlation; 0 if one side is constant."""
+  """Returns Spearman's rank correlation; 0 if one side is constant."""
   if _is_constant(predicted, values):
     return 0.0
   from scipy import stats
@@ -95,7 +98,7 @@ def spearman(
 def mean_squared_error(
   predicted: Float[np.ndarray, 'N'], values: Float[np.ndarray, 'N']
 ) -> float:
-  """The mean of the squared errors, in float64."""
+  """Returns the mean of (predicted - values)^2, in float64."""
   _check(predicted, values)
   return float(np.mean(np.square(predicted - values, dtype=np.float64)))
 
@@ -103,7 +106,7 @@ def mean_squared_error(
 def mean_of(
   *scores: Callable[[np.ndarray, np.ndarray], float],
 ) -> Callable[[np.ndarray, np.ndarray], float]:
-  """The score that is the mean of others, such as GLUE's for MRPC."""
+  """Returns the score that is the mean of others, such as GLUE's for MRPC."""
 
   def mean(predicted: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean([score(predicted, labels) for score in scores]))
@@ -126,9 +129,10 @@ def _averaged_f1(
 
 
 def _from_zero(values: np.ndarray) -> np.ndarray:
-  """Shifted, which changes no correlation but keeps the digits of differences.
+  """Returns the values minus the first, which changes no correlation.
 
-  The predictions of an untrained model are nearly constant.
+  It keeps the digits of differences: the predictions of an untrained model are
+  nearly constant.
   """
   values = values.astype(np.float64)
   return values - values[0]

@@ -28,13 +28,13 @@ Values = Float[np.ndarray, 'N']
 
 
 def normalize(text: str) -> str:
-  """Lower case, without ASCII punctuation and articles, single spaces."""
+  """Lowers, drops ASCII punctuation and articles, leaves single spaces."""
   bare = text.lower().translate(_NO_PUNCTUATION)
   return ' '.join(_ARTICLES.sub(' ', bare).split())
 
 
 def exact_match(prediction: str, golds: Sequence[str]) -> float:
-  """1 if the prediction is one of the gold answers after `normalize`, else 0.
+  """Returns 1 if the prediction is a gold answer after `normalize`, else 0.
 
   Args:
     prediction: the answer.
@@ -48,7 +48,7 @@ def exact_match(prediction: str, golds: Sequence[str]) -> float:
 def f1(
   prediction: str, golds: Sequence[str], *, wordless_match: bool = False
 ) -> float:
-  """The best F1 of the words shared with a gold answer.
+  """Returns the best F1 of the words shared with a gold answer.
 
   Args:
     prediction: the answer.
@@ -61,12 +61,12 @@ def f1(
 
 
 def golds_v2(golds: Sequence[str]) -> Sequence[str]:
-  """The gold answers that SQuAD 2.0 counts; [''] if there is none."""
+  """Returns the gold answers that SQuAD 2.0 counts; [''] if there is none."""
   return [gold for gold in golds if normalize(gold)] or ['']
 
 
 def scores_v1(predictions: Sequence[str], golds: Golds) -> dict[str, float]:
-  """`exact_match` and `f1` of SQuAD 1.1.
+  """Returns `exact_match` and `f1` of SQuAD 1.1.
 
   Args:
     predictions: one answer for each question.
@@ -94,7 +94,7 @@ def scores_v2(
   null_odds: Sequence[float],
   threshold: float | None = None,
 ) -> dict[str, float]:
-  """The scores of SQuAD 2.0, by the official names.
+  """Returns the scores of SQuAD 2.0, by the official names.
 
   They are those of evaluate-v2.0.py for a file of these predictions, called
   with --na-prob-file and --na-prob-thresh.
@@ -137,7 +137,7 @@ def scores_v2(
 def raw_scores_v2(
   predictions: Sequence[str], golds: Golds
 ) -> tuple[Values, Values]:
-  """Exact match and F1 of each question, before any threshold.
+  """Returns exact match and F1 of each question, before any threshold.
 
   Raises:
     InputError: there is no question.
@@ -156,7 +156,7 @@ def best_threshold(
   answerable: Bool[np.ndarray, 'N'],
   is_empty: Bool[np.ndarray, 'N'],
 ) -> tuple[float, float]:
-  """The threshold of the null odds with the best mean score.
+  """Finds the threshold of the null odds with the best mean score.
 
   As in the official script: beginning with no answer for every question, at
   threshold 0, the predictions are taken in the order of their odds (equal

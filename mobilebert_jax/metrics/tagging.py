@@ -61,7 +61,7 @@ def lenient(gold: Tags, predicted: Tags) -> EntityScore:
 
 
 def by_type(gold: Tags, predicted: Tags, scheme: str) -> dict[str, EntityScore]:
-  """`strict` for each type of entity, in alphabetical order."""
+  """Scores each type of entity as `strict` does, in alphabetical order."""
   from seqeval.metrics import v1
 
   found = _entities(gold, predicted, scheme)
@@ -78,7 +78,7 @@ def by_type(gold: Tags, predicted: Tags, scheme: str) -> dict[str, EntityScore]:
 
 
 def entities(tags: Sequence[str], scheme: str) -> list[tuple[str, int, int]]:
-  """The entities that `strict` sees: type, first word, word after the last."""
+  """Returns the entities of `strict`: type, first word, word after the last."""
   from seqeval import scheme as schemes
 
   found = schemes.Tokens(list(tags), getattr(schemes, scheme)).entities
@@ -108,5 +108,5 @@ def _score(
 
 
 def _lists(tags: Tags) -> list[list[str]]:
-  """Plain lists: seqeval takes nothing else."""
+  """Returns plain lists, since seqeval takes nothing else."""
   return [list(sentence) for sentence in tags]
