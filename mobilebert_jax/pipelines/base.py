@@ -200,13 +200,6 @@ def encoded_rows(encoded: BatchEncoding) -> list[Row]:
   ]
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-  """Softmax over the last axis, in float32 or wider."""
-  wide = np.asarray(logits, np.promote_types(logits.dtype, np.float32))
-  powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
-  return powers / powers.sum(axis=-1, keepdims=True)
-
-
 def as_texts(inputs: Any, where: str = 'inputs') -> list[str]:
   """A string or a list of strings as a list.
 

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.models import MobileBertForMultipleChoice
 from mobilebert_jax.pipelines.base import (
   ItemError,
   Pipeline,
   encoded_rows,
-  softmax,
 )
 from mobilebert_jax.runtime.errors import InputError
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mobilebert_jax.metrics.probabilities import log_softmax
 from mobilebert_jax.metrics.spans import best_spans
 from mobilebert_jax.models import MobileBertForQuestionAnswering
 from mobilebert_jax.pipelines.base import (
@@ -166,18 +167,12 @@ def _log_probabilities(
   # [CLS] stands for no answer and takes its share of the probability.
   allowed[0] = True
   start, end = (
-    _log_softmax(np.where(allowed, picked[name][: len(allowed)], -np.inf))
-    for name in ('start', 'end')
+    log_softmax(np.where(allowed, wide[: len(allowed)], -np.inf))
+    for wide in (picked[name].astype(np.float64) for name in ('start', 'end'))
   )
   null = float(np.exp(start[0] + end[0]))
   start[0] = end[0] = -np.inf
   return start, end, null
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-  wide = logits.astype(np.float64)
-  shifted = wide - wide.max()
-  return shifted - np.log(np.exp(shifted).sum())
 
 
 def _spans(

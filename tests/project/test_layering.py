@@ -38,7 +38,7 @@ _WALLS = {
   'absl': {'config.command_line', 'config.overrides'},
   'seqeval': {'metrics.tagging'},
   'sklearn': {'metrics.classification'},
-  'scipy': {'metrics.classification'},
+  'scipy': {'metrics.classification', 'metrics.probabilities'},
 }
 
 

@@ -6,11 +6,14 @@ import pathlib
 import string
 from collections.abc import Sequence
 
+import numpy as np
+
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import CustomChoiceOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.data.readers.tables import Row
+from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.tasks.custom import files as custom_files
 from mobilebert_jax.tasks.custom import output
 from mobilebert_jax.tasks.multiple_choice import task as multiple_choice_task
@@ -46,10 +49,11 @@ def write_predictions(
   """Writes '<split>.csv': id, prediction, and the prediction's probability."""
   del features
   logits = predictions['logits']
+  all_chances = softmax(np.asarray(logits, np.float64))
   rows = (
     (example.id, example.keys[int(best)], output.told(chances[best]))
     for example, best, chances in zip(
-      examples, logits.argmax(-1), output.softmax(logits), strict=True
+      examples, logits.argmax(-1), all_chances, strict=True
     )
   )
   path = directory / f'{split}.csv'

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.runtime.files import write_lines
 
 # What is written of a probability.
@@ -30,7 +31,7 @@ def write_classes(
   ids: Sequence[str],
 ) -> pathlib.Path:
   """Writes a table of id, the most probable class, and its probability."""
-  chances = softmax(logits)
+  chances = softmax(logits.astype(np.float64))
   rows = (
     (id_, labels[int(best)], told(row[best]))
     for id_, best, row in zip(ids, logits.argmax(-1), chances, strict=True)
@@ -45,12 +46,6 @@ def write_jsonl(
   return write_lines(
     path, (json.dumps(row, ensure_ascii=False) for row in rows)
   )
-
-
-def softmax(logits: Float[np.ndarray, 'N C']) -> Float[np.ndarray, 'N C']:
-  """Probabilities of classes that exclude one another, in float64."""
-  logits = logits.astype(np.float64)
-  return np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
 
 
 def sigmoid(logits: Float[np.ndarray, 'N C']) -> Float[np.ndarray, 'N C']:
