@@ -32,7 +32,7 @@ class Compute:
     dtype: dtype of activations and matrix products: 'float32', 'bfloat16', or
       'float64' (needs `jax_enable_x64`). Softmax, norm statistics and logits
       are in float32 at least.
-    param_dtype: dtype of freshly drawn parameters.
+    param_dtype: dtype of newly initialised parameters.
     layers: 'scan' compiles one block and loops over the stacked parameters;
       'loop' unrolls the blocks (slower to compile, sometimes faster to run).
     remat: what the backward pass recomputes: 'none', 'full' (keep only each

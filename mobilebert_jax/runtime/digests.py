@@ -1,7 +1,7 @@
 """Digests of the files of a directory, to find the ones that have changed.
 
 Array files (zarr, as Orbax writes them without OCDBT) have no checksums: of
-120 flipped bits in arrays and JSON, 55 were read as other values.
+120 flipped bits in arrays and facts, 55 were read as other values.
 CRC-32 finds every burst of up to 32 bits, and all but one in 4e9 of other
 changes; a file that is too short, missing or new is found by its name and
 size. It reads gigabytes a second, from the page cache when it runs right
@@ -27,7 +27,7 @@ def write(directory: pathlib.Path):
 
 
 def problem(directory: pathlib.Path) -> str | None:
-  """Returns what is wrong with the files of `write`; None: nothing."""
+  """Returns what is wrong with the files that `write` saw; None: nothing."""
   try:
     known = json.loads((directory / NAME).read_text()).items()
   except (OSError, ValueError, AttributeError):
@@ -42,7 +42,7 @@ def problem(directory: pathlib.Path) -> str | None:
 
 
 def _digests(directory: pathlib.Path) -> dict[str, list[Any] | None]:
-  """Returns size in bytes and checksum of each file; None: unreadable.
+  """Returns size in bytes and checksum of each file, None if unreadable.
 
   On gs:// these are the checksums that the store computes of what arrives and
   keeps with it: one request tells them all.
@@ -50,9 +50,9 @@ def _digests(directory: pathlib.Path) -> dict[str, list[Any] | None]:
   if files.is_remote(directory):
     prefix = f'{object_store.name(directory)}/'
     return {
-      stored.name.removeprefix(prefix): [stored.size, stored.md5]
-      for stored in object_store.find(directory)
-      if stored.name != prefix + NAME
+      found.name.removeprefix(prefix): [found.size, found.md5]
+      for found in object_store.find(directory)
+      if found.name != prefix + NAME
     }
   return {
     path.relative_to(directory).as_posix(): _digest(path)

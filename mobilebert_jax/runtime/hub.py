@@ -19,7 +19,7 @@ _HUB_NAME = re.compile(r'[\w-][\w.-]*(/[\w-][\w.-]*)?')
 def local_directory(
   name_or_path: str | os.PathLike[str], subfolder: str = ''
 ) -> pathlib.Path | None:
-  """The directory that a name stands for, or None for a name on the hub.
+  """Returns the directory that a name stands for, None for one on the hub.
 
   Args:
     name_or_path: a directory, also on gs://; a file in it; or the prefix of a
@@ -56,7 +56,7 @@ def resolve(
   local_files_only: bool = False,
   subfolder: str = '',
 ) -> dict[str, pathlib.Path]:
-  """Local paths of those files that the model has.
+  """Finds those files that the model has, and returns their local paths.
 
   Args:
     name_or_path: a directory, also on gs://, a file in it, or a name on the
@@ -115,7 +115,11 @@ def resolve(
 def _download(
   repo: str, filename: str, options: dict[str, Any]
 ) -> tuple[pathlib.Path | None, bool]:
-  """(path or None, whether the hub itself said that there is no such file)."""
+  """Downloads a file of a model.
+
+  Returns:
+    Its path, or None; and whether the hub itself said that there is none.
+  """
   import huggingface_hub
   from huggingface_hub import errors
 
@@ -155,7 +159,7 @@ def _download(
 
 
 def _is_cached(repo: str, cache_dir: str | os.PathLike[str] | None) -> bool:
-  """Whether any file of the model was downloaded before."""
+  """Returns whether any file of the model was downloaded before."""
   from huggingface_hub import constants
 
   root = pathlib.Path(cache_dir or constants.HF_HUB_CACHE)

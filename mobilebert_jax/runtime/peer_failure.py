@@ -1,4 +1,4 @@
-"""What a process prints when another process of its run is lost."""
+"""Messages on peer failure: when another process of the run is lost."""
 
 import atexit
 import subprocess
@@ -14,7 +14,7 @@ class LostProcessError(RuntimeError):
 
 
 def is_lost(error: BaseException | None) -> bool:
-  """Returns whether an error came from another process out of reach.
+  """Returns whether an error came from a process that cannot be reached.
 
   What was raised first counts: later errors come from cleaning up.
   """
@@ -30,12 +30,14 @@ def is_lost(error: BaseException | None) -> bool:
 
 
 def set_message(text: str):
-  """Prints a message on stderr if this process is killed or aborted.
+  """Starts a shell that prints a message if this process is killed.
 
   When a process is lost, JAX's runtime ends the others by an abort, with a
-  message of its own (`DistributedRuntimeClient`); Python is not asked. So a
-  shell waits for a word that says that this process ended by itself, and prints
-  the message if that does not come.
+  message of its own (`DistributedRuntimeClient`); Python is not asked. The
+  shell prints unless `clear_message` was called before this process ended.
+
+  Args:
+    text: what the shell prints on stderr.
   """
   global _shell
   _shell = subprocess.Popen(
@@ -47,6 +49,6 @@ def set_message(text: str):
 
 
 def clear_message():
-  """Takes the message back: this process ends by itself."""
+  """Ends the shell without a message."""
   if _shell is not None and _shell.poll() is None:
     _shell.communicate(b'ended\n')

@@ -9,7 +9,6 @@ import pytest
 from mobilebert_jax import models
 from mobilebert_jax.data.batching.packing import Packer, best_fit
 from mobilebert_jax.models import embeddings, packing
-from mobilebert_jax.models import packing as models_packing
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import train_step
 from tests.support import packed
@@ -189,7 +188,7 @@ SEGMENTS = jnp.array([[1, 1, 1, 2, 2, 3, 0, 0], [1, 2, 2, 2, 2, 2, 2, 2]])
 
 def test_positions_begin_anew_in_each_segment():
   chex.assert_trees_all_equal(
-    models_packing.segment_positions(SEGMENTS),
+    packing.segment_positions(SEGMENTS),
     jnp.array([[0, 1, 2, 0, 1, 0, 0, 0], [0, 0, 1, 2, 3, 4, 5, 6]]),
   )
 
