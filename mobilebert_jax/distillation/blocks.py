@@ -15,8 +15,6 @@ from jaxtyping import Array, Float, Key
 from mobilebert_jax.models.encoder import Encoder, EncoderOutput, Options
 from mobilebert_jax.models.model import Inputs
 from mobilebert_jax.models.typing import Batch, Params
-from mobilebert_jax.training.gradients import Batch, model_inputs
-from mobilebert_jax.training.optimizer import Params
 from mobilebert_jax.training.train_step import model_inputs
 
 DropoutKey = Key[Array, ''] | None

@@ -29,7 +29,6 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from mobilebert_jax.models.typing import Batch
 from mobilebert_jax.runtime.errors import InputError
 
-Batch = Mapping[str, Array]
 SegmentIds = Int[Array | np.ndarray, 'B S'] | None
 # [R, E], or [R, E, N] with choices.
 ClsPositions = Int[Array | np.ndarray, '...'] | None
