@@ -17,7 +17,7 @@ import numpy as np
 
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.tasks.classification import TextExample
-from mobilebert_jax.tasks.glue.tasks import TABLE, GlueTask
+from mobilebert_jax.tasks.glue import TABLE, GlueTask
 
 
 def read(path: pathlib.Path, row: GlueTask) -> dict[str, float]:

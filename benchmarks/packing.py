@@ -35,7 +35,7 @@ from mobilebert_jax import losses
 from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.readers import tsv
+from mobilebert_jax.data.readers import tables
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_state, train_step
 
@@ -90,8 +90,8 @@ def sst2_lengths(count: int, folder: str | None, vocab: str) -> np.ndarray:
   rng = np.random.default_rng(0)
   if folder is None:
     return np.clip(2 + rng.geometric(1 / 11, count), 3, 64)
-  path = tsv.find_folder(folder, 'SST-2', ('train.tsv',)) / 'train.tsv'
-  texts = [row['sentence'] for _, row in tsv.read_rows(path, ('sentence',))]
+  path = tables.find_folder(folder, 'SST-2', ('train.tsv',)) / 'train.tsv'
+  texts = [row['sentence'] for _, row in tables.read_tsv(path, ('sentence',))]
   tokenizer = mb.MobileBertTokenizerFast(vocab)
   chosen = [texts[i] for i in rng.permutation(len(texts))[:count]]
   ids = tokenizer(chosen, truncation=True, max_length=64)['input_ids']

@@ -2,9 +2,7 @@
 
 import dataclasses
 import importlib
-import inspect
 import pathlib
-import re
 import subprocess
 import sys
 import typing
@@ -14,8 +12,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from mobilebert_jax.config import fields, task_options
+
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-_FIELD = re.compile(r'(\w+): +(.*)')
 _LIMITS = {'at_least': '≥', 'above': '>', 'at_most': '≤', 'below': '<'}
 
 
@@ -38,15 +37,16 @@ class CommandHelp(SphinxDirective):
 
 
 class Settings(SphinxDirective):
-  """The fields of a dataclass: `{settings} module.Class config.path`."""
+  """The fields of a dataclass: `{settings} module.Class [config.path.]`."""
 
-  required_arguments = 2
+  required_arguments = 1
+  optional_arguments = 1
 
   def run(self) -> list[nodes.Node]:
     module, _, name = self.arguments[0].rpartition('.')
     kind = getattr(importlib.import_module(module), name)
     self.env.note_reread()
-    text = '\n'.join(definitions(kind, self.arguments[1]))
+    text = '\n'.join(definitions(kind, ''.join(self.arguments[1:])))
     return self.parse_text_to_nodes(text)
 
 
@@ -54,54 +54,30 @@ class TaskOptions(SphinxDirective):
   """`config.options` of every task that has any."""
 
   def run(self) -> list[nodes.Node]:
-    from mobilebert_jax.tasks import TASKS
-
     self.env.note_reread()
     by_class: dict[type, list[str]] = {}
-    for name, spec in TASKS.items():
-      by_class.setdefault(spec.options, []).append(f'`{name}`')
+    for name, kind in task_options.OPTIONS.items():
+      by_class.setdefault(kind, []).append(f'`{name}`')
     text = ''
     for kind, names in by_class.items():
       if dataclasses.fields(kind):
-        lines = definitions(kind, 'config.options')
+        lines = definitions(kind, 'config.options.')
         text += f'**{", ".join(names)}**\n\n' + '\n'.join(lines) + '\n\n'
     return self.parse_text_to_nodes(text)
 
 
 def definitions(kind: type, path: str) -> Iterator[str]:
   """The lines of a definition list in Markdown, an entry for each field."""
-  hints = typing.get_type_hints(kind)
-  texts = help_texts(kind)
-  for field in dataclasses.fields(kind):
-    if dataclasses.is_dataclass(hints[field.name]):
+  for name, setting in fields.settings(kind).items():
+    if dataclasses.is_dataclass(setting.hint):
       continue
-    limits = ', '.join(
-      f'{sign} {field.metadata[limit]}'
-      for limit, sign in _LIMITS.items()
-      if limit in field.metadata
-    )
-    shown = [f'*{_type(hints[field.name])}*', *([limits] if limits else [])]
-    if field.default is not dataclasses.MISSING:
-      shown.append(f'default `{field.default!r}`')
-    yield f'`{path}.{field.name}`: {", ".join(shown)}'
-    yield f': {texts.get(field.name, "")}'
+    shown = [f'*{_type(setting.hint)}*']
+    shown += [f'{_LIMITS[key]} {n}' for key, n in setting.limits.items()]
+    if setting.default is not dataclasses.MISSING:
+      shown.append(f'default `{setting.default!r}`')
+    yield f'`{path}{name}`: {", ".join(shown)}'
+    yield f': {setting.help}'
     yield ''
-
-
-def help_texts(kind: type) -> dict[str, str]:
-  """What the class and its bases say of each field under 'Attributes:'."""
-  found: dict[str, str] = {}
-  for base in reversed(kind.__mro__):
-    _, _, rest = (inspect.getdoc(base) or '').partition('\nAttributes:\n')
-    name = None
-    for line in rest.split('\n'):
-      if line and not line.startswith(' '):
-        break
-      if line.startswith('   '):
-        found[name] += ' ' + line.strip()
-      elif begin := _FIELD.match(line.strip()):
-        name, found[begin[1]] = begin.groups()
-  return found
 
 
 def _type(hint: Any) -> str:

@@ -174,7 +174,7 @@ def _batches(config: TrainConfig, split: Split, mesh: Mesh) -> Iterable[Batch]:
     batching=config.data.batching,
     buckets=config.data.buckets,
     row_multiple=device_mesh.batch_divisor(mesh),
-    share=loader.Share(*device_mesh.host_parts(mesh)),
+    shard=loader.ProcessShard(*device_mesh.host_parts(mesh)),
   )
   for batch, _ in batches:
     yield device_mesh.put_batch(batch, mesh)

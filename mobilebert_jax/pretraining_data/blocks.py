@@ -46,7 +46,7 @@ class Block:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class BlockPlan:
   """All text, in blocks.
 
   Attributes:
@@ -76,7 +76,9 @@ _END = 1 << 62
 _LONGEST, _BOOK = 32, 32_000_000
 
 
-def plan(inputs: Sequence[files.Name], options: PretrainingDataOptions) -> Plan:
+def plan(
+  inputs: Sequence[files.Name], options: PretrainingDataOptions
+) -> BlockPlan:
   """Reads all text once and cuts it.
 
   A block ends with the document that brings it to `options.block_size`
@@ -113,7 +115,7 @@ def plan(inputs: Sequence[files.Name], options: PretrainingDataOptions) -> Plan:
       'for next-sentence prediction need two; use --documents=paragraph or '
       '--no-next_sentence'
     )
-  return Plan(tuple(blocks), digest.hexdigest())
+  return BlockPlan(tuple(blocks), digest.hexdigest())
 
 
 def read(block: Block, options: PretrainingDataOptions) -> Iterator[Document]:

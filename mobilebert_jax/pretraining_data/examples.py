@@ -9,8 +9,11 @@ from jaxtyping import Int
 
 from mobilebert_jax.data.examples import sequences
 from mobilebert_jax.data.examples.masking import Masking
-from mobilebert_jax.data.examples.sequences import Layout
-from mobilebert_jax.data.examples.tokenised_text import TokenisedText, tokenise
+from mobilebert_jax.data.examples.sequences import (
+  Layout,
+  TokenisedText,
+  tokenise,
+)
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import tf_example
 from mobilebert_jax.losses import IGNORE_INDEX

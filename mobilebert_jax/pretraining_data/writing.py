@@ -1,16 +1,22 @@
-"""Writes a prepared data set: plan, blocks, and the summary of all."""
+"""Writes a prepared data set: plan, blocks (in processes), and a summary."""
 
 import contextlib
 import dataclasses
 import hashlib
 import json
+import multiprocessing
+import os
 import pathlib
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
-from mobilebert_jax.data.records import array_records, prepared
-from mobilebert_jax.pretraining_data import blocks, processes
-from mobilebert_jax.pretraining_data.blocks import Block, Plan
+from mobilebert_jax.data.records import prepared, record_files
+from mobilebert_jax.pretraining_data import blocks
+from mobilebert_jax.pretraining_data.blocks import Block, BlockPlan
 from mobilebert_jax.pretraining_data.examples import Counts, Writer
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.runtime import files, lock
@@ -50,7 +56,9 @@ class Job(NamedTuple):
     writer = Writer(self.options, self.tokenizer)
     target = self.directory / prepared.records_name(block.number, self.blocks)
     documents = blocks.read(block, self.options)
-    array_records.write(target, writer.records(documents, block.number, counts))
+    record_files.write_array_record(
+      target, writer.records(documents, block.number, counts)
+    )
     files.write_json(
       self.directory / prepared.counts_name(block.number, self.blocks),
       dataclasses.asdict(counts),
@@ -121,7 +129,7 @@ def write(
   Writer(options, tokenizer)
   plan = blocks.plan(inputs, options)
   directory = files.path(output)
-  with _told(directory):
+  with _errors_of_disk(directory):
     settings = claim(plan, options, tokenizer, directory)
     job = Job(directory, len(plan.blocks), options, tokenizer)
     with only_writer(directory, f'shard-{index}-of-{count}'):
@@ -146,7 +154,7 @@ def only_writer(
 
 
 def claim(
-  plan: Plan,
+  plan: BlockPlan,
   options: PretrainingDataOptions,
   tokenizer: Any,
   directory: pathlib.Path,
@@ -269,7 +277,7 @@ def _write_all(job: Job, missing: Sequence[Block], workers: int):
   total = sum(block.characters for block in missing)
   with Work('preparing data', 'characters') as work:
     done = 0
-    for characters in processes.each(
+    for characters in _each_block(
       job.write, missing, min(workers, len(missing))
     ):
       done += characters
@@ -277,7 +285,7 @@ def _write_all(job: Job, missing: Sequence[Block], workers: int):
 
 
 @contextlib.contextmanager
-def _told(directory: pathlib.Path) -> Iterator[None]:
+def _errors_of_disk(directory: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
@@ -286,3 +294,55 @@ def _told(directory: pathlib.Path) -> Iterator[None]:
       f'{error.strerror or error}; the same command continues when that is '
       'put right.'
     ) from error
+
+
+def _each_block(
+  write_block: Callable[[Block], int], missing: Sequence[Block], workers: int
+) -> Iterator[int]:
+  """The results of all blocks, as they come.
+
+  Args:
+    write_block: a picklable function.
+    missing: what it is called with.
+    workers: processes; 1: this one.
+
+  Raises:
+    RunError: a worker was killed.
+  """
+  if workers <= 1:
+    yield from map(write_block, missing)
+    return
+  before = set(multiprocessing.active_children())
+  # Not forked: this process may have threads, and JAX in it.
+  context = multiprocessing.get_context('spawn')
+  executor = ProcessPoolExecutor(workers, context, _begin_worker)
+  try:
+    jobs = [executor.submit(write_block, block) for block in missing]
+    for job in as_completed(jobs):
+      yield job.result()
+  except BrokenProcessPool:
+    raise RunError(
+      'a worker process was killed, perhaps for want of memory; the same '
+      'command with fewer --workers continues'
+    ) from None
+  except BaseException:
+    # What is half-written has another name and is written anew.
+    for child in set(multiprocessing.active_children()) - before:
+      child.terminate()
+    raise
+  finally:
+    executor.shutdown(cancel_futures=True)
+
+
+def _begin_worker():
+  """Each worker has one core, hears of Ctrl-C from its parent, dies with it."""
+  os.environ['TOKENIZERS_PARALLELISM'] = 'false'
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+
+  def follow():
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=follow, daemon=True).start()

@@ -59,14 +59,14 @@ def mistakes(
   """The worst answers with their texts; lines of Markdown."""
   wrong = [outcome for outcome in outcomes if not outcome.is_right]
   # The sort is stable: of equally bad ones the first in the data.
-  worst = sorted(wrong, key=lambda o: o.badness, reverse=True)
+  worst = sorted(wrong, key=lambda o: o.error, reverse=True)
   worst = worst[:_MOST_MISTAKES]
   yield f'## Worst mistakes on {escape(split)}'
   yield ''
   if not worst:
     yield 'There is no mistake.'
     return
-  how_bad = 'badness'
+  how_bad = 'error'
   if are_numbers(worst):
     how_bad = 'error'
   elif classes.are_classes(worst, labels):
@@ -79,7 +79,7 @@ def mistakes(
         escape(outcome.text, _LONGEST_TEXT),
         _answer(outcome.expected),
         _answer(outcome.predicted),
-        f'{outcome.badness:.3g}',
+        f'{outcome.error:.3g}',
       )
       for place, outcome in enumerate(worst, start=1)
     ),
@@ -157,11 +157,11 @@ def _classes(
 def _certainty(
   outcomes: Sequence[Outcome], is_log_probability: bool, place: Place
 ) -> Iterator[str]:
-  badness = np.array([o.badness for o in outcomes], np.float64)
+  error = np.array([o.error for o in outcomes], np.float64)
   path, link = place('certainty.png')
   pictures.certainty(
     path,
-    badness,
+    error,
     np.array([o.is_right for o in outcomes], bool),
     is_log_probability=is_log_probability,
   )

@@ -11,7 +11,7 @@ class Outcome:
     text: What the model was asked, as a reader wants to see it.
     expected: The right answer: a label, a number, or a text.
     predicted: The model's answer, of the same kind.
-    badness: How wrong it is, at least 0; larger is worse. For classes minus
+    error: How wrong it is, at least 0; larger is worse. For classes minus
       the log-probability of the right one, for numbers the absolute error.
     is_right: Whether the answer counts as right (for numbers: never).
   """
@@ -19,5 +19,5 @@ class Outcome:
   text: str
   expected: str | float
   predicted: str | float
-  badness: float
+  error: float
   is_right: bool

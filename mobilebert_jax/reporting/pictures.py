@@ -49,7 +49,7 @@ def confusion(
 
 def certainty(
   path: _Path,
-  badness: Float[np.ndarray, 'N'],
+  error: Float[np.ndarray, 'N'],
   is_right: np.ndarray,
   *,
   is_log_probability: bool,
@@ -58,12 +58,12 @@ def certainty(
 
   Args:
     path: the file.
-    badness: of each answer.
+    error: of each answer.
     is_right: whether it counts as right, bool [N].
-    is_log_probability: badness is minus the logarithm of a probability, which
-      then is drawn, from 0 to 1; else badness itself.
+    is_log_probability: error is minus the logarithm of a probability, which
+      then is drawn, from 0 to 1; else error itself.
   """
-  values = np.exp(-badness) if is_log_probability else _clipped(badness)
+  values = np.exp(-error) if is_log_probability else _clipped(error)
   top = 1.0 if is_log_probability else float(values.max(initial=0)) or 1.0
   figure = canvas.figure(6.5, 3.4)
   axes = figure.subplots()
@@ -74,7 +74,7 @@ def certainty(
     color=[_RIGHT, _WRONG],
     label=[f'right ({is_right.sum():,})', f'wrong ({(~is_right).sum():,})'],
   )
-  what = 'probability of the right answer' if is_log_probability else 'badness'
+  what = 'probability of the right answer' if is_log_probability else 'error'
   axes.set(xlabel=what, ylabel='examples', xlim=(0, top))
   axes.legend()
   axes.grid(alpha=0.3, axis='y')

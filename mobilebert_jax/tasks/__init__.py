@@ -1,9 +1,8 @@
 """The tasks, by the name that a config gives."""
 
+from mobilebert_jax.tasks import glue, multiple_choice
 from mobilebert_jax.tasks.custom import specs
 from mobilebert_jax.tasks.entailment import ENTAILMENT
-from mobilebert_jax.tasks.glue import tasks
-from mobilebert_jax.tasks.multiple_choice import benchmarks
 from mobilebert_jax.tasks.squad import SQUAD_V1, SQUAD_V2
 from mobilebert_jax.tasks.tagging import benchmarks as tagging_benchmarks
 from mobilebert_jax.tasks.task import Splits, Task, TaskSpec, fixed
@@ -14,9 +13,9 @@ TASKS = {
     fixed(ENTAILMENT),
     SQUAD_V1,
     SQUAD_V2,
-    *tasks.SPECS,
+    *glue.SPECS,
     *tagging_benchmarks.SPECS,
-    *benchmarks.SPECS,
+    *multiple_choice.SPECS,
     *specs.SPECS,
   )
 }

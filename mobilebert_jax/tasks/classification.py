@@ -11,12 +11,12 @@ from jaxtyping import Array, Float
 
 from mobilebert_jax import losses
 from mobilebert_jax.data.batching.features import Features, Ragged
+from mobilebert_jax.data.examples.encoding import in_chunks, room_for_text
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.encoding import in_chunks, room_for_text
 from mobilebert_jax.tasks.targets import Label, Target
 from mobilebert_jax.tasks.task import (
   SPLITS,
@@ -123,7 +123,7 @@ def classification_task(
     write_predictions=write_predictions,
     texts=texts,
     outcomes=functools.partial(outcomes, target),
-    specimens=functools.partial(specimens, target),
+    dummy_examples=functools.partial(dummy_examples, target),
     splits=splits,
     problem_type=target.problem_type,
   )
@@ -177,8 +177,8 @@ def encode(
   )
 
 
-def specimens(target: Target, words: int) -> tuple[TextExample, ...]:
-  """`Task.specimens`: a single text with a label of the target's kind."""
+def dummy_examples(target: Target, words: int) -> tuple[TextExample, ...]:
+  """`Task.dummy_examples`: a single text with a label of the target's kind."""
   text = ' '.join(['word'] * words)
   return (TextExample('0', text, label=_ANY_LABEL[target.problem_type]),)
 
@@ -262,17 +262,17 @@ def outcomes(
   """
   del features
   logits, truth = predictions['logits'], _truth(target, examples)
-  decided, badness = target.decide(logits), target.badness(logits, truth)
+  decided, error = target.decide(logits), target.error(logits, truth)
   return [
     Outcome(
       text=' | '.join(texts(example)),
       expected=target.told(right),
       predicted=target.told(guess),
-      badness=float(cost),
+      error=float(cost),
       is_right=target.is_right(guess, right),
     )
     for example, right, guess, cost in zip(
-      examples, truth, decided, badness, strict=True
+      examples, truth, decided, error, strict=True
     )
   ]
 

@@ -40,10 +40,10 @@ class Target(Protocol):
   def decide(self, logits: Logits) -> Num[np.ndarray, 'N *C']:
     """What the logits say, in the form of `truth`."""
 
-  def badness(
+  def error(
     self, logits: Logits, truth: Num[np.ndarray, 'N *C']
   ) -> Float[np.ndarray, 'N']:
-    """How wrong each row is, at least 0 (see `Outcome.badness`)."""
+    """How wrong each row is, at least 0 (see `Outcome.error`)."""
 
   def told(self, value: Any) -> str | float:
     """One row of `truth` or `decide`, for people."""
@@ -78,7 +78,7 @@ class SingleLabel:
     """The class with the largest logit, the first of equal ones."""
     return np.argmax(logits, axis=-1)
 
-  def badness(
+  def error(
     self, logits: Logits, truth: Int[np.ndarray, 'N']
   ) -> Float[np.ndarray, 'N']:
     """Minus the log-probability of the right class."""
@@ -116,7 +116,7 @@ class MultiLabel:
     """1 for each class with a positive logit, else 0."""
     return (logits > 0).astype(np.int32)
 
-  def badness(
+  def error(
     self, logits: Logits, truth: Int[np.ndarray, 'N C']
   ) -> Float[np.ndarray, 'N']:
     """Minus the log-probability of exactly the right classes."""
@@ -150,7 +150,7 @@ class Regression:
     """The only logit, in float64."""
     return logits[:, 0].astype(np.float64)
 
-  def badness(
+  def error(
     self, logits: Logits, truth: Float[np.ndarray, 'N']
   ) -> Float[np.ndarray, 'N']:
     """The absolute error."""

@@ -106,7 +106,7 @@ class Task:
       vocabulary may be learnt.
     outcomes: `outcomes(predictions, examples, features)` says of each example
       what became of it, for the report.
-    specimens: `specimens(words)` makes labelled examples up, with texts of at
+    dummy_examples: `dummy_examples(words)` makes labelled examples up, with texts of at
       least that many words: what batches look like without any data.
     token_outputs: For a head with `outputs_per` 'both': the names of those
       arrays of `predict` that have a value for each position; empty for others.
@@ -129,7 +129,7 @@ class Task:
   ]
   texts: Callable[[Any], Sequence[str]]
   outcomes: Callable[[Predictions, Examples, Features], Sequence[Outcome]]
-  specimens: Callable[[int], Examples]
+  dummy_examples: Callable[[int], Examples]
   token_outputs: frozenset[str] = frozenset()
   splits: Splits = SPLITS
   problem_type: str | None = None

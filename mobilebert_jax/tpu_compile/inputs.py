@@ -65,7 +65,7 @@ def batch(
     InputError: `data.max_length` leaves no room for text.
   """
   longest = max(config.data.buckets, default=config.data.max_length)
-  examples = task.specimens(longest)
+  examples = task.dummy_examples(longest)
   tokenizer = train_wordpiece(
     [text for example in examples for text in task.texts(example)],
     vocab_size=_VOCABULARY,

@@ -80,7 +80,7 @@ class Evaluator:
       batching=config.data.batching,
       buckets=config.data.buckets,
       row_multiple=device_mesh.batch_divisor(self._mesh),
-      share=loader.Share(*device_mesh.host_parts(self._mesh)),
+      shard=loader.ProcessShard(*device_mesh.host_parts(self._mesh)),
     )
     lengths = split.features.lengths()
     placements: list[Placement] = []

@@ -5,7 +5,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from mobilebert_jax.data.batching.features import Batch
+from mobilebert_jax.data.batching.features import NumpyBatch
 from mobilebert_jax.data.batching.loader import TrainIterator
 
 # More would take memory, and a device has only one next step.
@@ -25,7 +25,7 @@ class Prefetch:
     put: sends a batch to the devices (`sharding.put_batch`) without waiting.
   """
 
-  def __init__(self, batches: TrainIterator, put: Callable[[Batch], Any]):
+  def __init__(self, batches: TrainIterator, put: Callable[[NumpyBatch], Any]):
     self._batches, self._put = batches, put
     self._position = copy.deepcopy(batches.get_state())
     # Batches with the positions behind them, or what was raised.

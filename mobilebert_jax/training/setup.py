@@ -169,7 +169,7 @@ def _find(
     batching=config.data.batching,
     buckets=config.data.buckets,
     row_multiple=device_mesh.batch_divisor(mesh) * config.accumulation_steps,
-    share=loader.Share(*device_mesh.host_parts(mesh)),
+    shard=loader.ProcessShard(*device_mesh.host_parts(mesh)),
   )
   return Run(
     config, workdir, task, start, mesh, splits, batches, steps_per_epoch,

@@ -10,7 +10,7 @@ from mobilebert_jax.config import configure, overrides
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.distillation import stages
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.glue import tasks
+from mobilebert_jax.tasks import glue
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import setup, train_state
 from mobilebert_jax.training.optimizer import make_optimizer
@@ -20,8 +20,8 @@ from tests.support import custom_data
 CUSTOM = ('choice', 'classification', 'qa', 'regression', 'tagging')
 RUNS = (
   'quickstart.py',
-  *(f'glue_{name}.py' for name in tasks.TABLE),
-  *(f'glue_{name}.py:small' for name in tasks.TABLE),
+  *(f'glue_{name}.py' for name in glue.TABLE),
+  *(f'glue_{name}.py:small' for name in glue.TABLE),
   'glue_sst2.py:small_layer_norm',
   'glue_sst2.py:small_no_norm',
   'conll2003.py',
@@ -156,7 +156,7 @@ def test_the_teachers_second_phase_begins_with_its_first(
     setup.begin(second, task, ())
 
 
-@pytest.mark.parametrize('name', tasks.TABLE)
+@pytest.mark.parametrize('name', glue.TABLE)
 def test_glue_settings_lie_in_the_range_of_the_paper(repo, name):
   run = f'{repo}/configs/glue_{name}.py'
   config = configure(run)

@@ -1,7 +1,7 @@
 import pytest
 
+from mobilebert_jax.data.examples.encoding import in_chunks, room_for_text
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.encoding import in_chunks, room_for_text
 
 
 @pytest.mark.parametrize('count', [0, 1, 1000, 1001, 2500])

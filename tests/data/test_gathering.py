@@ -10,15 +10,14 @@ import pytest
 
 from mobilebert_jax import losses
 from mobilebert_jax.data.batching import loader, token_cache
-from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.batching.gathering import Gathered
-from mobilebert_jax.data.examples.masking import Masking
+from mobilebert_jax.data.batching.features import Features, Gathered, Ragged
+from mobilebert_jax.data.examples.masking import (
+  Masking,
+  MaskSequences,
+  gathered_labels,
+)
 from mobilebert_jax.models import packing
 from mobilebert_jax.tasks.pretraining import masked_lm
-from mobilebert_jax.tasks.pretraining.masked_sequences import (
-  MaskSequences,
-  gathered,
-)
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training import train_step
 from tests.support import packed, tiny
@@ -54,7 +53,7 @@ def make_features(tokenizer, count=40, seed=0, **settings):
     {'input_ids': 0, 'labels': losses.IGNORE_INDEX},
     max_length=LONGEST,
     transform=MaskSequences(masking),
-    gather=gathered(masking, LONGEST, 2),
+    gather=gathered_labels(masking, LONGEST, 2),
   )
 
 
@@ -116,7 +115,7 @@ def test_the_width_of_a_row_is_what_its_best_filling_has():
 
 def test_widths_at_the_size_of_pre_training(tokenizer):
   def widths(length, **settings):
-    gather = gathered(Masking.of(tokenizer, **settings), length, 2)
+    gather = gathered_labels(Masking.of(tokenizer, **settings), length, 2)
     return gather.width(length), gather.packed_width(length)
 
   # [CLS], a word, [SEP], [PAD]: one prediction in every four positions.

@@ -60,7 +60,7 @@ def test_the_order_is_the_one_of_every_version():
 
 
 def shares(hosts):
-  return [loader.Share(hosts, (index,)) for index in range(hosts)]
+  return [loader.ProcessShard(hosts, (index,)) for index in range(hosts)]
 
 
 @pytest.mark.parametrize('hosts', [1, 2, 4])
@@ -111,19 +111,22 @@ def test_too_few_examples_for_a_batch():
 
 
 def test_hosts_that_cannot_share_a_batch():
-  third = loader.Share(3, (0,))
+  third = loader.ProcessShard(3, (0,))
   with pytest.raises(InputError, match='multiple of 3'):
     take(make(83), share=third)
   with pytest.raises(InputError, match='multiple of 3'):
     list(loader.eval_batches(make(9), batch_size=8, share=third))
   with pytest.raises(InputError, match='2 rows cannot be cut into 4 parts'):
     take(
-      make(83), batching='packed', row_multiple=2, share=loader.Share(4, (1,))
+      make(83),
+      batching='packed',
+      row_multiple=2,
+      shard=loader.ProcessShard(4, (1,)),
     )
 
 
 def test_a_host_may_have_parts_that_are_not_neighbours():
-  share = loader.Share(4, (0, 2))
+  share = loader.ProcessShard(4, (0, 2))
   assert share.rows(8).tolist() == [0, 1, 4, 5]
   features = make(83)
   for part, whole in zip(take(features, share=share), take(features)):

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.data.batching.features import EVALUATION, Ragged
-from mobilebert_jax.data.examples.masking import Masking
-from mobilebert_jax.tasks.pretraining.masked_sequences import MaskSequences
+from mobilebert_jax.data.examples.masking import Masking, MaskSequences
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from tests.support import tiny
 

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.data.examples import sequences
-from mobilebert_jax.data.examples.draws import Draws
-from mobilebert_jax.data.examples.sequences import Layout
-from mobilebert_jax.data.examples.tokenised_text import TokenisedText, tokenise
+from mobilebert_jax.data.examples.sequences import (
+  Layout,
+  TokenisedText,
+  tokenise,
+)
+from mobilebert_jax.data.random_streams import Draws
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import pretraining_text

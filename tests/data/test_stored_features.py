@@ -10,7 +10,7 @@ from mobilebert_jax import pretraining_data
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.batching import loader
-from mobilebert_jax.data.batching.order import permuted
+from mobilebert_jax.data.random_streams import permutation_at
 from mobilebert_jax.data.records import records
 from mobilebert_jax.data.records.tf_example import Examples, encode
 from mobilebert_jax.pretraining_data import PretrainingDataOptions
@@ -140,7 +140,7 @@ def test_each_epoch_has_every_record_once_in_another_order(folder):
   for epoch in epochs:
     assert len(set(epoch)) > 0.99 * len(epoch)
   assert epochs[0] != epochs[1]
-  expected = permuted(np.arange(16 * count), len(found), 3, 0)
+  expected = permutation_at(np.arange(16 * count), len(found), 3, 0)
   texts = [tuple(load.tokens_of(found, int(i))) for i in expected]
   assert epochs[0] == [rows[text][0] for text in texts]
 
@@ -161,7 +161,7 @@ def test_a_position_can_be_saved_and_each_process_reads_its_rows(folder):
   for expected, batch in zip(whole[4:], again, strict=True):
     for name, array in expected.items():
       np.testing.assert_array_equal(batch[name], array)
-  shares = [loader.Share(4, (0, 3)), loader.Share(4, (1, 2))]
+  shares = [loader.ProcessShard(4, (0, 3)), loader.ProcessShard(4, (1, 2))]
   for share in shares:
     parts = loader.train_iterator(found, share=share, **settings)
     for expected, batch in zip(whole, parts, strict=True):
@@ -189,27 +189,27 @@ def test_nothing_is_kept_for_each_record(folder):
   assert (found.lengths() == SIZE).all()
   many = 10**12
   places = np.arange(5) * 10**11
-  order = permuted(places, many, 0, 0)
+  order = permutation_at(places, many, 0, 0)
   assert len(set(order.tolist())) == 5 and (order < many).all()
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 5, 16, 17, 300])
 def test_an_order_has_each_number_once(count):
-  order = permuted(np.arange(count), count, 1, 2)
+  order = permutation_at(np.arange(count), count, 1, 2)
   assert sorted(order.tolist()) == list(range(count))
   assert order.tolist() == [
-    int(permuted(np.array([i]), count, 1, 2)[0]) for i in range(count)
+    int(permutation_at(np.array([i]), count, 1, 2)[0]) for i in range(count)
   ]
   if count > 100:
     for other in ((2, 2), (1, 3)):
-      different = permuted(np.arange(count), count, *other) != order
+      different = permutation_at(np.arange(count), count, *other) != order
       assert different.mean() > 0.9
 
 
 def test_an_order_is_random():
   """Ranks are uniform and neighbours independent, to four deviations."""
   count = 100_000
-  order = permuted(np.arange(count), count, 7, 0) / count
+  order = permutation_at(np.arange(count), count, 7, 0) / count
   deciles = np.histogram(order[:10_000], 10, (0, 1))[0]
   assert (np.abs(deciles - 1000) < 4 * np.sqrt(900)).all()
   correlation = np.corrcoef(order[:-1], order[1:])[0, 1]

@@ -187,7 +187,7 @@ def test_other_files(tmp_path, write):
   ],
 )
 def test_cells(value, method, expected):
-  row = tables.Row('a.jsonl:3', {'x': value})
+  row = tables.TableRow('a.jsonl:3', {'x': value})
   found = getattr(row, method)('x')
   assert found == expected and type(found) is type(expected)
 
@@ -212,6 +212,6 @@ def test_cells(value, method, expected):
   ],
 )
 def test_wrong_cells(value, method, message):
-  row = tables.Row('a.jsonl:3', {'x': value})
+  row = tables.TableRow('a.jsonl:3', {'x': value})
   with pytest.raises(InputError, match=rf"a\.jsonl:3: column 'x' .*{message}"):
     getattr(row, method)('x')

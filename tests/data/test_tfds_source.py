@@ -11,7 +11,7 @@ from mobilebert_jax.data.readers import tfds as readers_tfds
 from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
-from mobilebert_jax.tasks.glue.tasks import AX, TABLE
+from mobilebert_jax.tasks.glue import AX, TABLE
 from tests.support import glue_files
 
 tfds = pytest.importorskip('tensorflow_datasets')

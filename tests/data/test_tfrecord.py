@@ -5,12 +5,12 @@ import gzip
 import numpy as np
 import pytest
 
+from mobilebert_jax.data.records.record_files import TfRecordFile
 from mobilebert_jax.data.records.tf_example import (
   ExampleError,
   Examples,
   encode,
 )
-from mobilebert_jax.data.records.tfrecord import TfRecordFile
 from mobilebert_jax.runtime.errors import InputError
 from tests.support.tfrecords import crc32c, record
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mobilebert_jax.data.readers import tsv
+from mobilebert_jax.data.readers import tables
 from mobilebert_jax.runtime.errors import InputError
 
 
@@ -15,7 +15,7 @@ def write(tmp_path):
 
 
 def read(path, columns=('text', 'label')):
-  return [(line, dict(row)) for line, row in tsv.read_rows(path, columns)]
+  return [(line, dict(row)) for line, row in tables.read_tsv(path, columns)]
 
 
 def test_quotes_and_odd_line_ends_are_part_of_the_text(write):
@@ -56,7 +56,7 @@ def test_wrong_files_name_the_place(write, content, message):
 
 def test_a_file_without_header(write):
   path = write('\ufeff1\ta\r\n0\tb'.encode())
-  rows = tsv.read_rows(path, ('text',), header=('label', 'text'))
+  rows = tables.read_tsv(path, ('text',), header=('label', 'text'))
   assert [(line, dict(row)) for line, row in rows] == [
     (1, {'text': 'a'}),
     (2, {'text': 'b'}),
@@ -66,13 +66,13 @@ def test_a_file_without_header(write):
     (b'1\n', r'rows\.tsv:1: 1 tab-separated columns; expected 2: label, text'),
   ):
     with pytest.raises(InputError, match=message):
-      list(tsv.read_rows(write(content), ('text',), ('label', 'text')))
+      list(tables.read_tsv(write(content), ('text',), ('label', 'text')))
 
 
 def test_rows_that_are_cut_off_are_counted_on_request(write):
   path = write(b'text\tlabel\na\nb\t1\nc\n')
   broken = []
-  rows = list(tsv.read_rows(path, ('text',), broken=broken))
+  rows = list(tables.read_tsv(path, ('text',), broken=broken))
   assert [line for line, _ in rows] == [3]
   assert broken == [2, 4]
 
@@ -94,6 +94,6 @@ def test_the_folder_may_be_named_or_hold_the_files(tmp_path):
   inner.mkdir()
   (inner / 'train.tsv').touch()
   for path in (tmp_path, str(inner)):
-    assert tsv.find_folder(path, 'SST-2', ('train.tsv',)) == inner
+    assert tables.find_folder(path, 'SST-2', ('train.tsv',)) == inner
   with pytest.raises(InputError, match=r'expected the files dev\.tsv there'):
-    tsv.find_folder(tmp_path, 'SST-2', ('dev.tsv',))
+    tables.find_folder(tmp_path, 'SST-2', ('dev.tsv',))

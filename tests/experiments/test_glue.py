@@ -14,7 +14,7 @@ from mobilebert_jax.experiments.glue import averages, submission
 from mobilebert_jax.runtime import lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.files import write_json
-from mobilebert_jax.tasks.glue import tasks
+from mobilebert_jax.tasks import glue
 from mobilebert_jax.training.failures import NonFiniteError
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import glue_files, killing, one_device, tiny
@@ -46,7 +46,7 @@ def write(directory, rows=8):
   (directory / 'data' / 'AX.tsv').write_text(glue_files.DIAGNOSTICS)
   vocab = tiny.write_vocab(directory)
   text = tiny.CONFIG % {'data': str(directory / 'data'), 'vocab': str(vocab)}
-  for name in tasks.TABLE:
+  for name in glue.TABLE:
     (directory / f'tiny_{name}.py').write_text(
       text.replace("task='sst2'", f"task='{name}'")
     )
@@ -84,9 +84,9 @@ def test_averages_are_those_of_the_benchmark_and_of_berts_paper():
 
 
 def test_scores_of_the_averages_are_those_of_the_tasks():
-  assert set(averages.SCORES) == set(tasks.TABLE)
+  assert set(averages.SCORES) == set(glue.TABLE)
   for task, names in averages.SCORES.items():
-    row = tasks.TABLE[task]
+    row = glue.TABLE[task]
     for name in names:
       split, score = name.split('/')
       assert split in row.table.splits.evaluation
@@ -96,7 +96,7 @@ def test_scores_of_the_averages_are_those_of_the_tasks():
 def test_members_are_the_files_of_the_tasks():
   files = {
     f'{stem}.tsv': name
-    for name, row in tasks.TABLE.items()
+    for name, row in glue.TABLE.items()
     for stem in row.stems.values()
   }
   assert dict(submission.MEMBERS) == files and len(files) == 11

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mobilebert_jax.data.readers import iob
 from mobilebert_jax.metrics import tagging
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks.tagging import iob
 
 TAGS = ('O', 'B-PER', 'I-PER', 'B-LOC', 'I-LOC', 'B-creative-work')
 ADVERSARIAL = [

@@ -113,7 +113,8 @@ def test_a_killed_command_goes_on(text, tmp_path, static, repo, monkeypatch):
 
 SLOW = """
 import time
-from mobilebert_jax.pretraining_data import __main__, writing
+from mobilebert_jax.pretraining_data import __main__
+from mobilebert_jax.pretraining_data import writing
 from mobilebert_jax.runtime import exit_status
 write = writing.Job.write
 class SlowJob(writing.Job):

@@ -76,7 +76,7 @@ def make_task(head, seen=None):
     write_predictions=not_called,
     texts=not_called,
     outcomes=not_called,
-    specimens=not_called,
+    dummy_examples=not_called,
     token_outputs=frozenset({'tokens'} if head == 'pretraining' else ()),
   )
 

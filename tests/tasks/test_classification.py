@@ -95,7 +95,7 @@ def test_the_loss_counts_rows_of_weight_one(kind, logits, expected):
 
 
 @pytest.mark.parametrize(
-  ('kind', 'logits', 'scores', 'told', 'badness'),
+  ('kind', 'logits', 'scores', 'told', 'error'),
   [
     (
       'single',
@@ -120,7 +120,7 @@ def test_the_loss_counts_rows_of_weight_one(kind, logits, expected):
     ),
   ],
 )
-def test_scores_and_outcomes(kind, logits, scores, told, badness):
+def test_scores_and_outcomes(kind, logits, scores, told, error):
   task, examples, features = make(kind)
   predictions = {'logits': np.array(logits, np.float32)}
   found = task.score(predictions, examples, features)
@@ -128,9 +128,9 @@ def test_scores_and_outcomes(kind, logits, scores, told, badness):
   assert task.primary_metric == f'validation/{next(iter(scores))}'
   outcomes = task.outcomes(predictions, examples, features)
   assert [(o.expected, o.predicted, o.is_right) for o in outcomes] == told
-  costs = np.array([outcome.badness for outcome in outcomes])
+  costs = np.array([outcome.error for outcome in outcomes])
   # Second-order terms of the logarithms are below 1e-4.
-  chex.assert_trees_all_close(costs, np.array(badness, float), atol=1e-4)
+  chex.assert_trees_all_close(costs, np.array(error, float), atol=1e-4)
   assert [outcome.text for outcome in outcomes] == ['text 0', 'text 1']
 
 

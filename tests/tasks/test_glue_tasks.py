@@ -9,7 +9,7 @@ from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
 from mobilebert_jax.tasks.classification import TextExample
-from mobilebert_jax.tasks.glue.tasks import AX, TABLE
+from mobilebert_jax.tasks.glue import AX, TABLE
 from tests.support import glue_files
 from tests.support.glue_files import SAMPLES
 

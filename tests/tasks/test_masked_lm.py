@@ -75,9 +75,9 @@ def test_a_document_is_cut_into_full_sequences(tokenizer):
 
 
 def test_no_token_is_lost(tokenizer, monkeypatch):
-  from mobilebert_jax.tasks.pretraining import masked_sequences
+  from mobilebert_jax.data.examples import masking
 
-  monkeypatch.setattr(masked_sequences, '_CHUNK', 7)
+  monkeypatch.setattr(masking, '_CHUNK', 7)
   examples = [Document(str(n), text(n, n).rstrip()) for n in (1, 20, 3, 11)]
   features = make().encode(examples, tokenizer, 9)
   ids, owners = features.sequences['input_ids'], features.scalars['document']
@@ -190,7 +190,7 @@ def test_the_worst_token_is_shown_in_its_text(tokenizer):
   (outcome,) = masked_lm.outcomes(kept, examples, features)
   assert outcome.text == 'anna sees the dog [##s] .'
   assert (outcome.expected, outcome.predicted) == ('##s', '.')
-  assert outcome.badness == 2.0 and not outcome.is_right
+  assert outcome.error == 2.0 and not outcome.is_right
 
 
 def test_predictions_say_how_each_sequence_went(tokenizer, tmp_path):

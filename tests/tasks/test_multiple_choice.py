@@ -12,8 +12,8 @@ from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
-from mobilebert_jax.tasks.multiple_choice import task as multiple_choice_task
-from mobilebert_jax.tasks.multiple_choice.rows import cut_pair, encode
+from mobilebert_jax.tasks import multiple_choice as multiple_choice_task
+from mobilebert_jax.tasks.multiple_choice import cut_pair, encode
 from mobilebert_jax.tasks.task import Splits
 from tests.support import batching_runs
 from tests.support.squad_files import tokenizer as spelling_tokenizer
@@ -169,8 +169,8 @@ def test_outcomes(tokenizer):
   assert [outcome.is_right for outcome in found] == [True, False, True]
   assert found[1].text == 'a | b | c'
   assert (found[1].expected, found[1].predicted) == ('b', 'c')
-  assert found[1].badness == pytest.approx(np.log(4))
-  assert found[0].badness == pytest.approx(np.log(5 / 3))
+  assert found[1].error == pytest.approx(np.log(4))
+  assert found[0].error == pytest.approx(np.log(5 / 3))
 
 
 def test_predictions_have_the_official_format(tokenizer, tmp_path):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.config.run import DataConfig
-from mobilebert_jax.data.examples import sentence_pairs
-from mobilebert_jax.data.examples.sentence_pairs import make_pairs, segments
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
+from mobilebert_jax.tasks.pretraining import next_sentence
+from mobilebert_jax.tasks.pretraining.next_sentence import make_pairs, segments
 from tests.support import custom_runs
 
 
@@ -48,7 +48,7 @@ def test_half_of_the_pairs_follow_one_another():
   for number, pair in enumerate(pairs):
     i, j = divmod(number, 50)
     assert pair.text == f's {i} {j}' and pair.id == f'd{i}#{j}'
-    if pair.label == sentence_pairs.FOLLOWS:
+    if pair.label == next_sentence.FOLLOWS:
       assert pair.pair == f's {i} {j + 1}'
     else:
       _, document, segment = pair.pair.split()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.config.task_options import PretrainingOptions
-from mobilebert_jax.data.records import array_records, prepared, records
+from mobilebert_jax.data.records import prepared, record_files, records
 from mobilebert_jax.data.records.tf_example import Examples, encode
 from mobilebert_jax.runtime.errors import InputError
 from tests.support.pretraining_sets import (
@@ -123,7 +123,7 @@ def test_files_that_are_not_whole(folder, tmp_path):
   found = records.find(path)
   with pytest.raises(InputError, match=r'00001-of.* file is damaged'):
     found.read(np.arange(len(found)))
-  array_records.write(content, [b'x'])
+  record_files.write_array_record(content, [b'x'])
   with pytest.raises(InputError, match=r'damaged \(1 records instead of'):
     records.find(path).read(np.arange(len(found)))
   path = copied()

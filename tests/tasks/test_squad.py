@@ -141,7 +141,7 @@ def test_right_logits_score_one():
   assert scores == {'exact_match': 1.0, 'f1': 1.0}
   assert record.score(logits(features), asked, features)['f1'] < 0.8
   told = record.outcomes(confident(features, asked), asked, features)
-  assert all(one.is_right and one.badness == 0 for one in told)
+  assert all(one.is_right and one.error == 0 for one in told)
   assert told[0].expected == 'France / in France'
   assert told[0].predicted == 'France'
   assert told[0].text.startswith('Where is Normandy? | ...')

@@ -5,9 +5,9 @@ import pytest
 
 from mobilebert_jax.config.task_options import TaggingOptions
 from mobilebert_jax.data.batching.features import Ragged
-from mobilebert_jax.data.readers import iob
 from mobilebert_jax.data.readers.conll import Sentence, read_sentences
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks.tagging import iob
 from mobilebert_jax.tasks.tagging import task as tagging_task
 from mobilebert_jax.tasks.tagging import windows as tagging_windows
 from mobilebert_jax.tasks.task import Splits
@@ -129,7 +129,7 @@ def test_words_without_tokens_are_outside(tokenizer):
 
 
 def test_splitting_at_the_borders_of_words():
-  split = tagging_windows.split
+  split = tagging_windows.split_words
   assert split([1, 1, 1], 3, 0) == [range(3)]
   assert split([2, 2, 2], 5, 0) == [range(2), range(2, 3)]
   assert split([1] * 6, 4, 2) == [range(4), range(2, 6)]
@@ -140,7 +140,7 @@ def test_splitting_at_the_borders_of_words():
 
 def test_the_window_with_more_context_decides():
   lengths = [1] * 8
-  windows = tagging_windows.split(lengths, 6, 4)
+  windows = tagging_windows.split_words(lengths, 6, 4)
   assert windows == [range(6), range(2, 8)]
   found = tagging_windows.deciders(lengths, windows)
   assert found.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
@@ -225,10 +225,10 @@ def test_scores_outcomes_and_files(tokenizer, tmp_path):
     abs=1e-9,
   )  # fmt: skip
   right, wrong = task.outcomes(predictions, examples, features)
-  assert right.text == 'a b c d' and right.is_right and right.badness == 0
+  assert right.text == 'a b c d' and right.is_right and right.error == 0
   assert right.expected == right.predicted == 'a b (x), d (yy)'
   assert (wrong.expected, wrong.predicted) == ('f (x)', 'no entity')
-  assert not wrong.is_right and wrong.badness == 1
+  assert not wrong.is_right and wrong.error == 1
   path = task.write_predictions(tmp_path, 'v', predictions, examples, features)
   assert path == tmp_path / 'v.conll'
   assert path.read_text().split('\n') == [

@@ -16,13 +16,13 @@ from jaxtyping import Int
 
 from mobilebert_jax.data.batching.features import (
   EVALUATION,
-  Batch,
   Features,
+  NumpyBatch,
   bucket_of,
   resolve_buckets,
 )
-from mobilebert_jax.data.batching.order import permuted
 from mobilebert_jax.data.batching.packing import Packer, Placement
+from mobilebert_jax.data.random_streams import permutation_at
 from mobilebert_jax.data.records.stored_features import StoredFeatures
 from mobilebert_jax.runtime.errors import InputError
 
@@ -34,10 +34,10 @@ _AHEAD = 8
 
 Batching = Literal['bucketed', 'packed', 'padded']
 AnyFeatures = Features | StoredFeatures
-_Cut = Callable[[Int[np.ndarray, 'B'], int, int], tuple[Batch, Placement]]
+_Cut = Callable[[Int[np.ndarray, 'B'], int, int], tuple[NumpyBatch, Placement]]
 
 
-class Share(NamedTuple):
+class ProcessShard(NamedTuple):
   """The rows of each global batch that one process makes.
 
   Attributes:
@@ -62,7 +62,7 @@ class Share(NamedTuple):
     return np.arange(count).reshape(self.of, -1)[list(self.parts)].ravel()
 
 
-WHOLE = Share(1, (0,))
+WHOLE_BATCH = ProcessShard(1, (0,))
 
 
 class TrainIterator(Protocol):
@@ -70,7 +70,7 @@ class TrainIterator(Protocol):
 
   def __iter__(self) -> 'TrainIterator': ...
 
-  def __next__(self) -> Batch: ...
+  def __next__(self) -> NumpyBatch: ...
 
   def get_state(self) -> dict[str, Any]:
     """The position behind the last batch taken, JSON-able."""
@@ -141,7 +141,7 @@ def train_iterator(
   batching: Batching = 'bucketed',
   buckets: tuple[int, ...] = (),
   row_multiple: int = 1,
-  share: Share = WHOLE,
+  share: ProcessShard = WHOLE_BATCH,
 ) -> TrainIterator:
   """Iterates over the training batches of steps 0 to `num_steps` - 1.
 
@@ -173,7 +173,7 @@ def train_iterator(
   cut = _cutter(features, batch_size, batching, buckets, row_multiple, share)
   chosen = _order(features, batch_size, batching, seed)
 
-  def batch(step: int) -> Batch:
+  def batch(step: int) -> NumpyBatch:
     epoch, number = divmod(step, steps)
     return cut(chosen(epoch, number), seed, epoch)[0]
 
@@ -188,7 +188,7 @@ def _order(
   """A function of (epoch, number of the batch in it): the batch's examples."""
   if isinstance(features, StoredFeatures):
     in_batch = np.arange(batch_size)
-    return lambda epoch, number: permuted(
+    return lambda epoch, number: permutation_at(
       number * batch_size + in_batch, len(features), seed, epoch
     )
 
@@ -209,8 +209,8 @@ def eval_batches(
   batching: Batching = 'bucketed',
   buckets: tuple[int, ...] = (),
   row_multiple: int = 1,
-  share: Share = WHOLE,
-) -> Iterator[tuple[Batch, Placement]]:
+  share: ProcessShard = WHOLE_BATCH,
+) -> Iterator[tuple[NumpyBatch, Placement]]:
   """Yields every example exactly once.
 
   A batch that lacks examples, the last one or any if `batch_size` is no
@@ -248,7 +248,7 @@ def _cutter(
   batching: Batching,
   buckets: tuple[int, ...],
   row_multiple: int,
-  share: Share,
+  share: ProcessShard,
 ) -> _Cut:
   """A function of (examples, seed, epoch) that gives this process's rows."""
   if isinstance(features, StoredFeatures) and batching != 'padded':

@@ -14,8 +14,8 @@ from jaxtyping import Int
 
 from mobilebert_jax.data.batching.features import (
   EVALUATION,
-  Batch,
   Features,
+  NumpyBatch,
   Ragged,
 )
 
@@ -133,7 +133,7 @@ class Packer:
     *,
     seed: int = 0,
     epoch: int = EVALUATION,
-  ) -> tuple[Batch, Placement]:
+  ) -> tuple[NumpyBatch, Placement]:
     """Cuts one packed batch.
 
     Args:
@@ -158,7 +158,7 @@ class Packer:
       placement.slots[:, None] * choices + np.arange(choices) + 1
     ).reshape(-1)
     shape = (count, self.length)
-    batch: Batch = {
+    batch: NumpyBatch = {
       name: column.laid_out(shape, rows, starts, features.pad[name])
       for name, column in columns.items()
     }
@@ -177,12 +177,12 @@ class Packer:
     batch |= self._by_slot(placement, count)
     return batch, placement
 
-  def _by_slot(self, placement: Placement, count: int) -> Batch:
+  def _by_slot(self, placement: Placement, count: int) -> NumpyBatch:
     """The scalar columns and 'weights', zero in empty slots."""
     scalars = self._features.scalars
     arrays = {k: v[placement.examples] for k, v in scalars.items()}
     arrays['weights'] = np.ones(len(placement.examples), np.float32)
-    batch: Batch = {}
+    batch: NumpyBatch = {}
     for name, values in arrays.items():
       shape = (count, self.slots_per_row, *values.shape[1:])
       batch[name] = np.zeros(shape, values.dtype)

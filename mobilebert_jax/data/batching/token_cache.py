@@ -24,8 +24,12 @@ import numpy as np
 import tokenizers
 
 import mobilebert_jax
-from mobilebert_jax.data.batching.features import Features, Ragged, Transform
-from mobilebert_jax.data.batching.gathering import Gathered
+from mobilebert_jax.data.batching.features import (
+  Features,
+  Gathered,
+  Ragged,
+  Transform,
+)
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 

@@ -1,7 +1,7 @@
 """Lines of UTF-8 files, plain or gzipped, with the place of every mistake.
 
 Only a line feed ends a line: other line separators of Unicode occur inside of
-sentences.
+sentences. Also where a data set's official files are.
 """
 
 import gzip
@@ -9,10 +9,10 @@ import json
 import pathlib
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mobilebert_jax.runtime import local_copies
+from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
 
 # Stands for standard input; messages call it by this name.
@@ -131,3 +131,28 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _short(line: str) -> str:
   text = line.strip()
   return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + '...')
+
+
+def find_official_file(
+  path: str | pathlib.Path, folder: str, names: Sequence[str]
+) -> pathlib.Path:
+  """The first file there is, in `path` itself or in its `folder`.
+
+  Args:
+    path: What `data.path` says.
+    folder: The name of the data set's directory.
+    names: What the file may be called.
+
+  Raises:
+    InputError: No such file is in either; the message names all.
+  """
+  root = files.path(path)
+  for directory in (root, root / folder):
+    for name in names:
+      if (directory / name).is_file():
+        return directory / name
+  raise InputError(
+    f'config.data.path={str(path)!r}: expected the file {" or ".join(names)} '
+    'there or '
+    f'in {str(root / folder)!r}'
+  )

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mobilebert_jax.data.readers import lines, official, tfds
+from mobilebert_jax.data.readers import lines, tfds
+from mobilebert_jax.data.readers import lines as readers_lines
 from mobilebert_jax.runtime.errors import InputError
 
 _SUFFIXES = ('.json', '.json.gz')
@@ -61,7 +62,9 @@ def find_file(path: str | pathlib.Path, stem: str) -> pathlib.Path:
   Raises:
     InputError: it is in neither.
   """
-  return official.find_file(path, 'squad', [stem + s for s in _SUFFIXES])
+  return readers_lines.find_official_file(
+    path, 'squad', [stem + s for s in _SUFFIXES]
+  )
 
 
 def read_file(path: pathlib.Path, *, with_null: bool) -> Iterator[Question]:

@@ -1,10 +1,11 @@
-"""The user's own tables: named columns in CSV, TSV and JSON Lines.
+"""Tables with named columns: GLUE's TSV, and the user's CSV, TSV, JSON Lines.
 
-The suffix decides the format:
+The suffix of the user's own tables decides the format:
   .csv     the csv module's rules: commas, quotes around cells with commas,
            quotes or line ends, a doubled quote for a quote; blank lines do
            not count;
-  .tsv     GLUE's rules (`data.tsv`): tabs, quotes mean nothing;
+  .tsv     GLUE's rules (`read_tsv`): tabs, quotes mean nothing, so that a
+           sentence may begin with one;
   .jsonl   one object on each line; cells may be any JSON value.
 CSV and TSV have a header line. Each may be gzipped, with '.gz' behind the
 suffix.
@@ -16,12 +17,12 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax.data.readers import tsv
 from mobilebert_jax.data.readers.lines import (
   is_unicode,
   read_lines,
   read_objects,
 )
+from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
 FORMATS = ('.csv', '.tsv', '.jsonl')
@@ -31,7 +32,7 @@ _LONGEST_CELL = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TableRow:
   """One row of a table.
 
   Attributes:
@@ -94,7 +95,9 @@ def name_of(value: Any) -> str | None:
   return str(value) if isinstance(value, int) else None
 
 
-def read_table(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
+def read_table(
+  path: pathlib.Path, columns: Sequence[str]
+) -> Iterator[TableRow]:
   """Reads the named columns of every row.
 
   Raises:
@@ -106,8 +109,8 @@ def read_table(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
     rows = _csv_rows(path, columns)
   elif suffix.endswith('.tsv'):
     rows = (
-      Row(f'{path}:{number}', cells)
-      for number, cells in tsv.read_rows(path, columns)
+      TableRow(f'{path}:{number}', cells)
+      for number, cells in read_tsv(path, columns)
     )
   elif suffix.endswith('.jsonl'):
     rows = _json_rows(path, columns)
@@ -121,7 +124,7 @@ def read_table(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
     raise InputError(f'{path}: the file has no row')
 
 
-def _csv_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
+def _csv_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[TableRow]:
   csv.field_size_limit(_LONGEST_CELL)
   # strict: a quote in the wrong place is an error, not part of the text.
   reader = csv.reader((line for _, line in read_lines(path)), strict=True)
@@ -139,7 +142,7 @@ def _csv_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
         f'has {len(header)}; put cells with commas or line ends in quotes'
       )
     named = dict(zip(header, cells))
-    yield Row(f'{path}:{number}', {name: named[name] for name in columns})
+    yield TableRow(f'{path}:{number}', {name: named[name] for name in columns})
   if header is None:
     raise InputError(f'{path}: the file is empty; expected a header line')
 
@@ -177,7 +180,9 @@ def _check_header(
       )
 
 
-def _json_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
+def _json_rows(
+  path: pathlib.Path, columns: Sequence[str]
+) -> Iterator[TableRow]:
   for number, cells in read_objects(path):
     for name in columns:
       if name not in cells:
@@ -185,4 +190,104 @@ def _json_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
           f'{path}:{number}: the object has no {name!r}; it has '
           f'{", ".join(map(repr, cells)) or "nothing"}'
         )
-    yield Row(f'{path}:{number}', {name: cells[name] for name in columns})
+    yield TableRow(f'{path}:{number}', {name: cells[name] for name in columns})
+
+
+def find_folder(
+  path: str | pathlib.Path, folder: str, names: Sequence[str]
+) -> pathlib.Path:
+  """The directory that holds `names`: `path` itself or its `folder`.
+
+  Raises:
+    InputError: Neither has all of the files; the message names them.
+  """
+  root = files.path(path)
+  for candidate in (root, root / folder):
+    if all((candidate / name).is_file() for name in names):
+      return candidate
+  raise InputError(
+    f'config.data.path={str(path)!r}: expected the files {", ".join(names)} '
+    'there or '
+    f'in {str(root / folder)!r}'
+  )
+
+
+def read_tsv(
+  path: pathlib.Path,
+  columns: Sequence[str],
+  header: Sequence[str] | None = None,
+  broken: list[int] | None = None,
+) -> Iterator[tuple[int, Mapping[str, str]]]:
+  """Reads the named columns of every row.
+
+  Args:
+    path: A UTF-8 file.
+    columns: Names that the header must have.
+    header: The names of all columns, for a file that has no header line.
+    broken: If given, a row with too few columns is no error: it is left out,
+      and its line number is added here.
+
+  Yields:
+    The row's line number, counted from 1, and its values by column name.
+
+  Raises:
+    InputError: The file is missing, is empty or has no row; its header lacks
+      a column or has one twice; a row has another number of columns or is not
+      UTF-8.
+  """
+  lines = _tsv_lines(path)
+  named = header is None
+  if header is None:
+    header = _tsv_header(path, lines, columns)
+  places = [(name, header.index(name)) for name in columns]
+  number = None
+  for number, line in lines:
+    cells = line.split('\t')
+    if broken is not None and len(cells) < len(header):
+      broken.append(number)
+      continue
+    if len(cells) != len(header):
+      raise InputError(
+        f'{path}:{number}: {len(cells)} tab-separated columns where the header '
+        f'has {len(header)}'
+        if named
+        else f'{path}:{number}: {len(cells)} tab-separated columns; expected '
+        f'{len(header)}: {", ".join(header)}'
+      )
+    yield number, {name: cells[place] for name, place in places}
+  if number is None:
+    raise InputError(
+      f'{path}: there is no row below the header'
+      if named
+      else f'{path}: the file is empty; expected rows of {", ".join(header)}'
+    )
+
+
+def _tsv_header(
+  path: pathlib.Path,
+  lines: Iterator[tuple[int, str]],
+  columns: Sequence[str],
+) -> Sequence[str]:
+  """Takes the first line and checks that it names the columns."""
+  first = next(lines, None)
+  if first is None:
+    raise InputError(f'{path}: the file is empty; expected a header line')
+  header = first[1].split('\t')
+  shown = ', '.join(map(repr, header))
+  missing = [name for name in columns if name not in header]
+  if missing:
+    raise InputError(
+      f'{path}:1: the header has no column {", ".join(map(repr, missing))}; '
+      f'its columns are {shown}'
+    )
+  twice = [name for name in columns if header.count(name) > 1]
+  if twice:
+    raise InputError(
+      f'{path}:1: the header has the column {twice[0]!r} twice; its columns '
+      f'are {shown}'
+    )
+  return header
+
+
+def _tsv_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+  return ((number, line.rstrip('\r\n')) for number, line in read_lines(path))

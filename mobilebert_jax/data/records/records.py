@@ -17,8 +17,10 @@ import numpy as np
 from jaxtyping import Int
 
 from mobilebert_jax.data.records import prepared
-from mobilebert_jax.data.records.array_records import ArrayRecordFile
-from mobilebert_jax.data.records.tfrecord import TfRecordFile
+from mobilebert_jax.data.records.record_files import (
+  ArrayRecordFile,
+  TfRecordFile,
+)
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.progress import Work

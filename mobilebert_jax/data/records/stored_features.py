@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mobilebert_jax.data.batching.features import EVALUATION, Batch
-from mobilebert_jax.data.batching.gathering import Gathered
+from mobilebert_jax.data.batching.features import (
+  EVALUATION,
+  Gathered,
+  NumpyBatch,
+)
 from mobilebert_jax.data.records.records import Records
 from mobilebert_jax.data.records.tf_example import ExampleError, Examples
 from mobilebert_jax.runtime.errors import InputError
@@ -82,7 +85,7 @@ class StoredFeatures:
     *,
     seed: int = 0,
     epoch: int = EVALUATION,
-  ) -> Batch:
+  ) -> NumpyBatch:
     """Reads one batch.
 
     Args:
@@ -107,7 +110,7 @@ class StoredFeatures:
       found = self._columns(rows)
     places = np.arange(length)
     inside = places < found['lengths'][:, None]
-    batch: Batch = {
+    batch: NumpyBatch = {
       'input_ids': found['input_ids'],
       'token_type_ids': found['token_type_ids'],
       'attention_mask': inside.astype(np.int32),
@@ -123,7 +126,7 @@ class StoredFeatures:
     weights[len(rows) if real is None else real :] = 0
     return batch | {'weights': weights}
 
-  def _static(self, found: dict[str, np.ndarray]) -> Batch:
+  def _static(self, found: dict[str, np.ndarray]) -> NumpyBatch:
     counts = found['weights'] > 0
     return {
       'masked_positions': np.where(counts, found['positions'], 0),
@@ -136,7 +139,7 @@ class StoredFeatures:
     rows: Int[np.ndarray, 'B'],
     seed: int,
     epoch: int,
-  ) -> Batch:
+  ) -> NumpyBatch:
     seen = found['input_ids'].copy()
     labels = np.full_like(seen, self.ignore_index)
     for i, (row, size) in enumerate(zip(rows, found['lengths'], strict=True)):

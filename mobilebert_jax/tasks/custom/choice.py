@@ -12,11 +12,11 @@ from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import CustomChoiceOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
-from mobilebert_jax.data.readers.tables import Row
+from mobilebert_jax.data.readers.tables import TableRow
 from mobilebert_jax.metrics.probabilities import softmax
+from mobilebert_jax.tasks import multiple_choice as multiple_choice_task
+from mobilebert_jax.tasks import prediction_files
 from mobilebert_jax.tasks.custom import files as custom_files
-from mobilebert_jax.tasks.custom import output
-from mobilebert_jax.tasks.multiple_choice import task as multiple_choice_task
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
 
@@ -51,13 +51,19 @@ def write_predictions(
   logits = predictions['logits']
   all_chances = softmax(np.asarray(logits, np.float64))
   rows = (
-    (example.id, example.keys[int(best)], output.told(chances[best]))
+    (
+      example.id,
+      example.keys[int(best)],
+      prediction_files.rounded(chances[best]),
+    )
     for example, best, chances in zip(
       examples, logits.argmax(-1), all_chances, strict=True
     )
   )
   path = directory / f'{split}.csv'
-  return output.write_csv(path, ('id', 'prediction', 'probability'), rows)
+  return prediction_files.write_csv(
+    path, ('id', 'prediction', 'probability'), rows
+  )
 
 
 def _read(
@@ -80,7 +86,7 @@ def _read(
   return examples
 
 
-def _choices(options: CustomChoiceOptions, row: Row) -> tuple[str, ...]:
+def _choices(options: CustomChoiceOptions, row: TableRow) -> tuple[str, ...]:
   if options.choice_columns:
     column = options.choice_columns[-1]
     values = [row.text(name) for name in options.choice_columns]
@@ -115,7 +121,9 @@ def _keys(
   return tuple(str(i) for i in range(len(choices)))
 
 
-def _answer(options: CustomChoiceOptions, row: Row, keys: Sequence[str]) -> int:
+def _answer(
+  options: CustomChoiceOptions, row: TableRow, keys: Sequence[str]
+) -> int:
   name = row.name(options.answer_column)
   if name not in keys:
     raise row.wrong(

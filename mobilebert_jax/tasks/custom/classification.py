@@ -1,30 +1,69 @@
-"""Classification of the user's own texts or pairs, with one or more labels."""
+"""Labels or numbers for the user's own texts, or pairs of texts."""
 
 import functools
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from mobilebert_jax.config.run import DataConfig
-from mobilebert_jax.config.task_options import CustomClassificationOptions
+from mobilebert_jax.config.task_options import (
+  CustomClassificationOptions,
+  CustomRegressionOptions,
+  TextColumns,
+)
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers import tables
-from mobilebert_jax.data.readers.tables import Row
+from mobilebert_jax.data.readers.tables import TableRow
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import prediction_files
 from mobilebert_jax.tasks.classification import (
   Score,
   TextExample,
   classification_task,
 )
+from mobilebert_jax.tasks.custom import files
 from mobilebert_jax.tasks.custom import files as custom_files
-from mobilebert_jax.tasks.custom import output, texts
-from mobilebert_jax.tasks.targets import MultiLabel, SingleLabel
+from mobilebert_jax.tasks.targets import MultiLabel, Regression, SingleLabel
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+
+# What a row is labelled with.
+ReadLabel = Callable[[TableRow], Any]
+
+
+def read_texts(
+  options: TextColumns, path: pathlib.Path, read_label: ReadLabel | None
+) -> list[TextExample]:
+  """Reads a table.
+
+  Args:
+    options: Names of the columns.
+    path: See `tables.read_table`.
+    read_label: Gives a row's label; None: there is no label column.
+
+  Raises:
+    InputError: As `read_table`; or a row has no text, a cell of a wrong type,
+      or the id of another row; or `read_label` finds a mistake.
+  """
+  texts = [options.text_column]
+  if options.pair_column is not None:
+    texts.append(options.pair_column)
+  labels = [] if read_label is None else [options.label_column]
+  examples = []
+  rows = files.read_rows(path, [*texts, *labels], options.id_column)
+  for id_, row in rows:
+    text, *pair = (row.text(column) for column in texts)
+    # As in GLUE, one of the two may be empty.
+    if not any(part.strip() for part in (text, *pair)):
+      raise row.wrong(options.text_column, 'expected a text')
+    label = None if read_label is None else read_label(row)
+    examples.append(TextExample(id_, text, pair[0] if pair else None, label))
+  return examples
+
 
 _INTEGER = re.compile(r'-?\d+')
 # Label names that a message shows.
@@ -80,7 +119,7 @@ def found_labels(
   return tuple(sorted(names))
 
 
-def names_in(options: CustomClassificationOptions, row: Row) -> list[str]:
+def names_in(options: CustomClassificationOptions, row: TableRow) -> list[str]:
   """The names of a row's labels, each once.
 
   Raises:
@@ -131,7 +170,7 @@ def write_single(
 ) -> pathlib.Path:
   """Writes '<split>.csv': id, prediction, and the prediction's probability."""
   del features
-  return output.write_classes(
+  return prediction_files.write_classes(
     directory / f'{split}.csv',
     labels,
     predictions['logits'],
@@ -150,14 +189,14 @@ def write_multi(
   """Writes '<split>.jsonl': id, a list of labels, all labels' probabilities."""
   del features
   chosen = MultiLabel(tuple(labels)).decide(predictions['logits'])
-  chances = output.sigmoid(predictions['logits'])
-  return output.write_jsonl(
+  chances = prediction_files.sigmoid(predictions['logits'])
+  return prediction_files.write_jsonl(
     directory / f'{split}.jsonl',
     (
       {
         'id': example.id,
         'prediction': [labels[int(i)] for i in np.flatnonzero(picked)],
-        'probability': dict(zip(labels, map(output.told, row))),
+        'probability': dict(zip(labels, map(prediction_files.rounded, row))),
       }
       for example, picked, row in zip(examples, chosen, chances, strict=True)
     ),
@@ -172,7 +211,7 @@ def _read(
 ) -> list[TextExample]:
   index = {name: i for i, name in enumerate(labels)}
 
-  def label(row: Row) -> Any:
+  def label(row: TableRow) -> Any:
     names = names_in(options, row)
     for name in names:
       if name not in index:
@@ -186,7 +225,7 @@ def _read(
     found = tuple(sorted(index[name] for name in names))
     return found if options.multi_label else found[0]
 
-  return texts.read(options, path, label if labelled else None)
+  return read_texts(options, path, label if labelled else None)
 
 
 def _check_labels(
@@ -204,3 +243,56 @@ def _check_labels(
       f'{where}: there is no label but {", ".join(map(repr, labels)) or "none"}'
       f' in column {options.label_column!r}; expected at least {least}'
     )
+
+
+def make_regression(options: CustomRegressionOptions, data: DataConfig) -> Task:
+  """The task.
+
+  Raises:
+    InputError: A file is missing.
+  """
+  files = custom_files.find(options, data)
+  return classification_task(
+    'custom_regression',
+    Regression(),
+    load=functools.partial(
+      files.load, functools.partial(_read_numbers, options)
+    ),
+    write_predictions=write_numbers,
+    splits=files.splits,
+    scores={
+      'pearson': classification.pearson,
+      'spearman': classification.spearman,
+      'mse': classification.mean_squared_error,
+    },
+  )
+
+
+CUSTOM_REGRESSION = TaskSpec('custom_regression', make_regression)
+
+
+def write_numbers(
+  directory: pathlib.Path,
+  split: str,
+  predictions: Predictions,
+  examples: Sequence[TextExample],
+  features: Features,
+) -> pathlib.Path:
+  """Writes '<split>.csv': id, prediction."""
+  del features
+  numbers = Regression().decide(predictions['logits'])
+  return prediction_files.write_csv(
+    directory / f'{split}.csv',
+    ('id', 'prediction'),
+    zip((example.id for example in examples), map(float, numbers), strict=True),
+  )
+
+
+def _read_numbers(
+  options: CustomRegressionOptions, path: pathlib.Path, labelled: bool
+) -> list[TextExample]:
+  return read_texts(
+    options,
+    path,
+    (lambda row: row.number(options.label_column)) if labelled else None,
+  )

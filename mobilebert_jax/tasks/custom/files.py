@@ -9,7 +9,7 @@ from typing import Any
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import FileOptions
 from mobilebert_jax.data.readers import tables
-from mobilebert_jax.data.readers.tables import Row
+from mobilebert_jax.data.readers.tables import TableRow
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.task import Splits
@@ -131,7 +131,7 @@ def find(
 
 def read_rows(
   path: pathlib.Path, columns: Sequence[str], id_column: str | None
-) -> Iterator[tuple[str, Row]]:
+) -> Iterator[tuple[str, TableRow]]:
   """Reads the named columns of every row, and what the row is called.
 
   Args:

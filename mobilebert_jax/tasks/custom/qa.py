@@ -13,7 +13,7 @@ from mobilebert_jax.config.task_options import (
 )
 from mobilebert_jax.data.readers import squad
 from mobilebert_jax.data.readers.squad import Answer, Question
-from mobilebert_jax.data.readers.tables import SUFFIXES, Row
+from mobilebert_jax.data.readers.tables import SUFFIXES, TableRow
 from mobilebert_jax.tasks.custom import files as custom_files
 from mobilebert_jax.tasks.squad.task import span_task
 from mobilebert_jax.tasks.task import Task, TaskSpec
@@ -61,7 +61,7 @@ def _read(
 
 
 def _answers(
-  options: CustomQaOptions, row: Row, context: str
+  options: CustomQaOptions, row: TableRow, context: str
 ) -> tuple[Answer, ...]:
   column = options.answers_column
   value = row.cells[column]
@@ -77,7 +77,7 @@ def _answers(
   return tuple(_aligned(row, column, entry, context) for entry in given)
 
 
-def _aligned(row: Row, column: str, entry: Any, context: str) -> Answer:
+def _aligned(row: TableRow, column: str, entry: Any, context: str) -> Answer:
   if isinstance(entry, dict):
     text, start = entry.get('text'), entry.get('answer_start')
   else:

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import CustomTaggingOptions
 from mobilebert_jax.data.batching.features import Features
-from mobilebert_jax.data.readers import conll, iob
+from mobilebert_jax.data.readers import conll
 from mobilebert_jax.data.readers.conll import Sentence
-from mobilebert_jax.data.readers.tables import Row, read_table
+from mobilebert_jax.data.readers.tables import TableRow, read_table
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import prediction_files
 from mobilebert_jax.tasks.classification import WritePredictions
 from mobilebert_jax.tasks.custom import files as custom_files
-from mobilebert_jax.tasks.custom import output
-from mobilebert_jax.tasks.tagging import labels as tagging_labels
+from mobilebert_jax.tasks.tagging import iob
+from mobilebert_jax.tasks.tagging import iob as tagging_labels
 from mobilebert_jax.tasks.tagging import task as tagging_task
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
@@ -73,7 +74,7 @@ def write_predictions(
   predicted = tagging_task.predicted_tags(
     labels, options.scheme, predictions, examples, features
   )
-  return output.write_jsonl(
+  return prediction_files.write_jsonl(
     directory / f'{split}.jsonl',
     (
       {'id': str(number), 'tokens': list(sentence.words), 'prediction': tags}
@@ -109,7 +110,7 @@ def _read(
 
 
 def _sentence(
-  options: CustomTaggingOptions, row: Row, labelled: bool
+  options: CustomTaggingOptions, row: TableRow, labelled: bool
 ) -> Sentence:
   words = _texts(row, options.tokens_column)
   if not words:
@@ -127,7 +128,7 @@ def _sentence(
   return Sentence(words, tags, lines, ('',), source=row.place)
 
 
-def _texts(row: Row, column: str) -> tuple[str, ...]:
+def _texts(row: TableRow, column: str) -> tuple[str, ...]:
   values = row.cells[column]
   if not isinstance(values, list) or not all(
     isinstance(value, str) and value.strip() for value in values

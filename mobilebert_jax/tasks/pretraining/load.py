@@ -1,21 +1,28 @@
 """What pre-training learns from: plain text, prepared records, or TFRecords.
 
 `data.path` decides. Text is made into sequences at the start of the run and
-kept in memory; records are read from disk batch by batch.
+kept in memory; records are read from disk batch by batch. `load_documents`
+serves the other tasks on running text.
 """
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mobilebert_jax.config.run import DataConfig
-from mobilebert_jax.config.task_options import PretrainingOptions
+from mobilebert_jax.config.task_options import PretrainingOptions, TextOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.examples import sequences
-from mobilebert_jax.data.examples.masking import Masking
-from mobilebert_jax.data.examples.sequences import Layout
-from mobilebert_jax.data.examples.tokenised_text import tokenise
+from mobilebert_jax.data.examples.masking import (
+  Masking,
+  gathered_labels,
+  masked_features,
+  nothing_to_learn,
+)
+from mobilebert_jax.data.examples.sequences import Layout, tokenise
+from mobilebert_jax.data.readers import documents
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import prepared, records
 from mobilebert_jax.data.records.records import Records
@@ -23,13 +30,71 @@ from mobilebert_jax.data.records.stored_features import Form, StoredFeatures
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime import distributed, files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.pretraining import text_files
-from mobilebert_jax.tasks.pretraining.masked_sequences import (
-  gathered,
-  masked_features,
-  nothing_to_learn,
-)
-from mobilebert_jax.tasks.task import Progress
+from mobilebert_jax.tasks.task import Progress, Splits
+
+# Running text has nothing to hand in, so there is no test split.
+SPLITS = Splits(test=())
+
+
+def load_documents(
+  options: TextOptions, data: DataConfig, split: str
+) -> tuple[Document, ...]:
+  """The documents of a split, in the order of the files.
+
+  Raises:
+    InputError: No text there, a wrong line, or no text left for a split.
+  """
+  is_train = split == SPLITS.train
+  train, validation = _text_paths(options, data)
+  if validation:
+    found = _read_documents(options, train if is_train else validation)
+  else:
+    parts = documents.hold_out(
+      _read_documents(options, train), options.validation_fraction
+    )
+    found = parts[0] if is_train else parts[1]
+  return found[: data.limit(is_train=is_train)]
+
+
+def _text_paths(
+  options: TextOptions, data: DataConfig
+) -> tuple[tuple[pathlib.Path, ...], tuple[pathlib.Path, ...]]:
+  """The files to learn from and those to test with, if they are named."""
+  if data.source != 'files' or data.path is None:
+    raise InputError(
+      f'config.data.source={data.source!r} does not fit a task on your own '
+      'text; use '
+      '"files" and set config.data.path to a text file or a directory'
+    )
+  root = files.path(data.path)
+  folder = root.parent if root.is_file() else root
+
+  def named(name: str | None) -> tuple[pathlib.Path, ...]:
+    return documents.find_files(folder / name) if name else ()
+
+  validation = named(options.validation_file)
+  train = named(options.train_file) or documents.find_files(root)
+  train = tuple(path for path in train if path not in validation)
+  if not train:
+    raise InputError(
+      f'{root}: config.options.validation_file={options.validation_file!r} '
+      'takes all '
+      'of the text; give text to learn from as well'
+    )
+  return train, validation
+
+
+def _read_documents(
+  options: TextOptions, paths: tuple[pathlib.Path, ...]
+) -> tuple[Document, ...]:
+  return tuple(
+    document
+    for path in paths
+    for document in documents.read_documents(
+      path, options.documents, options.text_column
+    )
+  )
+
 
 # More records than so many times what is to be held out are told.
 _FAR_MORE = 2
@@ -47,12 +112,12 @@ def load(
     InputError: Missing or wrong data, or too little of it.
   """
   if data.source != 'files' or data.path is None:
-    return text_files.load(options, data, split)
+    return load_documents(options, data, split)
   root = files.path(data.path)
   path = root / options.train_file if options.train_file else root
   if not path.exists() or not records.holds_records(path):
-    return text_files.load(options, data, split)
-  is_train = split == text_files.SPLITS.train
+    return load_documents(options, data, split)
+  is_train = split == SPLITS.train
   found = records.find(path)
   if options.validation_file is None:
     train, held = found.hold_out(options.validation_fraction)
@@ -184,7 +249,7 @@ def _stored(
     has_static_masks=form.predictions is not None,
     has_next_sentence=options.next_sentence,
     mask=masking,
-    gather=gathered(masking, max_length, layout.special),
+    gather=gathered_labels(masking, max_length, layout.special),
   )
 
 

@@ -21,16 +21,13 @@ from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import MaskedLmOptions
 from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.examples.masking import MaskSequences, encode_documents
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.models import MobileBertForMaskedLM, packing
 from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.custom import output
-from mobilebert_jax.tasks.pretraining import text_files
-from mobilebert_jax.tasks.pretraining.masked_sequences import (
-  MaskSequences,
-  encode,
-)
+from mobilebert_jax.tasks import prediction_files
+from mobilebert_jax.tasks.pretraining import load
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
 # What `of_masked` keeps.
@@ -47,9 +44,9 @@ def make(options: MaskedLmOptions, data: DataConfig) -> Task:
     head=MobileBertForMaskedLM,
     labels=(),
     primary_metric='validation/accuracy',
-    load=functools.partial(text_files.load, options),
+    load=functools.partial(load.load_documents, options),
     encode=functools.partial(
-      encode,
+      encode_documents,
       probability=options.mask_probability,
       whole_word=options.whole_word,
       most=options.max_predictions_per_sequence,
@@ -60,8 +57,8 @@ def make(options: MaskedLmOptions, data: DataConfig) -> Task:
     write_predictions=write_predictions,
     texts=texts,
     outcomes=outcomes,
-    specimens=specimens,
-    splits=text_files.SPLITS,
+    dummy_examples=dummy_examples,
+    splits=load.SPLITS,
   )
 
 
@@ -149,7 +146,7 @@ def write_predictions(
     }
     for row, (owner, length) in enumerate(zip(owners, lengths, strict=True))
   )
-  return output.write_jsonl(directory / f'{split}.jsonl', rows)
+  return prediction_files.write_jsonl(directory / f'{split}.jsonl', rows)
 
 
 def sequence_scores(predictions: Predictions, row: int) -> dict[str, Any]:
@@ -175,8 +172,8 @@ def texts(example: Document) -> Sequence[str]:
   return example.lines()
 
 
-def specimens(words: int) -> tuple[Document, ...]:
-  """`Task.specimens`: one document."""
+def dummy_examples(words: int) -> tuple[Document, ...]:
+  """`Task.dummy_examples`: one document."""
   return (Document('0', ' '.join(['word'] * words)),)
 
 
@@ -222,6 +219,6 @@ def worst_token(
     text=' '.join(tokens[1:-1]).replace(' ##', ''),
     expected=names[target],
     predicted=names[guess],
-    badness=max(0.0, float(nll[place])),
+    error=max(0.0, float(nll[place])),
     is_right=bool(target == guess),
   )

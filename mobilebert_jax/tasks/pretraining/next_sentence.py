@@ -1,4 +1,9 @@
-"""Next-sentence prediction on the user's own text."""
+"""Next-sentence prediction on the user's own text.
+
+Devlin et al. 2019, section 3.1: half of the time B is what follows A, half of
+the time it comes from another document. Labels as in transformers: 0 follows,
+1 is random.
+"""
 
 import dataclasses
 import functools
@@ -6,21 +11,93 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import Array
 
 from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import NextSentenceOptions
 from mobilebert_jax.data.batching.features import Features
-from mobilebert_jax.data.examples import sentence_pairs
+from mobilebert_jax.data.readers import sentences as sentence_ends
+from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.metrics import classification as classification_metrics
 from mobilebert_jax.models import MobileBertForNextSentencePrediction
-from mobilebert_jax.tasks import classification
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import classification, prediction_files
 from mobilebert_jax.tasks.classification import TextExample
-from mobilebert_jax.tasks.custom import output
-from mobilebert_jax.tasks.pretraining import text_files
+from mobilebert_jax.tasks.pretraining import load as pretraining_load
 from mobilebert_jax.tasks.targets import SingleLabel
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+
+FOLLOWS, RANDOM = 0, 1
+_STREAM = 2
+
+
+def segments(
+  document: Document, *, lines: bool, sentences: int
+) -> tuple[str, ...]:
+  """A document in segments of so many sentences (the last may have fewer).
+
+  Args:
+    document: The text.
+    lines: Whether each line is a sentence, as in BERT's own format; else
+      `data.sentences` tells where sentences end.
+    sentences: Sentences in a segment.
+  """
+  parts = document.lines() if lines else sentence_ends.split(document.text)
+  parts = [part.strip() for part in parts if part.strip()]
+  return tuple(
+    ' '.join(parts[start : start + sentences])
+    for start in range(0, len(parts), sentences)
+  )
+
+
+def make_pairs(
+  documents: Sequence[Document],
+  segmented: Sequence[Sequence[str]],
+  seed: int,
+) -> tuple[TextExample, ...]:
+  """One pair for every segment that another one follows.
+
+  Whether B follows is a fair coin; a random B is a random segment of a random
+  other document. The result depends on the arguments alone.
+
+  Args:
+    documents: Where the segments come from.
+    segmented: The segments of each document.
+    seed: Of the coins.
+
+  Raises:
+    InputError: Fewer than two documents have a segment, or none has two.
+  """
+  full = [i for i, parts in enumerate(segmented) if parts]
+  places = [(i, j) for i in full for j in range(len(segmented[i]) - 1)]
+  if len(full) < 2 or not places:
+    raise InputError(
+      f'{len(full)} documents with text, {len(places)} pairs of neighbouring '
+      'segments; next-sentence prediction needs two documents and a pair (see '
+      'config.options.documents, config.options.sentences and '
+      'config.options.sentences_per_segment)'
+    )
+  position = {document: n for n, document in enumerate(full)}
+  words = np.random.Philox(
+    key=np.array([seed, 0], np.uint64),
+    counter=np.array([0, 0, 0, _STREAM], np.uint64),
+  ).random_raw(len(places) * 3)
+  examples = []
+  for (i, j), (coin, other, segment) in zip(
+    places, words.reshape(-1, 3).tolist(), strict=True
+  ):
+    label, second = FOLLOWS, segmented[i][j + 1]
+    if coin >> 63:
+      # Any document but this one.
+      step = 1 + other % (len(full) - 1)
+      chosen = segmented[full[(position[i] + step) % len(full)]]
+      label, second = RANDOM, chosen[segment % len(chosen)]
+    id_ = f'{documents[i].id}#{j}'
+    examples.append(TextExample(id_, segmented[i][j], second, label))
+  return tuple(examples)
+
 
 _TARGET = SingleLabel(('follows', 'random'))
 
@@ -45,8 +122,8 @@ def make(options: NextSentenceOptions, data: DataConfig) -> Task:
     write_predictions=write_predictions,
     texts=classification.texts,
     outcomes=functools.partial(classification.outcomes, _TARGET),
-    specimens=functools.partial(classification.specimens, _TARGET),
-    splits=text_files.SPLITS,
+    dummy_examples=functools.partial(classification.dummy_examples, _TARGET),
+    splits=pretraining_load.SPLITS,
   )
 
 
@@ -62,17 +139,17 @@ def load(
     InputError: Missing or wrong text, or too little of it.
   """
   unlimited = dataclasses.replace(data, train_examples=None, eval_examples=None)
-  documents = text_files.load(options, unlimited, split)
+  documents = pretraining_load.load_documents(options, unlimited, split)
   segmented = [
-    sentence_pairs.segments(
+    segments(
       document,
       lines=options.sentences == 'lines',
       sentences=options.sentences_per_segment,
     )
     for document in documents
   ]
-  pairs = sentence_pairs.make_pairs(documents, segmented, options.seed)
-  is_train = split == text_files.SPLITS.train
+  pairs = make_pairs(documents, segmented, options.seed)
+  is_train = split == pretraining_load.SPLITS.train
   return pairs[: data.limit(is_train=is_train)]
 
 
@@ -92,7 +169,7 @@ def write_predictions(
 ) -> pathlib.Path:
   """Writes '<split>.csv': id (document#segment), prediction, probability."""
   del features
-  return output.write_classes(
+  return prediction_files.write_classes(
     directory / f'{split}.csv',
     _TARGET.labels,
     predictions['logits'],

@@ -17,7 +17,7 @@ from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.batching.features import Features
-from mobilebert_jax.data.examples.masking import Masking
+from mobilebert_jax.data.examples.masking import Masking, MaskSequences
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records.stored_features import StoredFeatures
 from mobilebert_jax.models import (
@@ -26,9 +26,9 @@ from mobilebert_jax.models import (
   packing,
 )
 from mobilebert_jax.reporting.outcome import Outcome
-from mobilebert_jax.tasks.custom import output
-from mobilebert_jax.tasks.pretraining import load, masked_lm, text_files
-from mobilebert_jax.tasks.pretraining.masked_sequences import MaskSequences
+from mobilebert_jax.tasks import prediction_files
+from mobilebert_jax.tasks.pretraining import load, masked_lm
+from mobilebert_jax.tasks.pretraining import load as pretraining_load
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
 AnyFeatures = Features | StoredFeatures
@@ -56,9 +56,9 @@ def make(options: PretrainingOptions, data: DataConfig) -> Task:
     write_predictions=write_predictions,
     texts=texts,
     outcomes=outcomes,
-    specimens=specimens,
+    dummy_examples=dummy_examples,
     token_outputs=masked_lm.TOKEN_OUTPUTS if pairs else frozenset(),
-    splits=text_files.SPLITS,
+    splits=pretraining_load.SPLITS,
   )
 
 
@@ -135,7 +135,7 @@ def write_predictions(
     return found
 
   rows = map(record, range(len(predictions['counts'])))
-  return output.write_jsonl(directory / f'{split}.jsonl', rows)
+  return prediction_files.write_jsonl(directory / f'{split}.jsonl', rows)
 
 
 def texts(example: Document) -> Sequence[str]:
@@ -158,8 +158,8 @@ def outcomes(
   ]
 
 
-def specimens(words: int) -> tuple[Document, ...]:
-  """`Task.specimens`: two documents of two sentences, each with all words."""
+def dummy_examples(words: int) -> tuple[Document, ...]:
+  """`Task.dummy_examples`: two documents of two sentences, each with all words."""
   sentence = ' '.join(['word'] * words) + ' .'
   return tuple(Document(str(i), f'{sentence}\n{sentence}') for i in range(2))
 

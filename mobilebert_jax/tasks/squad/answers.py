@@ -1,7 +1,12 @@
-"""From start and end scores of windows to the answers of questions."""
+"""From start and end scores of windows to the answers of questions.
 
+And to the prediction files, as google-research's run_squad writes them.
+"""
+
+import json
+import pathlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Num
@@ -10,6 +15,7 @@ from mobilebert_jax.config.task_options import SpanOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.metrics.spans import best_spans
+from mobilebert_jax.runtime import files
 from mobilebert_jax.tasks.squad import windows
 from mobilebert_jax.tasks.task import Predictions
 
@@ -31,7 +37,7 @@ class Span(NamedTuple):
     return self.start_logit + self.end_logit
 
 
-class Found(NamedTuple):
+class SpanPrediction(NamedTuple):
   """What the model says to a question.
 
   Attributes:
@@ -61,7 +67,7 @@ def find(
   examples: Sequence[Question],
   features: Features,
   count: int,
-) -> list[Found]:
+) -> list[SpanPrediction]:
   """Searches the answers of every question in all of its windows.
 
   Args:
@@ -93,7 +99,7 @@ def find(
         break
     lowest = first + int(np.argmin(cls[first:behind].sum(axis=1)))
     null = Span('', *cls[lowest].tolist())
-    found.append(Found(tuple(spans.values()), null))
+    found.append(SpanPrediction(tuple(spans.values()), null))
   return found
 
 
@@ -124,9 +130,9 @@ def _candidates(
     # What fills a window with few spans may end behind the row.
     last = np.minimum(spans.ends, length - 1)
     columns = (
-      _at(begins, spans.starts), _at(ends, last),
-      _at(start, spans.starts), _at(end, last),
-    )  # fmt: skip
+          _at(begins, spans.starts), _at(ends, last),
+          _at(start, spans.starts), _at(end, last),
+        )  # fmt: skip
     exists = np.isfinite(spans.scores)
     for i in range(len(rows)):
       chosen = [column[i, exists[i]].tolist() for column in columns]
@@ -142,3 +148,75 @@ def _at(
   values: Num[np.ndarray, 'N S'], positions: Num[np.ndarray, 'N K']
 ) -> Num[np.ndarray, 'N K']:
   return np.take_along_axis(values, positions, axis=1)
+
+
+def write_files(
+  directory: pathlib.Path,
+  split: str,
+  examples: Sequence[Question],
+  found: Sequence[SpanPrediction],
+  answers: Sequence[str],
+  *,
+  n_best: int,
+  with_null: bool,
+) -> pathlib.Path:
+  """Writes what the official scripts read, and what stands beside it.
+
+  predictions.json: the answer to each question, by its id.
+  nbest_predictions.json: the best answers to each, with their logits and
+    probabilities (a softmax over the answers listed), best first.
+  null_odds.json (SQuAD 2.0): how much more no answer scores than the best
+    answer; for --na-prob-file of evaluate-v2.0.py.
+
+  The names of another split than 'validation' begin with it.
+
+  Args:
+    directory: where.
+    split: name of the split.
+    examples: the questions.
+    found: what the model says to them.
+    answers: the answer that is given to each, '' for none.
+    n_best: answers to list.
+    with_null: whether a text may not answer a question.
+
+  Returns:
+    The file of predictions.
+  """
+  ids = [example.id for example in examples]
+  nbest = [_nbest(one, n_best, with_null) for one in found]
+  contents: dict[str, dict[str, Any]] = {
+    'nbest_predictions.json': dict(zip(ids, nbest))
+  }
+  if with_null:
+    contents['null_odds.json'] = {
+      id_: one.null_odds for id_, one in zip(ids, found)
+    }
+  contents['predictions.json'] = dict(zip(ids, answers))
+  prefix = '' if split == 'validation' else f'{split}_'
+  for name, content in contents.items():
+    path = directory / f'{prefix}{name}'
+    files.write_text(path, json.dumps(content, indent=4) + '\n')
+  return path
+
+
+def _nbest(
+  found: SpanPrediction, n_best: int, with_null: bool
+) -> list[dict[str, Any]]:
+  spans = list(found.spans[:n_best])
+  if with_null or not spans:
+    ranked = sorted([*spans, found.null], key=lambda span: -span.score)
+    spans = ranked[:n_best]
+    # No answer is always listed.
+    if found.null not in spans:
+      spans.append(found.null)
+  scores = np.array([span.score for span in spans])
+  odds = np.exp(scores - scores.max())
+  return [
+    {
+      'text': span.text,
+      'probability': probability,
+      'start_logit': span.start_logit,
+      'end_logit': span.end_logit,
+    }
+    for span, probability in zip(spans, (odds / odds.sum()).tolist())
+  ]

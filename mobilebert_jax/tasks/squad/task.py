@@ -16,8 +16,9 @@ from mobilebert_jax.metrics import squad as squad_metrics
 from mobilebert_jax.models import MobileBertForQuestionAnswering, packing
 from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.squad import answers, windows, writing
-from mobilebert_jax.tasks.squad.answers import Found
+from mobilebert_jax.tasks.squad import answers, windows
+from mobilebert_jax.tasks.squad import answers as squad_answers
+from mobilebert_jax.tasks.squad.answers import SpanPrediction
 from mobilebert_jax.tasks.task import (
   Examples,
   Predictions,
@@ -62,13 +63,13 @@ def span_task(
     write_predictions=functools.partial(write_predictions, options),
     texts=texts,
     outcomes=functools.partial(outcomes, options),
-    specimens=specimens,
+    dummy_examples=dummy_examples,
     splits=splits,
   )
 
 
-def specimens(words: int) -> tuple[Question, ...]:
-  """`Task.specimens`: one question, answered by its text's first word."""
+def dummy_examples(words: int) -> tuple[Question, ...]:
+  """`Task.dummy_examples`: one question, answered by its text's first word."""
   text = ' '.join(['word'] * words)
   return (Question('0', 'word', text, (squad.Answer('word', 0),)),)
 
@@ -166,7 +167,7 @@ def write_predictions(
 ) -> pathlib.Path:
   """Writes predictions, n-best lists and null odds; see `writing.write`."""
   found = answers.find(options, predictions, examples, features, options.n_best)
-  return writing.write(
+  return squad_answers.write_files(
     directory,
     split,
     examples,
@@ -188,7 +189,7 @@ def outcomes(
   examples: Sequence[Question],
   features: windows.Features,
 ) -> list[Outcome]:
-  """What became of each question; badness is 1 - F1."""
+  """What became of each question; error is 1 - F1."""
   with_null = isinstance(options, NullSpanOptions)
   found = answers.find(options, predictions, examples, features, count=1)
   told = []
@@ -202,7 +203,7 @@ def outcomes(
         text=f'{example.question} | {_excerpt(example)}',
         expected=' / '.join(dict.fromkeys(g or _NO_ANSWER for g in golds)),
         predicted=answer or _NO_ANSWER,
-        badness=1.0 - shared,
+        error=1.0 - shared,
         is_right=squad_metrics.exact_match(answer, golds) == 1.0,
       )
     )
@@ -210,7 +211,9 @@ def outcomes(
 
 
 def _given(
-  options: SpanOptions, found: Sequence[Found], examples: Sequence[Question]
+  options: SpanOptions,
+  found: Sequence[SpanPrediction],
+  examples: Sequence[Question],
 ) -> list[str]:
   """The answer to each question, '' where none is better."""
   texts = [one.best.text for one in found]

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Int
 
 from mobilebert_jax.config.task_options import SpanOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
+from mobilebert_jax.data.examples.encoding import in_chunks
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.encoding import in_chunks
 from mobilebert_jax.tasks.task import Progress
 
 # Columns of the features that only the search for answers reads.
@@ -36,7 +36,7 @@ class Tokens(NamedTuple):
   ends: Int[np.ndarray, 'T']
 
 
-class Row(NamedTuple):
+class Window(NamedTuple):
   """One window; see `encode` for the columns."""
 
   columns: dict[str, Int[np.ndarray, 'S']]
@@ -74,7 +74,7 @@ def encode(
     InputError: `max_length` leaves no room for the text.
   """
   _check_room(options, max_length)
-  rows: list[Row] = []
+  rows: list[Window] = []
   numbers: list[int] = []
   known: dict[str, Tokens] = {}
   for start, chunk in in_chunks(examples, progress):
@@ -166,7 +166,7 @@ def _rows(
   tokenizer: Any,
   options: SpanOptions,
   max_length: int,
-) -> Iterator[Row]:
+) -> Iterator[Window]:
   """The windows of one question."""
   room = max_length - len(query) - _SPECIAL
   windows = cut(len(tokens.ids), room, options.doc_stride)
@@ -189,7 +189,7 @@ def _rows(
     columns = {
       'input_ids': ids, 'token_type_ids': types, BEGINS: begins, ENDS: ends
     }  # fmt: skip
-    yield Row(columns, place)
+    yield Window(columns, place)
 
 
 def _tokens_of(
@@ -205,7 +205,7 @@ def _tokens_of(
 
 def _features(
   examples: Sequence[Question],
-  rows: Sequence[Row],
+  rows: Sequence[Window],
   numbers: Sequence[int],
   tokenizer: Any,
   max_length: int,

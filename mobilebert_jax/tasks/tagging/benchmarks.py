@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import TaggingOptions
-from mobilebert_jax.data.readers import conll, official, tfds
+from mobilebert_jax.data.readers import conll, tfds
+from mobilebert_jax.data.readers import lines as readers_lines
 from mobilebert_jax.data.readers.conll import Sentence
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.tagging import labels as tagging_labels
+from mobilebert_jax.tasks.tagging import iob as tagging_labels
 from mobilebert_jax.tasks.tagging import task
 from mobilebert_jax.tasks.task import Splits, Task, TaskSpec
 
@@ -91,7 +92,7 @@ class ColumnData:
         f'{sources}'
       )
     names = [files[split] for files in self.files]
-    path = official.find_file(str(data.path), self.folder, names)
+    path = readers_lines.find_official_file(str(data.path), self.folder, names)
     return conll.read_sentences(path)
 
   def _from_tfds(

@@ -19,13 +19,14 @@ from jaxtyping import Array, Float
 from mobilebert_jax import losses
 from mobilebert_jax.config.task_options import TaggingOptions
 from mobilebert_jax.data.batching.features import Features
-from mobilebert_jax.data.readers import conll, iob
+from mobilebert_jax.data.readers import conll
 from mobilebert_jax.data.readers.conll import Sentence
 from mobilebert_jax.metrics import tagging
 from mobilebert_jax.models import MobileBertForTokenClassification, packing
 from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.runtime.files import write_lines
-from mobilebert_jax.tasks.tagging.rows import WORDS, encode
+from mobilebert_jax.tasks.tagging import iob
+from mobilebert_jax.tasks.tagging.windows import WORDS, encode
 from mobilebert_jax.tasks.task import (
   SPLITS,
   Examples,
@@ -74,13 +75,13 @@ def tagging_task(
     ),
     texts=texts,
     outcomes=functools.partial(outcomes, labels, options.scheme),
-    specimens=specimens,
+    dummy_examples=dummy_examples,
     splits=splits,
   )
 
 
-def specimens(words: int) -> tuple[Sentence, ...]:
-  """`Task.specimens`: one sentence without an entity."""
+def dummy_examples(words: int) -> tuple[Sentence, ...]:
+  """`Task.dummy_examples`: one sentence without an entity."""
   some, tags = ('word',) * words, ('O',) * words
   return (Sentence(some, tags, lines=('word O',) * words),)
 
@@ -207,7 +208,7 @@ def outcomes(
 ) -> list[Outcome]:
   """The gold and the predicted entities of each sentence.
 
-  The badness is the number of entities that are missing or wrong.
+  The error is the number of entities that are missing or wrong.
   """
   predicted = predicted_tags(labels, scheme, predictions, examples, features)
   found = []
@@ -220,7 +221,7 @@ def outcomes(
         text=' '.join(sentence.words),
         expected=_shown(sentence, expected),
         predicted=_shown(sentence, answer),
-        badness=float(wrong),
+        error=float(wrong),
         is_right=not wrong,
       )
     )

@@ -6,8 +6,9 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from mobilebert_jax.data.generated import entailment, entailment_phrases
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import entailment
+from mobilebert_jax.tasks import entailment as entailment_task
 
 EXAMPLES = {'train': 3000, 'validation': 900, 'test': 900}
 
@@ -44,8 +45,8 @@ def test_no_pair_comes_twice(pairs):
 
 def pattern(sentence):
   """The sentence without what it says: names, verbs and values."""
-  relations = entailment_phrases.RELATIONS.values()
-  slots = set(entailment_phrases.NAMES)
+  relations = entailment_task.RELATIONS.values()
+  slots = set(entailment_task.NAMES)
   for relation in relations:
     slots |= {
       *relation.values,

@@ -33,7 +33,7 @@ def write_classes(
   """Writes a table of id, the most probable class, and its probability."""
   chances = softmax(logits.astype(np.float64))
   rows = (
-    (id_, labels[int(best)], told(row[best]))
+    (id_, labels[int(best)], rounded(row[best]))
     for id_, best, row in zip(ids, logits.argmax(-1), chances, strict=True)
   )
   return write_csv(path, ('id', 'prediction', 'probability'), rows)
@@ -53,7 +53,7 @@ def sigmoid(logits: Float[np.ndarray, 'N C']) -> Float[np.ndarray, 'N C']:
   return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
 
 
-def told(probability: Any) -> float:
+def rounded(probability: Any) -> float:
   """A probability as it is written."""
   return round(float(probability), _DIGITS)
 
