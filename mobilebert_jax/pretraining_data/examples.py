@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -18,6 +17,7 @@ from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import tf_example
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 
 @dataclasses.dataclass
@@ -61,7 +61,9 @@ class Writer:
     InputError: records have no room for text.
   """
 
-  def __init__(self, options: PretrainingDataOptions, tokenizer: Any):
+  def __init__(
+    self, options: PretrainingDataOptions, tokenizer: MobileBertTokenizer
+  ):
     self._options, self._tokenizer = options, tokenizer
     self._layout = Layout(
       options.max_length, options.next_sentence, options.short_probability

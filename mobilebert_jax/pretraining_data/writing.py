@@ -22,6 +22,7 @@ from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.runtime import files, lock
 from mobilebert_jax.runtime.errors import InputError, RunError
 from mobilebert_jax.runtime.progress import Work
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 _LOCK = '.lock'
 
@@ -39,7 +40,7 @@ class Job(NamedTuple):
   directory: pathlib.Path
   blocks: int
   options: PretrainingDataOptions
-  tokenizer: Any
+  tokenizer: MobileBertTokenizer
 
   def write(self, block: Block) -> int:
     """Writes a block's records, and behind them its counts.
@@ -90,7 +91,7 @@ def write(
   options: PretrainingDataOptions,
   inputs: Sequence[files.Name],
   output: files.Name,
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   shard: tuple[int, int] = (0, 1),
   workers: int = 1,
 ) -> dict[str, Any] | None:
@@ -156,7 +157,7 @@ def only_writer(
 def claim(
   plan: BlockPlan,
   options: PretrainingDataOptions,
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   directory: pathlib.Path,
 ) -> dict[str, Any]:
   """Makes the directory and says in it what it will hold.

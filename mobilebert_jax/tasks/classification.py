@@ -11,7 +11,11 @@ from jaxtyping import Array, Float
 
 from mobilebert_jax import losses
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.examples.encoding import in_chunks, room_for_text
+from mobilebert_jax.data.examples.encoding import (
+  Progress,
+  in_chunks,
+  room_for_text,
+)
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting.outcome import Outcome
@@ -22,10 +26,10 @@ from mobilebert_jax.tasks.task import (
   SPLITS,
   Examples,
   Predictions,
-  Progress,
   Splits,
   Task,
 )
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 # A score of (decisions, truth), both as the target makes them.
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -132,7 +136,7 @@ def classification_task(
 def encode(
   target: Target,
   examples: Sequence[TextExample],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
   progress: Progress | None = None,
 ) -> Features:
@@ -141,7 +145,7 @@ def encode(
   Args:
     target: What the labels are.
     examples: What to encode; either all have a pair or none has.
-    tokenizer: Called as transformers' tokenizers are.
+    tokenizer: Makes the tokens.
     max_length: Longest sequence, special tokens included.
     progress: Called with the examples done and all of them.
 

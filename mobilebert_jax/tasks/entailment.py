@@ -24,6 +24,7 @@ import random
 from collections.abc import Iterator
 
 from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.data.random_streams import generator_named
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.classification import (
   Submission,
@@ -141,7 +142,7 @@ def generate(split: str, count: int, seed: int = _SEED) -> tuple[Pair, ...]:
   Raises:
     InputError: There are not so many pairs in the split.
   """
-  pairs = _pairs(split, random.Random(f'{seed}/{split}'))
+  pairs = _pairs(split, generator_named(f'{seed}/{split}'))
   return tuple(next(pairs) for _ in range(count))
 
 

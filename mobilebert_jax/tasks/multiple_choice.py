@@ -19,7 +19,11 @@ from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import SubmissionOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.examples.encoding import in_chunks, room_for_text
+from mobilebert_jax.data.examples.encoding import (
+  Progress,
+  in_chunks,
+  room_for_text,
+)
 from mobilebert_jax.data.readers import choice_files, tables, tfds
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.metrics import classification
@@ -33,13 +37,13 @@ from mobilebert_jax.tasks.task import (
   SPLITS,
   Examples,
   Predictions,
-  Progress,
   Splits,
   Task,
   TaskSpec,
   fixed,
   wanted_splits,
 )
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 # Which text of a pair is cut if both together are too long.
 Cut = Literal['longest_first', 'only_first']
@@ -52,7 +56,7 @@ _SPECIAL = 3
 def encode(
   cut: Cut,
   examples: Sequence[ChoiceExample],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
   progress: Progress | None = None,
 ) -> Features:
@@ -64,7 +68,7 @@ def encode(
   Args:
     cut: See `cut_pair`.
     examples: What to encode.
-    tokenizer: Called as transformers' tokenizers are.
+    tokenizer: Makes the tokens.
     max_length: Longest sequence, special tokens included.
     progress: Called with the examples done and all of them.
 
@@ -139,7 +143,7 @@ def cut_pair(
 
 
 def _tokens(
-  examples: Sequence[ChoiceExample], tokenizer: Any
+  examples: Sequence[ChoiceExample], tokenizer: MobileBertTokenizer
 ) -> dict[str, list[int]]:
   """The tokens of each text; an article is tokenised only once."""
   texts = list(

@@ -39,8 +39,6 @@ from mobilebert_jax.reporting.outcome import Outcome
 
 Examples = tuple[Any, ...]
 Predictions = Mapping[str, np.ndarray]
-# Called with (number done, number in all) during long work.
-Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)

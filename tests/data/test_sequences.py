@@ -9,7 +9,7 @@ from mobilebert_jax.data.examples.sequences import (
   TokenisedText,
   tokenise,
 )
-from mobilebert_jax.data.random_streams import Draws
+from mobilebert_jax.data.random_streams import Draws, Stream
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import pretraining_text
@@ -116,7 +116,7 @@ def test_sentences_that_b_replaced_are_used_again():
 
 
 def test_tokens_are_cut_from_front_and_back_of_the_longer_side():
-  draws = Draws(0)
+  draws = Draws(Stream.SEQUENCES, 0)
   fronts = []
   for _ in range(2000):
     a, a_end, b, b_end = sequences._cut(0, 50, 100, 120, 30, draws)

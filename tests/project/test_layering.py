@@ -20,10 +20,10 @@ _WALLS = {
   'fsspec': {'runtime.object_store'},
   'gcsfs': set(),
   'grain': {'data.batching.loader'},
-  'array_record': {'data.records.array_records'},
+  'array_record': {'data.records.record_files'},
   # The only package below `google` that is used is protobuf.
   'google': {'data.records.tf_example'},
-  'google_crc32c': {'data.records.tfrecord'},
+  'google_crc32c': {'data.records.record_files'},
   'apache_beam': {'pretraining_data.beam'},
   'tensorflow_datasets': {'data.readers.tfds'},
   'tensorflow': {'convert.formats.tf1'},

@@ -22,7 +22,11 @@ from mobilebert_jax.data.batching.features import (
   resolve_buckets,
 )
 from mobilebert_jax.data.batching.packing import Packer, Placement
-from mobilebert_jax.data.random_streams import permutation_at
+from mobilebert_jax.data.random_streams import (
+  Stream,
+  permutation_at,
+  philox,
+)
 from mobilebert_jax.data.records.stored_features import StoredFeatures
 from mobilebert_jax.runtime.errors import InputError
 
@@ -115,9 +119,7 @@ def batch_plan(
     epoch: Number of the epoch, from 0.
     by_length: Whether to bring similar lengths together.
   """
-  # Ranks of raw random words: the raw stream of a NumPy bit generator never
-  # changes between versions, the stream of `Generator.permutation` may.
-  words = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw
+  words = philox(Stream.BATCHES, seed, epoch).random_raw
   count = len(lengths)
   steps = count // batch_size
   order = np.argsort(words(count), kind='stable')[: steps * batch_size]

@@ -32,6 +32,7 @@ from mobilebert_jax.data.batching.features import (
 )
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def encode(
   directory: str | os.PathLike[str],
   function: Encode,
   examples: Sequence[Any],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   settings: Mapping[str, Any],
 ) -> Features:
   """Gives `function(examples)`, from disk if it has been computed before.
@@ -94,7 +95,9 @@ def encode(
 
 
 def key_of(
-  examples: Sequence[Any], tokenizer: Any, settings: Mapping[str, Any]
+  examples: Sequence[Any],
+  tokenizer: MobileBertTokenizer,
+  settings: Mapping[str, Any],
 ) -> str:
   """The name of what these make: 64 hexadecimal digits.
 

@@ -1,25 +1,27 @@
-"""What every `Task.encode` does: check the room, work in chunks."""
+"""What every encoder of examples does: check the room, work in chunks."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.task import Progress
 
 # Enough for the tokenizer's threads; few enough for progress to be seen.
 _CHUNK = 1000
+# Called with (examples done, examples in all) during long work.
+Progress = Callable[[int, int], None]
+Example = TypeVar('Example')
 
 
 def room_for_text(max_length: int, special: int, least: int = 1) -> int:
-  """The tokens of text that a sequence has room for.
+  """Returns the number of text tokens that fit into a sequence.
 
   Args:
     max_length: Longest sequence in tokens, special tokens included.
     special: Special tokens of a sequence.
-    least: Tokens of text that there must be room for.
+    least: Text tokens that must fit.
 
   Raises:
-    InputError: There is less room.
+    InputError: `max_length` - `special` is less than `least`.
   """
   room = max_length - special
   if room < least:
@@ -32,9 +34,9 @@ def room_for_text(max_length: int, special: int, least: int = 1) -> int:
 
 
 def in_chunks(
-  examples: Sequence[Any], progress: Progress | None
-) -> Iterator[tuple[int, Sequence[Any]]]:
-  """Examples as the tokenizer gets them: many at once, but not all.
+  examples: Sequence[Example], progress: Progress | None
+) -> Iterator[tuple[int, Sequence[Example]]]:
+  """Yields examples in chunks of 1,000, as the tokenizer gets them.
 
   Args:
     examples: What to encode.

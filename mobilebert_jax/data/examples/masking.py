@@ -16,18 +16,17 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mobilebert_jax.data.batching.features import Features, Gathered, Ragged
-from mobilebert_jax.data.examples.encoding import room_for_text
+from mobilebert_jax.data.examples.encoding import Progress, room_for_text
+from mobilebert_jax.data.random_streams import Stream, philox, unit_interval
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.task import Progress
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 _CONTINUATION = '##'
 _MASKED, _MASKED_OR_RANDOM = 0.8, 0.9
 # Pieces of a word at most: BERT's tokenizer makes longer ones [UNK].
 _LONGEST_WORD = 100
-# Sets this stream of random words apart from that of the order of examples.
-_STREAM = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +50,7 @@ class Masking:
   most: int | None = None
 
   @classmethod
-  def of(cls, tokenizer: Any, **settings: Any) -> 'Masking':
+  def of(cls, tokenizer: MobileBertTokenizer, **settings: Any) -> 'Masking':
     """Masking for a tokenizer's vocabulary; `settings` as the attributes."""
     size = len(tokenizer)
     special = np.zeros(size, bool)
@@ -85,16 +84,12 @@ class Masking:
       What the model sees, and the labels: the old id at the chosen tokens,
       -100 elsewhere; both int32.
     """
-    words = np.random.Philox(
-      key=np.array([seed, epoch + 1], np.uint64),
-      counter=np.array([0, row, 0, _STREAM], np.uint64),
-    ).random_raw(3 * len(ids))
-    order, fate, drawn = words.reshape(3, len(ids))
+    generator = philox(Stream.MASKING, seed, epoch + 1, row)
+    order, fate, drawn = generator.random_raw(3 * len(ids)).reshape(3, len(ids))
     chosen = self._choose(ids, order)
     labels = np.full(len(ids), IGNORE_INDEX, np.int32)
     labels[chosen] = ids[chosen]
-    # The upper 53 bits are a number from 0 to 1.
-    share = (fate[chosen] >> np.uint64(11)) * 2.0**-53
+    share = unit_interval(fate[chosen])
     ordinary = np.flatnonzero(~self.is_special)
     others = ordinary[drawn[chosen] % np.uint64(len(ordinary))]
     seen = ids.astype(np.int32)
@@ -195,7 +190,7 @@ class MaskSequences:
 
 def encode_documents(
   examples: Sequence[Document],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
   progress: Progress | None = None,
   **settings: Any,
@@ -207,7 +202,7 @@ def encode_documents(
 
   Args:
     examples: The documents.
-    tokenizer: Called as transformers' tokenizers are.
+    tokenizer: Makes the tokens.
     max_length: Longest sequence, special tokens included.
     progress: Called with the documents done and all of them.
     **settings: How to mask: `Masking`'s probability, whole_word, most.
@@ -233,7 +228,7 @@ def masked_features(
   ids: Ragged,
   types: Ragged,
   scalars: Mapping[str, np.ndarray],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   masking: Masking,
   max_length: int,
   special: int,
@@ -287,7 +282,7 @@ def gathered_labels(
 
 def _sequences(
   examples: Sequence[Document],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   masking: Masking,
   room: int,
   progress: Progress | None,
@@ -311,7 +306,7 @@ def _sequences(
 
 
 def _tokenised(
-  examples: Sequence[Document], tokenizer: Any
+  examples: Sequence[Document], tokenizer: MobileBertTokenizer
 ) -> Iterator[Int[np.ndarray, 'tokens']]:
   """Each document's tokens; many lines go to the tokenizer at once."""
   lines = (

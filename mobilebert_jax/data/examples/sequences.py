@@ -25,10 +25,11 @@ import numpy as np
 from jaxtyping import Int
 
 from mobilebert_jax.data.examples.encoding import room_for_text
-from mobilebert_jax.data.random_streams import Draws
+from mobilebert_jax.data.random_streams import Draws, Stream, philox
 from mobilebert_jax.data.readers import sentences as sentence_ends
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 # What a sentence is: one of the lines, or what punctuation marks end.
 Sentences = Literal['marks', 'lines']
@@ -57,7 +58,7 @@ class TokenisedText:
 
 def tokenise(
   documents: Iterable[Document],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   kind: Sentences,
   progress: Callable[[int], None] = lambda done: None,
 ) -> TokenisedText:
@@ -65,7 +66,7 @@ def tokenise(
 
   Args:
     documents: The texts; each is let go when its tokens are there.
-    tokenizer: Called as transformers' tokenizers are. '[SEP]' and the like
+    tokenizer: Makes the tokens. '[SEP]' and the like
       in the text are ordinary text.
     kind: What a sentence is.
     progress: Called with the number of documents done.
@@ -130,8 +131,8 @@ _SPECIAL_IN_PAIR, _SPECIAL = 3, 2
 _SHORTEST = 2
 # Columns of what `draw` returns.
 IS_RANDOM, IS_FORCED = 4, 5
-# Sets this stream of random words apart from the others of a run.
-_STREAM = 5
+# Where A and B begin and end, whether B is random, and whether it had to be.
+_Sequence = tuple[int, int, int, int, int, int]
 
 
 class Layout(NamedTuple):
@@ -168,9 +169,7 @@ def draw(
   stream: int = 0,
   repeat: int = 0,
 ) -> Int[np.ndarray, 'N 6']:
-  """Makes the sequences of a text.
-
-  The result depends on the arguments alone.
+  """Makes the sequences of a text; a pure function of its arguments.
 
   Args:
     text: The documents; random sentences come from another one of them.
@@ -196,22 +195,20 @@ def draw(
     )
   ends = text.sentences.tolist()
   borders = text.documents.tolist()
-  found: list[tuple[int, int, int, int, int, int]] = []
-  make = _pairs if layout.next_sentence else _segments
+  make = _Drawing.pairs if layout.next_sentence else _Drawing.segments
+  rows: list[_Sequence] = []
   for document in range(len(text)):
-    draws = Draws(seed, repeat, document, stream)
-    found.extend(make(ends, borders, document, room, layout.short, draws))
-  return np.array(found, np.int64).reshape(-1, 6)
+    draws = Draws(Stream.SEQUENCES, seed, repeat, document, stream)
+    drawing = _Drawing(ends, borders, document, room, layout.short, draws)
+    rows.extend(make(drawing))
+  return np.array(rows, np.int64).reshape(-1, 6)
 
 
 def shuffled(
   sequences: Int[np.ndarray, 'N 6'], seed: int, stream: int = 0
 ) -> Int[np.ndarray, 'N 6']:
-  """The rows in a random order; arguments as `draw`."""
-  words = np.random.Philox(
-    key=np.array([seed, stream], np.uint64),
-    counter=np.array([0, 0, 0, _STREAM], np.uint64),
-  ).random_raw(len(sequences))
+  """Returns the rows in a random order; arguments as `draw`."""
+  words = philox(Stream.SHUFFLE, seed, stream).random_raw(len(sequences))
   return sequences[np.argsort(words, kind='stable')]
 
 
@@ -250,62 +247,82 @@ def frame(
   return ids, types
 
 
-def _target(room: int, short: float, draws: Draws) -> int:
-  if draws.chance(short):
-    return _SHORTEST + draws.below(room - _SHORTEST + 1)
-  return room
+class _Drawing(NamedTuple):
+  """The sequences of one document, drawn one after another.
 
+  Attributes:
+    ends: Sentence i of the text is tokens `ends[i]` to `ends[i + 1]` - 1.
+    borders: Document i is sentences `borders[i]` to `borders[i + 1]` - 1.
+    document: Number of the document.
+    room: Tokens of text in a sequence.
+    short: Share of the sequences that have a random target length.
+    draws: The document's random stream.
+  """
 
-def _pairs(
-  ends: Sequence[int],
-  borders: Sequence[int],
-  document: int,
-  room: int,
-  short: float,
-  draws: Draws,
-) -> Iterator[tuple[int, int, int, int, int, int]]:
-  first, stop = borders[document], borders[document + 1]
-  target = _target(room, short, draws)
-  at = first
-  while at < stop:
-    if at + 1 < stop and ends[at + 1] - ends[first] < target:
-      at += 1
-      continue
-    # The sentences `first` to `at` fill the target, or the document ends.
-    count = at - first + 1
-    border = first + 1 + (draws.below(count - 1) if count > 1 else 0)
-    a, a_end = ends[first], ends[border]
-    is_forced = count == 1
-    is_random = is_forced or draws.chance(0.5)
-    if is_random:
-      wanted = target - (a_end - a)
-      b, b_end = _elsewhere(ends, borders, document, wanted, draws)
-      # What B replaces is used again.
-      first = border
-    else:
-      b, b_end = a_end, ends[at + 1]
-      first = at + 1
-    places = _cut(a, a_end, b, b_end, room, draws)
-    yield *places, int(is_random), int(is_forced)
+  ends: Sequence[int]
+  borders: Sequence[int]
+  document: int
+  room: int
+  short: float
+  draws: Draws
+
+  def pairs(self) -> Iterator[_Sequence]:
+    """Yields pairs for next-sentence prediction."""
+    ends, draws = self.ends, self.draws
+    first, stop = self.borders[self.document : self.document + 2]
+    target = self._target()
     at = first
-    target = _target(room, short, draws)
+    while at < stop:
+      if at + 1 < stop and ends[at + 1] - ends[first] < target:
+        at += 1
+        continue
+      # The sentences `first` to `at` fill the target, or the document ends.
+      count = at - first + 1
+      border = first + 1 + (draws.below(count - 1) if count > 1 else 0)
+      a, a_end = ends[first], ends[border]
+      is_forced = count == 1
+      is_random = is_forced or draws.chance(0.5)
+      if is_random:
+        b, b_end = self._elsewhere(target - (a_end - a))
+        # What B replaces is used again.
+        first = border
+      else:
+        b, b_end = a_end, ends[at + 1]
+        first = at + 1
+      places = _cut(a, a_end, b, b_end, self.room, draws)
+      yield *places, int(is_random), int(is_forced)
+      at = first
+      target = self._target()
 
+  def segments(self) -> Iterator[_Sequence]:
+    """Yields runs of whole sentences, without a second segment."""
+    ends = self.ends
+    first, stop = self.borders[self.document : self.document + 2]
+    at, end = ends[first], ends[stop]
+    while at < end:
+      limit = at + self._target()
+      border = ends[bisect.bisect_right(ends, limit, first, stop + 1) - 1]
+      # A sentence that is longer than a sequence is cut.
+      after = border if border > at else min(limit, end)
+      yield at, after, 0, 0, 0, 0
+      at = after
 
-def _elsewhere(
-  ends: Sequence[int],
-  borders: Sequence[int],
-  document: int,
-  wanted: int,
-  draws: Draws,
-) -> tuple[int, int]:
-  """Sentences of another document from a random one on, `wanted` tokens."""
-  count = len(borders) - 1
-  other = (document + 1 + draws.below(count - 1)) % count
-  first, stop = borders[other], borders[other + 1]
-  first += draws.below(stop - first)
-  # The sentence with which there are enough, or the document's last one.
-  last = bisect.bisect_left(ends, ends[first] + wanted, first + 1, stop)
-  return ends[first], ends[last]
+  def _target(self) -> int:
+    """Draws the length that the next sequence is filled to."""
+    if self.draws.chance(self.short):
+      return _SHORTEST + self.draws.below(self.room - _SHORTEST + 1)
+    return self.room
+
+  def _elsewhere(self, wanted: int) -> tuple[int, int]:
+    """Draws sentences of another document, of `wanted` tokens or more."""
+    count = len(self.borders) - 1
+    other = (self.document + 1 + self.draws.below(count - 1)) % count
+    first, stop = self.borders[other : other + 2]
+    first += self.draws.below(stop - first)
+    # The sentence with which there are enough, or the document's last one.
+    ends = self.ends
+    last = bisect.bisect_left(ends, ends[first] + wanted, first + 1, stop)
+    return ends[first], ends[last]
 
 
 def _cut(
@@ -328,22 +345,3 @@ def _cut(
     b + front_b,
     b_end - (from_b - front_b),
   )
-
-
-def _segments(
-  ends: Sequence[int],
-  borders: Sequence[int],
-  document: int,
-  room: int,
-  short: float,
-  draws: Draws,
-) -> Iterator[tuple[int, int, int, int, int, int]]:
-  first, stop = borders[document], borders[document + 1]
-  at, end = ends[first], ends[stop]
-  while at < end:
-    limit = at + _target(room, short, draws)
-    border = ends[bisect.bisect_right(ends, limit, first, stop + 1) - 1]
-    # A sentence that is longer than a sequence is cut.
-    after = border if border > at else min(limit, end)
-    yield at, after, 0, 0, 0, 0
-    at = after

@@ -4,12 +4,12 @@ A document is what belongs together: nothing is ever joined across documents.
 """
 
 import dataclasses
-import hashlib
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+from mobilebert_jax.data.random_streams import hash_rank
 from mobilebert_jax.data.readers.lines import read_lines, read_objects
 from mobilebert_jax.runtime.errors import InputError
 
@@ -123,7 +123,7 @@ def hold_out(
   budget = round(fraction * sum(len(d.text) for d in documents))
   kept = dict(enumerate(documents))
   held: dict[int, Document] = {}
-  for i in sorted(kept, key=lambda i: _rank(documents[i])):
+  for i in sorted(kept, key=lambda i: hash_rank(documents[i].id)):
     document = documents[i]
     if len(document.text) <= budget:
       held[i] = kept.pop(i)
@@ -202,10 +202,6 @@ def _document(
   path: pathlib.Path, number: int, lines: Sequence[str]
 ) -> Document:
   return Document(f'{path.name}:{number}', '\n'.join(lines).rstrip())
-
-
-def _rank(document: Document) -> bytes:
-  return hashlib.sha256(document.id.encode()).digest()
 
 
 def _cut(document: Document, place: int) -> tuple[Document, Document] | None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 FORMAT = 1
 SETTINGS = 'settings.json'
@@ -39,7 +40,7 @@ def counts_name(number: int, blocks: int) -> str:
   return records_name(number, blocks).removesuffix(SUFFIX) + '.json'
 
 
-def vocabulary_hash(tokenizer: Any) -> str:
+def vocabulary_hash(tokenizer: MobileBertTokenizer) -> str:
   """Which token each id stands for, as 64 hexadecimal digits."""
   tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
   return hashlib.sha256('\n'.join(tokens).encode()).hexdigest()

@@ -7,7 +7,6 @@ records is kept in memory.
 
 import dataclasses
 import functools
-import hashlib
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int
 
+from mobilebert_jax.data.random_streams import hash_rank
 from mobilebert_jax.data.records import prepared
 from mobilebert_jax.data.records.record_files import (
   ArrayRecordFile,
@@ -146,7 +146,7 @@ class Records:
         f'file is held out; {self.more_files()}'
       )
     count = held_out(fraction, len(self.sources))
-    ranked = sorted(self.sources, key=lambda source: _rank(source.name))
+    ranked = sorted(self.sources, key=lambda source: hash_rank(source.name))
     held = {source.name for source in ranked[:count]}
     return tuple(
       Records(
@@ -273,7 +273,3 @@ def _version(path: pathlib.Path) -> tuple[int, int]:
   except OSError as error:
     raise InputError(f'{path}: cannot be read ({error.strerror})') from None
   return found.st_size, found.st_mtime_ns
-
-
-def _rank(name: str) -> bytes:
-  return hashlib.sha256(name.encode()).digest()

@@ -1,13 +1,13 @@
 """The user's own files: which one is which split, and the held-out part."""
 
 import dataclasses
-import hashlib
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import FileOptions
+from mobilebert_jax.data.random_streams import hash_rank
 from mobilebert_jax.data.readers import tables
 from mobilebert_jax.data.readers.tables import TableRow
 from mobilebert_jax.runtime import files
@@ -74,7 +74,9 @@ class CustomFiles:
         'another '
         'fraction or a validation file'
       )
-    held = set(sorted(range(len(examples)), key=_rank)[:count])
+    held = set(
+      sorted(range(len(examples)), key=lambda i: hash_rank(str(i)))[:count]
+    )
     return (
       [e for i, e in enumerate(examples) if i not in held],
       [e for i, e in enumerate(examples) if i in held],
@@ -165,10 +167,6 @@ def _check_ids(places: Sequence[tuple[str, str]]):
         'row an id of its own'
       )
     seen[id_] = place
-
-
-def _rank(position: int) -> bytes:
-  return hashlib.sha256(str(position).encode()).digest()
 
 
 def _search(

@@ -15,6 +15,7 @@ from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import PretrainingOptions, TextOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.examples import sequences
+from mobilebert_jax.data.examples.encoding import Progress
 from mobilebert_jax.data.examples.masking import (
   Masking,
   gathered_labels,
@@ -30,7 +31,8 @@ from mobilebert_jax.data.records.stored_features import Form, StoredFeatures
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime import distributed, files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.task import Progress, Splits
+from mobilebert_jax.tasks.task import Splits
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 # Running text has nothing to hand in, so there is no test split.
 SPLITS = Splits(test=())
@@ -152,7 +154,7 @@ def _tell_share(fraction: float, train: Records, held: Records):
 def encode(
   options: PretrainingOptions,
   examples: Sequence[Document] | Records,
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
   progress: Progress | None = None,
 ) -> Any:
@@ -161,7 +163,7 @@ def encode(
   Args:
     options: How to make and mask sequences.
     examples: What `load` gave.
-    tokenizer: Called as transformers' tokenizers are.
+    tokenizer: Makes the tokens.
     max_length: Longest sequence, special tokens included.
     progress: Called with the documents done and all of them.
 
@@ -196,7 +198,7 @@ def tokens_of(features: Features | StoredFeatures, row: int) -> list[int]:
 def _in_memory(
   options: PretrainingOptions,
   examples: Sequence[Document],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
   masking: Masking,
   progress: Progress | None,
@@ -234,7 +236,7 @@ def _in_memory(
 def _stored(
   options: PretrainingOptions,
   examples: Records,
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
   masking: Masking,
 ) -> StoredFeatures:
@@ -257,7 +259,7 @@ def _check(
   options: PretrainingOptions,
   examples: Records,
   form: Form,
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
 ):
   origin = examples.origin

@@ -11,13 +11,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from jaxtyping import Array
 
 from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import NextSentenceOptions
 from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.random_streams import Stream, philox
 from mobilebert_jax.data.readers import sentences as sentence_ends
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.metrics import classification as classification_metrics
@@ -30,7 +30,6 @@ from mobilebert_jax.tasks.targets import SingleLabel
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
 FOLLOWS, RANDOM = 0, 1
-_STREAM = 2
 
 
 def segments(
@@ -80,10 +79,7 @@ def make_pairs(
       'config.options.sentences_per_segment)'
     )
   position = {document: n for n, document in enumerate(full)}
-  words = np.random.Philox(
-    key=np.array([seed, 0], np.uint64),
-    counter=np.array([0, 0, 0, _STREAM], np.uint64),
-  ).random_raw(len(places) * 3)
+  words = philox(Stream.SENTENCE_PAIRS, seed).random_raw(len(places) * 3)
   examples = []
   for (i, j), (coin, other, segment) in zip(
     places, words.reshape(-1, 3).tolist(), strict=True

@@ -7,17 +7,17 @@ the end of the text.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from mobilebert_jax.config.task_options import SpanOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.examples.encoding import in_chunks
+from mobilebert_jax.data.examples.encoding import Progress, in_chunks
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.task import Progress
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 # Columns of the features that only the search for answers reads.
 BEGINS = 'answer_begins'
@@ -46,7 +46,7 @@ class Window(NamedTuple):
 def encode(
   options: SpanOptions,
   examples: Sequence[Question],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
   progress: Progress | None = None,
 ) -> Features:
@@ -55,7 +55,7 @@ def encode(
   Args:
     options: how to cut.
     examples: the questions.
-    tokenizer: called as transformers' fast tokenizers are.
+    tokenizer: makes the tokens.
     max_length: tokens of a window with its question and 3 special tokens.
     progress: called with the questions done and all of them.
 
@@ -141,7 +141,9 @@ def has_max_context(
 
 
 def _tokenize_contexts(
-  examples: Sequence[Question], tokenizer: Any, known: dict[str, Tokens]
+  examples: Sequence[Question],
+  tokenizer: MobileBertTokenizer,
+  known: dict[str, Tokens],
 ) -> None:
   """Adds the tokens of the texts that are not known yet, each text once."""
   new = [
@@ -163,7 +165,7 @@ def _rows(
   example: Question,
   query: Sequence[int],
   tokens: Tokens,
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   options: SpanOptions,
   max_length: int,
 ) -> Iterator[Window]:
@@ -207,7 +209,7 @@ def _features(
   examples: Sequence[Question],
   rows: Sequence[Window],
   numbers: Sequence[int],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
 ) -> Features:
   lengths = [len(row.columns['input_ids']) for row in rows]

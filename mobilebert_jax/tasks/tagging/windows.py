@@ -10,12 +10,16 @@ import numpy as np
 from jaxtyping import Int
 
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.examples.encoding import in_chunks, room_for_text
+from mobilebert_jax.data.examples.encoding import (
+  Progress,
+  in_chunks,
+  room_for_text,
+)
 from mobilebert_jax.data.readers.conll import Sentence
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.tagging import iob
-from mobilebert_jax.tasks.task import Progress
+from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 
 def split_words(
@@ -92,7 +96,7 @@ class _Word(NamedTuple):
 def encode(
   labels: Sequence[str],
   examples: Sequence[Sentence],
-  tokenizer: Any,
+  tokenizer: MobileBertTokenizer,
   max_length: int,
   progress: Progress | None = None,
   *,
@@ -108,7 +112,7 @@ def encode(
   Args:
     labels: The tags in IOB2, in the order of the logits.
     examples: Sentences with known tags.
-    tokenizer: Called as transformers' tokenizers are.
+    tokenizer: Makes the tokens.
     max_length: Longest row, special tokens included.
     progress: Called with the sentences done and all of them.
     label_all_subtokens: See `TaggingOptions`.
@@ -213,7 +217,9 @@ def _rows(
 
 
 def _features(
-  rows: Sequence[Sequence[_Word]], tokenizer: Any, max_length: int
+  rows: Sequence[Sequence[_Word]],
+  tokenizer: MobileBertTokenizer,
+  max_length: int,
 ) -> Features:
   def column(first: int, last: int, of: Any) -> Ragged:
     return Ragged.from_rows(
