@@ -28,14 +28,12 @@ from mobilebert_jax.tasks.task import (
   Predictions,
   Splits,
   Task,
+  WritePredictions,
 )
 from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 # A score of (decisions, truth), both as the target makes them.
 Score = Callable[[np.ndarray, np.ndarray], float]
-WritePredictions = Callable[
-  [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
-]
 
 # What is reported unless a task says otherwise; the first chooses the best
 # checkpoint.

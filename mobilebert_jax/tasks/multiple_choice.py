@@ -4,9 +4,7 @@
 CommonsenseQA are at the end.
 """
 
-import csv
 import functools
-import io
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -27,12 +25,12 @@ from mobilebert_jax.data.examples.encoding import (
 from mobilebert_jax.data.readers import choice_files, tables, tfds
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.metrics import classification
+from mobilebert_jax.metrics.probabilities import negative_log_likelihood
 from mobilebert_jax.models import MobileBertForMultipleChoice
 from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.runtime.files import write_lines
-from mobilebert_jax.tasks import targets
+from mobilebert_jax.tasks.prediction_files import csv_writer
 from mobilebert_jax.tasks.task import (
   SPLITS,
   Examples,
@@ -195,7 +193,9 @@ def choice_task(
     loss=loss,
     predict=predict,
     score=score,
-    write_predictions=functools.partial(write_predictions, rows or id_and_key),
+    write_predictions=csv_writer(
+      functools.partial(_file_rows, rows or id_and_key)
+    ),
     texts=texts,
     outcomes=outcomes,
     dummy_examples=functools.partial(dummy_examples, choices),
@@ -246,22 +246,17 @@ def score(
   return scores
 
 
-def write_predictions(
+def _file_rows(
   rows: CsvRows,
-  directory: pathlib.Path,
-  split: str,
   predictions: Predictions,
   examples: Sequence[ChoiceExample],
-  features: Features,
-) -> pathlib.Path:
-  """Writes '<split>.csv'."""
+  features: Any,
+) -> Iterable[Sequence[str]]:
+  """Returns the rows of '<split>.csv' for the chosen keys."""
   del features
   chosen = _chosen(predictions)
   keys = [example.keys[i] for example, i in zip(examples, chosen, strict=True)]
-  text = io.StringIO()
-  csv.writer(text, lineterminator='\n').writerows(rows(examples, keys))
-  lines = text.getvalue().removesuffix('\n').split('\n')
-  return write_lines(directory / f'{split}.csv', lines)
+  return rows(examples, keys)
 
 
 def id_and_key(
@@ -288,7 +283,7 @@ def outcomes(
   """
   del features
   answers, chosen = _answers(examples), _chosen(predictions)
-  error = targets.negative_log_likelihood(predictions['logits'], answers)
+  error = negative_log_likelihood(predictions['logits'], answers)
   return [
     Outcome(
       text=' | '.join(texts(example)),

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from mobilebert_jax.metrics.probabilities import negative_log_likelihood
+
 # The index of a class; a number; or the indices of the classes that apply.
 Label = int | float | tuple[int, ...]
 Logits = Float[np.ndarray, 'N C']
@@ -50,16 +52,6 @@ class Target(Protocol):
 
   def is_right(self, guess: Any, truth: Any) -> bool:
     """Whether a decision counts as right."""
-
-
-def negative_log_likelihood(
-  logits: Logits, truth: Int[np.ndarray, 'N']
-) -> Float[np.ndarray, 'N']:
-  """Minus the log-probability of the right class, in float64, at least 0."""
-  logits = logits.astype(np.float64)
-  right = np.take_along_axis(logits, truth[:, None], axis=-1)[:, 0]
-  # Rounding must not make a sure and right decision better than perfect.
-  return np.maximum(np.logaddexp.reduce(logits, axis=-1) - right, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)

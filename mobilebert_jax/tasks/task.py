@@ -39,6 +39,10 @@ from mobilebert_jax.reporting.outcome import Outcome
 
 Examples = tuple[Any, ...]
 Predictions = Mapping[str, np.ndarray]
+# See `Task.write_predictions`.
+WritePredictions = Callable[
+  [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +126,7 @@ class Task:
   loss: Callable[[Any, Mapping[str, jax.Array]], tuple[Term, ...]]
   predict: Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
   score: Callable[[Predictions, Examples, Features], dict[str, float]]
-  write_predictions: Callable[
-    [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
-  ]
+  write_predictions: WritePredictions
   texts: Callable[[Any], Sequence[str]]
   outcomes: Callable[[Predictions, Examples, Features], Sequence[Outcome]]
   dummy_examples: Callable[[int], Examples]

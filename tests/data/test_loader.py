@@ -59,7 +59,7 @@ def test_the_order_is_the_one_of_every_version():
   chex.assert_trees_all_equal(plan, np.array([[4, 2], [0, 5], [1, 3]]))
 
 
-def shares(hosts):
+def shards(hosts):
   return [loader.ProcessShard(hosts, (index,)) for index in range(hosts)]
 
 
@@ -68,7 +68,7 @@ def shares(hosts):
 def test_hosts_share_the_same_global_batches(hosts, batching):
   features = make(83)
   settings = {'batching': batching, 'row_multiple': 4}
-  parts = [take(features, share=share, **settings) for share in shares(hosts)]
+  parts = [take(features, shard=shard, **settings) for shard in shards(hosts)]
   joined = [join(step) for step in zip(*parts)]
   chex.assert_trees_all_equal(joined, take(features, **settings))
 
@@ -113,9 +113,9 @@ def test_too_few_examples_for_a_batch():
 def test_hosts_that_cannot_share_a_batch():
   third = loader.ProcessShard(3, (0,))
   with pytest.raises(InputError, match='multiple of 3'):
-    take(make(83), share=third)
+    take(make(83), shard=third)
   with pytest.raises(InputError, match='multiple of 3'):
-    list(loader.eval_batches(make(9), batch_size=8, share=third))
+    list(loader.eval_batches(make(9), batch_size=8, shard=third))
   with pytest.raises(InputError, match='2 rows cannot be cut into 4 parts'):
     take(
       make(83),
@@ -126,10 +126,10 @@ def test_hosts_that_cannot_share_a_batch():
 
 
 def test_a_host_may_have_parts_that_are_not_neighbours():
-  share = loader.ProcessShard(4, (0, 2))
-  assert share.rows(8).tolist() == [0, 1, 4, 5]
+  shard = loader.ProcessShard(4, (0, 2))
+  assert shard.rows(8).tolist() == [0, 1, 4, 5]
   features = make(83)
-  for part, whole in zip(take(features, share=share), take(features)):
+  for part, whole in zip(take(features, shard=shard), take(features)):
     rows = {name: array[[0, 1, 4, 5]] for name, array in whole.items()}
     chex.assert_trees_all_equal(part, rows)
 
@@ -146,9 +146,9 @@ def test_evaluation_has_every_example_once(count, hosts, batching):
       batch_size=8,
       batching=batching,
       row_multiple=4,
-      share=share,
+      shard=shard,
     )
-    for share in shares(hosts)
+    for shard in shards(hosts)
   ]
   for step in zip(*parts, strict=True):
     placement = step[0][1]

@@ -161,12 +161,12 @@ def test_a_position_can_be_saved_and_each_process_reads_its_rows(folder):
   for expected, batch in zip(whole[4:], again, strict=True):
     for name, array in expected.items():
       np.testing.assert_array_equal(batch[name], array)
-  shares = [loader.ProcessShard(4, (0, 3)), loader.ProcessShard(4, (1, 2))]
-  for share in shares:
-    parts = loader.train_iterator(found, share=share, **settings)
+  shards = [loader.ProcessShard(4, (0, 3)), loader.ProcessShard(4, (1, 2))]
+  for shard in shards:
+    parts = loader.train_iterator(found, shard=shard, **settings)
     for expected, batch in zip(whole, parts, strict=True):
       for name, array in expected.items():
-        np.testing.assert_array_equal(batch[name], array[share.rows(8)])
+        np.testing.assert_array_equal(batch[name], array[shard.rows(8)])
 
 
 def test_evaluation_sees_every_record_once(folder):

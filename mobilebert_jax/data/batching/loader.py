@@ -30,9 +30,10 @@ from mobilebert_jax.data.random_streams import (
 from mobilebert_jax.data.records.stored_features import StoredFeatures
 from mobilebert_jax.runtime.errors import InputError
 
-# Examples of similar length are sought among this many batches: enough to
-# leave little padding, few enough that batches stay mixed.
+# Examples of similar length are brought together among this many batches:
+# enough to leave little padding, few enough that batches stay mixed.
 _POOL_BATCHES = 64
+# Threads that prepare batches, and batches that are ready ahead of the step.
 _THREADS = 2
 _AHEAD = 8
 
@@ -45,18 +46,18 @@ class ProcessShard(NamedTuple):
   """The rows of each global batch that one process makes.
 
   Attributes:
-    of: the number of equal parts that a batch is cut into.
-    parts: the numbers of this process's parts, ascending.
+    of: Number of equal parts that a batch is cut into.
+    parts: Numbers of this process's parts, ascending.
   """
 
   of: int
   parts: tuple[int, ...]
 
   def rows(self, count: int) -> Int[np.ndarray, 'R']:
-    """The numbers of this process's rows in a batch of `count`.
+    """Returns the indices of this process's rows in a batch of `count`.
 
     Raises:
-      InputError: the parts would not be equal.
+      InputError: `count` is no multiple of `of`.
     """
     if count % self.of:
       raise InputError(
@@ -84,7 +85,7 @@ class TrainIterator(Protocol):
 
 
 def steps_per_epoch(features: AnyFeatures, batch_size: int) -> int:
-  """Number of full batches in the data; the remainder of an epoch is dropped.
+  """Returns the number of full batches; an epoch's remainder is dropped.
 
   Raises:
     InputError: There are fewer examples than a batch needs.
@@ -105,7 +106,7 @@ def batch_plan(
   *,
   by_length: bool = True,
 ) -> Int[np.ndarray, 'steps B']:
-  """Which examples make up each batch of one epoch.
+  """Returns the indices of the examples in each batch of one epoch.
 
   The examples are shuffled and cut into batches. To bring similar lengths
   together, pools of 64 batches are sorted by length before they are cut, and
@@ -143,14 +144,15 @@ def train_iterator(
   batching: Batching = 'bucketed',
   buckets: tuple[int, ...] = (),
   row_multiple: int = 1,
-  share: ProcessShard = WHOLE_BATCH,
+  shard: ProcessShard = WHOLE_BATCH,
 ) -> TrainIterator:
-  """Iterates over the training batches of steps 0 to `num_steps` - 1.
+  """Returns an iterator over the batches of steps 0 to `num_steps` - 1.
 
   Args:
     features: The encoded training examples, the same in every process. Those
       on disk are taken in an order that is computed step by step
-      (`order.permuted`), so that no array has an entry for each.
+      (`random_streams.permutation_at`), so that no array has an entry for
+      each.
     batch_size: Examples in a global batch.
     num_steps: Length of the run; epochs follow one another without a break.
     seed: Seed of the order.
@@ -159,7 +161,7 @@ def train_iterator(
       (`resolve_buckets`).
     row_multiple: What the number of rows of a global batch must be a multiple
       of: the devices that divide it, times the micro-batches in training.
-    share: This process's rows.
+    shard: This process's rows.
 
   Returns:
     An iterator over this process's rows of each batch.
@@ -172,7 +174,7 @@ def train_iterator(
   import grain
 
   steps = steps_per_epoch(features, batch_size)
-  cut = _cutter(features, batch_size, batching, buckets, row_multiple, share)
+  cut = _cutter(features, batch_size, batching, buckets, row_multiple, shard)
   chosen = _order(features, batch_size, batching, seed)
 
   def batch(step: int) -> NumpyBatch:
@@ -187,7 +189,7 @@ def train_iterator(
 def _order(
   features: AnyFeatures, batch_size: int, batching: Batching, seed: int
 ) -> Callable[[int, int], Int[np.ndarray, 'B']]:
-  """A function of (epoch, number of the batch in it): the batch's examples."""
+  """Returns a function: (epoch, number of the batch in it) -> its examples."""
   if isinstance(features, StoredFeatures):
     in_batch = np.arange(batch_size)
     return lambda epoch, number: permutation_at(
@@ -211,7 +213,7 @@ def eval_batches(
   batching: Batching = 'bucketed',
   buckets: tuple[int, ...] = (),
   row_multiple: int = 1,
-  share: ProcessShard = WHOLE_BATCH,
+  shard: ProcessShard = WHOLE_BATCH,
 ) -> Iterator[tuple[NumpyBatch, Placement]]:
   """Yields every example exactly once.
 
@@ -222,12 +224,10 @@ def eval_batches(
   Args:
     features: The encoded examples, the same in every process.
     batch_size: Examples in a global batch.
-    batching: How examples share a batch; see `DataConfig`.
-    buckets: Lengths to pad to, if bucketed; () chooses them
-      (`resolve_buckets`).
-    row_multiple: What the number of rows of a global batch must be a multiple
-      of: the devices that divide it, times the micro-batches in training.
-    share: This process's rows.
+    batching: As `train_iterator`.
+    buckets: As `train_iterator`.
+    row_multiple: As `train_iterator`.
+    shard: This process's rows.
 
   Yields:
     This process's rows of the batch, and where the examples are in the global
@@ -236,7 +236,7 @@ def eval_batches(
   Raises:
     InputError: As `train_iterator`.
   """
-  cut = _cutter(features, batch_size, batching, buckets, row_multiple, share)
+  cut = _cutter(features, batch_size, batching, buckets, row_multiple, shard)
   order = np.arange(len(features))
   if batching == 'bucketed':
     order = np.argsort(features.lengths(), kind='stable')
@@ -250,9 +250,9 @@ def _cutter(
   batching: Batching,
   buckets: tuple[int, ...],
   row_multiple: int,
-  share: ProcessShard,
+  shard: ProcessShard,
 ) -> _Cut:
-  """A function of (examples, seed, epoch) that gives this process's rows."""
+  """Returns a function: (examples, seed, epoch) -> this process's rows."""
   if isinstance(features, StoredFeatures) and batching != 'padded':
     raise InputError(
       f'config.data.batching is {batching!r}, but records on disk are padded '
@@ -261,18 +261,18 @@ def _cutter(
     )
   if batching == 'packed':
     assert isinstance(features, Features)
-    share.rows(row_multiple)
+    shard.rows(row_multiple)
     packer = Packer(features, batch_size, row_multiple)
 
     def packed(examples, seed, epoch):
       batch, placement = packer.batch(examples, seed=seed, epoch=epoch)
-      mine = share.rows(len(batch['input_ids']))
+      mine = shard.rows(len(batch['input_ids']))
       return {k: v[mine] for k, v in batch.items()}, placement
 
     return packed
   length_of = _length_of(features, buckets if batching == 'bucketed' else None)
   count = -(-batch_size // row_multiple) * row_multiple
-  mine = share.rows(count)
+  mine = shard.rows(count)
 
   def padded(examples, seed, epoch):
     missing = count - len(examples)
@@ -290,7 +290,7 @@ def _cutter(
 def _length_of(
   features: AnyFeatures, buckets: tuple[int, ...] | None
 ) -> Callable[[Int[np.ndarray, 'B']], int]:
-  """How long the rows of a batch of these examples are; None: `max_length`."""
+  """Returns a function: examples -> the length of their batch's rows."""
   if buckets is None:
     return lambda examples: features.max_length
   assert isinstance(features, Features)

@@ -6,18 +6,14 @@ import pathlib
 import string
 from collections.abc import Sequence
 
-import numpy as np
-
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import CustomChoiceOptions
-from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.data.readers.tables import TableRow
-from mobilebert_jax.metrics.probabilities import softmax
-from mobilebert_jax.tasks import multiple_choice as multiple_choice_task
-from mobilebert_jax.tasks import prediction_files
+from mobilebert_jax.tasks import multiple_choice
 from mobilebert_jax.tasks.custom import files as custom_files
-from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+from mobilebert_jax.tasks.prediction_files import class_writer
+from mobilebert_jax.tasks.task import Task, TaskSpec
 
 
 def make(options: CustomChoiceOptions, data: DataConfig) -> Task:
@@ -28,42 +24,17 @@ def make(options: CustomChoiceOptions, data: DataConfig) -> Task:
   """
   files = custom_files.find(options, data)
   read = functools.partial(_read, options)
-  task = multiple_choice_task.choice_task(
+  task = multiple_choice.choice_task(
     'custom_choice',
     load=functools.partial(files.load, read),
     splits=files.splits,
   )
-  return dataclasses.replace(task, write_predictions=write_predictions)
+  return dataclasses.replace(
+    task, write_predictions=class_writer(lambda example: example.keys)
+  )
 
 
 CUSTOM_CHOICE = TaskSpec('custom_choice', make)
-
-
-def write_predictions(
-  directory: pathlib.Path,
-  split: str,
-  predictions: Predictions,
-  examples: Sequence[ChoiceExample],
-  features: Features,
-) -> pathlib.Path:
-  """Writes '<split>.csv': id, prediction, and the prediction's probability."""
-  del features
-  logits = predictions['logits']
-  all_chances = softmax(np.asarray(logits, np.float64))
-  rows = (
-    (
-      example.id,
-      example.keys[int(best)],
-      prediction_files.rounded(chances[best]),
-    )
-    for example, best, chances in zip(
-      examples, logits.argmax(-1), all_chances, strict=True
-    )
-  )
-  path = directory / f'{split}.csv'
-  return prediction_files.write_csv(
-    path, ('id', 'prediction', 'probability'), rows
-  )
 
 
 def _read(

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,23 @@ from mobilebert_jax.config.task_options import (
   CustomRegressionOptions,
   TextColumns,
 )
-from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers import tables
 from mobilebert_jax.data.readers.tables import TableRow
 from mobilebert_jax.metrics import classification
+from mobilebert_jax.metrics.probabilities import sigmoid
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks import prediction_files
 from mobilebert_jax.tasks.classification import (
   Score,
   TextExample,
   classification_task,
 )
-from mobilebert_jax.tasks.custom import files
 from mobilebert_jax.tasks.custom import files as custom_files
+from mobilebert_jax.tasks.prediction_files import (
+  class_writer,
+  csv_writer,
+  jsonl_writer,
+  rounded,
+)
 from mobilebert_jax.tasks.targets import MultiLabel, Regression, SingleLabel
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
@@ -54,7 +58,7 @@ def read_texts(
     texts.append(options.pair_column)
   labels = [] if read_label is None else [options.label_column]
   examples = []
-  rows = files.read_rows(path, [*texts, *labels], options.id_column)
+  rows = custom_files.read_rows(path, [*texts, *labels], options.id_column)
   for id_, row in rows:
     text, *pair = (row.text(column) for column in texts)
     # As in GLUE, one of the two may be empty.
@@ -94,9 +98,9 @@ def make(options: CustomClassificationOptions, data: DataConfig) -> Task:
     'custom_classification',
     multi if options.multi_label else single,
     load=functools.partial(files.load, read),
-    write_predictions=functools.partial(
-      write_multi if options.multi_label else write_single, labels
-    ),
+    write_predictions=jsonl_writer(functools.partial(_multi_rows, labels))
+    if options.multi_label
+    else class_writer(lambda example: labels),
     splits=files.splits,
     scores=None if options.multi_label else scores,
   )
@@ -160,47 +164,22 @@ def macro_f1(
   return classification.macro_f1(each[predicted], each[labels])
 
 
-def write_single(
+def _multi_rows(
   labels: Sequence[str],
-  directory: pathlib.Path,
-  split: str,
   predictions: Predictions,
   examples: Sequence[TextExample],
-  features: Features,
-) -> pathlib.Path:
-  """Writes '<split>.csv': id, prediction, and the prediction's probability."""
-  del features
-  return prediction_files.write_classes(
-    directory / f'{split}.csv',
-    labels,
-    predictions['logits'],
-    [example.id for example in examples],
-  )
-
-
-def write_multi(
-  labels: Sequence[str],
-  directory: pathlib.Path,
-  split: str,
-  predictions: Predictions,
-  examples: Sequence[TextExample],
-  features: Features,
-) -> pathlib.Path:
-  """Writes '<split>.jsonl': id, a list of labels, all labels' probabilities."""
+  features: Any,
+) -> Iterator[dict[str, Any]]:
+  """Yields id, a list of labels, and all labels' probabilities."""
   del features
   chosen = MultiLabel(tuple(labels)).decide(predictions['logits'])
-  chances = prediction_files.sigmoid(predictions['logits'])
-  return prediction_files.write_jsonl(
-    directory / f'{split}.jsonl',
-    (
-      {
-        'id': example.id,
-        'prediction': [labels[int(i)] for i in np.flatnonzero(picked)],
-        'probability': dict(zip(labels, map(prediction_files.rounded, row))),
-      }
-      for example, picked, row in zip(examples, chosen, chances, strict=True)
-    ),
-  )
+  probabilities = sigmoid(predictions['logits'])
+  for example, picked, row in zip(examples, chosen, probabilities, strict=True):
+    yield {
+      'id': example.id,
+      'prediction': [labels[int(i)] for i in np.flatnonzero(picked)],
+      'probability': dict(zip(labels, map(rounded, row))),
+    }
 
 
 def _read(
@@ -258,7 +237,7 @@ def make_regression(options: CustomRegressionOptions, data: DataConfig) -> Task:
     load=functools.partial(
       files.load, functools.partial(_read_numbers, options)
     ),
-    write_predictions=write_numbers,
+    write_predictions=csv_writer(_number_rows, ('id', 'prediction')),
     splits=files.splits,
     scores={
       'pearson': classification.pearson,
@@ -271,21 +250,14 @@ def make_regression(options: CustomRegressionOptions, data: DataConfig) -> Task:
 CUSTOM_REGRESSION = TaskSpec('custom_regression', make_regression)
 
 
-def write_numbers(
-  directory: pathlib.Path,
-  split: str,
-  predictions: Predictions,
-  examples: Sequence[TextExample],
-  features: Features,
-) -> pathlib.Path:
-  """Writes '<split>.csv': id, prediction."""
+def _number_rows(
+  predictions: Predictions, examples: Sequence[TextExample], features: Any
+) -> Iterator[tuple[str, float]]:
+  """Yields id and number."""
   del features
   numbers = Regression().decide(predictions['logits'])
-  return prediction_files.write_csv(
-    directory / f'{split}.csv',
-    ('id', 'prediction'),
-    zip((example.id for example in examples), map(float, numbers), strict=True),
-  )
+  for example, number in zip(examples, numbers, strict=True):
+    yield example.id, float(number)
 
 
 def _read_numbers(

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import CustomTaggingOptions
@@ -12,13 +13,17 @@ from mobilebert_jax.data.readers import conll
 from mobilebert_jax.data.readers.conll import Sentence
 from mobilebert_jax.data.readers.tables import TableRow, read_table
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks import prediction_files
-from mobilebert_jax.tasks.classification import WritePredictions
 from mobilebert_jax.tasks.custom import files as custom_files
+from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.tagging import iob
 from mobilebert_jax.tasks.tagging import iob as tagging_labels
 from mobilebert_jax.tasks.tagging import task as tagging_task
-from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+from mobilebert_jax.tasks.task import (
+  Predictions,
+  Task,
+  TaskSpec,
+  WritePredictions,
+)
 
 _JSONL = ('.jsonl', '.jsonl.gz')
 _COLUMNS = tuple(f'{s}{gz}' for s in ('.conll', '.txt') for gz in ('', '.gz'))
@@ -46,7 +51,9 @@ def make(options: CustomTaggingOptions, data: DataConfig) -> Task:
   return dataclasses.replace(
     task,
     write_predictions=functools.partial(
-      write_predictions, task.write_predictions, labels, options
+      write_predictions,
+      task.write_predictions,
+      jsonl_writer(functools.partial(_tag_rows, labels, options)),
     ),
   )
 
@@ -56,33 +63,38 @@ CUSTOM_TAGGING = TaskSpec('custom_tagging', make)
 
 def write_predictions(
   write_columns: WritePredictions,
-  labels: Sequence[str],
-  options: CustomTaggingOptions,
+  write_rows: WritePredictions,
   directory: pathlib.Path,
   split: str,
   predictions: Predictions,
   examples: Sequence[Sentence],
   features: Features,
 ) -> pathlib.Path:
-  """Writes '<split>.jsonl': the number of each sentence, its words and tags.
+  """`Task.write_predictions`: '<split>.jsonl', and what the task itself writes.
 
-  Where the tags are known, the files of `tagging.write_predictions` stand
-  beside it.
+  The files of `tagging.write_predictions` stand beside it where the tags are
+  known.
   """
+  given = (directory, split, predictions, tuple(examples), features)
   if split != 'test':
-    write_columns(directory, split, predictions, tuple(examples), features)
+    write_columns(*given)
+  return write_rows(*given)
+
+
+def _tag_rows(
+  labels: Sequence[str],
+  options: OwnTaggingOptions,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> Iterator[dict[str, Any]]:
+  """Yields the number of each sentence, its words and tags."""
   predicted = tagging_task.predicted_tags(
     labels, options.scheme, predictions, examples, features
   )
-  return prediction_files.write_jsonl(
-    directory / f'{split}.jsonl',
-    (
-      {'id': str(number), 'tokens': list(sentence.words), 'prediction': tags}
-      for number, (sentence, tags) in enumerate(
-        zip(examples, predicted, strict=True)
-      )
-    ),
-  )
+  for number, sentence in enumerate(examples):
+    words = list(sentence.words)
+    yield {'id': str(number), 'tokens': words, 'prediction': predicted[number]}
 
 
 def _read(

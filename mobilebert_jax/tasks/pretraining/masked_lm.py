@@ -8,8 +8,7 @@ and no sequence goes across documents. What is masked: `masking.Masking`.
 
 import functools
 import math
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +25,7 @@ from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.models import MobileBertForMaskedLM, packing
 from mobilebert_jax.reporting.outcome import Outcome
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks import prediction_files
+from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
@@ -125,28 +124,24 @@ def score(
   }
 
 
-def write_predictions(
-  directory: pathlib.Path,
-  split: str,
-  predictions: Predictions,
-  examples: Sequence[Document],
-  features: Features,
-) -> pathlib.Path:
-  """Writes a JSON line per sequence: document, tokens and `sequence_scores`.
+def _rows(
+  predictions: Predictions, examples: Sequence[Document], features: Features
+) -> Iterator[dict[str, Any]]:
+  """Yields a row per sequence: document, tokens and `sequence_scores`.
 
   There is no official format.
   """
   lengths = features.sequences['input_ids'].lengths()
   owners = features.scalars['document']
-  rows = (
-    {
+  for row, (owner, length) in enumerate(zip(owners, lengths, strict=True)):
+    yield {
       'document': examples[owner].id,
       'tokens': int(length),
       **sequence_scores(predictions, row),
     }
-    for row, (owner, length) in enumerate(zip(owners, lengths, strict=True))
-  )
-  return prediction_files.write_jsonl(directory / f'{split}.jsonl', rows)
+
+
+write_predictions = jsonl_writer(_rows)
 
 
 def sequence_scores(predictions: Predictions, row: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ the time it comes from another document. Labels as in transformers: 0 follows,
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,18 +15,18 @@ from jaxtyping import Array
 from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import NextSentenceOptions
-from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.random_streams import Stream, philox
 from mobilebert_jax.data.readers import sentences as sentence_ends
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.metrics import classification as classification_metrics
 from mobilebert_jax.models import MobileBertForNextSentencePrediction
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks import classification, prediction_files
+from mobilebert_jax.tasks import classification
 from mobilebert_jax.tasks.classification import TextExample
+from mobilebert_jax.tasks.prediction_files import class_writer
 from mobilebert_jax.tasks.pretraining import load as pretraining_load
 from mobilebert_jax.tasks.targets import SingleLabel
-from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+from mobilebert_jax.tasks.task import Task, TaskSpec
 
 FOLLOWS, RANDOM = 0, 1
 
@@ -115,7 +114,8 @@ def make(options: NextSentenceOptions, data: DataConfig) -> Task:
       _TARGET,
       {'accuracy': classification_metrics.accuracy},
     ),
-    write_predictions=write_predictions,
+    # The id is 'document#segment'.
+    write_predictions=class_writer(lambda example: _TARGET.labels),
     texts=classification.texts,
     outcomes=functools.partial(classification.outcomes, _TARGET),
     dummy_examples=functools.partial(classification.dummy_examples, _TARGET),
@@ -153,21 +153,4 @@ def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
   """Cross-entropy over the pairs of weight 1."""
   return losses.next_sentence_loss(
     outputs.logits, batch['labels'], batch['weights']
-  )
-
-
-def write_predictions(
-  directory: pathlib.Path,
-  split: str,
-  predictions: Predictions,
-  examples: Sequence[TextExample],
-  features: Features,
-) -> pathlib.Path:
-  """Writes '<split>.csv': id (document#segment), prediction, probability."""
-  del features
-  return prediction_files.write_classes(
-    directory / f'{split}.csv',
-    _TARGET.labels,
-    predictions['logits'],
-    [example.id for example in examples],
   )

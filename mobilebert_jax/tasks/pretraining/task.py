@@ -6,7 +6,6 @@ are made: `pretraining_load`.
 """
 
 import functools
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ from mobilebert_jax.models import (
   packing,
 )
 from mobilebert_jax.reporting.outcome import Outcome
-from mobilebert_jax.tasks import prediction_files
+from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load, masked_lm
 from mobilebert_jax.tasks.pretraining import load as pretraining_load
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
@@ -53,7 +52,7 @@ def make(options: PretrainingOptions, data: DataConfig) -> Task:
     loss=loss if pairs else masked_lm.loss,
     predict=predict if pairs else masked_lm.predict,
     score=score,
-    write_predictions=write_predictions,
+    write_predictions=jsonl_writer(_rows),
     texts=texts,
     outcomes=outcomes,
     dummy_examples=dummy_examples,
@@ -111,31 +110,24 @@ def score(
   return scores
 
 
-def write_predictions(
-  directory: pathlib.Path,
-  split: str,
-  predictions: Predictions,
-  examples: Sequence[Any],
-  features: AnyFeatures,
-) -> pathlib.Path:
-  """Writes a JSON line per sequence: `masked_lm.sequence_scores` and more.
+def _rows(
+  predictions: Predictions, examples: Sequence[Any], features: AnyFeatures
+) -> Iterator[dict[str, Any]]:
+  """Yields a row per sequence: `masked_lm.sequence_scores` and more.
 
-  There is no official format. With next-sentence prediction each line also has
+  There is no official format. With next-sentence prediction each row also has
   'is_random', whether B is a random text, and 'random_logit', the difference of
   the two logits: above 0, the model takes it for one.
   """
   del examples, features
-
-  def record(row: int) -> dict[str, Any]:
-    found = {'sequence': row, **masked_lm.sequence_scores(predictions, row)}
+  for number in range(len(predictions['counts'])):
+    row = {'sequence': number}
+    row |= masked_lm.sequence_scores(predictions, number)
     if 'next_sentence_logits' in predictions:
-      follows, random = predictions['next_sentence_logits'][row].tolist()
-      found['is_random'] = bool(predictions['next_sentence_label'][row])
-      found['random_logit'] = random - follows
-    return found
-
-  rows = map(record, range(len(predictions['counts'])))
-  return prediction_files.write_jsonl(directory / f'{split}.jsonl', rows)
+      follows, random = predictions['next_sentence_logits'][number].tolist()
+      row['is_random'] = bool(predictions['next_sentence_label'][number])
+      row['random_logit'] = random - follows
+    yield row
 
 
 def texts(example: Document) -> Sequence[str]:
@@ -159,7 +151,7 @@ def outcomes(
 
 
 def dummy_examples(words: int) -> tuple[Document, ...]:
-  """`Task.dummy_examples`: two documents of two sentences, each with all words."""
+  """`Task.dummy_examples`: two documents of two sentences with all words."""
   sentence = ' '.join(['word'] * words) + ' .'
   return tuple(Document(str(i), f'{sentence}\n{sentence}') for i in range(2))
 

@@ -14,6 +14,7 @@ from jaxtyping import Num
 from mobilebert_jax.config.task_options import SpanOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.readers.squad import Question
+from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.metrics.spans import best_spans
 from mobilebert_jax.runtime import files
 from mobilebert_jax.tasks.squad import windows
@@ -210,7 +211,6 @@ def _nbest(
     if found.null not in spans:
       spans.append(found.null)
   scores = np.array([span.score for span in spans])
-  odds = np.exp(scores - scores.max())
   return [
     {
       'text': span.text,
@@ -218,5 +218,5 @@ def _nbest(
       'start_logit': span.start_logit,
       'end_logit': span.end_logit,
     }
-    for span, probability in zip(spans, (odds / odds.sum()).tolist())
+    for span, probability in zip(spans, softmax(scores).tolist())
   ]
