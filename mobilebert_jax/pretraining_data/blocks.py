@@ -119,7 +119,7 @@ def plan(
 
 
 def read(block: Block, options: PretrainingDataOptions) -> Iterator[Document]:
-  """The documents of a block.
+  """Reads the documents of a block.
 
   Raises:
     InputError: a file has changed since the plan was made.
@@ -154,7 +154,7 @@ def _encoded(path: pathlib.Path, document: Document) -> bytes:
 
 
 def paths(inputs: Sequence[files.Name]) -> list[pathlib.Path]:
-  """The text files, named as another machine or directory needs it."""
+  """Finds the text files, named by absolute paths."""
   found = [p for name in inputs for p in documents.find_files(files.path(name))]
   # Links stay: what a file holds, and what its documents are called, is told
   # by its own name.
@@ -208,7 +208,7 @@ class _Cutter:
     self._parts, self._documents, self._characters = [], 0, 0
 
   def _end_last_block(self, name: str, line: int):
-    """The block before ends where this document begins, if in its file."""
+    """Ends the block before where this document begins, if in its file."""
     last = self._blocks[-1]
     part = last.parts[-1]
     if part.path == name:
@@ -217,7 +217,7 @@ class _Cutter:
 
 
 def _joined(first: Sequence[Part], second: Sequence[Part]) -> list[Part]:
-  """Two runs of parts as one; a file that was cut between them is whole."""
+  """Joins two runs of parts; a file that was cut between them is whole."""
   if first[-1].path != second[0].path:
     return [*first, *second]
   middle = first[-1]._replace(stop=second[0].stop)

@@ -80,7 +80,7 @@ class Writer:
   def records(
     self, documents: Iterable[Document], number: int, counts: Counts
   ) -> Iterator[bytes]:
-    """The serialised tf.Examples of a block, in a random order.
+    """Yields the serialised tf.Examples of a block, in a random order.
 
     There is none where no document has a token that the tokenizer knows, or
     one alone has and pairs need two.
@@ -126,7 +126,7 @@ class Writer:
     index: int,
     counts: Counts,
   ) -> dict[str, np.ndarray]:
-    """The features with the names that Google's script gives them."""
+    """Makes the features, named as Google's script does."""
     size = self._options.max_length
     features = {}
     if self._options.masking == 'static':

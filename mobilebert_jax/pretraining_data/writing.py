@@ -68,14 +68,14 @@ class Job(NamedTuple):
     return block.characters
 
   def is_written(self, block: Block) -> bool:
-    """Whether both files of a block are there."""
+    """Returns whether both files of a block are there."""
     records = prepared.records_name(block.number, self.blocks)
     return (self.directory / records).exists() and (
       self.counts(block.number) is not None
     )
 
   def counts(self, number: int) -> Counts | None:
-    """The counts of a block; None if they are not there.
+    """Reads the counts of a block; None if they are not there.
 
     What another version has counted otherwise is not either.
     """
@@ -144,7 +144,7 @@ def write(
 def only_writer(
   directory: pathlib.Path, who: str
 ) -> contextlib.AbstractContextManager[None]:
-  """Keeps other processes of the same name out, and says that this is here.
+  """Locks the data set for the blocks that `who` writes.
 
   Args:
     directory: the data set, which has been claimed.
@@ -160,7 +160,7 @@ def claim(
   tokenizer: MobileBertTokenizer,
   directory: pathlib.Path,
 ) -> dict[str, Any]:
-  """Makes the directory and says in it what it will hold.
+  """Makes the directory and writes settings.json.
 
   Returns:
     What settings.json holds.
@@ -236,8 +236,8 @@ def finish(job: Job, settings: dict[str, Any]) -> dict[str, Any] | None:
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
   names = {'text': 'the text', 'tokenizer': 'the tokenizer'}
   found = [
-    f'{told} is another one'
-    for name, told in names.items()
+    f'{what} is another one'
+    for name, what in names.items()
     if there.get(name) != here[name]
   ]
   old = there.get('options', {})
@@ -252,7 +252,7 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 
 def _remove_partials(job: Job, mine: Sequence[Block], count: int):
-  """Removes what killed writers of this shard's blocks have left.
+  """Removes partial files that killed writers of these blocks left.
 
   None of it is in use: this process has the shard, and others of `count` have
   other blocks. Where the work is, or was, divided otherwise too, all stays.
@@ -300,7 +300,7 @@ def _errors_of_disk(directory: pathlib.Path) -> Iterator[None]:
 def _each_block(
   write_block: Callable[[Block], int], missing: Sequence[Block], workers: int
 ) -> Iterator[int]:
-  """The results of all blocks, as they come.
+  """Yields the results of all blocks, as they come.
 
   Args:
     write_block: a picklable function.
@@ -336,7 +336,7 @@ def _each_block(
 
 
 def _begin_worker():
-  """Each worker has one core, hears of Ctrl-C from its parent, dies with it."""
+  """Sets a worker up: one core, Ctrl-C ignored, ends with its parent."""
   os.environ['TOKENIZERS_PARALLELISM'] = 'false'
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = multiprocessing.parent_process()

@@ -180,7 +180,7 @@ def encode(
 
 
 def dummy_examples(target: Target, words: int) -> tuple[TextExample, ...]:
-  """`Task.dummy_examples`: a single text with a label of the target's kind."""
+  """Makes one text with a label of the target's kind; see `Task`."""
   text = ' '.join(['word'] * words)
   return (TextExample('0', text, label=_ANY_LABEL[target.problem_type]),)
 
@@ -188,7 +188,7 @@ def dummy_examples(target: Target, words: int) -> tuple[TextExample, ...]:
 def loss(
   target: Target, outputs: Any, batch: Mapping[str, Array]
 ) -> tuple[losses.Term, ...]:
-  """The target's loss of the logits, over the rows of weight 1."""
+  """Returns the target's loss of the logits, over the rows of weight 1."""
   return losses.classification_loss(
     outputs.logits, batch['labels'], target.problem_type, batch['weights']
   )
@@ -225,7 +225,7 @@ def score(
 def submission_writer(
   target: Target, submission: Submission
 ) -> WritePredictions:
-  """`Task.write_predictions` in GLUE's format: a table of index, prediction."""
+  """Makes the writer of GLUE's format: a table of index, prediction."""
   return functools.partial(write_submission, target, submission)
 
 
@@ -247,7 +247,7 @@ def write_submission(
 
 
 def texts(example: TextExample) -> tuple[str, ...]:
-  """The one or two texts."""
+  """Returns the one or two texts."""
   return tuple(t for t in (example.text, example.pair) if t is not None)
 
 
@@ -257,7 +257,7 @@ def outcomes(
   examples: Sequence[TextExample],
   features: Features,
 ) -> list[Outcome]:
-  """What became of each example.
+  """Compares prediction and label of each example.
 
   Raises:
     InputError: An example has no label.
@@ -268,8 +268,8 @@ def outcomes(
   return [
     Outcome(
       text=' | '.join(texts(example)),
-      expected=target.told(right),
-      predicted=target.told(guess),
+      expected=target.describe(right),
+      predicted=target.describe(guess),
       error=float(cost),
       is_right=target.is_right(guess, right),
     )

@@ -91,7 +91,7 @@ _CLASHES = (('today', 'now'), ('still', 'again'))
 
 
 def _frames() -> dict[str, tuple[str, ...]]:
-  """Shares the frames out so that each part occurs in every split."""
+  """Divides the frames so that each part occurs in every split."""
   frames: dict[str, list[str]] = {split: [] for split in SPLITS}
   for i, opening in enumerate(_OPENINGS):
     for j, core in enumerate(_CORES):
@@ -170,19 +170,19 @@ def _new_pair(
 def _pair(label: str, split: str, rng: random.Random) -> Pair:
   name, (asked, other) = rng.choice(NAMES), rng.sample(list(RELATIONS), 2)
   value = rng.choice(RELATIONS[asked].values)
-  about, told = name, asked
+  about, topic = name, asked
   same = label == 'entailment'
   if label == 'neutral':
     if rng.random() < _OTHER_THING:
-      told = other
+      topic = other
     else:
       about = rng.choice([n for n in NAMES if n != name])
       # ... of whom the premise may say the same or another thing.
       same = rng.random() < 0.5
-  values = RELATIONS[told].values
+  values = RELATIONS[topic].values
   fact = value if same else rng.choice([v for v in values if v != value])
   return Pair(
-    premise=_sentence(about, told, fact, split, rng),
+    premise=_sentence(about, topic, fact, split, rng),
     hypothesis=_sentence(name, asked, value, split, rng),
     label=label,
   )
@@ -203,7 +203,7 @@ _EVAL_EXAMPLES = 900
 
 
 def load(data: DataConfig, split: str) -> tuple[TextExample, ...]:
-  """`Task.load`: pairs made on the spot, the same in every run.
+  """Makes the pairs of a split, the same in every run.
 
   Raises:
     InputError: `data.source` is not 'generated'.

@@ -85,7 +85,7 @@ class GlueTable:
   high: float = 5.0
 
   def load(self, data: DataConfig, split: str) -> tuple[TextExample, ...]:
-    """`Task.load`: the examples in the order of the official files.
+    """Loads the examples of a split, in the order of the official files.
 
     Raises:
       InputError: The data is not there or has a wrong row.
@@ -267,7 +267,7 @@ class GlueTask:
 def _pairs(
   name: str, folder: str, columns: tuple[str, str], **settings: Any
 ) -> GlueTable:
-  """A table whose columns have the same names in TFDS and in the files."""
+  """Makes a table whose columns are named alike in TFDS and the files."""
   settings = {'label_column': 'label', 'labels': ('0', '1'), **settings}
   return GlueTable(f'glue/{name}', columns, folder, columns, **settings)
 
@@ -360,7 +360,7 @@ _AX_TABLE = GlueTable(
 
 
 def find_diagnostics(path: str | None) -> pathlib.Path | None:
-  """The file of the diagnostics beside MNLI's files, if there is one.
+  """Finds the file of the diagnostics beside MNLI's files, if any.
 
   Args:
     path: `data.path`: GLUE's directory or that of MNLI.
@@ -385,7 +385,7 @@ def _has_diagnostics(data: DataConfig) -> bool:
 
 
 def _load_mnli(data: DataConfig, split: str) -> tuple[TextExample, ...]:
-  """As MNLI's table, and the diagnostics."""
+  """Loads a split of MNLI, or the diagnostics."""
   if split != AX:
     return TABLE['mnli'].table.load(data, split)
   file = find_diagnostics(data.path) if data.source == 'files' else None
@@ -396,7 +396,7 @@ def _load_mnli(data: DataConfig, split: str) -> tuple[TextExample, ...]:
 
 
 def make_task(name: str, options: SubmissionOptions, data: DataConfig) -> Task:
-  """One of GLUE's tasks.
+  """Makes one of GLUE's tasks.
 
   MNLI's model also answers the diagnostics, where their file (or TFDS's
   glue/ax) is there.
@@ -424,7 +424,7 @@ def make_task(name: str, options: SubmissionOptions, data: DataConfig) -> Task:
 
 
 def _files(row: GlueTask) -> dict[str, str]:
-  """The submission file of each split without labels, and of the others."""
+  """Returns the name of each split's file of predictions."""
   files = {split: f'{stem}.tsv' for split, stem in row.stems.items()}
   for split, stem in zip(row.table.splits.evaluation, row.stems.values()):
     files[split] = f'{stem}-validation.tsv'
@@ -432,14 +432,14 @@ def _files(row: GlueTask) -> dict[str, str]:
 
 
 def _word(table: GlueTable) -> Callable[[Any], str]:
-  """How the server wants a decision: as the official files spell labels."""
+  """Returns a function that writes a decision as the server wants it."""
   if table.labels:
     return table.labels.__getitem__
   return lambda value: f'{min(table.high, max(table.low, value)):.3f}'
 
 
 def spec(name: str) -> TaskSpec:
-  """What a config names by `task=name`."""
+  """Makes the spec of one of the tasks."""
   return TaskSpec(
     name,
     lambda options, data: make_task(name, options, data),

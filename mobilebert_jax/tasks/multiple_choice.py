@@ -143,7 +143,7 @@ def cut_pair(
 def _tokens(
   examples: Sequence[ChoiceExample], tokenizer: MobileBertTokenizer
 ) -> dict[str, list[int]]:
-  """The tokens of each text; an article is tokenised only once."""
+  """Tokenises each text once."""
   texts = list(
     dict.fromkeys(
       text for example in examples for text in (example.text, *example.choices)
@@ -204,14 +204,14 @@ def choice_task(
 
 
 def dummy_examples(choices: int, words: int) -> tuple[ChoiceExample, ...]:
-  """`Task.dummy_examples`: one question with so many choices."""
+  """Makes one question with so many choices; see `Task`."""
   keys = tuple(map(str, range(choices)))
   text = ' '.join(['word'] * words)
   return (ChoiceExample('0', text, (text,) * choices, keys, answer=0),)
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
-  """Cross-entropy over the choices that are there."""
+  """Returns the cross-entropy over the choices that are there."""
   return losses.multiple_choice_loss(
     _without_fillers(outputs, batch), batch['labels'], batch['weights']
   )
@@ -229,7 +229,7 @@ def score(
   examples: Sequence[ChoiceExample],
   features: Features,
 ) -> dict[str, float]:
-  """The share of right answers: 'accuracy', and 'accuracy_<group>'.
+  """Returns the share of right answers: 'accuracy', 'accuracy_<group>'.
 
   Raises:
     InputError: A question has no answer.
@@ -262,12 +262,12 @@ def _file_rows(
 def id_and_key(
   examples: Sequence[ChoiceExample], keys: Sequence[str]
 ) -> Iterable[Sequence[str]]:
-  """Id and chosen key, without a header: what CommonsenseQA asks for."""
+  """Returns rows of id and chosen key, as CommonsenseQA asks for."""
   return zip((example.id for example in examples), keys, strict=True)
 
 
 def texts(example: ChoiceExample) -> tuple[str, ...]:
-  """The question and its choices."""
+  """Returns the question and its choices."""
   return (example.text, *example.choices)
 
 
@@ -276,7 +276,7 @@ def outcomes(
   examples: Sequence[ChoiceExample],
   features: Features,
 ) -> list[Outcome]:
-  """What became of each question; the error is -log p of the answer.
+  """Compares choice and answer; the error is -log p of the answer.
 
   Raises:
     InputError: A question has no answer.
@@ -348,7 +348,7 @@ def _load_swag(data: DataConfig, split: str) -> tuple[ChoiceExample, ...]:
 def _numbered(
   examples: Sequence[ChoiceExample], keys: Sequence[str]
 ) -> Iterable[Sequence[str]]:
-  """Rows as SWAG's own baselines write them: ',pred', then number and key."""
+  """Yields rows as SWAG's baselines write them: ',pred', then number, key."""
   del examples
   yield '', 'pred'
   for number, key in enumerate(keys):

@@ -34,24 +34,24 @@ class Target(Protocol):
   def labels(self) -> tuple[str, ...]: ...
 
   def column(self, labels: Sequence[Any]) -> Num[np.ndarray, 'N *C']:
-    """The labels as the loss wants them."""
+    """Returns the labels as the loss wants them."""
 
   def truth(self, labels: Sequence[Any]) -> Num[np.ndarray, 'N *C']:
-    """The labels as scores want them: `column`, but never rounded."""
+    """Returns the labels as scores want them: `column`, but never rounded."""
 
   def decide(self, logits: Logits) -> Num[np.ndarray, 'N *C']:
-    """What the logits say, in the form of `truth`."""
+    """Decides by the logits, in the form of `truth`."""
 
   def error(
     self, logits: Logits, truth: Num[np.ndarray, 'N *C']
   ) -> Float[np.ndarray, 'N']:
-    """How wrong each row is, at least 0 (see `Outcome.error`)."""
+    """Returns how wrong each row is, at least 0 (see `Outcome.error`)."""
 
-  def told(self, value: Any) -> str | float:
-    """One row of `truth` or `decide`, for people."""
+  def describe(self, value: Any) -> str | float:
+    """Describes one row of `truth` or `decide`, for people."""
 
   def is_right(self, guess: Any, truth: Any) -> bool:
-    """Whether a decision counts as right."""
+    """Returns whether a decision counts as right."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +67,16 @@ class SingleLabel:
   truth = column
 
   def decide(self, logits: Logits) -> Int[np.ndarray, 'N']:
-    """The class with the largest logit, the first of equal ones."""
+    """Returns the class with the largest logit, the first of equal ones."""
     return np.argmax(logits, axis=-1)
 
   def error(
     self, logits: Logits, truth: Int[np.ndarray, 'N']
   ) -> Float[np.ndarray, 'N']:
-    """Minus the log-probability of the right class."""
+    """Returns -log p of the right class."""
     return negative_log_likelihood(logits, truth)
 
-  def told(self, value: int) -> str:
+  def describe(self, value: int) -> str:
     return self.labels[value]
 
   def is_right(self, guess: int, truth: int) -> bool:
@@ -98,25 +98,25 @@ class MultiLabel:
     return self.truth(labels).astype(np.float32)
 
   def truth(self, labels: Sequence[tuple[int, ...]]) -> Int[np.ndarray, 'N C']:
-    """1 for each class that applies, else 0."""
+    """Returns 1 for each class that applies, else 0."""
     table = np.zeros((len(labels), len(self.labels)), np.int32)
     for row, chosen in zip(table, labels, strict=True):
       row[list(chosen)] = 1
     return table
 
   def decide(self, logits: Logits) -> Int[np.ndarray, 'N C']:
-    """1 for each class with a positive logit, else 0."""
+    """Returns 1 for each class with a positive logit, else 0."""
     return (logits > 0).astype(np.int32)
 
   def error(
     self, logits: Logits, truth: Int[np.ndarray, 'N C']
   ) -> Float[np.ndarray, 'N']:
-    """Minus the log-probability of exactly the right classes."""
+    """Returns -log p of exactly the right classes."""
     logits = logits.astype(np.float64)
     return np.logaddexp(0.0, np.where(truth, -logits, logits)).sum(axis=-1)
 
-  def told(self, value: Int[np.ndarray, 'C']) -> str:
-    """The names, with commas between them; 'none' if there is none."""
+  def describe(self, value: Int[np.ndarray, 'C']) -> str:
+    """Joins the names by commas; 'none' if there is none."""
     chosen = [self.labels[i] for i in np.flatnonzero(value)]
     return ', '.join(chosen) or 'none'
 
@@ -135,20 +135,20 @@ class Regression:
     return np.array(labels, np.float32)
 
   def truth(self, labels: Sequence[float]) -> Float[np.ndarray, 'N']:
-    """The numbers as the data has them, in float64."""
+    """Returns the numbers as the data has them, in float64."""
     return np.array(labels, np.float64)
 
   def decide(self, logits: Logits) -> Float[np.ndarray, 'N']:
-    """The only logit, in float64."""
+    """Returns the only logit, in float64."""
     return logits[:, 0].astype(np.float64)
 
   def error(
     self, logits: Logits, truth: Float[np.ndarray, 'N']
   ) -> Float[np.ndarray, 'N']:
-    """The absolute error."""
+    """Returns the absolute error."""
     return np.abs(self.decide(logits) - truth)
 
-  def told(self, value: float) -> float:
+  def describe(self, value: float) -> float:
     return float(value)
 
   def is_right(self, guess: float, truth: float) -> bool:

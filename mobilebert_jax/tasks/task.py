@@ -60,7 +60,7 @@ class Splits:
   test: tuple[str, ...] = ('test',)
 
   def all(self) -> tuple[str, ...]:
-    """Every split, in the order train, evaluation, test."""
+    """Returns every split, in the order train, evaluation, test."""
     return (self.train, *self.evaluation, *self.test)
 
 
@@ -106,10 +106,10 @@ class Task:
       returns the file.
     texts: `texts(example)` gives the texts of an example, from which a
       vocabulary may be learnt.
-    outcomes: `outcomes(predictions, examples, features)` says of each example
-      what became of it, for the report.
-    dummy_examples: `dummy_examples(words)` makes labelled examples up, with texts of at
-      least that many words: what batches look like without any data.
+    outcomes: `outcomes(predictions, examples, features)` gives an `Outcome` of
+      each example, for the report.
+    dummy_examples: `dummy_examples(words)` makes labelled examples up, with
+      texts of at least that many words: what batches look like without data.
     token_outputs: For a head with `outputs_per` 'both': the names of those
       arrays of `predict` that have a value for each position; empty for others.
     splits: The names of the splits.
@@ -150,7 +150,7 @@ class Task:
       )
 
   def model_overrides(self) -> dict[str, Any]:
-    """Fields of `MobileBertConfig` that follow from the task."""
+    """Returns the fields of `MobileBertConfig` that the task decides."""
     overrides: dict[str, Any] = {}
     if self.problem_type:
       overrides['problem_type'] = self.problem_type
@@ -182,7 +182,7 @@ class TaskSpec:
     return task_options.OPTIONS[self.name]
 
   def make_task(self, options: Mapping[str, Any], data: DataConfig) -> Task:
-    """The task with these options.
+    """Makes the task with these options.
 
     Raises:
       InputError: an unknown option, a wrong value, or wrong data.
@@ -191,5 +191,5 @@ class TaskSpec:
 
 
 def fixed(task: Task) -> TaskSpec:
-  """The spec of a task without options."""
+  """Makes the spec of a task without options."""
   return TaskSpec(task.name, lambda options, data: task)

@@ -31,12 +31,12 @@ class Gathered:
   positions: str = 'masked_positions'
 
   def __post_init__(self):
-    """Checks what every bound below relies on."""
+    """Checks that `most` never falls."""
     if any(b < a for a, b in itertools.pairwise(self.most)):
       raise ValueError('a longer sequence can have no fewer labels')
 
   def width(self, length: int) -> int:
-    """P of rows of `length` positions with one sequence in each.
+    """Returns P for rows of `length` positions with one sequence in each.
 
     A sequence has as many tokens as its row has positions, or fewer, and
     `most` never falls: so `most[length]` is enough.
@@ -44,7 +44,7 @@ class Gathered:
     return self.most[length]
 
   def packed_width(self, length: int) -> int:
-    """P of rows of `length` positions with any number of sequences in each.
+    """Returns P for rows of `length` positions with any number of sequences.
 
     A sequence of n tokens takes n + 1 positions, or n if it is as long as
     sequences can be (`Features.slots`), and has `most[n]` labels at most. What
@@ -58,7 +58,7 @@ class Gathered:
   def gather(
     self, labels: Int[np.ndarray, 'B S'], none: int, width: int
   ) -> dict[str, Int[np.ndarray, 'B P']]:
-    """Labels and positions of a batch.
+    """Gathers a batch's labels and their positions.
 
     Args:
       labels: the column as it lies in the rows.
@@ -88,7 +88,7 @@ class Gathered:
 
 @functools.lru_cache(maxsize=64)
 def _knapsack(most: tuple[int, ...], length: int) -> int:
-  """The greatest number of labels in `length` positions; see `Gathered`."""
+  """Solves the knapsack of `Gathered.packed_width`."""
   longest = len(most) - 1
   # By size: the most labels of a sequence that takes so many positions.
   value = np.array([0, *most[:-1]], np.int64)
@@ -103,7 +103,7 @@ def _knapsack(most: tuple[int, ...], length: int) -> int:
 
 NumpyBatch = dict[str, np.ndarray]
 
-# The epoch that a transform is told in evaluation.
+# The epoch that a transform is given in evaluation.
 EVALUATION = -1
 
 _SMALLEST_BUCKET = 16
@@ -134,11 +134,11 @@ class Ragged:
     return len(self.offsets) - 1
 
   def lengths(self) -> Int[np.ndarray, 'rows']:
-    """The number of items in each row."""
+    """Returns the number of items in each row."""
     return np.diff(self.offsets)
 
   def take(self, rows: Int[np.ndarray, 'B']) -> 'Ragged':
-    """The chosen rows, in this order."""
+    """Returns the chosen rows, in this order."""
     lengths = self.offsets[rows + 1] - self.offsets[rows]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     shift = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
@@ -151,7 +151,7 @@ class Ragged:
     starts: Int[np.ndarray, 'rows'],
     fill: int,
   ) -> Int[np.ndarray, 'R S']:
-    """An int32 array of `fill` with each row's items written into it.
+    """Scatters the rows' items into an array.
 
     Args:
       shape: The array's shape.
@@ -211,7 +211,7 @@ class Features:
   gather: Gathered | None = dataclasses.field(default=None, kw_only=True)
 
   def __post_init__(self):
-    """Checks that the columns agree: a misfit is a defect of the encoder."""
+    """Checks that the columns agree; a misfit is a defect of the encoder."""
     ids = self.sequences['input_ids']
     self._check_columns(self.sequences, ids)
     if len(ids) % (self.choices or 1):
@@ -238,11 +238,11 @@ class Features:
     return len(self.sequences['input_ids']) // (self.choices or 1)
 
   def lengths(self) -> Int[np.ndarray, 'N']:
-    """Each example's number of tokens (its longest choice's)."""
+    """Returns each example's number of tokens (its longest choice's)."""
     return self._per_choice().max(axis=1)
 
   def slots(self) -> Int[np.ndarray, 'N choices']:
-    """The positions that each sequence needs: a [PAD] behind its last token.
+    """Returns the positions of each sequence, with a [PAD] behind its end.
 
     A sequence that fills `max_length` has none.
     """
@@ -253,7 +253,7 @@ class Features:
     return lengths.reshape(len(self), self.choices or 1)
 
   def sequences_of(self, rows: Int[np.ndarray, 'B']) -> Int[np.ndarray, 'BC']:
-    """The numbers of these examples' sequences, choices side by side."""
+    """Returns the indices of these examples' sequences, choices in a row."""
     choices = self.choices or 1
     return (rows[:, None] * choices + np.arange(choices)).reshape(-1)
 
@@ -263,7 +263,7 @@ class Features:
     seed: int = 0,
     epoch: int = EVALUATION,
   ) -> dict[str, Ragged]:
-    """The sequence columns of some examples, as the model gets them.
+    """Returns the sequence columns of some examples, as the model gets them.
 
     With a `transform` they are `transform(columns, rows, seed, epoch)`: it is
     given the columns of these examples (a row per sequence) and the indices of
@@ -330,7 +330,7 @@ class Features:
     return batch | {'weights': weights}
 
   def gathered(self, batch: NumpyBatch, width: int) -> NumpyBatch:
-    """The columns that `gather` puts in its column's place; none without it.
+    """Returns the columns of `gather`, [B, P]; none without it.
 
     Args:
       batch: the column as it lies in the rows, [B, S].
@@ -345,7 +345,7 @@ class Features:
 def resolve_buckets(
   features: Features, buckets: tuple[int, ...] = ()
 ) -> tuple[int, ...]:
-  """The lengths that batches are padded to, ascending.
+  """Returns the lengths that batches are padded to, ascending.
 
   Every length is one compilation of the training step, so there should be
   few. Without a choice they are the powers of two from 16 up to what the
@@ -382,5 +382,5 @@ def resolve_buckets(
 
 
 def bucket_of(needed: int, buckets: tuple[int, ...]) -> int:
-  """The smallest bucket with `needed` positions; `buckets` is ascending."""
+  """Returns the smallest of the ascending buckets with `needed` positions."""
   return next(bucket for bucket in buckets if bucket >= needed)

@@ -78,7 +78,7 @@ class TrainIterator(Protocol):
   def __next__(self) -> NumpyBatch: ...
 
   def get_state(self) -> dict[str, Any]:
-    """The position behind the last batch taken, JSON-able."""
+    """Returns the position behind the last batch taken, for JSON."""
 
   def set_state(self, state: dict[str, Any]) -> None:
     """Continues behind the batch after which `state` was taken."""

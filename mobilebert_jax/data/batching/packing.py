@@ -48,7 +48,7 @@ class Placement:
 
   @classmethod
   def one_per_row(cls, examples: Int[np.ndarray, 'B']) -> 'Placement':
-    """Example i alone in row i."""
+    """Places example i alone in row i."""
     zeros = np.zeros(len(examples), np.int64)
     return cls(examples, np.arange(len(examples)), zeros, zeros)
 
@@ -112,7 +112,7 @@ class Packer:
     self._fewest = max(math.floor(average / self._step), 1) * self._step
 
   def place(self, examples: Int[np.ndarray, 'B']) -> tuple[Placement, int]:
-    """Where each example goes, and the number of rows."""
+    """Chooses where each example goes, and the number of rows."""
     sizes = self._sizes[examples]
     rows = best_fit(sizes, self.length, self.slots_per_row)
     order = np.argsort(rows, kind='stable')
@@ -178,7 +178,7 @@ class Packer:
     return batch, placement
 
   def _by_slot(self, placement: Placement, count: int) -> NumpyBatch:
-    """The scalar columns and 'weights', zero in empty slots."""
+    """Returns the scalar columns and 'weights', zero in empty slots."""
     scalars = self._features.scalars
     arrays = {k: v[placement.examples] for k, v in scalars.items()}
     arrays['weights'] = np.ones(len(placement.examples), np.float32)
@@ -197,7 +197,7 @@ def _spans(
   lengths: Int[np.ndarray, 'N'],
   values: Int[np.ndarray, 'N'],
 ) -> Int[np.ndarray, 'R S']:
-  """Zeros, with each sequence's value on its positions."""
+  """Returns zeros with each sequence's value on its positions."""
   offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
   spans = Ragged(np.repeat(values, lengths), offsets)
   return spans.laid_out(shape, rows, starts, 0)

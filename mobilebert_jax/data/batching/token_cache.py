@@ -48,7 +48,7 @@ def encode(
   tokenizer: MobileBertTokenizer,
   settings: Mapping[str, Any],
 ) -> Features:
-  """Gives `function(examples)`, from disk if it has been computed before.
+  """Returns `function(examples)`, from disk if it was computed before.
 
   Several processes may do this at once: each writes a file of its own and
   puts it in place in one step.
@@ -99,7 +99,7 @@ def key_of(
   tokenizer: MobileBertTokenizer,
   settings: Mapping[str, Any],
 ) -> str:
-  """The name of what these make: 64 hexadecimal digits.
+  """Returns the hash that names the features: 64 hexadecimal digits.
 
   Raises:
     TypeError: an example holds something else than text, numbers, arrays,
@@ -190,7 +190,7 @@ def load(
 
 
 def _transform(function: Encode, examples: Sequence[Any]) -> Transform | None:
-  """The features' transform, from as few examples as give one."""
+  """Makes the features' transform from as few examples as possible."""
   count = 1
   while True:
     try:
@@ -203,7 +203,7 @@ def _transform(function: Encode, examples: Sequence[Any]) -> Transform | None:
 
 
 def _stable(value: Any) -> bytes:
-  """The same bytes for the same value, in every process."""
+  """Serialises a value to the same bytes in every process."""
   return json.dumps(value, default=_plain, sort_keys=True).encode()
 
 
@@ -225,7 +225,7 @@ def _plain(value: Any) -> Any:
 
 @functools.cache
 def _code() -> str:
-  """A hash of this package's source: what encodes is a part of the input."""
+  """Hashes this package's source, which decides the features too."""
   digest = hashlib.sha256()
   root = pathlib.Path(mobilebert_jax.__file__).parent
   for path in sorted(root.rglob('*.py')):

@@ -51,7 +51,7 @@ class Masking:
 
   @classmethod
   def of(cls, tokenizer: MobileBertTokenizer, **settings: Any) -> 'Masking':
-    """Masking for a tokenizer's vocabulary; `settings` as the attributes."""
+    """Makes the masking of a tokenizer's vocabulary."""
     size = len(tokenizer)
     special = np.zeros(size, bool)
     special[list(tokenizer.all_special_ids)] = True
@@ -101,7 +101,7 @@ class Masking:
     return seen, labels
 
   def limit(self, ordinary: int) -> int:
-    """How many of so many tokens, none of them special, are predicted at most.
+    """Returns the largest number of tokens predicted among `ordinary` ones.
 
     It never falls when there are more. Whole words exceed the share of
     `probability` where none fits it; see `__call__`.
@@ -116,14 +116,14 @@ class Masking:
     return goal if self.most is None else min(goal, self.most)
 
   def _longest(self, ordinary: int) -> int:
-    """Pieces of a word that is taken although it is more than the share."""
+    """Returns the most pieces of a word that may exceed the goal."""
     longest = min(ordinary, _LONGEST_WORD)
     return longest if self.most is None else min(longest, self.most)
 
   def _choose(
     self, ids: Int[np.ndarray, 'S'], order: Int[np.ndarray, 'S']
   ) -> Int[np.ndarray, 'chosen']:
-    """Positions of the tokens to predict."""
+    """Chooses the positions of the tokens to predict."""
     places = np.flatnonzero(~self.is_special[ids])
     if not len(places):
       return places
@@ -149,7 +149,7 @@ class Masking:
   def _words(
     self, ids: Int[np.ndarray, 'S'], places: Int[np.ndarray, 'P']
   ) -> list[Int[np.ndarray, 'pieces']]:
-    """The places of each word's pieces."""
+    """Returns the positions of each word's pieces."""
     follows = np.diff(places, prepend=-1) == 1
     starts = ~(self.is_continuation[ids[places]] & follows)
     starts[0] = True
@@ -233,7 +233,7 @@ def masked_features(
   max_length: int,
   special: int,
 ) -> Features:
-  """Sequences that are masked anew in each epoch.
+  """Makes features of sequences that are masked anew in each epoch.
 
   Args:
     ids: Their tokens.
@@ -259,7 +259,7 @@ def masked_features(
 
 
 def nothing_to_learn(examples: Sequence[Document]) -> InputError:
-  """What to raise where every sequence has been left out."""
+  """Makes the error to raise where every sequence has been left out."""
   return InputError(
     f'the text, {examples[0].id} and others, has no token that the tokenizer '
     'knows; use a tokenizer for its language'
@@ -269,7 +269,7 @@ def nothing_to_learn(examples: Sequence[Document]) -> InputError:
 def gathered_labels(
   masking: Masking, max_length: int, special: int
 ) -> Gathered:
-  """Labels at the masked positions alone.
+  """Makes the `Gathered` of masked labels.
 
   Args:
     masking: what chooses them.
@@ -287,7 +287,7 @@ def _sequences(
   room: int,
   progress: Progress | None,
 ) -> tuple[Ragged, Int[np.ndarray, 'N']]:
-  """The sequences' tokens and the index of each one's document."""
+  """Returns the sequences' tokens and the index of each one's document."""
   rows: list[np.ndarray] = []
   owners: list[int] = []
   first, last = [tokenizer.cls_token_id], [tokenizer.sep_token_id]
@@ -308,7 +308,7 @@ def _sequences(
 def _tokenised(
   examples: Sequence[Document], tokenizer: MobileBertTokenizer
 ) -> Iterator[Int[np.ndarray, 'tokens']]:
-  """Each document's tokens; many lines go to the tokenizer at once."""
+  """Yields each document's tokens; many lines are tokenised at once."""
   lines = (
     (index, line)
     for index, example in enumerate(examples)

@@ -1,6 +1,6 @@
 """The sequences of pre-training: which part of a text goes into which.
 
-A sequence is told as places in the tokens of its text, so that drawing and
+A sequence is a row of places in the tokens of its text, so that drawing and
 shuffling millions of them costs little; `frame` makes the model's input.
 
 Pairs follow BERT's create_pretraining_data.py (Devlin et al. 2019, appendix
@@ -154,7 +154,7 @@ class Layout(NamedTuple):
     return _SPECIAL_IN_PAIR if self.next_sentence else _SPECIAL
 
   def room(self) -> int:
-    """The tokens of text in a sequence.
+    """Returns the number of text tokens in a sequence.
 
     Raises:
       InputError: There is no room.
@@ -229,7 +229,7 @@ def frame(
   cls_id: int,
   sep_id: int,
 ) -> tuple[Int[np.ndarray, 'S'], Int[np.ndarray, 'S']]:
-  """[CLS] A [SEP] B [SEP], or [CLS] A [SEP], and the types 0 and 1 of A and B.
+  """Frames a sequence: [CLS] A [SEP] B [SEP], or [CLS] A [SEP].
 
   Args:
     sequence: A row of `draw`.

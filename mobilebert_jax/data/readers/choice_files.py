@@ -43,7 +43,7 @@ class ChoiceExample:
 
 
 def read_swag(path: pathlib.Path, labelled: bool) -> Iterator[ChoiceExample]:
-  """Reads SWAG's comma-separated file: which ending goes on?
+  """Reads SWAG's comma-separated file.
 
   The pairs are (sent1, sent2 with an ending): the second sentence begins with
   sent2. The id of a question is the number of its row, from 0.
@@ -72,7 +72,7 @@ def read_swag(path: pathlib.Path, labelled: bool) -> Iterator[ChoiceExample]:
 def read_commonsenseqa(
   path: pathlib.Path, labelled: bool
 ) -> Iterator[ChoiceExample]:
-  """Reads CommonsenseQA's JSON Lines: (question, choice).
+  """Reads CommonsenseQA's JSON Lines; pairs are (question, choice).
 
   Raises:
     InputError: The file is missing or empty, or a line is wrong.
@@ -147,7 +147,7 @@ def race_order(file: pathlib.PurePath) -> tuple[int, int, str]:
 def race_questions(
   row: Mapping[str, Any], group: str, place: str, ids: '_Ids | None' = None
 ) -> Iterator[ChoiceExample]:
-  """The questions on one article of RACE.
+  """Yields the questions on one article of RACE.
 
   Args:
     row: 'id', 'article', 'questions', 'options' and 'answers'.
@@ -194,7 +194,7 @@ def race_questions(
 
 
 def fill_gap(question: str, option: str) -> str:
-  """A question with an option in its gap, or behind it if it has none."""
+  """Puts an option into the gap of a question, or behind it without one."""
   if _GAP in question:
     return question.replace(_GAP, option)
   return f'{question} {option}'

@@ -40,7 +40,7 @@ class Sentence:
   number: int = 1
 
   def place(self, word: int) -> str:
-    """Where a word is, for messages: 'file:line'."""
+    """Returns where a word is, 'file:line', for messages."""
     return f'{self.source}:{self.number + word}'
 
 
@@ -102,7 +102,7 @@ class _Columns:
     self.separator = ' '
 
   def split(self, line: str, number: int) -> Sequence[str] | None:
-    """The line's columns; None for a blank line."""
+    """Splits a line into its columns; None for a blank line."""
     # WNUT-17 separates sentences by lines with a TAB.
     if not line.strip(' \t'):
       return None
@@ -132,7 +132,7 @@ class _Columns:
 
 
 def tagged_lines(sentence: Sentence, predicted: Sequence[str]) -> Iterator[str]:
-  """A sentence's lines with a further column, and those that precede it.
+  """Yields a sentence's lines with a further column, and those before it.
 
   This is what conlleval and WNUT-17's wnuteval read: the gold tag in the last
   column but one, the predicted one in the last.

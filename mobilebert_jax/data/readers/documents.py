@@ -32,12 +32,12 @@ class Document:
   text: str
 
   def lines(self) -> list[str]:
-    """The text's lines, without their ends."""
+    """Returns the text's lines, without their ends."""
     return self.text.split('\n')
 
 
 def find_files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
-  """The text files that `path` is or holds, in the order of their names.
+  """Finds the text files that `path` is or holds, sorted by name.
 
   Raises:
     InputError: There is none, or a file with another suffix is named.
@@ -205,7 +205,7 @@ def _document(
 
 
 def _cut(document: Document, place: int) -> tuple[Document, Document] | None:
-  """The parts before and behind the first line end at or after `place`."""
+  """Cuts a document at the first line end at or after `place`."""
   text = document.text
   for end in ('\n', ' '):
     at = text.find(end, place)

@@ -22,7 +22,7 @@ _SHOWN = 40
 
 
 def is_unicode(text: str) -> bool:
-  """Whether a text has no half of a surrogate pair.
+  """Returns whether a text has no half of a surrogate pair.
 
   JSON can spell one; UTF-8, and so the tokenizer, cannot.
   """
@@ -136,7 +136,7 @@ def _short(line: str) -> str:
 def find_official_file(
   path: str | pathlib.Path, folder: str, names: Sequence[str]
 ) -> pathlib.Path:
-  """The first file there is, in `path` itself or in its `folder`.
+  """Finds the first file there is, in `path` itself or in its `folder`.
 
   Args:
     path: What `data.path` says.

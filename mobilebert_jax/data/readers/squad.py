@@ -44,7 +44,7 @@ class Question:
   answers: tuple[Answer, ...] | None = None
 
   def span(self) -> tuple[int, int] | None:
-    """Characters [start, end) of the first answer that is where it should be.
+    """Returns characters [start, end) of the first answer that fits.
 
     The rule is run_squad's: the answer must stand, whatever its spaces, within
     the words of the context that it is said to cover. None if no answer does.
@@ -57,7 +57,7 @@ class Question:
 
 
 def find_file(path: str | pathlib.Path, stem: str) -> pathlib.Path:
-  """The official file `stem`.json or .json.gz, in `path` or its `squad`.
+  """Finds the official file `stem`.json or .json.gz, in `path` or `path`/squad.
 
   Raises:
     InputError: it is in neither.
@@ -176,7 +176,7 @@ def _read_json(path: pathlib.Path) -> Any:
 def _paragraphs(
   document: Any, place: str
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
-  """The paragraphs of all articles, each with what an error calls it."""
+  """Yields the paragraphs of all articles, and how messages name them."""
   for i, article in enumerate(_list(document, 'data', place), start=1):
     where = f'{place}: article {i}'
     for j, paragraph in enumerate(_list(article, 'paragraphs', where), start=1):
@@ -222,7 +222,7 @@ def _text(record: Any, name: str, where: str) -> str:
 
 
 def _find(context: str, answer: Answer) -> tuple[int, int] | None:
-  """Where an answer is, in the words that it is said to cover."""
+  """Finds an answer in the words that it is said to cover."""
   text, start = answer
   if context.startswith(text, start):
     return start, start + len(text)

@@ -27,7 +27,7 @@ from mobilebert_jax.runtime.errors import InputError
 
 FORMATS = ('.csv', '.tsv', '.jsonl')
 SUFFIXES = (*FORMATS, *(f'{suffix}.gz' for suffix in FORMATS))
-# The csv module refuses longer cells unless told otherwise.
+# The csv module refuses longer cells by default.
 _LONGEST_CELL = 2**31 - 1
 
 
@@ -44,7 +44,7 @@ class TableRow:
   cells: Mapping[str, Any]
 
   def text(self, column: str) -> str:
-    """A cell that must be a text.
+    """Returns a cell that must be a text.
 
     Raises:
       InputError: It is another JSON value, or half of a surrogate pair.
@@ -57,7 +57,7 @@ class TableRow:
     return value
 
   def name(self, column: str) -> str:
-    """A cell that names something: a text, a whole number or a truth value.
+    """Returns a name: a text, a whole number or a truth value as text.
 
     Raises:
       InputError: It is another JSON value.
@@ -65,7 +65,7 @@ class TableRow:
     return name_of(self.cells[column]) or self.text(column)
 
   def number(self, column: str) -> float:
-    """A cell that must be a finite number.
+    """Returns a cell that must be a finite number.
 
     Raises:
       InputError: It is none.
@@ -82,14 +82,14 @@ class TableRow:
     return number
 
   def wrong(self, column: str, what: str) -> InputError:
-    """The error that names the row, the column, its value, and `what`."""
+    """Makes the error that names the row, the column, its value, and `what`."""
     shown = repr(self.cells[column])
     shown = shown if len(shown) <= 60 else f'{shown[:60]}...'
     return InputError(f'{self.place}: column {column!r} is {shown}; {what}')
 
 
 def name_of(value: Any) -> str | None:
-  """How a JSON whole number or truth value is written; else None."""
+  """Writes a JSON whole number or truth value as text; else None."""
   if isinstance(value, bool):
     return 'true' if value else 'false'
   return str(value) if isinstance(value, int) else None
@@ -150,7 +150,7 @@ def _csv_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[TableRow]:
 def _records(
   path: pathlib.Path, reader: Any
 ) -> Iterator[tuple[int, list[str]]]:
-  """Each record with the number of its first line."""
+  """Yields each record with the number of its first line."""
   while True:
     first = reader.line_num + 1
     try:
@@ -196,7 +196,7 @@ def _json_rows(
 def find_folder(
   path: str | pathlib.Path, folder: str, names: Sequence[str]
 ) -> pathlib.Path:
-  """The directory that holds `names`: `path` itself or its `folder`.
+  """Finds the directory that holds `names`: `path` or its `folder`.
 
   Raises:
     InputError: Neither has all of the files; the message names them.

@@ -77,7 +77,7 @@ def read_split(
 def class_names(
   name: str, column: str, data_dir: str | None = None
 ) -> tuple[str, ...]:
-  """The names of the classes in a column, or in the sequences of a column.
+  """Returns the names of the classes of a column, or of its sequences.
 
   Raises:
     InputError: As `find_prepared`; or the column has no classes.
@@ -95,7 +95,7 @@ def class_names(
 
 
 def find_prepared(name: str, data_dir: str | None = None) -> Any:
-  """The builder of a data set that is ready to be read.
+  """Finds the builder of a data set that is ready to be read.
 
   This looks at the disk only: TFDS itself would try to download, and without
   a network would retry for minutes.
@@ -126,7 +126,7 @@ def find_prepared(name: str, data_dir: str | None = None) -> Any:
 
 
 def is_prepared(name: str, data_dir: str | None = None) -> bool:
-  """Whether `find_prepared` finds a data set."""
+  """Returns whether `find_prepared` finds a data set."""
   try:
     find_prepared(name, data_dir)
   except InputError:
@@ -181,12 +181,12 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
 
 
 def default_data_dir() -> pathlib.Path:
-  """Where TFDS looks without a data_dir."""
+  """Returns where TFDS looks without a data_dir."""
   return files.path(os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets'))
 
 
 def _on_this_machine(name: str, place: str) -> str | None:
-  """A local data_dir with that data set; None if gs:// does not have it.
+  """Returns a local data_dir with that data set; None if gs:// lacks it.
 
   array_record is not known to read gs://.
   """
@@ -199,7 +199,7 @@ def _on_this_machine(name: str, place: str) -> str | None:
 
 
 def _builder(name: str, data_dir: str, **options: Any) -> Any:
-  """TFDS's builder, or None if there is none of that name."""
+  """Returns TFDS's builder, or None if there is none of that name."""
   import tensorflow_datasets as tfds
 
   module = _OLD_STYLE.get(name.split('/', maxsplit=1)[0])

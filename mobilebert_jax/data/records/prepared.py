@@ -31,23 +31,23 @@ _RECORDS = re.compile(rf'examples-\d+-of-\d+{re.escape(SUFFIX)}')
 
 
 def records_name(number: int, blocks: int) -> str:
-  """The file of a block's records."""
+  """Returns the name of the file of a block's records."""
   return f'examples-{number:05d}-of-{blocks:05d}{SUFFIX}'
 
 
 def counts_name(number: int, blocks: int) -> str:
-  """The file of a block's counts."""
+  """Returns the name of the file of a block's counts."""
   return records_name(number, blocks).removesuffix(SUFFIX) + '.json'
 
 
 def vocabulary_hash(tokenizer: MobileBertTokenizer) -> str:
-  """Which token each id stands for, as 64 hexadecimal digits."""
+  """Hashes which token each id stands for: 64 hexadecimal digits."""
   tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
   return hashlib.sha256('\n'.join(tokens).encode()).hexdigest()
 
 
 def is_prepared(directory: pathlib.Path) -> bool:
-  """Whether a directory holds a prepared data set, or the beginning of one.
+  """Returns whether a directory holds a prepared data set, or a part.
 
   Other programs have files of these names as well: what they say counts, or,
   where one cannot be read, the records beside it.
@@ -61,7 +61,7 @@ def is_prepared(directory: pathlib.Path) -> bool:
 
 
 def read(directory: pathlib.Path) -> dict[str, Any]:
-  """What dataset.json says.
+  """Reads dataset.json.
 
   Raises:
     InputError: It is not there, since blocks are missing, or not readable.
@@ -87,7 +87,7 @@ def read(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def read_settings(directory: pathlib.Path) -> dict[str, Any]:
-  """What settings.json says.
+  """Reads settings.json.
 
   Raises:
     InputError: It cannot be read, or is of another program.
@@ -96,7 +96,7 @@ def read_settings(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """A JSON object of a prepared data set.
+  """Reads a JSON object of a prepared data set.
 
   Raises:
     InputError: It cannot be read.

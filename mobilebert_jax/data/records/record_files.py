@@ -64,7 +64,7 @@ class ArrayRecordFile:
     return self._count
 
   def read(self, numbers: Sequence[int]) -> list[bytes]:
-    """The payloads of some records; several threads may read at once.
+    """Reads the payloads of some records; threads may read at once.
 
     Raises:
       InputError: The file is damaged there.
@@ -76,7 +76,7 @@ class ArrayRecordFile:
       raise self._damaged(str(error)) from None
 
   def place(self, number: int) -> str:
-    """How a message names a record."""
+    """Returns how messages name a record."""
     return f'{self._path}: record {number}'
 
   def _at(self, number: int) -> bytes:
@@ -115,7 +115,7 @@ def write_array_record(target: pathlib.Path, records: Iterable[bytes]):
         with _as_os_error(target):
           writer.write(record)
     except BaseException:
-      # What is wrong has been told; the file goes.
+      # The first error counts; the file is dropped.
       with contextlib.suppress(RuntimeError):
         writer.close()
       raise
@@ -125,7 +125,7 @@ def write_array_record(target: pathlib.Path, records: Iterable[bytes]):
 
 @contextlib.contextmanager
 def _as_os_error(target: pathlib.Path) -> Iterator[None]:
-  """The library raises RuntimeError, whatever it is."""
+  """Translates the library's RuntimeError, which it raises for anything."""
   try:
     yield
   except RuntimeError as error:
@@ -174,7 +174,7 @@ class TfRecordFile:
     return len(self.offsets)
 
   def read(self, numbers: Sequence[int]) -> list[bytes]:
-    """The payloads of some records.
+    """Reads the payloads of some records.
 
     Raises:
       InputError: A payload does not have the checksum that stands behind it.
@@ -182,11 +182,11 @@ class TfRecordFile:
     return [self._read(number) for number in numbers]
 
   def place(self, number: int) -> str:
-    """How a message names a record."""
+    """Returns how messages name a record."""
     return f'{self._path}: the record at byte {self.offsets[number]}'
 
   def _index(self) -> Int[np.ndarray, 'N']:
-    """Where each record begins."""
+    """Finds where each record begins."""
     offsets = []
     data, at, size = self._data, 0, len(self._data)
     while at < size:

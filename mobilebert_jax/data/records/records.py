@@ -36,10 +36,10 @@ class RecordFile(Protocol):
   def __len__(self) -> int: ...
 
   def read(self, numbers: Sequence[int]) -> list[bytes]:
-    """The payloads of some records."""
+    """Reads the payloads of some records."""
 
   def place(self, number: int) -> str:
-    """How a message names a record."""
+    """Returns how messages name a record."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +93,11 @@ class Records:
     return self._count
 
   def first(self, limit: int | None) -> 'Records':
-    """The first so many records; None: all."""
+    """Returns the first so many records; None: all."""
     return Records(self.origin, self.sources, self.manifest, limit)
 
   def read(self, rows: Int[np.ndarray, 'B']) -> list[bytes]:
-    """The payloads of these records, in this order.
+    """Reads the payloads of these records, in this order.
 
     Raises:
       InputError: A file is damaged.
@@ -112,17 +112,17 @@ class Records:
     return found
 
   def place(self, row: int) -> str:
-    """How a message names a record."""
+    """Returns how messages name a record."""
     owners, numbers = self._find(np.array([row]))
     return self._opened(int(owners[0])).place(int(numbers[0]))
 
   def starts(self) -> Int[np.ndarray, 'F']:
-    """The numbers of the files' first records."""
+    """Returns the indices of the files' first records."""
     found = np.concatenate([[0], self._ends[:-1]])
     return found[found < self._count]
 
   def without(self, others: 'Records') -> 'Records':
-    """Those whose file has none of the other records."""
+    """Returns the records of files that `others` has not."""
     theirs = {files.absolute(source.path) for source in others.sources}
     return Records(
       self.origin,
@@ -158,7 +158,7 @@ class Records:
     )  # type: ignore[return-value]
 
   def more_files(self) -> str:
-    """What helps if too few files are there to hold some out."""
+    """Returns advice for too few files to hold some out, for messages."""
     other = 'set config.options.validation_file to other records'
     if self.manifest is None:
       return other
@@ -167,19 +167,19 @@ class Records:
   def _find(
     self, rows: Int[np.ndarray, 'B']
   ) -> tuple[Int[np.ndarray, 'B'], Int[np.ndarray, 'B']]:
-    """The file of each row, and its number there."""
+    """Returns the file of each row, and its number there."""
     owners = np.searchsorted(self._ends, rows, side='right')
     starts = np.concatenate([[0], self._ends])[owners]
     return owners, rows - starts
 
 
 def held_out(fraction: float, count: int) -> int:
-  """How many of `count` files, two at least, are held out; not all of them."""
+  """Returns how many of `count` files are held out: 1 to `count` - 1."""
   return min(max(1, round(fraction * count)), count - 1)
 
 
 def holds_records(path: pathlib.Path) -> bool:
-  """Whether a path is, or directly holds, records."""
+  """Returns whether a path is, or directly holds, records."""
   if not path.is_dir():
     return _is_record_name(path.name)
   return prepared.is_prepared(path) or any(
@@ -188,7 +188,7 @@ def holds_records(path: pathlib.Path) -> bool:
 
 
 def find(path: pathlib.Path) -> Records:
-  """The records of a prepared data set, or of TFRecord files.
+  """Finds the records of a prepared data set, or of TFRecord files.
 
   Args:
     path: A directory or one TFRecord file, also on gs://, from where it is
@@ -239,7 +239,7 @@ def _prepared(origin: pathlib.Path, local: pathlib.Path) -> Records:
 def _tfrecords(
   origin: pathlib.Path, paths: Sequence[tuple[pathlib.Path, pathlib.Path]]
 ) -> Records:
-  """Of files, each with its local copy."""
+  """Indexes TFRecord files, each given with its local copy."""
   sources = []
   with Work(f'finding the records of {origin}', 'files') as work:
     for number, (path, local) in enumerate(paths):
@@ -262,7 +262,7 @@ def _tfrecords(
 def _offsets(
   path: pathlib.Path, size: int, changed: int
 ) -> Int[np.ndarray, 'N']:
-  """Goes through a file once for all splits, unless it has changed."""
+  """Indexes a file, once for all splits unless it has changed."""
   del size, changed
   return TfRecordFile(path).offsets
 

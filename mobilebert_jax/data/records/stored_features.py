@@ -63,11 +63,11 @@ class StoredFeatures:
     return len(self.records)
 
   def lengths(self) -> Int[np.ndarray, 'N']:
-    """The positions of each row, `max_length`; it takes no memory."""
+    """Returns `max_length` for each row; it takes no memory."""
     return np.broadcast_to(np.int64(self.max_length), len(self))
 
   def tokens(self, row: int) -> Int[np.ndarray, 'S']:
-    """The tokens of one row as they were before any masking."""
+    """Reads the tokens of one row as they were before any masking."""
     rows = np.array([row])
     with _Blame(self.records, rows):
       found = self._columns(rows)
@@ -151,7 +151,7 @@ class StoredFeatures:
     return {'input_ids': seen, **gathered}
 
   def _columns(self, rows: Int[np.ndarray, 'B']) -> dict[str, np.ndarray]:
-    """The records' features as int32, checked.
+    """Reads the records' features as int32, checked.
 
     Raises:
       ExampleError: A record is wrong; `args[1]` is its index in `rows`.
@@ -209,7 +209,7 @@ class StoredFeatures:
 
 
 def id_names(names: Sequence[str]) -> tuple[str, str]:
-  """What a record calls the tokens and their types."""
+  """Returns the names of the features of tokens and of their types."""
   if 'input_word_ids' in names:
     return 'input_word_ids', 'input_type_ids'
   return 'input_ids', 'segment_ids'
@@ -280,7 +280,7 @@ class Form:
 
 
 def _require(is_right: Any, what: str):
-  """Blames the first row that is not right, of bools [B]."""
+  """Raises an `ExampleError` for the first row that is not right."""
   if not is_right.all():
     raise ExampleError(what, int(np.argmin(is_right)))
 

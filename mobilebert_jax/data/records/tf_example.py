@@ -24,7 +24,7 @@ class ExampleError(ValueError):
 
 
 def encode(features: Mapping[str, np.ndarray]) -> bytes:
-  """A serialised tf.Example; equal features give equal bytes.
+  """Serialises a tf.Example; equal features give equal bytes.
 
   Args:
     features: Arrays [n] by name; integers become int64, floats float32.
@@ -60,13 +60,13 @@ class Examples:
         raise ExampleError(f'is no tf.Example ({error})', index) from None
 
   def names(self, index: int = 0) -> list[str]:
-    """The names of one example's features, sorted."""
+    """Returns the names of one example's features, sorted."""
     return sorted(self._features[index])
 
   def integers(
     self, name: str, count: int | None = None
   ) -> Int[np.ndarray, 'B n']:
-    """An int64 feature of every example.
+    """Decodes an int64 feature of every example.
 
     Args:
       name: The feature.
@@ -87,7 +87,7 @@ class Examples:
   def floats(
     self, name: str, count: int | None = None
   ) -> Float[np.ndarray, 'B n']:
-    """A float32 feature of every example; arguments as `integers`."""
+    """Decodes a float32 feature of every example; arguments as `integers`."""
     parts = [self._value(i, name, 'float_list') for i in range(len(self))]
     self._check(name, np.array([len(part) / 4 for part in parts]), count)
     values = np.frombuffer(b''.join(parts), '<f4').astype(np.float32)
@@ -122,7 +122,7 @@ class Examples:
 
 
 def _varints(values: Int[np.ndarray, 'n']) -> bytes:
-  """Little-endian base-128 numbers, as protobuf packs them."""
+  """Encodes little-endian base-128 numbers, as protobuf packs them."""
   rest = values.astype(np.int64).view(np.uint64)
   width = max(1, -(-int(rest.max(initial=0)).bit_length() // 7))
   if width == 1:
@@ -141,7 +141,7 @@ def _varints(values: Int[np.ndarray, 'n']) -> bytes:
 def _decode(
   payload: np.ndarray, ends: Int[np.ndarray, 'n']
 ) -> Int[np.ndarray, 'n']:
-  """The numbers whose last bytes are at `ends`."""
+  """Decodes the numbers whose last bytes are at `ends`."""
   starts = np.concatenate([[0], ends[:-1] + 1])
   values = np.zeros(len(ends), np.uint64)
   longest = int((ends - starts).max(initial=-1)) + 1
@@ -155,7 +155,7 @@ def _decode(
 
 @functools.cache
 def _example_class() -> Any:
-  """The message class tensorflow.Example, in a pool of its own."""
+  """Makes the message class tensorflow.Example, in a pool of its own."""
   from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,

@@ -17,7 +17,7 @@ from mobilebert_jax.tasks.task import Task, TaskSpec
 
 
 def make(options: CustomChoiceOptions, data: DataConfig) -> Task:
-  """The task.
+  """Makes the task.
 
   Raises:
     InputError: A file is missing.
@@ -84,7 +84,7 @@ def _choices(options: CustomChoiceOptions, row: TableRow) -> tuple[str, ...]:
 def _keys(
   options: CustomChoiceOptions, choices: Sequence[str]
 ) -> tuple[str, ...]:
-  """How the choices are called in the data."""
+  """Returns how the choices are called in the data."""
   if options.answer == 'text':
     return tuple(choices)
   if options.answer == 'letter':

@@ -42,7 +42,7 @@ ReadLabel = Callable[[TableRow], Any]
 def read_texts(
   options: TextColumns, path: pathlib.Path, read_label: ReadLabel | None
 ) -> list[TextExample]:
-  """Reads a table.
+  """Reads a table of texts or pairs.
 
   Args:
     options: Names of the columns.
@@ -75,7 +75,7 @@ _SHOWN = 20
 
 
 def make(options: CustomClassificationOptions, data: DataConfig) -> Task:
-  """The task; without `options.labels` it reads the training file for them.
+  """Makes the task; without `options.labels` it reads the training file.
 
   Raises:
     InputError: A file is missing or has a mistake, or there are too few
@@ -112,7 +112,7 @@ CUSTOM_CLASSIFICATION = TaskSpec('custom_classification', make)
 def found_labels(
   options: CustomClassificationOptions, path: pathlib.Path
 ) -> tuple[str, ...]:
-  """The label names of a file, sorted."""
+  """Reads the label names of a file, sorted."""
   names = {
     name
     for row in tables.read_table(path, (options.label_column,))
@@ -124,7 +124,7 @@ def found_labels(
 
 
 def names_in(options: CustomClassificationOptions, row: TableRow) -> list[str]:
-  """The names of a row's labels, each once.
+  """Returns the names of a row's labels, each once.
 
   Raises:
     InputError: The cell is of a wrong type, or one label is needed and
@@ -158,7 +158,7 @@ def macro_f1(
   predicted: Int[np.ndarray, 'N'],
   labels: Int[np.ndarray, 'N'],
 ) -> float:
-  """The mean F1 of the classes that are predicted or there (scikit-learn's)."""
+  """Returns the mean F1 of the classes that are predicted or there."""
   present = np.union1d(predicted, labels)
   each = np.eye(classes, dtype=np.int64)[:, present]
   return classification.macro_f1(each[predicted], each[labels])
@@ -225,7 +225,7 @@ def _check_labels(
 
 
 def make_regression(options: CustomRegressionOptions, data: DataConfig) -> Task:
-  """The task.
+  """Makes the task.
 
   Raises:
     InputError: A file is missing.

@@ -45,7 +45,7 @@ class CustomFiles:
     data: DataConfig,
     split: str,
   ) -> tuple[Any, ...]:
-    """`Task.load`: the examples of a split, in the order of the file.
+    """Loads the examples of a split, in the order of the file.
 
     Args:
       read: `read(path, labelled)` gives the examples of a file.
@@ -134,7 +134,7 @@ def find(
 def read_rows(
   path: pathlib.Path, columns: Sequence[str], id_column: str | None
 ) -> Iterator[tuple[str, TableRow]]:
-  """Reads the named columns of every row, and what the row is called.
+  """Reads the named columns of every row, and the row's id.
 
   Args:
     path: See `tables.read_table`.

@@ -22,7 +22,7 @@ _SQUAD = ('.json', '.json.gz')
 
 
 def make(options: CustomQaOptions, data: DataConfig) -> Task:
-  """The task.
+  """Makes the task.
 
   Raises:
     InputError: A file is missing.

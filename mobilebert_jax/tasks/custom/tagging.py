@@ -30,7 +30,7 @@ _COLUMNS = tuple(f'{s}{gz}' for s in ('.conll', '.txt') for gz in ('', '.gz'))
 
 
 def make(options: CustomTaggingOptions, data: DataConfig) -> Task:
-  """The task; without `options.labels` it reads the training file for them.
+  """Makes the task; without `options.labels` it reads the training file.
 
   Raises:
     InputError: A file is missing or has a mistake, or wrong labels.
@@ -70,7 +70,7 @@ def write_predictions(
   examples: Sequence[Sentence],
   features: Features,
 ) -> pathlib.Path:
-  """`Task.write_predictions`: '<split>.jsonl', and what the task itself writes.
+  """Writes '<split>.jsonl' and what the task itself writes.
 
   The files of `tagging.write_predictions` stand beside it where the tags are
   known.
@@ -83,7 +83,7 @@ def write_predictions(
 
 def _tag_rows(
   labels: Sequence[str],
-  options: OwnTaggingOptions,
+  options: CustomTaggingOptions,
   predictions: Predictions,
   examples: Sequence[Sentence],
   features: Features,

@@ -41,7 +41,7 @@ SPLITS = Splits(test=())
 def load_documents(
   options: TextOptions, data: DataConfig, split: str
 ) -> tuple[Document, ...]:
-  """The documents of a split, in the order of the files.
+  """Loads the documents of a split, in the order of the files.
 
   Raises:
     InputError: No text there, a wrong line, or no text left for a split.
@@ -61,7 +61,7 @@ def load_documents(
 def _text_paths(
   options: TextOptions, data: DataConfig
 ) -> tuple[tuple[pathlib.Path, ...], tuple[pathlib.Path, ...]]:
-  """The files to learn from and those to test with, if they are named."""
+  """Finds the files to learn from and those to test with, if named."""
   if data.source != 'files' or data.path is None:
     raise InputError(
       f'config.data.source={data.source!r} does not fit a task on your own '
@@ -98,14 +98,14 @@ def _read_documents(
   )
 
 
-# More records than so many times what is to be held out are told.
+# The user is told if more than so many times the wanted share is held out.
 _FAR_MORE = 2
 
 
 def load(
   options: PretrainingOptions, data: DataConfig, split: str
 ) -> Sequence[Document] | Records:
-  """`Task.load`: documents, or where the records are.
+  """Loads documents, or finds the records, of a split.
 
   Of records `data.train_examples` and `data.eval_examples` count records, of
   text documents.
@@ -139,7 +139,7 @@ def load(
 
 
 def _tell_share(fraction: float, train: Records, held: Records):
-  """Says so if whole files are far more than was asked for."""
+  """Prints a note if far more is held out than was asked for."""
   total = len(train) + len(held)
   if len(held) > _FAR_MORE * fraction * total:
     distributed.tell(
@@ -158,7 +158,7 @@ def encode(
   max_length: int,
   progress: Progress | None = None,
 ) -> Any:
-  """`Task.encode`: batches with masked_positions and labels [B, P].
+  """Makes features of batches with masked_positions and labels [B, P].
 
   Args:
     options: How to make and mask sequences.
@@ -188,7 +188,7 @@ def encode(
 
 
 def tokens_of(features: Features | StoredFeatures, row: int) -> list[int]:
-  """A sequence's ids before any masking, from [CLS] to the last [SEP]."""
+  """Returns a sequence's ids before any masking, [CLS] to the last [SEP]."""
   if isinstance(features, StoredFeatures):
     return features.tokens(row).tolist()
   ids = features.sequences['input_ids']

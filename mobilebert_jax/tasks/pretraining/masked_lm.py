@@ -36,7 +36,7 @@ _LARGEST_LOSS = 700.0
 
 
 def make(options: MaskedLmOptions, data: DataConfig) -> Task:
-  """The task with these options."""
+  """Makes the task with these options."""
   del data
   return Task(
     name='masked_lm',
@@ -65,14 +65,14 @@ MASKED_LM = TaskSpec('masked_lm', make)
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
-  """Cross-entropy of the masked tokens."""
+  """Returns the cross-entropy of the masked tokens."""
   return losses.token_loss(
     outputs.logits, batch['labels'], packing.token_weights(batch)
   )
 
 
 def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
-  """`Task.predict`: see `of_masked`."""
+  """Keeps what `of_masked` says."""
   return of_masked(outputs.logits, batch)
 
 
@@ -107,7 +107,7 @@ def of_masked(logits: Array, batch: Mapping[str, Array]) -> dict[str, Array]:
 def score(
   predictions: Predictions, examples: Sequence[Any], features: Any
 ) -> dict[str, float]:
-  """Accuracy and perplexity, exp(mean nll), of the masked tokens.
+  """Returns accuracy and perplexity, exp(mean nll), of masked tokens.
 
   Raises:
     InputError: No token was masked.
@@ -145,7 +145,7 @@ write_predictions = jsonl_writer(_rows)
 
 
 def sequence_scores(predictions: Predictions, row: int) -> dict[str, Any]:
-  """How one sequence went, for JSON.
+  """Scores one sequence, for JSON.
 
   Returns:
     'masked': the number of tokens to predict; 'accuracy' and 'nll', a mean,
@@ -163,19 +163,19 @@ def sequence_scores(predictions: Predictions, row: int) -> dict[str, Any]:
 
 
 def texts(example: Document) -> Sequence[str]:
-  """The document's lines."""
+  """Returns the document's lines."""
   return example.lines()
 
 
 def dummy_examples(words: int) -> tuple[Document, ...]:
-  """`Task.dummy_examples`: one document."""
+  """Makes one document; see `Task`."""
   return (Document('0', ' '.join(['word'] * words)),)
 
 
 def outcomes(
   predictions: Predictions, examples: Sequence[Document], features: Features
 ) -> list[Outcome]:
-  """The worst predicted token of each sequence, [bracketed] in its text."""
+  """Shows the worst predicted token of each sequence, [bracketed]."""
   del examples
   transform = features.transform
   assert isinstance(transform, MaskSequences)
@@ -196,7 +196,7 @@ def worst_token(
   ids: Sequence[int] | Int[np.ndarray, 'S'],
   names: Sequence[str],
 ) -> Outcome:
-  """What became of the worst predicted token of a sequence.
+  """Shows the worst predicted token of a sequence.
 
   Args:
     predictions: what `of_masked` gives, with a token to predict in this row.

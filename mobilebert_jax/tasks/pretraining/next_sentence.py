@@ -34,7 +34,7 @@ FOLLOWS, RANDOM = 0, 1
 def segments(
   document: Document, *, lines: bool, sentences: int
 ) -> tuple[str, ...]:
-  """A document in segments of so many sentences (the last may have fewer).
+  """Cuts a document into segments of so many sentences, or fewer.
 
   Args:
     document: The text.
@@ -55,7 +55,7 @@ def make_pairs(
   segmented: Sequence[Sequence[str]],
   seed: int,
 ) -> tuple[TextExample, ...]:
-  """One pair for every segment that another one follows.
+  """Makes one pair for every segment that another one follows.
 
   Whether B follows is a fair coin; a random B is a random segment of a random
   other document. The result depends on the arguments alone.
@@ -98,7 +98,7 @@ _TARGET = SingleLabel(('follows', 'random'))
 
 
 def make(options: NextSentenceOptions, data: DataConfig) -> Task:
-  """The task with these options."""
+  """Makes the task with these options."""
   del data
   return Task(
     name='next_sentence',
@@ -129,7 +129,7 @@ NEXT_SENTENCE = TaskSpec('next_sentence', make)
 def load(
   options: NextSentenceOptions, data: DataConfig, split: str
 ) -> tuple[TextExample, ...]:
-  """`Task.load`: the pairs of a split; the limits count pairs.
+  """Loads the pairs of a split; the limits count pairs.
 
   Raises:
     InputError: Missing or wrong text, or too little of it.
@@ -150,7 +150,7 @@ def load(
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
-  """Cross-entropy over the pairs of weight 1."""
+  """Returns the cross-entropy over the pairs of weight 1."""
   return losses.next_sentence_loss(
     outputs.logits, batch['labels'], batch['weights']
   )

@@ -6,7 +6,7 @@ are made: `pretraining_load`.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ _NAME = 'pretraining'
 
 
 def make(options: PretrainingOptions, data: DataConfig) -> Task:
-  """The task with these options.
+  """Makes the task with these options.
 
   With `options.next_sentence` the model is a `MobileBertForPreTraining`, else
   a `MobileBertForMaskedLM`, which has no pooler.
@@ -65,7 +65,7 @@ PRETRAINING = TaskSpec(_NAME, make)
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
-  """Cross-entropy of the masked tokens, and of whether B follows A."""
+  """Returns the cross-entropies of masked tokens and of the next sentence."""
   return losses.pretraining_loss(
     outputs.prediction_logits,
     outputs.seq_relationship_logits,
@@ -77,7 +77,7 @@ def loss(outputs: Any, batch: Mapping[str, Array]) -> losses.Terms:
 
 
 def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
-  """What `masked_lm.of_masked` keeps of each position, and for each example.
+  """Keeps what `masked_lm.of_masked` says, and two arrays of examples.
 
   Returns:
     Those, and 'next_sentence_logits' [B, 2] with 'next_sentence_label' [B]: 0
@@ -93,7 +93,7 @@ def predict(outputs: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
 def score(
   predictions: Predictions, examples: Sequence[Any], features: AnyFeatures
 ) -> dict[str, float]:
-  """Scores of both objectives.
+  """Scores both objectives.
 
   Returns:
     'accuracy' and 'perplexity' of the masked tokens; 'next_sentence_accuracy'
@@ -131,14 +131,14 @@ def _rows(
 
 
 def texts(example: Document) -> Sequence[str]:
-  """The document's lines."""
+  """Returns the document's lines."""
   return example.lines()
 
 
 def outcomes(
   predictions: Predictions, examples: Sequence[Any], features: AnyFeatures
 ) -> list[Outcome]:
-  """The worst predicted token of each sequence, [bracketed] in its text."""
+  """Shows the worst predicted token of each sequence, [bracketed]."""
   del examples
   names = _vocabulary(features)
   return [
@@ -151,7 +151,7 @@ def outcomes(
 
 
 def dummy_examples(words: int) -> tuple[Document, ...]:
-  """`Task.dummy_examples`: two documents of two sentences with all words."""
+  """Makes two documents of two sentences with all words; see `Task`."""
   sentence = ' '.join(['word'] * words) + ' .'
   return tuple(Document(str(i), f'{sentence}\n{sentence}') for i in range(2))
 

@@ -113,7 +113,7 @@ def _candidates(
   features: Features,
   count: int,
 ) -> Iterator[list[_Candidate]]:
-  """Of each window: characters, start and end logit of the best spans."""
+  """Yields the best spans of each window: characters and logits."""
   length = predictions['start_logits'].shape[1]
   for first in range(0, len(features), _CHUNK):
     rows = np.arange(first, min(first + _CHUNK, len(features)))
@@ -161,7 +161,7 @@ def write_files(
   n_best: int,
   with_null: bool,
 ) -> pathlib.Path:
-  """Writes what the official scripts read, and what stands beside it.
+  """Writes the files that the official scripts read, and the n-best list.
 
   predictions.json: the answer to each question, by its id.
   nbest_predictions.json: the best answers to each, with their logits and

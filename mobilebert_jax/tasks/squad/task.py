@@ -69,7 +69,7 @@ def span_task(
 
 
 def dummy_examples(words: int) -> tuple[Question, ...]:
-  """`Task.dummy_examples`: one question, answered by its text's first word."""
+  """Makes one question, answered by its text's first word; see `Task`."""
   text = ' '.join(['word'] * words)
   return (Question('0', 'word', text, (squad.Answer('word', 0),)),)
 
@@ -77,7 +77,7 @@ def dummy_examples(words: int) -> tuple[Question, ...]:
 def load_squad(
   version: str, with_null: bool, data: DataConfig, split: str
 ) -> tuple[Question, ...]:
-  """`Task.load` of SQuAD.
+  """Loads a split of SQuAD.
 
   As run_squad does, this leaves out training questions whose answer does not
   stand in the text where it should (`Question.span`), and says how many.
@@ -106,7 +106,7 @@ def load_squad(
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
-  """Cross-entropy of the first and the last token, over each window alone.
+  """Returns the cross-entropy of first and last token, over each window.
 
   Padding takes no part in the softmax (in run_squad and transformers it
   does), so that the loss does not depend on how windows are batched.
@@ -141,7 +141,7 @@ def score(
   examples: Sequence[Question],
   features: windows.Features,
 ) -> dict[str, float]:
-  """`scores_v1` or `scores_v2` of the best answers (`squad_metrics`).
+  """Scores the best answers: `metrics.squad.scores_v1` or `scores_v2`.
 
   Raises:
     InputError: the answers of a question are not known.
@@ -165,7 +165,7 @@ def write_predictions(
   examples: Sequence[Question],
   features: windows.Features,
 ) -> pathlib.Path:
-  """Writes predictions, n-best lists and null odds; see `writing.write`."""
+  """Writes predictions, n-best lists and null odds (`answers.write_files`)."""
   found = answers.find(options, predictions, examples, features, options.n_best)
   return squad_answers.write_files(
     directory,
@@ -179,7 +179,7 @@ def write_predictions(
 
 
 def texts(example: Question) -> tuple[str, str]:
-  """Question and text."""
+  """Returns question and text."""
   return example.question, example.context
 
 
@@ -189,16 +189,16 @@ def outcomes(
   examples: Sequence[Question],
   features: windows.Features,
 ) -> list[Outcome]:
-  """What became of each question; error is 1 - F1."""
+  """Compares answer and gold of each question; the error is 1 - F1."""
   with_null = isinstance(options, NullSpanOptions)
   found = answers.find(options, predictions, examples, features, count=1)
-  told = []
+  outcomes = []
   for example, known, answer in zip(
     examples, _golds(examples), _given(options, found, examples)
   ):
     golds = squad_metrics.golds_v2(known) if with_null else known
     shared = squad_metrics.f1(answer, golds, wordless_match=with_null)
-    told.append(
+    outcomes.append(
       Outcome(
         text=f'{example.question} | {_excerpt(example)}',
         expected=' / '.join(dict.fromkeys(g or _NO_ANSWER for g in golds)),
@@ -207,7 +207,7 @@ def outcomes(
         is_right=squad_metrics.exact_match(answer, golds) == 1.0,
       )
     )
-  return told
+  return outcomes
 
 
 def _given(
@@ -215,7 +215,7 @@ def _given(
   found: Sequence[SpanPrediction],
   examples: Sequence[Question],
 ) -> list[str]:
-  """The answer to each question, '' where none is better."""
+  """Returns the answer to each question, '' where none scores higher."""
   texts = [one.best.text for one in found]
   if not isinstance(options, NullSpanOptions):
     return texts
@@ -239,7 +239,7 @@ def _golds(examples: Sequence[Question]) -> list[list[str]]:
 
 
 def _excerpt(example: Question) -> str:
-  """The text around the answer; its beginning if there is none."""
+  """Returns the text around the answer; its beginning if there is none."""
   start, end = example.span() or (0, _EXCERPT)
   first, last = max(0, start - _EXCERPT), end + _EXCERPT
   words = ' '.join(example.context[first:last].split())
@@ -267,7 +267,7 @@ def _trainable(questions: list[Question], place: str) -> list[Question]:
 def squad_task(
   name: str, version: str, options: SpanOptions, data: DataConfig
 ) -> Task:
-  """`TaskSpec.make` of a version of SQuAD."""
+  """Makes the task of a version of SQuAD; see `TaskSpec`."""
   del data
   with_null = isinstance(options, NullSpanOptions)
   load = functools.partial(load_squad, version, with_null)

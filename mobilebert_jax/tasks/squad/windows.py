@@ -106,7 +106,7 @@ def _check_room(options: SpanOptions, max_length: int) -> None:
 
 
 def cut(length: int, room: int, stride: int) -> list[tuple[int, int]]:
-  """Windows [start, stop) over `length` tokens, at least one.
+  """Cuts `length` tokens into windows [start, stop), at least one.
 
   Args:
     length: tokens of the text.
@@ -122,7 +122,7 @@ def cut(length: int, room: int, stride: int) -> list[tuple[int, int]]:
 def has_max_context(
   windows: Sequence[tuple[int, int]],
 ) -> list[Bool[np.ndarray, 'T']]:
-  """Which tokens of each window no other window shows in more context.
+  """Marks the tokens that no other window shows in more context.
 
   The context of a token in a window is the smaller number of its neighbours
   on either side, plus a hundredth of the window's length; the first window
@@ -169,7 +169,7 @@ def _rows(
   options: SpanOptions,
   max_length: int,
 ) -> Iterator[Window]:
-  """The windows of one question."""
+  """Yields the windows of one question."""
   room = max_length - len(query) - _SPECIAL
   windows = cut(len(tokens.ids), room, options.doc_stride)
   head = [tokenizer.cls_token_id, *query, tokenizer.sep_token_id]
@@ -197,7 +197,7 @@ def _rows(
 def _tokens_of(
   span: tuple[int, int] | None, tokens: Tokens
 ) -> tuple[int, int] | None:
-  """First and last token that have characters of the span."""
+  """Returns the first and last token that have characters of the span."""
   if span is None:
     return None
   first = int(np.searchsorted(tokens.ends, span[0], side='right'))

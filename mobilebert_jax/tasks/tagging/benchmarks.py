@@ -39,7 +39,7 @@ class ColumnData:
   tfds_columns: tuple[str, ...] = ()
 
   def make(self, options: TaggingOptions, data: DataConfig) -> Task:
-    """`TaskSpec.make`: reads the training file if no labels are given.
+    """Makes the task; reads the training file if no labels are given.
 
     Raises:
       InputError: Wrong labels, or missing or wrong training data.
@@ -62,7 +62,7 @@ class ColumnData:
     data: DataConfig,
     split: str,
   ) -> tuple[Sentence, ...]:
-    """`Task.load`: the sentences in the order of the file, or of TFDS.
+    """Loads the sentences of a split, in the order of the file or of TFDS.
 
     Raises:
       InputError: The data is not there or has a wrong line.

@@ -22,17 +22,17 @@ _TAG = re.compile(r'[BI]-[^-\s](?:\S*[^-\s])?\Z')
 
 
 def is_tag(tag: str) -> bool:
-  """Whether this is O, B-X or I-X."""
+  """Returns whether this is O, B-X or I-X."""
   return tag == OUTSIDE or _TAG.match(tag) is not None
 
 
 def type_of(tag: str) -> str:
-  """The type of the entity; '' outside."""
+  """Returns the type of the entity; '' outside."""
   return tag[2:]
 
 
 def violation(tags: Sequence[str], scheme: Scheme) -> int | None:
-  """The index of the first tag that the scheme forbids there, if any."""
+  """Returns the index of the first tag that the scheme forbids, if any."""
   before = OUTSIDE
   for index, tag in enumerate(tags):
     same = type_of(tag) == type_of(before)
@@ -45,14 +45,14 @@ def violation(tags: Sequence[str], scheme: Scheme) -> int | None:
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:
-  """The same entities in IOB2, of tags in either scheme."""
+  """Converts tags of either scheme to IOB2."""
   return [
     f'B-{type_of(tag)}' if begins else tag for tag, begins in _begins(tags)
   ]
 
 
 def to_iob1(tags: Sequence[str]) -> list[str]:
-  """The same entities in IOB1, of tags in either scheme.
+  """Converts tags of either scheme to IOB1.
 
   An I- without a beginning (as a model may predict) begins an entity, as in
   conlleval.
@@ -68,12 +68,12 @@ def to_iob1(tags: Sequence[str]) -> list[str]:
 
 
 def continued(tag: str) -> str:
-  """The tag of what follows in the same word: I-X for B-X."""
+  """Returns the tag of what follows in the same word: I-X for B-X."""
   return f'I-{type_of(tag)}' if tag.startswith('B-') else tag
 
 
 def _begins(tags: Sequence[str]) -> Iterator[tuple[str, bool]]:
-  """Each tag, and whether an entity begins there, as conlleval sees it."""
+  """Yields each tag, and whether an entity begins there (as conlleval)."""
   before = ''
   for tag in tags:
     kind = type_of(tag)
@@ -84,7 +84,7 @@ def _begins(tags: Sequence[str]) -> Iterator[tuple[str, bool]]:
 def choose_labels(
   given: tuple[str, ...], training: Callable[[], Sequence[Sentence]]
 ) -> tuple[str, ...]:
-  """The labels of a task: those that are given, or else the training data's.
+  """Chooses a task's labels: those given, or the training data's.
 
   Args:
     given: `TaggingOptions.labels`.
@@ -126,7 +126,7 @@ def check_labels(labels: Sequence[str]):
 def check_sentence(
   sentence: Sentence, scheme: Scheme, labels: Sequence[str] | None
 ) -> Sentence:
-  """Returns a sentence whose tags are tags, in the scheme, and known.
+  """Returns the sentence if its tags are tags, in the scheme, and known.
 
   Raises:
     InputError: They are not; the message names file and line.
@@ -157,7 +157,7 @@ def check_sentence(
 
 
 def labels_of(sentences: Sequence[Sentence]) -> tuple[str, ...]:
-  """O, then B- and I- of each type that occurs, in alphabetical order."""
+  """Returns O, then B- and I- of each type that occurs, sorted."""
   kinds = {type_of(tag) for s in sentences for tag in s.tags} - {''}
   return (
     OUTSIDE,

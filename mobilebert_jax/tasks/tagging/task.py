@@ -81,13 +81,13 @@ def tagging_task(
 
 
 def dummy_examples(words: int) -> tuple[Sentence, ...]:
-  """`Task.dummy_examples`: one sentence without an entity."""
+  """Makes one sentence without an entity; see `Task`."""
   some, tags = ('word',) * words, ('O',) * words
   return (Sentence(some, tags, lines=('word O',) * words),)
 
 
 def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
-  """Cross-entropy over the tokens that are labelled."""
+  """Returns the cross-entropy over the tokens that are labelled."""
   weights = packing.token_weights(batch)
   return losses.token_loss(outputs.logits, batch['labels'], weights)
 
@@ -136,7 +136,7 @@ def predicted_tags(
   examples: Sequence[Sentence],
   features: Features,
 ) -> list[list[str]]:
-  """The tags of each sentence, put together from its windows."""
+  """Returns the tags of each sentence, put together from its windows."""
   column = features.sequences[WORDS]
   lengths = column.lengths()
   decides = column.values >= 0
@@ -195,7 +195,7 @@ def _type_table(
 
 
 def texts(example: Sentence) -> tuple[str, ...]:
-  """The words, joined by spaces."""
+  """Returns the words, joined by spaces."""
   return (' '.join(example.words),)
 
 
@@ -206,7 +206,7 @@ def outcomes(
   examples: Sequence[Sentence],
   features: Features,
 ) -> list[Outcome]:
-  """The gold and the predicted entities of each sentence.
+  """Compares the gold and the predicted entities of each sentence.
 
   The error is the number of entities that are missing or wrong.
   """

@@ -59,7 +59,7 @@ def split_words(
 def deciders(
   lengths: Sequence[int], windows: Sequence[range]
 ) -> Int[np.ndarray, 'words']:
-  """For each word the window that sees most on both of its sides.
+  """Returns for each word the window that sees most on both sides.
 
   The rule of BERT's SQuAD script: the smaller one of the tokens to the left
   and to the right counts; the earlier window wins a tie.
@@ -155,7 +155,7 @@ def encode(
 def _pieces(
   encoded: Any, index: int, count: int, capacity: int
 ) -> list[list[int]]:
-  """The tokens of each word, as many as a row holds."""
+  """Returns the tokens of each word, as many as a row holds."""
   pieces: list[list[int]] = [[] for _ in range(count)]
   ids, words = encoded['input_ids'][index], encoded.word_ids(index)
   for token, word in zip(ids, words, strict=True):
@@ -187,7 +187,7 @@ def _words(
 def _label(
   labels: Sequence[str], tag: str, sentence: Sentence, place: int
 ) -> int:
-  """The number of a continuation's tag, which the data need not have."""
+  """Returns the index of a continuation's tag, which labels may lack."""
   if tag not in labels:
     raise InputError(
       f'{sentence.place(place)}: config.options.label_all_subtokens needs the '
@@ -201,7 +201,7 @@ def _label(
 def _rows(
   words: Sequence[_Word], capacity: int, stride: int
 ) -> Iterator[list[_Word]]:
-  """The words of each row; those that another row decides are unlabelled."""
+  """Yields the words of each row; those that others decide are unlabelled."""
   lengths = [len(word.tokens) for word in words]
   windows = split_words(lengths, capacity, stride)
   decider = deciders(lengths, windows)
