@@ -1,1 +1,12 @@
-"""Reading, generating and batching data sets."""
+"""From files to batches; NumPy only.
+
+In the order in which data passes through:
+
+- `readers`: files as they are published, and the user's own, to plain examples
+- `records`: pre-training examples on disk, found by their number
+- `examples`: from running text to tokens, sequences and masks
+- `batching`: from encoded examples to padded or packed batches
+
+and beside them `random_streams` (every random stream of the host) and
+`prepare` (the command that downloads TFDS data sets).
+"""

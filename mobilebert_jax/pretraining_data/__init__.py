@@ -5,6 +5,12 @@ Beam pipeline (`beam`) are two ways to call its parts. The unit of work is a
 block, a run of whole documents, whose records depend on its text, its number
 and the options alone: so any number of processes and machines write the same
 bytes, and what was stopped goes on with the blocks that are missing.
+
+- `options`: what decides the records
+- `blocks`: how text is cut into blocks
+- `examples`: the records of one block
+- `writing`: all blocks, in processes, and the summary
+- `vocabulary`: the command that learns a vocabulary
 """
 
 from typing import TYPE_CHECKING, Any

@@ -98,13 +98,13 @@ def plan(
   digest = hashlib.sha256()
   with Work('reading the text', 'characters') as work:
     for path in paths(inputs):
-      found = documents.read_documents(
+      in_file = documents.read_documents(
         path,
         options.documents,
         options.text_column,
         longest=max(_LONGEST * options.block_size, _BOOK),
       )
-      for document in found:
+      for document in in_file:
         digest.update(_encoded(path, document))
         cutter.add(path, document)
         work.is_at(cutter.characters)
@@ -126,13 +126,13 @@ def read(block: Block, options: PretrainingDataOptions) -> Iterator[Document]:
   """
   count = characters = 0
   for part in block.parts:
-    found = documents.read_documents(
+    in_part = documents.read_documents(
       files.path(part.path),
       options.documents,
       options.text_column,
       range(part.first, part.stop),
     )
-    for document in found:
+    for document in in_part:
       count, characters = count + 1, characters + len(document.text)
       yield document
   if (count, characters) != (block.documents, block.characters):
@@ -155,17 +155,19 @@ def _encoded(path: pathlib.Path, document: Document) -> bytes:
 
 def paths(inputs: Sequence[files.Name]) -> list[pathlib.Path]:
   """Finds the text files, named by absolute paths."""
-  found = [p for name in inputs for p in documents.find_files(files.path(name))]
+  text_paths = [
+    p for name in inputs for p in documents.find_files(files.path(name))
+  ]
   # Links stay: what a file holds, and what its documents are called, is told
   # by its own name.
-  found = [p if files.is_remote(p) else p.absolute() for p in found]
+  text_paths = [p if files.is_remote(p) else p.absolute() for p in text_paths]
   seen: set[str] = set()
-  for path in found:
+  for path in text_paths:
     name = str(files.absolute(path))
     if name in seen:
       raise InputError(f'{path}: the file is named twice; name it once')
     seen.add(name)
-  return found
+  return text_paths
 
 
 class _Cutter:

@@ -51,19 +51,16 @@ class Counts:
 
 
 class Writer:
-  """Makes records of one data set; shared by all blocks.
-
-  Args of the constructor:
-    options: of the data set.
-    tokenizer: a `MobileBertTokenizer`.
-
-  Raises:
-    InputError: records have no room for text.
-  """
+  """Makes the records of one data set; shared by all blocks."""
 
   def __init__(
     self, options: PretrainingDataOptions, tokenizer: MobileBertTokenizer
   ):
+    """Prepares the layout and the masking.
+
+    Raises:
+      InputError: Records have no room for text.
+    """
     self._options, self._tokenizer = options, tokenizer
     self._layout = Layout(
       options.max_length, options.next_sentence, options.short_probability

@@ -82,9 +82,9 @@ class Job(NamedTuple):
     path = self.directory / prepared.counts_name(number, self.blocks)
     if not path.exists():
       return None
-    found = prepared.read_json(path)
+    content = prepared.read_json(path)
     names = {field.name for field in dataclasses.fields(Counts)}
-    return Counts(**found) if set(found) == names else None
+    return Counts(**content) if set(content) == names else None
 
 
 def write(
@@ -185,8 +185,8 @@ def claim(
   path = directory / prepared.SETTINGS
   if not path.exists():
     # A store has no empty directories.
-    found = directory.iterdir() if directory.is_dir() else ()
-    others = sorted(item.name for item in found)
+    items = directory.iterdir() if directory.is_dir() else ()
+    others = sorted(item.name for item in items)
     others = [name for name in others if not name.startswith(prepared.SETTINGS)]
     if others:
       raise InputError(
@@ -211,8 +211,8 @@ def finish(job: Job, settings: dict[str, Any]) -> dict[str, Any] | None:
   Raises:
     InputError: no block has a record.
   """
-  found = [job.counts(number) for number in range(job.blocks)]
-  counts = [dataclasses.asdict(c) for c in found if c is not None]
+  written = [job.counts(number) for number in range(job.blocks)]
+  counts = [dataclasses.asdict(c) for c in written if c is not None]
   if len(counts) < job.blocks:
     return None
   if not any(c['examples'] for c in counts):
@@ -235,20 +235,22 @@ def finish(job: Job, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
   names = {'text': 'the text', 'tokenizer': 'the tokenizer'}
-  found = [
+  differences = [
     f'{what} is another one'
     for name, what in names.items()
     if there.get(name) != here[name]
   ]
   old = there.get('options', {})
-  found += [
+  differences += [
     f'{name} is {old.get(name)!r} there and {value!r} here'
     for name, value in here['options'].items()
     if old.get(name) != value
   ]
-  if not found and there != here:
-    found.append(f'format {there.get("format")} there, {here["format"]} here')
-  return found
+  if not differences and there != here:
+    differences.append(
+      f'format {there.get("format")} there, {here["format"]} here'
+    )
+  return differences
 
 
 def _remove_partials(job: Job, mine: Sequence[Block], count: int):
@@ -258,8 +260,8 @@ def _remove_partials(job: Job, mine: Sequence[Block], count: int):
   other blocks. Where the work is, or was, divided otherwise too, all stays.
   """
   # Found before the locks: what another writer begins from here on is not.
-  found = files.partials(job.directory)
-  if not found:
+  leftovers = files.partials(job.directory)
+  if not leftovers:
     return
   locks = [path.name for path in job.directory.glob(f'*{_LOCK}')]
   if not all(name.endswith(f'-of-{count}{_LOCK}') for name in locks):
@@ -269,7 +271,7 @@ def _remove_partials(job: Job, mine: Sequence[Block], count: int):
     for block in mine
     for make in (prepared.records_name, prepared.counts_name)
   }
-  for path, target in found.items():
+  for path, target in leftovers.items():
     if target in names:
       path.unlink(missing_ok=True)
 

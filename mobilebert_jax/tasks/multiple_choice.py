@@ -341,8 +341,8 @@ def _make_swag(options: SubmissionOptions, data: DataConfig) -> Task:
 
 def _load_swag(data: DataConfig, split: str) -> tuple[ChoiceExample, ...]:
   path = _file('swag', _SWAG_FILES, data, split)
-  found = choice_files.read_swag(path, labelled=split not in SPLITS.test)
-  return _limited(found, data, split)
+  questions = choice_files.read_swag(path, labelled=split not in SPLITS.test)
+  return _limited(questions, data, split)
 
 
 def _numbered(
@@ -370,8 +370,8 @@ def _load_commonsenseqa(
 ) -> tuple[ChoiceExample, ...]:
   path = _file('commonsenseqa', _COMMONSENSEQA_FILES, data, split)
   labelled = split not in SPLITS.test
-  found = choice_files.read_commonsenseqa(path, labelled)
-  return _limited(found, data, split)
+  questions = choice_files.read_commonsenseqa(path, labelled)
+  return _limited(questions, data, split)
 
 
 def _load_race(data: DataConfig, split: str) -> tuple[ChoiceExample, ...]:
@@ -381,8 +381,8 @@ def _load_race(data: DataConfig, split: str) -> tuple[ChoiceExample, ...]:
       f'config.data.source={data.source!r} does not fit race; use "tfds" or '
       '"files"'
     )
-  found = readers[data.source](data.path, _RACE_FOLDERS[split])
-  return _limited(found, data, split)
+  questions = readers[data.source](data.path, _RACE_FOLDERS[split])
+  return _limited(questions, data, split)
 
 
 def _race_from_tfds(path: str | None, split: str) -> Iterator[ChoiceExample]:

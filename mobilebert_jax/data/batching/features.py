@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 
 from mobilebert_jax.runtime.errors import InputError
 
@@ -325,9 +325,7 @@ class Features:
     if self.gather:
       batch |= self.gathered(batch, self.gather.width(length))
     batch |= {name: values[rows] for name, values in self.scalars.items()}
-    weights = np.ones(len(rows), np.float32)
-    weights[len(rows) if real is None else real :] = 0
-    return batch | {'weights': weights}
+    return batch | {'weights': row_weights(len(rows), real)}
 
   def gathered(self, batch: NumpyBatch, width: int) -> NumpyBatch:
     """Returns the columns of `gather`, [B, P]; none without it.
@@ -340,6 +338,13 @@ class Features:
       return {}
     name = self.gather.column
     return self.gather.gather(batch[name], self.pad[name], width)
+
+
+def row_weights(rows: int, real: int | None) -> Float[np.ndarray, 'rows']:
+  """Returns 1 for the first `real` rows of a batch (None: all), else 0."""
+  weights = np.ones(rows, np.float32)
+  weights[rows if real is None else real :] = 0
+  return weights
 
 
 def resolve_buckets(

@@ -27,7 +27,10 @@ from mobilebert_jax.data.random_streams import (
   permutation_at,
   philox,
 )
-from mobilebert_jax.data.records.stored_features import StoredFeatures
+from mobilebert_jax.data.records.stored_features import (
+  AnyFeatures,
+  StoredFeatures,
+)
 from mobilebert_jax.runtime.errors import InputError
 
 # Examples of similar length are brought together among this many batches:
@@ -38,7 +41,6 @@ _THREADS = 2
 _AHEAD = 8
 
 Batching = Literal['bucketed', 'packed', 'padded']
-AnyFeatures = Features | StoredFeatures
 _Cut = Callable[[Int[np.ndarray, 'B'], int, int], tuple[NumpyBatch, Placement]]
 
 

@@ -86,18 +86,20 @@ def best_fit(
 class Packer:
   """Packs batches of one set of features into a few static shapes.
 
-  Args of the constructor:
-    features: The encoded examples.
-    batch_size: Examples in a full batch.
-    row_multiple: What the number of rows must be a multiple of, so that
-      micro-batches and devices can share them.
-
   Attributes:
     length: Positions of a row: `max_length`, times the number of choices.
     slots_per_row: Examples in a row, at most.
   """
 
   def __init__(self, features: Features, batch_size: int, row_multiple: int):
+    """Chooses the shapes.
+
+    Args:
+      features: The encoded examples.
+      batch_size: Examples in a full batch.
+      row_multiple: What the number of rows must be a multiple of, so that
+        micro-batches and devices can share them.
+    """
     self._features = features
     # One example in each row is always possible.
     self._most = math.ceil(batch_size / row_multiple) * row_multiple

@@ -52,12 +52,12 @@ def is_prepared(directory: pathlib.Path) -> bool:
   Other programs have files of these names as well: what they say counts, or,
   where one cannot be read, the records beside it.
   """
-  found = [directory / name for name in (SETTINGS, DATASET)]
-  found = [path for path in found if path.exists()]
-  if not found:
+  paths = [directory / name for name in (SETTINGS, DATASET)]
+  paths = [path for path in paths if path.exists()]
+  if not paths:
     return False
   has_records = any(_RECORDS.fullmatch(p.name) for p in directory.iterdir())
-  return has_records or any(map(_is_ours, found))
+  return has_records or any(map(_is_ours, paths))
 
 
 def read(directory: pathlib.Path) -> dict[str, Any]:
@@ -77,13 +77,13 @@ def read(directory: pathlib.Path) -> dict[str, Any]:
       'are there; run python -m mobilebert_jax.pretraining_data with the same '
       'flags to its end'
     )
-  found = _checked(path, _ALL_KEYS)
-  if found['format'] != FORMAT:
+  content = _checked(path, _ALL_KEYS)
+  if content['format'] != FORMAT:
     raise InputError(
-      f'{path}: the format is {found["format"]!r}, but this version reads '
+      f'{path}: the format is {content["format"]!r}, but this version reads '
       f'{FORMAT}; prepare the data anew'
     )
-  return found
+  return content
 
 
 def read_settings(directory: pathlib.Path) -> dict[str, Any]:
@@ -102,26 +102,26 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     InputError: It cannot be read.
   """
   try:
-    found = json.loads(path.read_text(encoding='utf-8'))
-    if not isinstance(found, dict):
+    content = json.loads(path.read_text(encoding='utf-8'))
+    if not isinstance(content, dict):
       raise ValueError('it is no JSON object')
   except (OSError, ValueError) as error:
     raise InputError(
       f'{path}: cannot be read ({error}); prepare the data anew'
     ) from None
-  return found
+  return content
 
 
 def _checked(path: pathlib.Path, keys: Mapping[str, type]) -> dict[str, Any]:
-  found = read_json(path)
+  content = read_json(path)
   for key, kind in keys.items():
-    if not isinstance(found.get(key), kind):
+    if not isinstance(content.get(key), kind):
       raise InputError(
-        f'{path}: {key!r} is {found.get(key)!r} in it, but a prepared data '
+        f'{path}: {key!r} is {content.get(key)!r} in it, but a prepared data '
         f'set has a value of type {kind.__name__} there; prepare the data '
         'anew, in a directory of its own'
       )
-  return found
+  return content
 
 
 def _is_ours(path: pathlib.Path) -> bool:

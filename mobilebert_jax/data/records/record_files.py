@@ -15,7 +15,7 @@ import pathlib
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Int
@@ -31,18 +31,31 @@ _WRITE_OPTIONS = 'group_size:1,snappy'
 _READ_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
 
 
+class RecordFile(Protocol):
+  """A file whose records are found by their numbers."""
+
+  def __len__(self) -> int: ...
+
+  def read(self, numbers: Sequence[int]) -> list[bytes]:
+    """Reads the payloads of some records."""
+
+  def place(self, number: int) -> str:
+    """Returns how messages name a record."""
+
+
 class ArrayRecordFile:
-  """One file of records, each found by its number.
-
-  Args of the constructor:
-    path: A local file.
-    count: How many records it must have; None: any number.
-
-  Raises:
-    InputError: It cannot be read, or has another number of records.
-  """
+  """An ArrayRecord file."""
 
   def __init__(self, path: pathlib.Path, count: int | None = None):
+    """Opens a file.
+
+    Args:
+      path: A local file.
+      count: How many records it must have; None: any number.
+
+    Raises:
+      InputError: It cannot be read, or has another number of records.
+    """
     from array_record.python import array_record_module
 
     self._path = path
@@ -142,24 +155,25 @@ _COMPRESSED = {b'\x1f\x8b': 'gzip', b'x\x01': 'zlib', b'x\x9c': 'zlib',
 
 
 class TfRecordFile:
-  """One file of records, each found by its number.
-
-  Args of the constructor:
-    path: A local file.
-    offsets: What the attribute of another instance said; None: the file is
-      gone through.
+  """A TFRecord file.
 
   Attributes:
     offsets: Where each record begins, int64.
-
-  Raises:
-    InputError: It cannot be read, is compressed, or the header of a record
-      is damaged or cut off; the message names the byte.
   """
 
   def __init__(
     self, path: pathlib.Path, offsets: Int[np.ndarray, 'N'] | None = None
   ):
+    """Opens a file.
+
+    Args:
+      path: A local file.
+      offsets: The `offsets` of an earlier instance; None: all headers are read.
+
+    Raises:
+      InputError: It cannot be read, is compressed, or the header of a record
+        is damaged or cut off; the message names the byte.
+    """
     self._path = path
     self._data: mmap.mmap | bytes = b''
     try:

@@ -10,7 +10,7 @@ import functools
 import pathlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -19,6 +19,7 @@ from mobilebert_jax.data.random_streams import hash_rank
 from mobilebert_jax.data.records import prepared
 from mobilebert_jax.data.records.record_files import (
   ArrayRecordFile,
+  RecordFile,
   TfRecordFile,
 )
 from mobilebert_jax.runtime import files, local_copies
@@ -28,18 +29,6 @@ from mobilebert_jax.runtime.progress import Work
 _TFRECORD = re.compile(r'\.tf_?records?\b')
 # Systems allow a process about a thousand open files.
 _OPEN_FILES = 512
-
-
-class RecordFile(Protocol):
-  """A file whose records are found by their numbers."""
-
-  def __len__(self) -> int: ...
-
-  def read(self, numbers: Sequence[int]) -> list[bytes]:
-    """Reads the payloads of some records."""
-
-  def place(self, number: int) -> str:
-    """Returns how messages name a record."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +54,10 @@ class Source:
 class Records:
   """Records of several files, numbered through.
 
-  Args of the constructor:
+  Attributes:
     origin: The directory or file, for messages.
     sources: The files, in their order.
-    manifest: What a prepared data set says of itself; None for TFRecords.
-    limit: The first so many records alone; None: all.
+    manifest: The content of dataset.json; None for TFRecords.
   """
 
   def __init__(
@@ -79,6 +67,7 @@ class Records:
     manifest: dict[str, Any] | None,
     limit: int | None = None,
   ):
+    """Numbers the records of `sources` through; `limit`: only so many."""
     self.origin, self.sources = origin, tuple(sources)
     self.manifest = manifest
     self._ends = np.cumsum([source.count for source in sources])
@@ -103,13 +92,13 @@ class Records:
       InputError: A file is damaged.
     """
     owners, numbers = self._find(rows)
-    found: list[bytes] = [b''] * len(rows)
+    results: list[bytes] = [b''] * len(rows)
     for file in np.unique(owners):
       at = np.flatnonzero(owners == file)
       payloads = self._opened(int(file)).read(numbers[at].tolist())
       for index, payload in zip(at, payloads, strict=True):
-        found[index] = payload
-    return found
+        results[index] = payload
+    return results
 
   def place(self, row: int) -> str:
     """Returns how messages name a record."""
@@ -118,8 +107,8 @@ class Records:
 
   def starts(self) -> Int[np.ndarray, 'F']:
     """Returns the indices of the files' first records."""
-    found = np.concatenate([[0], self._ends[:-1]])
-    return found[found < self._count]
+    firsts = np.concatenate([[0], self._ends[:-1]])
+    return firsts[firsts < self._count]
 
   def without(self, others: 'Records') -> 'Records':
     """Returns the records of files that `others` has not."""
@@ -208,8 +197,10 @@ def find(path: pathlib.Path) -> Records:
   local = local_copies.directory(path, keep=lambda name: True)
   if prepared.is_prepared(local):
     return _prepared(path, local)
-  found = sorted(item for item in local.iterdir() if _is_record_name(item.name))
-  return _tfrecords(path, [(path / item.name, item) for item in found])
+  record_paths = sorted(
+    item for item in local.iterdir() if _is_record_name(item.name)
+  )
+  return _tfrecords(path, [(path / item.name, item) for item in record_paths])
 
 
 def _is_record_name(name: str) -> bool:
@@ -269,7 +260,7 @@ def _offsets(
 
 def _version(path: pathlib.Path) -> tuple[int, int]:
   try:
-    found = path.stat()
+    status = path.stat()
   except OSError as error:
     raise InputError(f'{path}: cannot be read ({error.strerror})') from None
-  return found.st_size, found.st_mtime_ns
+  return status.st_size, status.st_mtime_ns

@@ -16,8 +16,10 @@ from jaxtyping import Int
 
 from mobilebert_jax.data.batching.features import (
   EVALUATION,
+  Features,
   Gathered,
   NumpyBatch,
+  row_weights,
 )
 from mobilebert_jax.data.records.records import Records
 from mobilebert_jax.data.records.tf_example import ExampleError, Examples
@@ -70,12 +72,12 @@ class StoredFeatures:
     """Reads the tokens of one row as they were before any masking."""
     rows = np.array([row])
     with _Blame(self.records, rows):
-      found = self._columns(rows)
-    ids = found['input_ids'][0].copy()
+      columns = self._columns(rows)
+    ids = columns['input_ids'][0].copy()
     if self.has_static_masks:
-      counts = found['weights'][0] > 0
-      ids[found['positions'][0][counts]] = found['targets'][0][counts]
-    return ids[: found['lengths'][0]]
+      counts = columns['weights'][0] > 0
+      ids[columns['positions'][0][counts]] = columns['targets'][0][counts]
+    return ids[: columns['lengths'][0]]
 
   def batch(
     self,
@@ -89,9 +91,9 @@ class StoredFeatures:
     """Reads one batch.
 
     Args:
-      rows: Numbers of the records.
-      length: Positions S of the rows, which is `max_length`.
-      real: How many of the rows count; the others get weight 0. None: all.
+      rows: Indices of the records.
+      length: Must be `max_length`.
+      real: As in `Features.batch`; so are seed and epoch.
       seed: Of the masking.
       epoch: Of the masking.
 
@@ -107,44 +109,42 @@ class StoredFeatures:
     if length != self.max_length:
       raise ValueError(f'rows have {self.max_length} positions, not {length}')
     with _Blame(self.records, rows):
-      found = self._columns(rows)
+      columns = self._columns(rows)
     places = np.arange(length)
-    inside = places < found['lengths'][:, None]
+    inside = places < columns['lengths'][:, None]
     batch: NumpyBatch = {
-      'input_ids': found['input_ids'],
-      'token_type_ids': found['token_type_ids'],
+      'input_ids': columns['input_ids'],
+      'token_type_ids': columns['token_type_ids'],
       'attention_mask': inside.astype(np.int32),
     }
     batch |= (
-      self._static(found)
+      self._static(columns)
       if self.has_static_masks
-      else self._dynamic(found, rows, seed, epoch)
+      else self._dynamic(columns, rows, seed, epoch)
     )
     if self.has_next_sentence:
-      batch['next_sentence_label'] = found['next_sentence'][:, 0]
-    weights = np.ones(len(rows), np.float32)
-    weights[len(rows) if real is None else real :] = 0
-    return batch | {'weights': weights}
+      batch['next_sentence_label'] = columns['next_sentence'][:, 0]
+    return batch | {'weights': row_weights(len(rows), real)}
 
-  def _static(self, found: dict[str, np.ndarray]) -> NumpyBatch:
-    counts = found['weights'] > 0
+  def _static(self, columns: dict[str, np.ndarray]) -> NumpyBatch:
+    counts = columns['weights'] > 0
     return {
-      'masked_positions': np.where(counts, found['positions'], 0),
-      'labels': np.where(counts, found['targets'], self.ignore_index),
+      'masked_positions': np.where(counts, columns['positions'], 0),
+      'labels': np.where(counts, columns['targets'], self.ignore_index),
     }
 
   def _dynamic(
     self,
-    found: dict[str, np.ndarray],
+    columns: dict[str, np.ndarray],
     rows: Int[np.ndarray, 'B'],
     seed: int,
     epoch: int,
   ) -> NumpyBatch:
-    seen = found['input_ids'].copy()
+    seen = columns['input_ids'].copy()
     labels = np.full_like(seen, self.ignore_index)
-    for i, (row, size) in enumerate(zip(rows, found['lengths'], strict=True)):
+    for i, (row, size) in enumerate(zip(rows, columns['lengths'], strict=True)):
       seen[i, :size], labels[i, :size] = self.mask(
-        found['input_ids'][i, :size], seed, epoch, int(row)
+        columns['input_ids'][i, :size], seed, epoch, int(row)
       )
     width = self.gather.width(self.max_length)
     gathered = self.gather.gather(labels, self.ignore_index, width)
@@ -160,28 +160,28 @@ class StoredFeatures:
     examples = Examples(self.records.read(rows))
     ids_name, types_name = id_names(examples.names())
     mask = examples.integers('input_mask', size)
-    found = {
+    columns = {
       'input_ids': examples.integers(ids_name, size),
       'token_type_ids': examples.integers(types_name, size),
       'lengths': mask.sum(axis=1),
     }
-    starts = np.arange(size) < found['lengths'][:, None]
+    starts = np.arange(size) < columns['lengths'][:, None]
     _require((mask == starts).all(axis=1), 'has an input_mask with gaps')
-    self._require_ids(found['input_ids'], ids_name)
-    types = found['token_type_ids']
+    self._require_ids(columns['input_ids'], ids_name)
+    types = columns['token_type_ids']
     _require(
       ((types >= 0) & (types < 2)).all(axis=1), f'has {types_name} beyond 0, 1'
     )
     if self.has_static_masks:
-      found |= self._masks(examples, found['lengths'])
+      columns |= self._masks(examples, columns['lengths'])
     if self.has_next_sentence:
       labels = examples.integers(_NEXT_SENTENCE, 1)
       is_label = ((labels == 0) | (labels == 1)).all(axis=1)
       _require(is_label, f'has {_NEXT_SENTENCE} that are neither 0 nor 1')
-      found['next_sentence'] = labels
+      columns['next_sentence'] = labels
     return {
       k: v if v.dtype == np.float32 else v.astype(np.int32)
-      for k, v in found.items()
+      for k, v in columns.items()
     }
 
   def _masks(
@@ -213,6 +213,9 @@ def id_names(names: Sequence[str]) -> tuple[str, str]:
   if 'input_word_ids' in names:
     return 'input_word_ids', 'input_type_ids'
   return 'input_ids', 'segment_ids'
+
+
+AnyFeatures = Features | StoredFeatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,11 +254,11 @@ class Form:
     for row in rows[1:]:
       other = cls._of_row(records, row)
       for field in dataclasses.fields(cls):
-        expected, found = (getattr(x, field.name) for x in (first, other))
-        if found != expected:
+        expected, actual = (getattr(x, field.name) for x in (first, other))
+        if actual != expected:
           raise InputError(
             f'{records.place(row)} is of another form than that of the first '
-            f'file, {records.sources[0].name}: {field.name} is {found}, not '
+            f'file, {records.sources[0].name}: {field.name} is {actual}, not '
             f'{expected}; put files of one form alone in a directory'
           )
     return first

@@ -40,16 +40,14 @@ def encode(features: Mapping[str, np.ndarray]) -> bytes:
 
 
 class Examples:
-  """The features of a batch of serialised tf.Examples.
-
-  Args of the constructor:
-    records: The bytes of each example.
-
-  Raises:
-    ExampleError: A record is no tf.Example; `args[1]` is its index.
-  """
+  """The features of a batch of serialised tf.Examples."""
 
   def __init__(self, records: Sequence[bytes]):
+    """Parses the bytes of each example.
+
+    Raises:
+      ExampleError: A record is no tf.Example; `args[1]` is its index.
+    """
     parse = _example_class().FromString
     self._features: list[Any] = []
     for index, record in enumerate(records):

@@ -201,8 +201,8 @@ def _read(
           f'the label {name!r} is unknown; the labels of the training file (or '
           f'config.options.labels) are {shown}{more}',
         )
-    found = tuple(sorted(index[name] for name in names))
-    return found if options.multi_label else found[0]
+    classes = tuple(sorted(index[name] for name in names))
+    return classes if options.multi_label else classes[0]
 
   return read_texts(options, path, label if labelled else None)
 

@@ -117,9 +117,9 @@ def find(
         )
       paths[split] = path
     elif root.is_dir():
-      found = _search(root, stems, suffixes)
-      if found:
-        paths[split] = found
+      match = _search(root, stems, suffixes)
+      if match:
+        paths[split] = match
   if root.is_file():
     paths.setdefault('train', root)
   if 'train' not in paths:
@@ -172,16 +172,16 @@ def _check_ids(places: Sequence[tuple[str, str]]):
 def _search(
   root: pathlib.Path, stems: Sequence[str], suffixes: Sequence[str]
 ) -> pathlib.Path | None:
-  found = [
+  candidates = [
     root / (stem + suffix)
     for stem in stems
     for suffix in suffixes
     if (root / (stem + suffix)).is_file()
   ]
-  if len(found) > 1:
-    names = ', '.join(path.name for path in found)
+  if len(candidates) > 1:
+    names = ', '.join(path.name for path in candidates)
     raise InputError(
       f'{root}: {names} could all be the {stems[0]} file; keep one, or name it '
       f'with options.{stems[0]}_file'
     )
-  return found[0] if found else None
+  return candidates[0] if candidates else None

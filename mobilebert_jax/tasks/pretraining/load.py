@@ -49,13 +49,13 @@ def load_documents(
   is_train = split == SPLITS.train
   train, validation = _text_paths(options, data)
   if validation:
-    found = _read_documents(options, train if is_train else validation)
+    texts = _read_documents(options, train if is_train else validation)
   else:
     parts = documents.hold_out(
       _read_documents(options, train), options.validation_fraction
     )
-    found = parts[0] if is_train else parts[1]
-  return found[: data.limit(is_train=is_train)]
+    texts = parts[0] if is_train else parts[1]
+  return texts[: data.limit(is_train=is_train)]
 
 
 def _text_paths(
@@ -120,15 +120,15 @@ def load(
   if not path.exists() or not records.holds_records(path):
     return load_documents(options, data, split)
   is_train = split == SPLITS.train
-  found = records.find(path)
+  all_records = records.find(path)
   if options.validation_file is None:
-    train, held = found.hold_out(options.validation_fraction)
+    train, held = all_records.hold_out(options.validation_fraction)
     if is_train:
       _tell_share(options.validation_fraction, train, held)
   else:
     folder = root if root.is_dir() else root.parent
     held = records.find(folder / options.validation_file)
-    train = found.without(held)
+    train = all_records.without(held)
     if is_train and not len(train):
       raise InputError(
         f'{path}: config.options.validation_file={options.validation_file!r} '

@@ -15,10 +15,12 @@ from jaxtyping import Array
 from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import PretrainingOptions
-from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.examples.masking import Masking, MaskSequences
 from mobilebert_jax.data.readers.documents import Document
-from mobilebert_jax.data.records.stored_features import StoredFeatures
+from mobilebert_jax.data.records.stored_features import (
+  AnyFeatures,
+  StoredFeatures,
+)
 from mobilebert_jax.models import (
   MobileBertForMaskedLM,
   MobileBertForPreTraining,
@@ -30,7 +32,6 @@ from mobilebert_jax.tasks.pretraining import load, masked_lm
 from mobilebert_jax.tasks.pretraining import load as pretraining_load
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
 
-AnyFeatures = Features | StoredFeatures
 _NAME = 'pretraining'
 
 

@@ -85,7 +85,7 @@ def find(
   cls = np.stack(
     [predictions[f'{side}_logits'][:, _CLS] for side in ('start', 'end')], 1
   ).astype(np.float64)
-  found = []
+  predicted = []
   for example, first, behind in zip(examples, limits, limits[1:]):
     # A stable sort: of equal scores the earlier window's come first.
     offered = sorted(
@@ -100,8 +100,8 @@ def find(
         break
     lowest = first + int(np.argmin(cls[first:behind].sum(axis=1)))
     null = Span('', *cls[lowest].tolist())
-    found.append(SpanPrediction(tuple(spans.values()), null))
-  return found
+    predicted.append(SpanPrediction(tuple(spans.values()), null))
+  return predicted
 
 
 _Candidate = tuple[int, int, float, float]

@@ -146,12 +146,12 @@ def score(
   Raises:
     InputError: the answers of a question are not known.
   """
-  found = answers.find(options, predictions, examples, features, count=1)
-  texts = [one.best.text for one in found]
+  predicted = answers.find(options, predictions, examples, features, count=1)
+  texts = [one.best.text for one in predicted]
   golds = _golds(examples)
   if not isinstance(options, NullSpanOptions):
     return squad_metrics.scores_v1(texts, golds)
-  odds = [one.null_odds for one in found]
+  odds = [one.null_odds for one in predicted]
   return squad_metrics.scores_v2(
     texts, golds, odds, options.null_score_threshold
   )
@@ -166,13 +166,15 @@ def write_predictions(
   features: windows.Features,
 ) -> pathlib.Path:
   """Writes predictions, n-best lists and null odds (`answers.write_files`)."""
-  found = answers.find(options, predictions, examples, features, options.n_best)
+  predicted = answers.find(
+    options, predictions, examples, features, options.n_best
+  )
   return squad_answers.write_files(
     directory,
     split,
     examples,
-    found,
-    _given(options, found, examples),
+    predicted,
+    _given(options, predicted, examples),
     n_best=options.n_best,
     with_null=isinstance(options, NullSpanOptions),
   )
@@ -191,10 +193,10 @@ def outcomes(
 ) -> list[Outcome]:
   """Compares answer and gold of each question; the error is 1 - F1."""
   with_null = isinstance(options, NullSpanOptions)
-  found = answers.find(options, predictions, examples, features, count=1)
+  predicted = answers.find(options, predictions, examples, features, count=1)
   outcomes = []
   for example, known, answer in zip(
-    examples, _golds(examples), _given(options, found, examples)
+    examples, _golds(examples), _given(options, predicted, examples)
   ):
     golds = squad_metrics.golds_v2(known) if with_null else known
     shared = squad_metrics.f1(answer, golds, wordless_match=with_null)

@@ -85,12 +85,12 @@ def encode(
       zip(chunk, queries['input_ids']), start
     ):
       query = query[: options.max_query_length]
-      found = list(
+      windows = list(
         _rows(example, query, known[example.context], tokenizer, options,
               max_length)
       )  # fmt: skip
-      rows += found
-      numbers += [number] * len(found)
+      rows += windows
+      numbers += [number] * len(windows)
   return _features(examples, rows, numbers, tokenizer, max_length)
 
 

@@ -67,8 +67,8 @@ class ColumnData:
     Raises:
       InputError: The data is not there or has a wrong line.
     """
-    found = self._checked(options, labels, data, split)
-    return found[: data.limit(is_train=split == SPLITS.train)]
+    sentences = self._checked(options, labels, data, split)
+    return sentences[: data.limit(is_train=split == SPLITS.train)]
 
   def _checked(
     self,

@@ -211,12 +211,12 @@ def outcomes(
   The error is the number of entities that are missing or wrong.
   """
   predicted = predicted_tags(labels, scheme, predictions, examples, features)
-  found = []
+  compared = []
   for sentence, tags in zip(examples, predicted, strict=True):
     expected = tagging.entities(sentence.tags, scheme)
     answer = tagging.entities(tags, scheme)
     wrong = len(set(expected) ^ set(answer))
-    found.append(
+    compared.append(
       Outcome(
         text=' '.join(sentence.words),
         expected=_shown(sentence, expected),
@@ -225,7 +225,7 @@ def outcomes(
         is_right=not wrong,
       )
     )
-  return found
+  return compared
 
 
 def _shown(sentence: Sentence, entities: Sequence[tuple[str, int, int]]) -> str:
