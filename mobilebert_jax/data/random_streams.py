@@ -111,7 +111,7 @@ _ROUNDS = 8
 
 
 def permutation_at(
-  places: Int[np.ndarray, 'n'], count: int, seed: int, epoch: int
+  positions: Int[np.ndarray, 'n'], count: int, seed: int, epoch: int
 ) -> Int[np.ndarray, 'n']:
   """Returns some elements of a random permutation of 0 to `count` - 1.
 
@@ -122,17 +122,17 @@ def permutation_at(
   is inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
 
   Args:
-    places: Indices into the permutation, from 0 to `count` - 1.
+    positions: Indices into the permutation, from 0 to `count` - 1.
     count: Its length.
     seed: Of the run, at least 0.
     epoch: From 0; each has another permutation.
 
   Returns:
-    The elements at `places`, int64; over all places each number once.
+    The elements at `positions`, int64; over all positions each number once.
   """
   keys = philox(Stream.PERMUTATION, seed, epoch).random_raw(_ROUNDS)
   half = np.uint64(max(1, ((count - 1).bit_length() + 1) // 2))
-  elements = _feistel(places.astype(np.uint64), keys, half)
+  elements = _feistel(positions.astype(np.uint64), keys, half)
   while (outside := elements >= count).any():
     elements[outside] = _feistel(elements[outside], keys, half)
   return elements.astype(np.int64)

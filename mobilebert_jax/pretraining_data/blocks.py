@@ -113,7 +113,7 @@ def plan(
     raise InputError(
       f'{blocks[0].parts[0].path}: the text is one document alone, but pairs '
       'for next-sentence prediction need two; use --documents=paragraph or '
-      '--no-next_sentence'
+      '--no-next_sentence.'
     )
   return BlockPlan(tuple(blocks), digest.hexdigest())
 
@@ -138,7 +138,7 @@ def read(block: Block, options: PretrainingDataOptions) -> Iterator[Document]:
   if (count, characters) != (block.documents, block.characters):
     raise InputError(
       f'{block.parts[0].path}: the text has changed while it was read; start '
-      'again'
+      'again.'
     )
 
 
@@ -149,7 +149,7 @@ def _encoded(path: pathlib.Path, document: Document) -> bytes:
     line = document.id.rpartition(':')[2]
     raise InputError(
       f'{path}:{line}: the text has half of a surrogate pair, which is no '
-      'character; write it as UTF-8'
+      'character; write it as UTF-8.'
     ) from None
 
 
@@ -165,7 +165,7 @@ def paths(inputs: Sequence[files.Name]) -> list[pathlib.Path]:
   for path in text_paths:
     name = str(files.absolute(path))
     if name in seen:
-      raise InputError(f'{path}: the file is named twice; name it once')
+      raise InputError(f'{path}: the file is named twice; name it once.')
     seen.add(name)
   return text_paths
 

@@ -144,19 +144,19 @@ class Writer:
     labels: Int[np.ndarray, 'S'],
     counts: Counts,
   ) -> dict[str, np.ndarray]:
-    places = np.flatnonzero(labels != IGNORE_INDEX)
-    is_masked = seen[places] == self._masking.mask_id
-    is_kept = seen[places] == ids[places]
+    positions = np.flatnonzero(labels != IGNORE_INDEX)
+    is_masked = seen[positions] == self._masking.mask_id
+    is_kept = seen[positions] == ids[positions]
     counts.maskable += int((~self._masking.is_special[ids]).sum())
-    counts.predicted += len(places)
+    counts.predicted += len(positions)
     counts.masked += int(is_masked.sum())
     counts.kept += int(is_kept.sum())
     counts.replaced += int((~is_masked & ~is_kept).sum())
     most = self._options.max_predictions_per_sequence
-    weights = np.ones(len(places), np.float32)
+    weights = np.ones(len(positions), np.float32)
     return {
-      'masked_lm_positions': _filled(places, most, 0),
-      'masked_lm_ids': _filled(ids[places], most, 0),
+      'masked_lm_positions': _filled(positions, most, 0),
+      'masked_lm_ids': _filled(ids[positions], most, 0),
       'masked_lm_weights': _filled(weights, most, 0),
     }
 

@@ -122,10 +122,10 @@ def write(
   if not 0 <= index < count:
     raise InputError(
       f'--shard={index}/{count}: the first number must be from 0 to '
-      f'{count - 1}, the number of shards less one'
+      f'{count - 1}, the number of shards less one.'
     )
   if workers < 1:
-    raise InputError(f'--workers={workers}: there must be at least 1')
+    raise InputError(f'--workers={workers}: there must be at least 1.')
   # A layout without room is found before the text is read.
   Writer(options, tokenizer)
   plan = blocks.plan(inputs, options)
@@ -180,7 +180,7 @@ def claim(
     'blocks': len(plan.blocks),
   }
   if directory.exists() and not directory.is_dir():
-    raise InputError(f'{directory} is a file; give a directory')
+    raise InputError(f'{directory} is a file; give a directory.')
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / prepared.SETTINGS
   if not path.exists():
@@ -191,7 +191,7 @@ def claim(
     if others:
       raise InputError(
         f'{directory} holds something else ({others[0]}); name a directory of '
-        'its own for the data set'
+        'its own for the data set.'
       )
     text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
     # Other shards may be doing the same.
@@ -200,7 +200,7 @@ def claim(
   if differences:
     raise InputError(
       f'{directory} holds another data set ({"; ".join(differences)}); use '
-      'another --output, or delete it'
+      'another --output, or delete it.'
     )
   return settings
 
@@ -221,7 +221,7 @@ def finish(job: Job, settings: dict[str, Any]) -> dict[str, Any] | None:
     raise InputError(
       f'{job.directory}: no block of the text has {needed} that the tokenizer '
       'knows, so that there is no example; use a tokenizer for its language, '
-      'or a larger --block_size'
+      'or a larger --block_size.'
     )
   summary = {
     **settings,
@@ -326,7 +326,7 @@ def _each_block(
   except BrokenProcessPool:
     raise RunError(
       'a worker process was killed, perhaps for want of memory; the same '
-      'command with fewer --workers continues'
+      'command with fewer --workers continues.'
     ) from None
   except BaseException:
     # What is half-written has another name and is written anew.

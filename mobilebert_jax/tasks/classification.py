@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from mobilebert_jax import losses
 from mobilebert_jax.data.batching.features import Features, Ragged
@@ -29,6 +29,7 @@ from mobilebert_jax.tasks.task import (
   Splits,
   Task,
   WritePredictions,
+  keep_logits,
 )
 from mobilebert_jax.tokenizer import MobileBertTokenizer
 
@@ -120,7 +121,7 @@ def classification_task(
     load=load,
     encode=functools.partial(encode, target),
     loss=functools.partial(loss, target),
-    predict=predict,
+    predict=keep_logits,
     score=functools.partial(score, target, scores),
     write_predictions=write_predictions,
     texts=texts,
@@ -192,14 +193,6 @@ def loss(
   return losses.classification_loss(
     outputs.logits, batch['labels'], target.problem_type, batch['weights']
   )
-
-
-def predict(
-  outputs: Any, batch: Mapping[str, Array]
-) -> dict[str, Float[Array, 'B C']]:
-  """Keeps the logits."""
-  del batch
-  return {'logits': outputs.logits}
 
 
 def score(
@@ -282,5 +275,5 @@ def outcomes(
 def _truth(target: Target, examples: Sequence[TextExample]) -> np.ndarray:
   labels = [example.label for example in examples]
   if None in labels:
-    raise InputError('a split without labels cannot be scored')
+    raise InputError('a split without labels cannot be scored.')
   return target.truth(labels)

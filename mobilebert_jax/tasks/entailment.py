@@ -163,7 +163,7 @@ def _new_pair(
       return pair
   raise InputError(
     f'the generated {split} split has not many more than {len(seen)} pairs; '
-    'ask for fewer'
+    'ask for fewer.'
   )
 
 
@@ -212,7 +212,7 @@ def load(data: DataConfig, split: str) -> tuple[TextExample, ...]:
     raise InputError(
       f'config.data.source={data.source!r} does not fit the task entailment; '
       'use '
-      '"generated"'
+      '"generated".'
     )
   is_train = split == 'train'
   count = data.limit(is_train=is_train) or (

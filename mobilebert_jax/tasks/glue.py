@@ -98,7 +98,7 @@ class GlueTable:
       raise InputError(
         f'config.data.source={data.source!r} does not fit {self.tfds_name}; '
         'use '
-        '"tfds" or "files"'
+        '"tfds" or "files".'
       )
     examples = readers[data.source](data.path, split)
     is_train = split == self.splits.train
@@ -128,7 +128,7 @@ class GlueTable:
       raise InputError(
         'config.data.source=files needs config.data.path: the directory '
         f'{self.folder} with '
-        f'{", ".join(self.files.values())}'
+        f'{", ".join(self.files.values())}.'
       )
     file = self._find(path, split)
     if split in self.splits.test:
@@ -143,7 +143,8 @@ class GlueTable:
       if split not in self.splits.test:
         raise
       raise InputError(
-        f'{error}; without it set config.options.predict_test=False'
+        f'{str(error).removesuffix(".")}; without it set '
+        'config.options.predict_test=False.'
       ) from None
 
   def _unlabelled(self, path: pathlib.Path) -> Iterator[TextExample]:
@@ -155,7 +156,7 @@ class GlueTable:
         problem = 'is empty' if not id_ else f'is that of line {lines[id_]} too'
         raise InputError(
           f'{path}:{line}: column {self.id_column!r} is {id_!r}, which '
-          f'{problem}; expected an id of its own for each row'
+          f'{problem}; expected an id of its own for each row.'
         )
       lines[id_] = line
       yield _example(id_, self._texts(row, f'{path}:{line}'), None)
@@ -189,7 +190,7 @@ class GlueTable:
     if not any(text.strip() for text in texts):
       raise InputError(
         f'{place}: column {" and ".join(map(repr, self.columns))} is '
-        'empty; expected a text'
+        'empty; expected a text.'
       )
     return texts
 
@@ -199,7 +200,7 @@ class GlueTable:
     if word not in self.labels:
       raise InputError(
         f'{place}: column {self.label_column!r} is {word!r}; expected one of '
-        f'{", ".join(map(repr, self.labels))}'
+        f'{", ".join(map(repr, self.labels))}.'
       )
     return self.labels.index(word)
 
@@ -211,7 +212,7 @@ class GlueTable:
     if not self.low <= value <= self.high:
       raise InputError(
         f'{place}: column {self.label_column!r} is {word!r}; expected a number '
-        f'from {self.low:g} to {self.high:g}'
+        f'from {self.low:g} to {self.high:g}.'
       )
     return value
 
@@ -369,13 +370,13 @@ def find_diagnostics(path: str | None) -> pathlib.Path | None:
     return None
   root = files.path(path)
   roots = (root, root.parent) if (root / 'train.tsv').is_file() else (root,)
-  places = (
+  candidates = (
     base / folder / name
     for base in roots
     for folder in _AX_FOLDERS
     for name in _AX_FILES
   )
-  return next((place for place in places if place.is_file()), None)
+  return next((place for place in candidates if place.is_file()), None)
 
 
 def _has_diagnostics(data: DataConfig) -> bool:

@@ -312,7 +312,7 @@ def _chosen(predictions: Predictions) -> Int[np.ndarray, 'N']:
 def _answers(examples: Sequence[ChoiceExample]) -> Int[np.ndarray, 'N']:
   answers = [example.answer for example in examples]
   if None in answers:
-    raise InputError('a split without answers cannot be scored')
+    raise InputError('a split without answers cannot be scored.')
   return np.array(answers, np.int64)
 
 
@@ -379,7 +379,7 @@ def _load_race(data: DataConfig, split: str) -> tuple[ChoiceExample, ...]:
   if data.source not in readers:
     raise InputError(
       f'config.data.source={data.source!r} does not fit race; use "tfds" or '
-      '"files"'
+      '"files".'
     )
   questions = readers[data.source](data.path, _RACE_FOLDERS[split])
   return _limited(questions, data, split)
@@ -408,7 +408,7 @@ def _race_from_files(path: str | None, split: str) -> Iterator[ChoiceExample]:
       return choice_files.read_race(folder / split)
   raise InputError(
     f'config.data.path={path!r}: expected the directory {split} there or in '
-    f'{str(root / "RACE")!r}'
+    f'{str(root / "RACE")!r}.'
   )
 
 
@@ -419,7 +419,7 @@ def _file(
     raise InputError(
       f'config.data.source={data.source!r} does not fit {name}, which TFDS '
       'does not '
-      'have; use "files"'
+      'have; use "files".'
     )
   return (
     tables.find_folder(str(data.path), name, (names[split],)) / names[split]

@@ -162,6 +162,14 @@ class Task:
     return overrides
 
 
+def keep_logits(
+  outputs: Any, batch: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+  """`Task.predict` of a head with one array of logits: keeps it."""
+  del batch
+  return {'logits': outputs.logits}
+
+
 @dataclasses.dataclass(frozen=True)
 class TaskSpec:
   """A task that a config can name, before its options are known.

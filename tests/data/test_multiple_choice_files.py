@@ -339,10 +339,10 @@ def test_a_wrong_article_is_named(tmp_path, case):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('', r'12\.txt:1: this is not JSON'),
+    ('', r'12\.txt: the file is empty'),
     ('{\n"id": 1,,}', r'12\.txt:2: this is not JSON'),
     ('[]', 'expected a JSON object'),
-    (b'{"id": "\xff"}', r'byte 9 is not valid UTF-8'),
+    (b'{"id": "\xff"}', r':1: byte 9 of the line is not valid UTF-8'),
   ],
   ids=['empty', 'broken', 'list', 'encoding'],
 )

@@ -165,8 +165,8 @@ def test_wrong_files_of_version_2(tmp_path, record, message):
   [
     ('x.json', b'', 'x.json: the file is empty'),
     ('x.json', b'\xef\xbb\xbf \n', 'x.json: the file is empty'),
-    ('x.json', b'{"data": [\n{]}', 'x.json:2: not JSON'),
-    ('x.json', b'{"data": 1', 'x.json:1: not JSON'),
+    ('x.json', b'{"data": [\n{]}', 'x.json:2: this is not JSON'),
+    ('x.json', b'{"data": 1', 'x.json:1: this is not JSON'),
     ('x.json', '{\n"é"'.encode('latin-1'), r'x.json:2: byte 2 .* not valid UT'),
     ('x.json', '{}'.encode('utf-16'), r'x.json:1: byte 1 .* not valid UTF-8'),
     ('x.json', b'[' * 200_000, 'x.json: JSON that is nested too deep'),

@@ -72,7 +72,7 @@ class Gathered:
       ValueError: a row has more labels than `most` says, a defect of the
         encoder: labels that were dropped would be lost in silence.
     """
-    rows, places = np.nonzero(labels != none)
+    rows, columns = np.nonzero(labels != none)
     counts = np.bincount(rows, minlength=len(labels))
     if counts.max(initial=0) > width:
       raise ValueError(
@@ -81,8 +81,8 @@ class Gathered:
     nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     positions = np.zeros((len(labels), width), np.int32)
     found = np.full((len(labels), width), none, np.int32)
-    positions[rows, nth] = places
-    found[rows, nth] = labels[rows, places]
+    positions[rows, nth] = columns
+    found[rows, nth] = labels[rows, columns]
     return {self.positions: positions, self.column: found}
 
 
@@ -373,7 +373,7 @@ def resolve_buckets(
     raise InputError(
       f'config.data.buckets ends at {max(buckets)}, but no sequence is longer '
       'than '
-      f'{limit} tokens; use buckets of at most {limit}'
+      f'{limit} tokens; use buckets of at most {limit}.'
     )
   if needed > max(buckets):
     longest = int(features.lengths().max())
@@ -381,7 +381,7 @@ def resolve_buckets(
       f'config.data.buckets ends at {max(buckets)} but the longest example has '
       f'{longest} tokens'
       + (' and needs a [PAD] behind them' if needed > longest else '')
-      + f'; add a bucket of at least {needed} or lower config.data.max_length'
+      + f'; add a bucket of at least {needed} or lower config.data.max_length.'
     )
   return tuple(sorted(set(buckets)))
 

@@ -64,7 +64,7 @@ class ProcessShard(NamedTuple):
     if count % self.of:
       raise InputError(
         f'a batch of {count} rows cannot be cut into {self.of} parts; use a '
-        f'multiple of {self.of}'
+        f'multiple of {self.of}.'
       )
     return np.arange(count).reshape(self.of, -1)[list(self.parts)].ravel()
 
@@ -95,7 +95,7 @@ def steps_per_epoch(features: AnyFeatures, batch_size: int) -> int:
   if batch_size > len(features):
     raise InputError(
       f'batch_size is {batch_size} but there are only {len(features)} training '
-      f'examples; use a batch_size of at most {len(features)}'
+      f'examples; use a batch_size of at most {len(features)}.'
     )
   return len(features) // batch_size
 
@@ -259,7 +259,7 @@ def _cutter(
     raise InputError(
       f'config.data.batching is {batching!r}, but records on disk are padded '
       'to '
-      "config.data.max_length already; use 'padded'"
+      "config.data.max_length already; use 'padded'."
     )
   if batching == 'packed':
     assert isinstance(features, Features)

@@ -28,7 +28,7 @@ def room_for_text(max_length: int, special: int, least: int = 1) -> int:
     raise InputError(
       f'config.data.max_length is {max_length}, but {special} places go to '
       'special '
-      f'tokens; use at least {special + least}'
+      f'tokens; use at least {special + least}.'
     )
   return room
 

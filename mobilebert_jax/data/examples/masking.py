@@ -124,13 +124,13 @@ class Masking:
     self, ids: Int[np.ndarray, 'S'], order: Int[np.ndarray, 'S']
   ) -> Int[np.ndarray, 'chosen']:
     """Chooses the positions of the tokens to predict."""
-    places = np.flatnonzero(~self.is_special[ids])
-    if not len(places):
-      return places
-    goal = self._goal(len(places))
+    positions = np.flatnonzero(~self.is_special[ids])
+    if not len(positions):
+      return positions
+    goal = self._goal(len(positions))
     if not self.whole_word:
-      return places[np.argsort(order[places], kind='stable')[:goal]]
-    words = self._words(ids, places)
+      return positions[np.argsort(order[positions], kind='stable')[:goal]]
+    words = self._words(ids, positions)
     words = [words[i] for i in np.argsort([order[w[0]] for w in words])]
     chosen: list[np.ndarray] = []
     left = goal
@@ -142,18 +142,18 @@ class Masking:
         break
     if not chosen:
       shortest = min(words, key=len)
-      fits = len(shortest) <= self._longest(len(places))
-      return shortest if fits else places[:0]
+      fits = len(shortest) <= self._longest(len(positions))
+      return shortest if fits else positions[:0]
     return np.concatenate(chosen)
 
   def _words(
-    self, ids: Int[np.ndarray, 'S'], places: Int[np.ndarray, 'P']
+    self, ids: Int[np.ndarray, 'S'], positions: Int[np.ndarray, 'P']
   ) -> list[Int[np.ndarray, 'pieces']]:
     """Returns the positions of each word's pieces."""
-    follows = np.diff(places, prepend=-1) == 1
-    starts = ~(self.is_continuation[ids[places]] & follows)
+    follows = np.diff(positions, prepend=-1) == 1
+    starts = ~(self.is_continuation[ids[positions]] & follows)
     starts[0] = True
-    return np.split(places, np.flatnonzero(starts)[1:])
+    return np.split(positions, np.flatnonzero(starts)[1:])
 
 
 # Lines given to the tokenizer at once.
@@ -262,7 +262,7 @@ def nothing_to_learn(examples: Sequence[Document]) -> InputError:
   """Makes the error to raise where every sequence has been left out."""
   return InputError(
     f'the text, {examples[0].id} and others, has no token that the tokenizer '
-    'knows; use a tokenizer for its language'
+    'knows; use a tokenizer for its language.'
   )
 
 

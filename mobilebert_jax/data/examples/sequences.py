@@ -1,6 +1,6 @@
 """The sequences of pre-training: which part of a text goes into which.
 
-A sequence is a row of places in the tokens of its text, so that drawing and
+A sequence is a row of positions in the tokens of its text, so that drawing and
 shuffling millions of them costs little; `frame` makes the model's input.
 
 Pairs follow BERT's create_pretraining_data.py (Devlin et al. 2019, appendix
@@ -191,7 +191,7 @@ def draw(
     raise InputError(
       f'next-sentence prediction needs two documents, but the text has '
       f'{len(text)}; give more, see options.documents, or use '
-      'options.next_sentence=False'
+      'options.next_sentence=False.'
     )
   ends = text.sentences.tolist()
   borders = text.documents.tolist()
@@ -289,8 +289,8 @@ class _Drawing(NamedTuple):
       else:
         b, b_end = a_end, ends[at + 1]
         first = at + 1
-      places = _cut(a, a_end, b, b_end, self.room, draws)
-      yield *places, int(is_random), int(is_forced)
+      borders = _cut(a, a_end, b, b_end, self.room, draws)
+      yield *borders, int(is_random), int(is_forced)
       at = first
       target = self._target()
 

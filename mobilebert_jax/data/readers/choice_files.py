@@ -1,14 +1,12 @@
 """Questions with choices as SWAG, RACE and CommonsenseQA publish them."""
 
 import dataclasses
-import json
 import pathlib
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax.data.readers import tables
-from mobilebert_jax.data.readers.lines import read_objects
+from mobilebert_jax.data.readers import lines, tables
 from mobilebert_jax.runtime import local_copies
 from mobilebert_jax.runtime.errors import InputError
 
@@ -79,7 +77,7 @@ def read_commonsenseqa(
   """
   ids = _Ids()
   is_empty = True
-  for line, row in read_objects(path):
+  for line, row in lines.read_objects(path):
     is_empty = False
     place = f'{path}:{line}'
     question = _value(row, 'question', dict, place)
@@ -90,7 +88,7 @@ def read_commonsenseqa(
     ]
     keys = tuple(key for key, _ in pairs)
     if len(set(keys)) < len(keys):
-      raise InputError(f'{place}: two choices have the same label')
+      raise InputError(f'{place}: two choices have the same label.')
     answer = None
     if labelled:
       key = _value(row, 'answerKey', str, place)
@@ -107,7 +105,7 @@ def read_commonsenseqa(
     )
   if is_empty:
     raise InputError(
-      f'{path}: the file is empty; expected one question on each line'
+      f'{path}: the file is empty; expected one question on each line.'
     )
 
 
@@ -125,12 +123,14 @@ def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
     if not found:
       raise InputError(
         f'{folder / group}: there are no files *.txt; expected RACE as it is '
-        'published, with the directories middle and high in each split'
+        'published, with the directories middle and high in each split.'
       )
     # All at once: there are thousands.
     copies = local_copies.directory(folder / group, _is_race_file)
     for file in found:
-      row = _json_object(copies / file.name)
+      row = lines.read_json(copies / file.name, 'one article with questions')
+      if not isinstance(row, dict):
+        raise InputError(f'{file}: expected a JSON object with an article.')
       yield from race_questions(row, group, str(file), ids)
 
 
@@ -167,7 +167,7 @@ def race_questions(
     counts = ', '.join(str(len(column)) for column in columns)
     raise InputError(
       f'{place}: questions, options and answers are {counts} in number; '
-      'expected one of each for every question'
+      'expected one of each for every question.'
     )
   for number, (question, options, answer) in enumerate(zip(*columns)):
     where = f'{place}: question {number}'
@@ -176,7 +176,7 @@ def race_questions(
     ):
       raise InputError(
         f'{where}: expected strings for the question, the answer and each '
-        'option in the list of options'
+        'option in the list of options.'
       )
     keys = tuple(string.ascii_uppercase[: len(options)])
     id_ = f'{name}-{number}'
@@ -210,7 +210,7 @@ class _Ids:
     if id_ in self._places:
       raise InputError(
         f'{place}: the id {id_!r} occurs in {self._places[id_]} too; expected '
-        'another id for every question'
+        'another id for every question.'
       )
     self._places[id_] = place
     return id_
@@ -218,13 +218,13 @@ class _Ids:
 
 def _checked(example: ChoiceExample, place: str) -> ChoiceExample:
   if not example.text.strip():
-    raise InputError(f'{place}: the text of the question is empty')
+    raise InputError(f'{place}: the text of the question is empty.')
   if len(example.choices) < 2:
     raise InputError(
-      f'{place}: there are {len(example.choices)} choices; expected at least 2'
+      f'{place}: there are {len(example.choices)} choices; expected at least 2.'
     )
   if not any(choice.strip() for choice in example.choices):
-    raise InputError(f'{place}: all choices are empty')
+    raise InputError(f'{place}: all choices are empty.')
   return example
 
 
@@ -232,7 +232,7 @@ def _index(key: str, keys: Sequence[str], what: str, place: str) -> int:
   if key not in keys:
     raise InputError(
       f'{place}: {what} is {key!r}; expected one of '
-      f'{", ".join(map(repr, keys))}'
+      f'{", ".join(map(repr, keys))}.'
     )
   return list(keys).index(key)
 
@@ -240,30 +240,9 @@ def _index(key: str, keys: Sequence[str], what: str, place: str) -> int:
 def _value(row: Any, key: str, kind: type, place: str) -> Any:
   expected = f'expected a JSON {_KINDS[kind]}'
   if not isinstance(row, Mapping) or key not in row:
-    raise InputError(f'{place}: there is no {key!r}; {expected}')
+    raise InputError(f'{place}: there is no {key!r}; {expected}.')
   if not isinstance(row[key], kind):
     raise InputError(
-      f'{place}: {key!r} is {_KINDS.get(type(row[key]), row[key])}; {expected}'
+      f'{place}: {key!r} is {_KINDS.get(type(row[key]), row[key])}; {expected}.'
     )
   return row[key]
-
-
-def _json_object(path: pathlib.Path) -> Mapping[str, Any]:
-  try:
-    text = path.read_bytes().decode('utf-8-sig')
-  except UnicodeDecodeError as error:
-    raise InputError(
-      f'{path}: byte {error.start + 1} is not valid UTF-8; save the file as '
-      'UTF-8'
-    ) from None
-  try:
-    value = json.loads(text)
-  except (ValueError, RecursionError) as error:
-    line = getattr(error, 'lineno', 1)
-    raise InputError(
-      f'{path}:{line}: this is not JSON ({error}); expected one article with '
-      'its questions'
-    ) from None
-  if not isinstance(value, dict):
-    raise InputError(f'{path}: expected a JSON object with an article')
-  return value

@@ -89,7 +89,7 @@ def read_sentences(path: pathlib.Path) -> Iterator[Sentence]:
   elif is_empty:
     raise InputError(
       f'{path}: there is no sentence; expected lines with a word and its tag, '
-      'and blank lines between sentences'
+      'and blank lines between sentences.'
     )
 
 
@@ -117,16 +117,16 @@ class _Columns:
       raise InputError(
         f'{self._path}:{number}: {len(row)} {kind}-separated column(s); '
         + (
-          f'expected {self._count} as in the lines above'
+          f'expected {self._count} as in the lines above.'
           if self._count
-          else 'expected at least a word and its tag'
+          else 'expected at least a word and its tag.'
         )
       )
     for cell, name in ((row[0], 'word'), (row[-1], 'tag')):
       if not cell.strip(' '):
         raise InputError(
           f'{self._path}:{number}: the {name} is empty; expected the word in '
-          'the first column and its tag in the last'
+          'the first column and its tag in the last.'
         )
     return row
 

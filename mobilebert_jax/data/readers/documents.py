@@ -44,12 +44,12 @@ def find_files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
   """
   if path.is_file():
     if not path.name.endswith(SUFFIXES):
-      raise InputError(f'{path}: text files must end in {", ".join(SUFFIXES)}')
+      raise InputError(f'{path}: text files must end in {", ".join(SUFFIXES)}.')
     return (path,)
   if not path.is_dir():
     raise InputError(
       f'{path}: there is no such file or directory; expected text files '
-      f'({", ".join(SUFFIXES)})'
+      f'({", ".join(SUFFIXES)}).'
     )
   found = sorted(
     item
@@ -58,7 +58,7 @@ def find_files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
   )
   if not found:
     raise InputError(
-      f'{path}: the directory has no text file ({", ".join(SUFFIXES)})'
+      f'{path}: the directory has no text file ({", ".join(SUFFIXES)}).'
     )
   return tuple(found)
 
@@ -96,7 +96,7 @@ def read_documents(
     is_empty = False
     yield document
   if is_empty:
-    raise InputError(f'{path}: the file has no text')
+    raise InputError(f'{path}: the file has no text.')
 
 
 def hold_out(
@@ -138,7 +138,7 @@ def hold_out(
       f'options.validation_fraction={fraction} leaves no text for '
       f'{"validation" if kept else "training"}: the data has '
       f'{len(documents)} documents; give more text, another fraction or '
-      'options.validation_file'
+      'options.validation_file.'
     )
   return (
     tuple(kept[i] for i in sorted(kept)),
@@ -166,7 +166,7 @@ def _from_text(
       raise InputError(
         f'{path}:{begin}: one document has more than {longest:,} characters; '
         'use --documents=paragraph (blank lines between documents), or a '
-        'larger --block_size'
+        'larger --block_size.'
       )
     if ends and block:
       yield _document(path, begin, block)
@@ -183,7 +183,7 @@ def _from_objects(
     if column not in row:
       raise InputError(
         f'{place}: there is no {column!r} (options.text_column); it has '
-        f'{", ".join(map(repr, row)) or "nothing"}'
+        f'{", ".join(map(repr, row)) or "nothing"}.'
       )
     value = row[column]
     lines = [value] if isinstance(value, str) else value
@@ -192,7 +192,7 @@ def _from_objects(
     ):
       raise InputError(
         f'{place}: {column!r} is of type {type(value).__name__}; expected a '
-        'text or a list of texts'
+        'text or a list of texts.'
       )
     if any(line.strip() for line in lines):
       yield _document(path, number, lines)

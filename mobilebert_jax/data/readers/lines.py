@@ -59,7 +59,7 @@ def read_lines(
     except UnicodeDecodeError as error:
       raise InputError(
         f'{path}:{number}: byte {error.start + 1} of the line is not valid '
-        'UTF-8; save the file as UTF-8'
+        'UTF-8; save the file as UTF-8.'
       ) from None
     yield number, text.removeprefix('\ufeff') if number == 1 else text
 
@@ -90,14 +90,40 @@ def read_objects(
       what = error.msg if isinstance(error, json.JSONDecodeError) else error
       raise InputError(
         f'{place}: {_short(line)} is not JSON ({what}); expected one JSON '
-        'object on each line'
+        'object on each line.'
       ) from None
     if not isinstance(value, dict):
       raise InputError(
         f'{place}: {_short(line)} is no JSON object; expected '
-        '{"column": value, ...}'
+        '{"column": value, ...}.'
       )
     yield number, value
+
+
+def read_json(path: pathlib.Path, expected: str) -> Any:
+  """Reads a file that is one JSON value.
+
+  Args:
+    path: As `read_lines`.
+    expected: What the file should hold, for messages.
+
+  Raises:
+    InputError: As `read_lines`; or the file is empty, or not JSON.
+  """
+  text = ''.join(line for _, line in read_lines(path))
+  if not text.strip():
+    raise InputError(f'{path}: the file is empty; expected {expected}.')
+  try:
+    return json.loads(text)
+  except json.JSONDecodeError as error:
+    raise InputError(
+      f'{path}:{error.lineno}: this is not JSON ({error.msg}, column '
+      f'{error.colno}); expected {expected}.'
+    ) from None
+  except RecursionError:
+    raise InputError(
+      f'{path}: JSON that is nested too deep; expected {expected}.'
+    ) from None
 
 
 def _raw_lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
@@ -113,10 +139,10 @@ def _raw_lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     raise InputError(
       f'{path}:{number + 1}: the archive is broken ({error}); expected a '
-      'whole gzip file'
+      'whole gzip file.'
     ) from None
   except OSError as error:
-    raise InputError(f'{path}: cannot be read ({error.strerror})') from None
+    raise InputError(f'{path}: cannot be read ({error.strerror}).') from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -154,5 +180,5 @@ def find_official_file(
   raise InputError(
     f'config.data.path={str(path)!r}: expected the file {" or ".join(names)} '
     'there or '
-    f'in {str(root / folder)!r}'
+    f'in {str(root / folder)!r}.'
   )

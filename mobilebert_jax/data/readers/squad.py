@@ -1,7 +1,6 @@
 """SQuAD's questions, from the official files or from TFDS."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -82,13 +81,14 @@ def read_file(path: pathlib.Path, *, with_null: bool) -> Iterator[Question]:
       the message names the question's id.
   """
   seen: set[str] = set()
-  for paragraph, place in _paragraphs(_read_json(path), str(path)):
+  document = lines.read_json(path, "SQuAD's JSON")
+  for paragraph, place in _paragraphs(document, str(path)):
     context = _text(paragraph, 'context', place)
     for number, record in enumerate(_list(paragraph, 'qas', place), start=1):
       id_ = _text(record, 'id', f'{place}, question {number}')
       where = f'{path}: question {id_!r}'
       if id_ in seen:
-        raise InputError(f'{where} is there twice; ids must differ')
+        raise InputError(f'{where} is there twice; ids must differ.')
       seen.add(id_)
       answers = tuple(
         _answer(entry, context, f'{where}, answer {i}')
@@ -98,7 +98,7 @@ def read_file(path: pathlib.Path, *, with_null: bool) -> Iterator[Question]:
         _check_impossible(record, answers, where)
       yield _question(record, context, answers, where, with_null)
   if not seen:
-    raise InputError(f'{path}: there is no question in it')
+    raise InputError(f'{path}: there is no question in it.')
 
 
 def read_tfds(
@@ -138,7 +138,7 @@ def _question(
   if not answers and not with_null:
     raise InputError(
       f'{where} has no answer, but each question of SQuAD 1.1 has one; use '
-      "config.task='squad_v2' for questions without"
+      "config.task='squad_v2' for questions without."
     )
   question = _text(record, 'question', where)
   return Question(record['id'], question, context, answers)
@@ -150,27 +150,13 @@ def _check_impossible(
   if 'is_impossible' not in record:
     raise InputError(
       f"{where} has no field 'is_impossible', which SQuAD 2.0 has; use "
-      "config.task='squad_v1' for a file of version 1.1"
+      "config.task='squad_v1' for a file of version 1.1."
     )
   if record['is_impossible'] is not (not answers):
     raise InputError(
       f'{where}: is_impossible is {record["is_impossible"]!r}, but there are '
-      f'{len(answers)} answers; expected true without answers, else false'
+      f'{len(answers)} answers; expected true without answers, else false.'
     )
-
-
-def _read_json(path: pathlib.Path) -> Any:
-  text = ''.join(line for _, line in lines.read_lines(path))
-  if not text.strip():
-    raise InputError(f"{path}: the file is empty; expected SQuAD's JSON")
-  try:
-    return json.loads(text)
-  except json.JSONDecodeError as error:
-    raise InputError(
-      f'{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno})'
-    ) from None
-  except RecursionError:
-    raise InputError(f'{path}: JSON that is nested too deep') from None
 
 
 def _paragraphs(
@@ -186,12 +172,12 @@ def _paragraphs(
 def _answer(entry: Any, context: str, where: str) -> Answer:
   text = _text(entry, 'text', where)
   if not text.strip():
-    raise InputError(f'{where}: the text is empty; expected words of the text')
+    raise InputError(f'{where}: the text is empty; expected words of the text.')
   start = _field(entry, 'answer_start', int, where)
   if not 0 <= start < len(context):
     raise InputError(
       f'{where}: answer_start is {start}; expected a character of the context, '
-      f'from 0 to {len(context) - 1}'
+      f'from 0 to {len(context) - 1}.'
     )
   return Answer(text, start)
 
@@ -201,10 +187,10 @@ _KINDS = {str: 'a string', int: 'a whole number', list: 'a list'}
 
 def _field(record: Any, name: str, kind: type, where: str) -> Any:
   if not isinstance(record, Mapping) or name not in record:
-    raise InputError(f'{where}: there is no field {name!r}')
+    raise InputError(f'{where}: there is no field {name!r}.')
   value = record[name]
   if not isinstance(value, kind) or isinstance(value, bool):
-    raise InputError(f'{where}: {name!r} must be {_KINDS[kind]}')
+    raise InputError(f'{where}: {name!r} must be {_KINDS[kind]}.')
   return value
 
 
@@ -216,7 +202,7 @@ def _text(record: Any, name: str, where: str) -> str:
   text = _field(record, name, str, where)
   if not lines.is_unicode(text):
     raise InputError(
-      f'{where}: {name!r} has half of a surrogate pair; expected valid Unicode'
+      f'{where}: {name!r} has half of a surrogate pair; expected valid Unicode.'
     )
   return text
 

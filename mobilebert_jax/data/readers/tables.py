@@ -85,7 +85,7 @@ class TableRow:
     """Makes the error that names the row, the column, its value, and `what`."""
     shown = repr(self.cells[column])
     shown = shown if len(shown) <= 60 else f'{shown[:60]}...'
-    return InputError(f'{self.place}: column {column!r} is {shown}; {what}')
+    return InputError(f'{self.place}: column {column!r} is {shown}; {what}.')
 
 
 def name_of(value: Any) -> str | None:
@@ -115,13 +115,13 @@ def read_table(
   elif suffix.endswith('.jsonl'):
     rows = _json_rows(path, columns)
   else:
-    raise InputError(f'{path}: tables must end in {", ".join(SUFFIXES)}')
+    raise InputError(f'{path}: tables must end in {", ".join(SUFFIXES)}.')
   is_empty = True
   for row in rows:
     is_empty = False
     yield row
   if is_empty:
-    raise InputError(f'{path}: the file has no row')
+    raise InputError(f'{path}: the file has no row.')
 
 
 def _csv_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[TableRow]:
@@ -139,12 +139,12 @@ def _csv_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[TableRow]:
     if len(cells) != len(header):
       raise InputError(
         f'{path}:{number}: {len(cells)} comma-separated cells where the header '
-        f'has {len(header)}; put cells with commas or line ends in quotes'
+        f'has {len(header)}; put cells with commas or line ends in quotes.'
       )
     named = dict(zip(header, cells))
     yield TableRow(f'{path}:{number}', {name: named[name] for name in columns})
   if header is None:
-    raise InputError(f'{path}: the file is empty; expected a header line')
+    raise InputError(f'{path}: the file is empty; expected a header line.')
 
 
 def _records(
@@ -158,7 +158,7 @@ def _records(
     except csv.Error as error:
       raise InputError(
         f'{path}:{first}: not CSV ({error}); a cell with quotes needs quotes '
-        'around it and each of its own doubled'
+        'around it and each of its own doubled.'
       ) from None
     if cells is None:
       return
@@ -172,11 +172,11 @@ def _check_header(
   for name in columns:
     if name not in header:
       raise InputError(
-        f'{path}:{number}: the header has no column {name!r}; {shown}'
+        f'{path}:{number}: the header has no column {name!r}; {shown}.'
       )
     if header.count(name) > 1:
       raise InputError(
-        f'{path}:{number}: the header has the column {name!r} twice; {shown}'
+        f'{path}:{number}: the header has the column {name!r} twice; {shown}.'
       )
 
 
@@ -188,7 +188,7 @@ def _json_rows(
       if name not in cells:
         raise InputError(
           f'{path}:{number}: the object has no {name!r}; it has '
-          f'{", ".join(map(repr, cells)) or "nothing"}'
+          f'{", ".join(map(repr, cells)) or "nothing"}.'
         )
     yield TableRow(f'{path}:{number}', {name: cells[name] for name in columns})
 
@@ -208,7 +208,7 @@ def find_folder(
   raise InputError(
     f'config.data.path={str(path)!r}: expected the files {", ".join(names)} '
     'there or '
-    f'in {str(root / folder)!r}'
+    f'in {str(root / folder)!r}.'
   )
 
 
@@ -239,7 +239,7 @@ def read_tsv(
   named = header is None
   if header is None:
     header = _tsv_header(path, lines, columns)
-  places = [(name, header.index(name)) for name in columns]
+  indices = [(name, header.index(name)) for name in columns]
   number = None
   for number, line in lines:
     cells = line.split('\t')
@@ -249,17 +249,17 @@ def read_tsv(
     if len(cells) != len(header):
       raise InputError(
         f'{path}:{number}: {len(cells)} tab-separated columns where the header '
-        f'has {len(header)}'
+        f'has {len(header)}.'
         if named
         else f'{path}:{number}: {len(cells)} tab-separated columns; expected '
-        f'{len(header)}: {", ".join(header)}'
+        f'{len(header)}: {", ".join(header)}.'
       )
-    yield number, {name: cells[place] for name, place in places}
+    yield number, {name: cells[i] for name, i in indices}
   if number is None:
     raise InputError(
-      f'{path}: there is no row below the header'
+      f'{path}: there is no row below the header.'
       if named
-      else f'{path}: the file is empty; expected rows of {", ".join(header)}'
+      else f'{path}: the file is empty; expected rows of {", ".join(header)}.'
     )
 
 
@@ -271,20 +271,20 @@ def _tsv_header(
   """Takes the first line and checks that it names the columns."""
   first = next(lines, None)
   if first is None:
-    raise InputError(f'{path}: the file is empty; expected a header line')
+    raise InputError(f'{path}: the file is empty; expected a header line.')
   header = first[1].split('\t')
   shown = ', '.join(map(repr, header))
   missing = [name for name in columns if name not in header]
   if missing:
     raise InputError(
       f'{path}:1: the header has no column {", ".join(map(repr, missing))}; '
-      f'its columns are {shown}'
+      f'its columns are {shown}.'
     )
   twice = [name for name in columns if header.count(name) > 1]
   if twice:
     raise InputError(
       f'{path}:1: the header has the column {twice[0]!r} twice; its columns '
-      f'are {shown}'
+      f'are {shown}.'
     )
   return header
 

@@ -55,7 +55,7 @@ def read_split(
   if split not in builder.info.splits:
     raise InputError(
       f'TFDS data set {name} in {builder.data_dir} has no split {split!r}; '
-      f'it has {", ".join(sorted(builder.info.splits))}'
+      f'it has {", ".join(sorted(builder.info.splits))}.'
     )
   missing = [
     column for column in columns if column not in builder.info.features
@@ -63,7 +63,8 @@ def read_split(
   if missing:
     raise InputError(
       f'TFDS data set {name} in {builder.data_dir} has no feature '
-      f'{", ".join(missing)}; it has {", ".join(sorted(builder.info.features))}'
+      f'{", ".join(missing)}; it has '
+      f'{", ".join(sorted(builder.info.features))}.'
     )
   source = builder.as_data_source(split)
   for start in range(0, len(source), _CHUNK):
@@ -89,7 +90,7 @@ def class_names(
   if not hasattr(feature, 'names'):
     raise InputError(
       f'TFDS data set {name} in {builder.data_dir} has no classes in '
-      f'{column!r}; prepare it anew with a newer tensorflow-datasets'
+      f'{column!r}; prepare it anew with a newer tensorflow-datasets.'
     )
   return tuple(feature.names)
 
@@ -114,13 +115,13 @@ def find_prepared(name: str, data_dir: str | None = None) -> Any:
       f'`{command}` (needs a network), set config.data.path or TFDS_DATA_DIR '
       'to where '
       'it is, or use config.data.source=files with the official files in '
-      'config.data.path'
+      'config.data.path.'
     )
   if builder.info.file_format.value != 'array_record':
     raise InputError(
       f'TFDS data set {name} in {builder.data_dir} is stored as '
       f'{builder.info.file_format.value}, which only TensorFlow reads: run '
-      f'`{command}` with another --data_dir to prepare it as array_record'
+      f'`{command}` with another --data_dir to prepare it as array_record.'
     )
   return builder
 
@@ -154,12 +155,12 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
   if files.is_remote(place):
     raise InputError(
       f'{place}: a data set is prepared on a local disk; name a local '
-      f'--data_dir, and copy it: gcloud storage cp -r DATA_DIR/* {place}'
+      f'--data_dir, and copy it: gcloud storage cp -r DATA_DIR/* {place}.'
     )
   builder = _builder(name, place, file_format='array_record')
   if builder is None:
     raise InputError(
-      f'TFDS knows no data set {name!r}; names look like glue/sst2 or squad'
+      f'TFDS knows no data set {name!r}; names look like glue/sst2 or squad.'
     )
   if not builder.is_prepared():
     stated = getattr(builder.builder_config, 'data_url', None)
@@ -175,7 +176,7 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
         raise
       raise InputError(
         f'preparing {name} needs TensorFlow (reading it does not): run '
-        "pip install 'mobilebert_jax[tf]' and the same command again"
+        "pip install 'mobilebert_jax[tf]' and the same command again."
       ) from None
   return pathlib.Path(builder.data_dir)
 
@@ -226,7 +227,7 @@ def _require_reachable(url: str) -> None:
     raise InputError(
       f'{url} cannot be reached ({getattr(error, "reason", error)}): prepare '
       'the data set on a machine with a network and copy its data_dir, or use '
-      'config.data.source=files'
+      'config.data.source=files.'
     ) from None
 
 

@@ -75,13 +75,13 @@ def read(directory: pathlib.Path) -> dict[str, Any]:
     raise InputError(
       f'{directory}: the data set is not complete, {done} of {blocks} blocks '
       'are there; run python -m mobilebert_jax.pretraining_data with the same '
-      'flags to its end'
+      'flags to its end.'
     )
   content = _checked(path, _ALL_KEYS)
   if content['format'] != FORMAT:
     raise InputError(
       f'{path}: the format is {content["format"]!r}, but this version reads '
-      f'{FORMAT}; prepare the data anew'
+      f'{FORMAT}; prepare the data anew.'
     )
   return content
 
@@ -107,7 +107,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
       raise ValueError('it is no JSON object')
   except (OSError, ValueError) as error:
     raise InputError(
-      f'{path}: cannot be read ({error}); prepare the data anew'
+      f'{path}: cannot be read ({error}); prepare the data anew.'
     ) from None
   return content
 
@@ -119,7 +119,7 @@ def _checked(path: pathlib.Path, keys: Mapping[str, type]) -> dict[str, Any]:
       raise InputError(
         f'{path}: {key!r} is {content.get(key)!r} in it, but a prepared data '
         f'set has a value of type {kind.__name__} there; prepare the data '
-        'anew, in a directory of its own'
+        'anew, in a directory of its own.'
       )
   return content
 

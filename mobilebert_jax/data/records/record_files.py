@@ -62,7 +62,7 @@ class ArrayRecordFile:
     # A reader has one position, and threads share it.
     self._lock = threading.Lock()
     if not path.is_file():
-      raise InputError(f'{path}: there is no such file')
+      raise InputError(f'{path}: there is no such file.')
     try:
       self._reader = array_record_module.ArrayRecordReader(
         str(path), _READ_OPTIONS
@@ -101,7 +101,7 @@ class ArrayRecordFile:
   def _damaged(self, what: str) -> InputError:
     what = ' '.join(what.split())
     return InputError(
-      f'{self._path}: the ArrayRecord file is damaged ({what}); make it again'
+      f'{self._path}: the ArrayRecord file is damaged ({what}); make it again.'
     )
 
 
@@ -181,7 +181,7 @@ class TfRecordFile:
         if file.seek(0, 2):
           self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-      raise InputError(f'{path}: cannot be read ({error.strerror})') from None
+      raise InputError(f'{path}: cannot be read ({error.strerror}).') from None
     self.offsets = self._index() if offsets is None else offsets
 
   def __len__(self) -> int:
@@ -229,7 +229,7 @@ class TfRecordFile:
   def _wrong(self, at: int, what: str) -> InputError:
     return InputError(
       f'{self._path}: the record at byte {at} {what}; expected a whole '
-      'TFRecord file'
+      'TFRecord file.'
     )
 
   def _not_a_header(self, at: int) -> InputError:
@@ -238,7 +238,7 @@ class TfRecordFile:
       return self._wrong(at, 'is damaged: its length has another checksum')
     return InputError(
       f'{self._path}: the file is compressed ({kind}), so that its records '
-      'cannot be read in any order; decompress it'
+      'cannot be read in any order; decompress it.'
     )
 
 

@@ -132,7 +132,7 @@ class Records:
     if len(self.sources) < 2:
       raise InputError(
         f'{self.origin}: there is one file of records alone, and no part of a '
-        f'file is held out; {self.more_files()}'
+        f'file is held out; {self.more_files()}.'
       )
     count = held_out(fraction, len(self.sources))
     ranked = sorted(self.sources, key=lambda source: hash_rank(source.name))
@@ -190,7 +190,7 @@ def find(path: pathlib.Path) -> Records:
   if not path.exists() or not holds_records(path):
     raise InputError(
       f'{path}: there are no records; expected a prepared data set '
-      f'({prepared.DATASET}) or TFRecord files (*.tfrecord*)'
+      f'({prepared.DATASET}) or TFRecord files (*.tfrecord*).'
     )
   if not path.is_dir():
     return _tfrecords(path, [(path, local_copies.file(path))])
@@ -222,7 +222,7 @@ def _prepared(origin: pathlib.Path, local: pathlib.Path) -> Records:
     if not (local / item.name).is_file():
       raise InputError(
         f'{item.path}: there is no such file, but {prepared.DATASET} counts '
-        'it; copy the whole data set'
+        'it; copy the whole data set.'
       )
   return Records(origin, [s for s in sources if s.count], manifest)
 
@@ -237,7 +237,7 @@ def _tfrecords(
       if path.name.endswith(prepared.SUFFIX):
         raise InputError(
           f'{path}: there is no {prepared.DATASET} beside it; name the whole '
-          'directory that python -m mobilebert_jax.pretraining_data made'
+          'directory that python -m mobilebert_jax.pretraining_data made.'
         )
       offsets = _offsets(local, *_version(local))
       opener = functools.partial(TfRecordFile, local, offsets)
@@ -245,7 +245,7 @@ def _tfrecords(
       work.is_at(number + 1, len(paths))
   sources = [source for source in sources if source.count]
   if not sources:
-    raise InputError(f'{origin}: the TFRecord files have no record')
+    raise InputError(f'{origin}: the TFRecord files have no record.')
   return Records(origin, sources, None)
 
 
@@ -262,5 +262,5 @@ def _version(path: pathlib.Path) -> tuple[int, int]:
   try:
     status = path.stat()
   except OSError as error:
-    raise InputError(f'{path}: cannot be read ({error.strerror})') from None
+    raise InputError(f'{path}: cannot be read ({error.strerror}).') from None
   return status.st_size, status.st_mtime_ns

@@ -45,7 +45,7 @@ class StoredFeatures:
     records: Where the rows are.
     max_length: Positions of a row.
     vocab_size: Ids are below it.
-    ignore_index: The label of places in [B, P] without a token to predict.
+    ignore_index: The label of positions in [B, P] without a token to predict.
     has_static_masks: Whether the records say what is masked.
     has_next_sentence: Whether batches have the column next_sentence_label.
     mask: Masks a row of records without static masks.
@@ -110,8 +110,7 @@ class StoredFeatures:
       raise ValueError(f'rows have {self.max_length} positions, not {length}')
     with _Blame(self.records, rows):
       columns = self._columns(rows)
-    places = np.arange(length)
-    inside = places < columns['lengths'][:, None]
+    inside = np.arange(length) < columns['lengths'][:, None]
     batch: NumpyBatch = {
       'input_ids': columns['input_ids'],
       'token_type_ids': columns['token_type_ids'],
@@ -225,7 +224,7 @@ class Form:
   Attributes:
     max_length: Positions of a row.
     first_token: The id at position 0, [CLS].
-    predictions: Places for tokens to predict; None if it does not say what is
+    predictions: Tokens to predict, at most; None if it does not say what is
       masked.
     has_next_sentence: Whether it has a label of next-sentence prediction.
     ids_name: What it calls its tokens.
@@ -259,7 +258,7 @@ class Form:
           raise InputError(
             f'{records.place(row)} is of another form than that of the first '
             f'file, {records.sources[0].name}: {field.name} is {actual}, not '
-            f'{expected}; put files of one form alone in a directory'
+            f'{expected}; put files of one form alone in a directory.'
           )
     return first
 
@@ -302,5 +301,5 @@ class _Blame:
       what, index = error.args
       place = self._records.place(int(self._rows[index]))
       raise InputError(
-        f'{place} {what}; expected an example of BERT pre-training'
+        f'{place} {what}; expected an example of BERT pre-training.'
       ) from None

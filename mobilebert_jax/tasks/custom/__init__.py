@@ -9,18 +9,18 @@ rows. Then one file a kind of task:
 - `tagging`: tags for words
 """
 
-from mobilebert_jax.tasks.custom.choice import OWN_CHOICE
+from mobilebert_jax.tasks.custom.choice import CUSTOM_CHOICE
 from mobilebert_jax.tasks.custom.classification import (
-  OWN_CLASSIFICATION,
-  OWN_REGRESSION,
+  CUSTOM_CLASSIFICATION,
+  CUSTOM_REGRESSION,
 )
-from mobilebert_jax.tasks.custom.qa import OWN_QA
-from mobilebert_jax.tasks.custom.tagging import OWN_TAGGING
+from mobilebert_jax.tasks.custom.qa import CUSTOM_QA
+from mobilebert_jax.tasks.custom.tagging import CUSTOM_TAGGING
 
 SPECS = (
-  OWN_CHOICE,
-  OWN_CLASSIFICATION,
-  OWN_QA,
-  OWN_REGRESSION,
-  OWN_TAGGING,
+  CUSTOM_CHOICE,
+  CUSTOM_CLASSIFICATION,
+  CUSTOM_QA,
+  CUSTOM_REGRESSION,
+  CUSTOM_TAGGING,
 )

@@ -220,7 +220,7 @@ def _check_labels(
   if len(labels) < least:
     raise InputError(
       f'{where}: there is no label but {", ".join(map(repr, labels)) or "none"}'
-      f' in column {options.label_column!r}; expected at least {least}'
+      f' in column {options.label_column!r}; expected at least {least}.'
     )
 
 

@@ -72,7 +72,7 @@ class CustomFiles:
         f'{self.paths["train"]}: {len(examples)} rows are too few to hold out '
         f'config.options.validation_fraction={self.fraction}; give more rows, '
         'another '
-        'fraction or a validation file'
+        'fraction or a validation file.'
       )
     held = set(
       sorted(range(len(examples)), key=lambda i: hash_rank(str(i)))[:count]
@@ -103,7 +103,7 @@ def find(
     raise InputError(
       f'config.data.source={data.source!r} does not fit a task on your own '
       'data; use '
-      '"files" and set config.data.path to a file or a directory'
+      '"files" and set config.data.path to a file or a directory.'
     )
   root = files.path(data.path)
   paths = {}
@@ -113,7 +113,7 @@ def find(
       path = (root.parent if root.is_file() else root) / named
       if not path.is_file():
         raise InputError(
-          f'options.{split}_file={named!r}: there is no file {path}'
+          f'options.{split}_file={named!r}: there is no file {path}.'
         )
       paths[split] = path
     elif root.is_dir():
@@ -126,7 +126,7 @@ def find(
     raise InputError(
       f'config.data.path={data.path!r}: expected a directory with a file '
       'train.* '
-      f'(* is one of {", ".join(suffixes)}), or the training file itself'
+      f'(* is one of {", ".join(suffixes)}), or the training file itself.'
     )
   return CustomFiles(paths, options.validation_fraction)
 
@@ -150,21 +150,21 @@ def read_rows(
       same id.
   """
   given = [] if id_column is None else [id_column]
-  places = []
+  ids = []
   for number, row in enumerate(tables.read_table(path, [*columns, *given])):
     id_ = str(number) if id_column is None else row.name(id_column)
-    places.append((row.place, id_))
+    ids.append((row.place, id_))
     yield id_, row
-  _check_ids(places)
+  _check_ids(ids)
 
 
-def _check_ids(places: Sequence[tuple[str, str]]):
+def _check_ids(ids: Sequence[tuple[str, str]]):
   seen: dict[str, str] = {}
-  for place, id_ in places:
+  for place, id_ in ids:
     if id_ in seen:
       raise InputError(
         f'{place}: the id {id_!r} is that of {seen[id_]} as well; give every '
-        'row an id of its own'
+        'row an id of its own.'
       )
     seen[id_] = place
 
@@ -182,6 +182,6 @@ def _search(
     names = ', '.join(path.name for path in candidates)
     raise InputError(
       f'{root}: {names} could all be the {stems[0]} file; keep one, or name it '
-      f'with options.{stems[0]}_file'
+      f'with options.{stems[0]}_file.'
     )
   return candidates[0] if candidates else None

@@ -51,7 +51,7 @@ def make(options: CustomTaggingOptions, data: DataConfig) -> Task:
   return dataclasses.replace(
     task,
     write_predictions=functools.partial(
-      write_predictions,
+      _write_both,
       task.write_predictions,
       jsonl_writer(functools.partial(_tag_rows, labels, options)),
     ),
@@ -61,24 +61,17 @@ def make(options: CustomTaggingOptions, data: DataConfig) -> Task:
 CUSTOM_TAGGING = TaskSpec('custom_tagging', make)
 
 
-def write_predictions(
+def _write_both(
   write_columns: WritePredictions,
   write_rows: WritePredictions,
   directory: pathlib.Path,
   split: str,
-  predictions: Predictions,
-  examples: Sequence[Sentence],
-  features: Features,
+  *evaluated: Any,
 ) -> pathlib.Path:
-  """Writes '<split>.jsonl' and what the task itself writes.
-
-  The files of `tagging.write_predictions` stand beside it where the tags are
-  known.
-  """
-  given = (directory, split, predictions, tuple(examples), features)
+  """Writes '<split>.jsonl', and the task's own files where tags are known."""
   if split != 'test':
-    write_columns(*given)
-  return write_rows(*given)
+    write_columns(directory, split, *evaluated)
+  return write_rows(directory, split, *evaluated)
 
 
 def _tag_rows(
@@ -133,7 +126,7 @@ def _sentence(
   if len(tags) != len(words):
     raise InputError(
       f'{row.place}: {len(words)} words, but {len(tags)} tags; expected a tag '
-      'for each word'
+      'for each word.'
     )
   # A message's place then ends in the number of the word.
   lines = tuple(f'{word} {tag}' for word, tag in zip(words, tags))

@@ -27,7 +27,11 @@ from mobilebert_jax.data.readers import documents
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import prepared, records
 from mobilebert_jax.data.records.records import Records
-from mobilebert_jax.data.records.stored_features import Form, StoredFeatures
+from mobilebert_jax.data.records.stored_features import (
+  AnyFeatures,
+  Form,
+  StoredFeatures,
+)
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime import distributed, files
 from mobilebert_jax.runtime.errors import InputError
@@ -66,7 +70,7 @@ def _text_paths(
     raise InputError(
       f'config.data.source={data.source!r} does not fit a task on your own '
       'text; use '
-      '"files" and set config.data.path to a text file or a directory'
+      '"files" and set config.data.path to a text file or a directory.'
     )
   root = files.path(data.path)
   folder = root.parent if root.is_file() else root
@@ -81,7 +85,7 @@ def _text_paths(
     raise InputError(
       f'{root}: config.options.validation_file={options.validation_file!r} '
       'takes all '
-      'of the text; give text to learn from as well'
+      'of the text; give text to learn from as well.'
     )
   return train, validation
 
@@ -133,7 +137,7 @@ def load(
       raise InputError(
         f'{path}: config.options.validation_file={options.validation_file!r} '
         'takes '
-        'all of the records; give records to learn from as well'
+        'all of the records; give records to learn from as well.'
       )
   return (train if is_train else held).first(data.limit(is_train=is_train))
 
@@ -187,7 +191,7 @@ def encode(
   return _in_memory(options, examples, tokenizer, max_length, masking, progress)
 
 
-def tokens_of(features: Features | StoredFeatures, row: int) -> list[int]:
+def tokens_of(features: AnyFeatures, row: int) -> list[int]:
   """Returns a sequence's ids before any masking, [CLS] to the last [SEP]."""
   if isinstance(features, StoredFeatures):
     return features.tokens(row).tolist()
@@ -266,12 +270,12 @@ def _check(
   if form.max_length != max_length:
     raise InputError(
       f'{origin}: the records have {form.max_length} positions, but '
-      f'config.data.max_length is {max_length}; the two must be equal'
+      f'config.data.max_length is {max_length}; the two must be equal.'
     )
   if options.next_sentence and not form.has_next_sentence:
     raise InputError(
       f'{origin}: the records have no next_sentence_labels; use '
-      'config.options.next_sentence=False'
+      'config.options.next_sentence=False.'
     )
   manifest = examples.manifest
   is_other = form.first_token != tokenizer.cls_token_id or (
@@ -281,5 +285,5 @@ def _check(
   if is_other:
     raise InputError(
       f'{origin}: the records were made with another vocabulary than '
-      "config.tokenizer's; use the tokenizer that they were made with"
+      "config.tokenizer's; use the tokenizer that they were made with."
     )

@@ -115,7 +115,7 @@ def score(
   del examples, features
   counts = predictions['counts']
   if not counts.any():
-    raise InputError('there is no masked token to score; give more text')
+    raise InputError('there is no masked token to score; give more text.')
   right = predictions['guess'][counts] == predictions['target'][counts]
   mean = float(np.mean(predictions['nll'][counts], dtype=np.float64))
   return {

@@ -26,7 +26,7 @@ from mobilebert_jax.tasks.classification import TextExample
 from mobilebert_jax.tasks.prediction_files import class_writer
 from mobilebert_jax.tasks.pretraining import load as pretraining_load
 from mobilebert_jax.tasks.targets import SingleLabel
-from mobilebert_jax.tasks.task import Task, TaskSpec
+from mobilebert_jax.tasks.task import Task, TaskSpec, keep_logits
 
 FOLLOWS, RANDOM = 0, 1
 
@@ -69,19 +69,19 @@ def make_pairs(
     InputError: Fewer than two documents have a segment, or none has two.
   """
   full = [i for i, parts in enumerate(segmented) if parts]
-  places = [(i, j) for i in full for j in range(len(segmented[i]) - 1)]
-  if len(full) < 2 or not places:
+  neighbours = [(i, j) for i in full for j in range(len(segmented[i]) - 1)]
+  if len(full) < 2 or not neighbours:
     raise InputError(
       f'{len(full)} documents with text, {len(places)} pairs of neighbouring '
       'segments; next-sentence prediction needs two documents and a pair (see '
       'config.options.documents, config.options.sentences and '
-      'config.options.sentences_per_segment)'
+      'config.options.sentences_per_segment).'
     )
   position = {document: n for n, document in enumerate(full)}
-  words = philox(Stream.SENTENCE_PAIRS, seed).random_raw(len(places) * 3)
+  words = philox(Stream.SENTENCE_PAIRS, seed).random_raw(len(neighbours) * 3)
   examples = []
   for (i, j), (coin, other, segment) in zip(
-    places, words.reshape(-1, 3).tolist(), strict=True
+    neighbours, words.reshape(-1, 3).tolist(), strict=True
   ):
     label, second = FOLLOWS, segmented[i][j + 1]
     if coin >> 63:
@@ -108,7 +108,7 @@ def make(options: NextSentenceOptions, data: DataConfig) -> Task:
     load=functools.partial(load, options),
     encode=functools.partial(classification.encode, _TARGET),
     loss=loss,
-    predict=classification.predict,
+    predict=keep_logits,
     score=functools.partial(
       classification.score,
       _TARGET,

@@ -141,8 +141,8 @@ def _candidates(
 
 
 def _padded(column: Ragged, rows: np.ndarray, length: int) -> np.ndarray:
-  places = np.arange(len(rows)), np.zeros(len(rows), np.int64)
-  return column.take(rows).laid_out((len(rows), length), *places, -1)
+  starts = np.arange(len(rows)), np.zeros(len(rows), np.int64)
+  return column.take(rows).laid_out((len(rows), length), *starts, -1)
 
 
 def _at(

@@ -97,7 +97,7 @@ def load_squad(
     raise InputError(
       f'config.data.source={data.source!r} does not fit SQuAD; use "tfds", or '
       '"files" '
-      'with config.data.path'
+      'with config.data.path.'
     )
   questions = list(read)
   if is_train:
@@ -235,7 +235,7 @@ def _golds(examples: Sequence[Question]) -> list[list[str]]:
   for example in examples:
     if example.answers is None:
       raise InputError(
-        f'question {example.id!r} has no known answers and cannot be scored'
+        f'question {example.id!r} has no known answers and cannot be scored.'
       )
   return [[a.text for a in example.answers or ()] for example in examples]
 
@@ -254,7 +254,7 @@ def _trainable(questions: list[Question], place: str) -> list[Question]:
   lost = len(questions) - len(kept)
   if not kept:
     raise InputError(
-      f'{place}: none of the {lost} answers stands in its text at answer_start'
+      f'{place}: none of the {lost} answers stands in its text at answer_start.'
     )
   if lost:
     first = next(q.id for q in questions if q.answers and not q.span())

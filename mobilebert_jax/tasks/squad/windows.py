@@ -101,7 +101,7 @@ def _check_room(options: SpanOptions, max_length: int) -> None:
       f'{options.max_query_length} tokens (config.options.max_query_length) '
       'and '
       f'{_SPECIAL} go to special tokens, which leaves none for the text; use '
-      f'at least {options.max_query_length + _SPECIAL + 1}'
+      f'at least {options.max_query_length + _SPECIAL + 1}.'
     )
 
 

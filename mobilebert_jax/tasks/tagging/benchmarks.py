@@ -89,7 +89,7 @@ class ColumnData:
       sources = '"tfds" or "files"' if self.tfds_name else '"files"'
       raise InputError(
         f'config.data.source={data.source!r} does not fit {self.name}; use '
-        f'{sources}'
+        f'{sources}.'
       )
     names = [files[split] for files in self.files]
     path = readers_lines.find_official_file(str(data.path), self.folder, names)

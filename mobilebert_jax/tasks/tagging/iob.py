@@ -136,7 +136,7 @@ def check_sentence(
     if not is_tag(tag):
       raise InputError(
         f'{sentence.place(word)}: the tag is {tag!r}; expected O, B-TYPE or '
-        'I-TYPE'
+        'I-TYPE.'
       )
   index = violation(tags, scheme)
   if index is not None:
@@ -145,13 +145,13 @@ def check_sentence(
     raise InputError(
       f'{sentence.place(index)}: {tags[index]} after {before} is not {scheme}; '
       f'correct it, or set config.options.scheme={other} if the file is in '
-      f'{other}'
+      f'{other}.'
     )
   for word, tag in enumerate(to_iob2(tags)):
     if labels is not None and tag not in labels:
       raise InputError(
         f'{sentence.place(word)}: the tag {tags[word]} is unknown; the tags of '
-        f'the training data (or config.options.labels) are {", ".join(labels)}'
+        f'the training data (or config.options.labels) are {", ".join(labels)}.'
       )
   return sentence
 

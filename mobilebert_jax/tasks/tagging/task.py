@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from mobilebert_jax import losses
 from mobilebert_jax.config.task_options import TaggingOptions
@@ -33,6 +33,7 @@ from mobilebert_jax.tasks.task import (
   Predictions,
   Splits,
   Task,
+  keep_logits,
 )
 
 
@@ -68,7 +69,7 @@ def tagging_task(
       stride=options.stride,
     ),
     loss=loss,
-    predict=predict,
+    predict=keep_logits,
     score=functools.partial(score, labels, options.scheme),
     write_predictions=functools.partial(
       write_predictions, labels, options.scheme
@@ -90,14 +91,6 @@ def loss(outputs: Any, batch: Mapping[str, Array]) -> tuple[losses.Term, ...]:
   """Returns the cross-entropy over the tokens that are labelled."""
   weights = packing.token_weights(batch)
   return losses.token_loss(outputs.logits, batch['labels'], weights)
-
-
-def predict(
-  outputs: Any, batch: Mapping[str, Array]
-) -> dict[str, Float[Array, 'B S C']]:
-  """Keeps the logits."""
-  del batch
-  return {'logits': outputs.logits}
 
 
 def score(

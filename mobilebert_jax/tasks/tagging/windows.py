@@ -129,7 +129,7 @@ def encode(
   if stride >= capacity:
     raise InputError(
       f'config.options.stride is {stride}, but a row has room for {capacity} '
-      f'tokens; use at most {capacity - 1}'
+      f'tokens; use at most {capacity - 1}.'
     )
   rows: list[list[_Word]] = []
   number = 0
@@ -148,7 +148,7 @@ def encode(
       rows += _rows(words, capacity, stride)
       number += len(words)
   if not rows:
-    raise InputError('the tokenizer leaves no token of any sentence')
+    raise InputError('the tokenizer leaves no token of any sentence.')
   return _features(rows, tokenizer, max_length)
 
 
@@ -193,7 +193,7 @@ def _label(
       f'{sentence.place(place)}: config.options.label_all_subtokens needs the '
       'tag '
       f'{tag} for the tokens behind the first one; add it to '
-      'config.options.labels'
+      'config.options.labels.'
     )
   return labels.index(tag)
 
