@@ -72,9 +72,9 @@ def make_pairs(
   neighbours = [(i, j) for i in full for j in range(len(segmented[i]) - 1)]
   if len(full) < 2 or not neighbours:
     raise InputError(
-      f'{len(full)} documents with text, {len(places)} pairs of neighbouring '
-      'segments; next-sentence prediction needs two documents and a pair (see '
-      'config.options.documents, config.options.sentences and '
+      f'{len(full)} documents with text, {len(neighbours)} pairs of '
+      'neighbouring segments; next-sentence prediction needs two documents and '
+      'a pair (see config.options.documents, config.options.sentences and '
       'config.options.sentences_per_segment).'
     )
   position = {document: n for n, document in enumerate(full)}
