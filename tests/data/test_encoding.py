@@ -32,5 +32,5 @@ def test_too_little_room_is_refused(length, least):
     room_for_text(length, special=3, least=least)
   assert str(error.value) == (
     f'data.max_length is {length}, but 3 places go to special tokens; use at '
-    f'least {3 + least}'
+    f'least {3 + least}.'
   )
