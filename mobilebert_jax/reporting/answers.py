@@ -66,13 +66,15 @@ def mistakes(
   if not worst:
     yield 'There is no mistake.'
     return
-  how_bad = 'error'
-  if are_numbers(worst):
-    how_bad = 'error'
-  elif classes.are_classes(worst, labels):
-    how_bad = '-log p(expected)'
+  is_class = not are_numbers(worst) and classes.are_classes(worst, labels)
   yield from table(
-    ('', 'text', 'expected', 'predicted', how_bad),
+    (
+      '',
+      'text',
+      'expected',
+      'predicted',
+      '-log p(expected)' if is_class else 'error',
+    ),
     (
       (
         str(place),
