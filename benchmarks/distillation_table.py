@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilebert_jax.reporting import canvas, curves, markdown, metrics_log
+from mobilebert_jax.reporting import markdown, metrics_log, pictures
 from mobilebert_jax.training.workdir import Workdir
 
 # Arm -> its name in the table, in the table's order.
@@ -124,14 +124,14 @@ def draw(target: pathlib.Path, runs: Mapping[str, pathlib.Path]):
     target: the picture.
     runs: the workdir of a run of each arm.
   """
-  figure = canvas.figure(8, 4.5)
+  figure = pictures.new_figure(8, 4.5)
   axes = figure.subplots()
   for arm, path in runs.items():
     records = metrics_log.read(Workdir(path).metrics)
-    points = curves.series(records, 'validation/accuracy')
+    points = pictures.series(records, 'validation/accuracy')
     axes.plot(*points, 'o-', markersize=3, label=TOLD[arm])
   axes.set(xlabel='step', ylabel='masked accuracy, held out')
   axes.grid(alpha=0.3)
   axes.legend(fontsize='small')
   # Another command may be drawing it.
-  canvas.save(figure, target, unique=True)
+  pictures.save(figure, target, unique=True)

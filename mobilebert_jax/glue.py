@@ -79,7 +79,7 @@ def main(argv: Sequence[str]):
 
 
 def _names(text: str | None) -> list[str]:
-  from mobilebert_jax.experiments.glue.averages import SCORES
+  from mobilebert_jax.experiments.glue.benchmark import SCORES
 
   if text is None:
     return list(SCORES)

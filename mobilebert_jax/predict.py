@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from mobilebert_jax.config import fields
 from mobilebert_jax.config.command_line import Command, Flag, Given
-from mobilebert_jax.pipelines import predict_inputs, predict_model
+from mobilebert_jax.pipelines import predict_inputs, predict_kinds
 from mobilebert_jax.pipelines.predict_kinds import KINDS, Kind
 from mobilebert_jax.runtime import exit_status, files
 from mobilebert_jax.runtime.errors import InputError
@@ -53,7 +53,7 @@ def _command(name: str, kind: Kind) -> Command:
         is_many=True,
         is_positional=True,
       ),
-      *predict_model.FLAGS,
+      *predict_kinds.FLAGS,
       *kind.options,
       Flag(
         'file',
@@ -108,7 +108,7 @@ def predict(flags: Given):
   assert flags.command is not None
   kind = KINDS[flags.command]
   items, chunk = _items(kind, flags)
-  pipe = predict_model.load(kind.pipeline, flags)
+  pipe = predict_kinds.load(kind.pipeline, flags)
   with _output(flags['output']) as write, _progress(flags['output']) as is_at:
     done = 0
     for part in _chunks(items, chunk):

@@ -50,7 +50,7 @@ def main(argv: Sequence[str]):
   """Parses the command line and searches."""
   given = COMMAND.parse(argv[1:])
   fields = grid.fields_of(given.assignments[grid.PREFIX])
-  points = grid.points(
+  points = grid.trials(
     fields,
     lambda more: overrides.load(
       given['config'], [*given.assignments['config'], *more]

@@ -20,7 +20,7 @@ _DIVERGED = 'diverged.json'
 
 
 @dataclasses.dataclass(frozen=True)
-class Attempt:
+class Trial:
   """What became of a run.
 
   Attributes:
@@ -62,7 +62,7 @@ def check_root(root: pathlib.Path):
     )
 
 
-def read(config: TrainConfig, path: pathlib.Path) -> Attempt:
+def read(config: TrainConfig, path: pathlib.Path) -> Trial:
   """What is known of a run before it is started, or started again.
 
   Raises:
@@ -70,15 +70,15 @@ def read(config: TrainConfig, path: pathlib.Path) -> Attempt:
   """
   workdir = Workdir(path)
   if not workdir.is_started(config):
-    return Attempt()
+    return Trial()
   marker = path / _DIVERGED
   if marker.exists():
     problem = json.loads(marker.read_text(encoding='utf-8'))['problem']
-    return Attempt(problem=problem)
-  return Attempt(workdir.read_results())
+    return Trial(problem=problem)
+  return Trial(workdir.read_results())
 
 
-def train(config: TrainConfig, path: pathlib.Path) -> Attempt:
+def train(config: TrainConfig, path: pathlib.Path) -> Trial:
   """Trains, or continues, or takes what an earlier start has finished.
 
   A run that diverged is not tried again: it would do the same.
@@ -94,10 +94,10 @@ def train(config: TrainConfig, path: pathlib.Path) -> Attempt:
   if known.status != 'not finished':
     return known
   try:
-    return Attempt(launch.train(config, path))
+    return Trial(launch.train(config, path))
   except NonFiniteError as error:
     files.write_json(path / _DIVERGED, {'problem': str(error)})
-    return Attempt(problem=str(error))
+    return Trial(problem=str(error))
   finally:
     # Every run compiles programs of its own, which no later run uses.
     jax.clear_caches()

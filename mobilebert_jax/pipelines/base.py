@@ -13,7 +13,7 @@ from mobilebert_jax.tokenizer import BatchEncoding, MobileBertTokenizerFast
 
 # Lengths that programs are compiled for, below the model's limit.
 _BUCKETS = (16, 32, 64, 96, 128, 192, 256, 384)
-Row = Mapping[str, Sequence[int]]
+EncodedText = Mapping[str, Sequence[int]]
 
 
 class ItemError(InputError):
@@ -110,7 +110,7 @@ class Pipeline:
       **options,
     )
 
-  def run(self, rows: Sequence[Row]) -> list[dict[str, np.ndarray]]:
+  def run(self, rows: Sequence[EncodedText]) -> list[dict[str, np.ndarray]]:
     """Computes rows of any lengths.
 
     Args:
@@ -155,7 +155,9 @@ class Pipeline:
     outputs = self.model.apply({'params': params}, **self.shaped(inputs))
     return self.select(outputs, batch)
 
-  def _groups(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], int]]:
+  def _groups(
+    self, rows: Sequence[EncodedText]
+  ) -> Iterator[tuple[list[int], int]]:
     """Indices of rows that go together, and the length to pad them to."""
     by_length: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
@@ -166,7 +168,9 @@ class Pipeline:
       for start in range(0, len(indices), self.batch_size):
         yield indices[start : start + self.batch_size], bucket
 
-  def _batch(self, rows: Sequence[Row], length: int) -> dict[str, np.ndarray]:
+  def _batch(
+    self, rows: Sequence[EncodedText], length: int
+  ) -> dict[str, np.ndarray]:
     """Pads rows to a length, and their number to a power of two."""
     count = _power_of_two(len(rows))
     rows = [*rows, *[rows[0]] * (count - len(rows))]
@@ -192,7 +196,7 @@ def _power_of_two(count: int) -> int:
   return 1 << (count - 1).bit_length()
 
 
-def encoded_rows(encoded: BatchEncoding) -> list[Row]:
+def encoded_rows(encoded: BatchEncoding) -> list[EncodedText]:
   """The rows of a batch, with the names that the model reads."""
   return [
     {'input_ids': ids, 'token_type_ids': types}

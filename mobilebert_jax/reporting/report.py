@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mobilebert_jax.reporting import answers, pictures
+from mobilebert_jax.reporting import outcomes as reporting_outcomes
+from mobilebert_jax.reporting import pictures
 from mobilebert_jax.reporting.markdown import escape, table
 from mobilebert_jax.reporting.metrics_log import Record
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
 
 _LONGEST_VALUE = 200
@@ -73,9 +74,9 @@ def write(
     '',
     f'![Loss and score over the steps]({curves.name})',
     '',
-    *answers.section(told.split, told.outcomes, told.labels, place),
+    *answers_section(told.split, told.outcomes, told.labels, place),
     *_lengths(told, place),
-    *answers.mistakes(told.split, told.outcomes, told.labels),
+    *mistakes_section(told.split, told.outcomes, told.labels),
   ]
   return files.write_text(path, '\n'.join(lines).rstrip() + '\n')
 
@@ -149,15 +150,15 @@ def _lengths(
   told: Findings, place: Callable[[str], tuple[pathlib.Path, str]]
 ) -> Iterator[str]:
   path, link = place('lengths.png')
-  pictures.lengths(path, told.tokens, told.max_length)
+  pictures.draw_lengths(path, told.tokens, told.max_length)
   yield '## Lengths'
   yield ''
   yield f'![Tokens of each row]({link})'
   yield ''
   header = (
-    'split', 'rows', 'median', '95% up to', 'longest',
-    f'fill max_length ({told.max_length})',
-  )  # fmt: skip
+      'split', 'rows', 'median', '95% up to', 'longest',
+      f'fill max_length ({told.max_length})',
+    )  # fmt: skip
   rows = []
   for name, tokens in told.tokens.items():
     full = int(np.sum(tokens >= told.max_length))
@@ -191,3 +192,181 @@ def _clock(seconds: float) -> str:
   minutes, rest = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return f'{hours} h {minutes} min' if hours else f'{minutes} min {rest} s'
+
+
+# More classes than this make a picture nobody can read.
+_MOST_DRAWN = 20
+_MOST_CLASSES = 40
+_MOST_PAIRS = 15
+_MOST_MISTAKES = 15
+_LONGEST_TEXT = 400
+_LONGEST_ANSWER = 80
+
+# Gives a picture's file and its link by its name.
+PicturePlace = Callable[[str], tuple[pathlib.Path, str]]
+
+
+def answers_section(
+  split: str,
+  outcomes: Sequence[Outcome],
+  labels: Sequence[str],
+  place: PicturePlace,
+) -> Iterator[str]:
+  """How the answers are spread: by class, as numbers, or by certainty.
+
+  Args:
+    split: what the outcomes are of.
+    outcomes: one for each example.
+    labels: names of the classes, or ().
+    place: where a picture goes.
+
+  Yields:
+    Lines of Markdown.
+  """
+  yield f'## Answers on {escape(split)} (best weights)'
+  yield ''
+  if not outcomes:
+    yield 'There are none.'
+    yield ''
+  elif are_numbers(outcomes):
+    yield from _numbers(outcomes, place)
+  else:
+    right = sum(outcome.is_right for outcome in outcomes)
+    share = right / len(outcomes)
+    yield f'{right:,} of {len(outcomes):,} are right ({share:.1%}).'
+    yield ''
+    is_classes = reporting_outcomes.are_classes(outcomes, labels)
+    if is_classes:
+      yield from _classes(outcomes, labels, place)
+    yield from _certainty(outcomes, is_classes, place)
+
+
+def mistakes_section(
+  split: str, outcomes: Sequence[Outcome], labels: Sequence[str]
+) -> Iterator[str]:
+  """The worst answers with their texts; lines of Markdown."""
+  wrong = [outcome for outcome in outcomes if not outcome.is_right]
+  # The sort is stable: of equally bad ones the first in the data.
+  worst = sorted(wrong, key=lambda o: o.error, reverse=True)
+  worst = worst[:_MOST_MISTAKES]
+  yield f'## Worst mistakes on {escape(split)}'
+  yield ''
+  if not worst:
+    yield 'There is no mistake.'
+    return
+  is_class = not are_numbers(worst) and reporting_outcomes.are_classes(
+    worst, labels
+  )
+  yield from table(
+    (
+      '',
+      'text',
+      'expected',
+      'predicted',
+      '-log p(expected)' if is_class else 'error',
+    ),
+    (
+      (
+        str(place),
+        escape(outcome.text, _LONGEST_TEXT),
+        _answer(outcome.expected),
+        _answer(outcome.predicted),
+        f'{outcome.error:.3g}',
+      )
+      for place, outcome in enumerate(worst, start=1)
+    ),
+    'rlllr',
+  )
+
+
+def are_numbers(outcomes: Sequence[Outcome]) -> bool:
+  """Whether the answers are numbers."""
+  return bool(outcomes) and not any(
+    isinstance(answer, str)
+    for outcome in outcomes
+    for answer in (outcome.expected, outcome.predicted)
+  )
+
+
+def _numbers(outcomes: Sequence[Outcome], place: PicturePlace) -> Iterator[str]:
+  expected = np.array([o.expected for o in outcomes], np.float64)
+  predicted = np.array([o.predicted for o in outcomes], np.float64)
+  errors = np.abs(predicted - expected)
+  constant = float(np.mean(np.abs(expected - np.median(expected))))
+  yield (
+    f'Over {len(outcomes):,} examples the mean absolute error is '
+    f'{errors.mean():.3f} and half of the errors are below '
+    f'{np.median(errors):.3f}; always giving the median would err by '
+    f'{constant:.3f}.'
+  )
+  yield ''
+  path, link = place('numbers.png')
+  pictures.draw_numbers(path, expected, predicted)
+  yield f'![Predicted over expected numbers]({link})'
+  yield ''
+
+
+def _classes(
+  outcomes: Sequence[Outcome], labels: Sequence[str], place: PicturePlace
+) -> Iterator[str]:
+  counts = reporting_outcomes.confusion(outcomes, labels)
+  if len(labels) <= _MOST_DRAWN:
+    path, link = place('confusion.png')
+    pictures.draw_confusion(path, counts, labels)
+    yield f'![Confusion matrix]({link})'
+    yield ''
+  else:
+    yield 'Most confused:'
+    yield ''
+    pairs = reporting_outcomes.most_confused(counts, labels, _MOST_PAIRS)
+    yield from table(
+      ('expected', 'predicted', 'examples'),
+      ((_answer(a), _answer(b), f'{count:,}') for a, b, count in pairs),
+      'llr',
+    )
+    yield ''
+  rates = reporting_outcomes.rates(counts, labels)
+  if len(rates) > _MOST_CLASSES:
+    yield f'The {_MOST_CLASSES} largest of {len(rates)} classes:'
+    yield ''
+    rates = sorted(rates, key=lambda r: r.examples, reverse=True)
+  yield from table(
+    ('class', 'examples', 'predicted', 'precision', 'recall', 'F1'),
+    (
+      (
+        _answer(rate.label),
+        f'{rate.examples:,}',
+        f'{rate.predicted:,}',
+        *map(_part, (rate.precision, rate.recall, rate.f1)),
+      )
+      for rate in rates[:_MOST_CLASSES]
+    ),
+    'lrrrrr',
+  )
+  yield ''
+
+
+def _certainty(
+  outcomes: Sequence[Outcome], is_log_probability: bool, place: PicturePlace
+) -> Iterator[str]:
+  error = np.array([o.error for o in outcomes], np.float64)
+  path, link = place('certainty.png')
+  pictures.draw_certainty(
+    path,
+    error,
+    np.array([o.is_right for o in outcomes], bool),
+    is_log_probability=is_log_probability,
+  )
+  yield f'![How certain right and wrong answers are]({link})'
+  yield ''
+
+
+def _answer(value: str | float) -> str:
+  if isinstance(value, str):
+    # An empty answer is an answer, too: a question may have none.
+    return escape(value, _LONGEST_ANSWER) or '*(empty)*'
+  return f'{value:.3f}'
+
+
+def _part(value: float | None) -> str:
+  return '-' if value is None else f'{value:.3f}'

@@ -18,7 +18,7 @@ from mobilebert_jax.data.examples.encoding import (
 )
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.models import MobileBertForSequenceClassification
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.targets import Label, Target

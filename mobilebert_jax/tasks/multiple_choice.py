@@ -27,7 +27,7 @@ from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.metrics.probabilities import negative_log_likelihood
 from mobilebert_jax.models import MobileBertForMultipleChoice
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.prediction_files import csv_writer

@@ -35,7 +35,7 @@ from mobilebert_jax.config.task_options import SubmissionOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.losses import Term
 from mobilebert_jax.models.heads import HeadedModel
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 
 Examples = tuple[Any, ...]
 Predictions = Mapping[str, np.ndarray]

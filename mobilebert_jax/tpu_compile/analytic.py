@@ -81,7 +81,7 @@ def training(
   return model_flops(c, head, rows, length, examples, scored) + repeated
 
 
-def taught(
+def distillation(
   config: TrainConfig,
   teacher: MobileBertConfig,
   stage: Stage,

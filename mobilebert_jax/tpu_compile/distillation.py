@@ -16,7 +16,7 @@ from mobilebert_jax.training import train_state
 from mobilebert_jax.training.method import MethodInputs, supervised_step
 
 
-def architecture(
+def teacher_architecture(
   config: TrainConfig, task: Task, student: MobileBertConfig
 ) -> MobileBertConfig | None:
   """Returns the teacher's architecture; None if the run has no teacher.
@@ -32,14 +32,16 @@ def architecture(
     return None
   theirs = MobileBertConfig.ib_bert_large(vocab_size=student.vocab_size)
   if hub.local_directory(name) is not None:
-    theirs = inputs.stored(
+    theirs = inputs.stored_architecture(
       config, 'config.distillation.teacher', teacher.directory(name)
     )
   teacher.check(config, task, student, theirs)
   return theirs
 
 
-def plan(config: TrainConfig, student: MobileBertConfig) -> tuple[Stage, ...]:
+def plan_stages(
+  config: TrainConfig, student: MobileBertConfig
+) -> tuple[Stage, ...]:
   """Returns the stages of a run; the first and the last ones are timed.
 
   Raises:
@@ -56,7 +58,7 @@ def plan(config: TrainConfig, student: MobileBertConfig) -> tuple[Stage, ...]:
   return stages.plan(config.distillation, layers, config.num_steps)
 
 
-def pair(
+def make_pair(
   config: TrainConfig, task: Task, student: Any, theirs: MobileBertConfig
 ) -> Pair:
   """Returns both models."""
@@ -69,7 +71,7 @@ def pair(
   return Pair(student, model, layers, config.distillation)
 
 
-def lower(
+def lower_stage(
   run: MethodInputs, theirs: MobileBertConfig, stage: Stage, batch: Any
 ) -> Any:
   """Lowers the step of a stage.
@@ -89,7 +91,7 @@ def lower(
   )
   if not method.uses_teacher(config, stage):
     return supervised_step(run, tx).lower(state, batch)  # type: ignore[attr-defined]
-  both = pair(config, run.task, run.model, theirs)
+  both = make_pair(config, run.task, run.model, theirs)
   loss = Objective(both, run.task, stage)
   step: Any = method.distillation_step(config, loss, tx, mesh)
   placement = config.distillation.teacher_placement

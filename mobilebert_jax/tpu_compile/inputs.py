@@ -37,7 +37,9 @@ def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
   if config.init == setup.SCRATCH:
     found = MobileBertConfig(**settings)
   else:
-    found = stored(config, 'config.init', config.init, config.revision)
+    found = stored_architecture(
+      config, 'config.init', config.init, config.revision
+    )
     found = found.replace(**settings)
   setup.check_lengths(config, found)
   return found
@@ -88,7 +90,7 @@ def batch(
   }
 
 
-def stored(
+def stored_architecture(
   config: TrainConfig, field: str, name: str, revision: str | None = None
 ) -> MobileBertConfig:
   """The architecture of a checkpoint, of which only its config is read.

@@ -73,7 +73,7 @@ class Memory:
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class CompiledStep:
   """One compiled step.
 
   Attributes:
@@ -98,7 +98,7 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class CompilationPlan:
   """A run on given devices: all that decides its compiled steps."""
 
   config: TrainConfig
@@ -131,7 +131,9 @@ class Plan:
     return self.stages[-1] if self.stages and name == 'training' else None
 
 
-def plan(config: TrainConfig, devices: Sequence[Any] | None = None) -> Plan:
+def plan(
+  config: TrainConfig, devices: Sequence[Any] | None = None
+) -> CompilationPlan:
   """Checks a run as `train.py` does, as far as that needs no data.
 
   Args:
@@ -144,17 +146,17 @@ def plan(config: TrainConfig, devices: Sequence[Any] | None = None) -> Plan:
   task = setup.find_task(config)
   mesh = setup.make_mesh(config, devices)
   architecture = inputs.architecture(config, task)
-  return Plan(
+  return CompilationPlan(
     config,
     task,
     architecture,
     mesh,
-    distillation.architecture(config, task, architecture),
-    distillation.plan(config, architecture),
+    distillation.teacher_architecture(config, task, architecture),
+    distillation.plan_stages(config, architecture),
   )
 
 
-def training_step(of: Plan) -> tuple[Any, Any, Any, AbstractBatch]:
+def training_step(of: CompilationPlan) -> tuple[Any, Any, Any, AbstractBatch]:
   """The jitted training step, its optimizer, and its abstract arguments.
 
   Returns:
@@ -169,14 +171,14 @@ def training_step(of: Plan) -> tuple[Any, Any, Any, AbstractBatch]:
   return step, tx, state, batch
 
 
-def lower_training(of: Plan) -> tuple[Any, AbstractBatch]:
+def lower_training(of: CompilationPlan) -> tuple[Any, AbstractBatch]:
   """The lowered training step, and its batch."""
   step, _, state, batch = training_step(of)
   with jax.set_mesh(of.mesh):
     return step.lower(state, batch), batch
 
 
-def lower_evaluation(of: Plan) -> tuple[Any, AbstractBatch]:
+def lower_evaluation(of: CompilationPlan) -> tuple[Any, AbstractBatch]:
   """The lowered evaluation step with the loss, and its batch."""
   config, model = of.config, _model(of)
   tx = make_optimizer(config.optimizer, _ANY_STEPS)
@@ -190,7 +192,7 @@ def lower_evaluation(of: Plan) -> tuple[Any, AbstractBatch]:
     return lowered, batch
 
 
-def _lower(of: Plan, name: str) -> tuple[Any, AbstractBatch]:
+def _lower(of: CompilationPlan, name: str) -> tuple[Any, AbstractBatch]:
   stage = of.stage(name)
   if stage is None:
     return {'training': lower_training, 'evaluation': lower_evaluation}[name](
@@ -200,11 +202,11 @@ def _lower(of: Plan, name: str) -> tuple[Any, AbstractBatch]:
   with jax.set_mesh(of.mesh):
     batch = inputs.batch(of.config, of.task, of.mesh, is_training=True)
     run = _method_inputs(of, _model(of))
-    lowered = distillation.lower(run, of.teacher, stage, batch)
+    lowered = distillation.lower_stage(run, of.teacher, stage, batch)
   return lowered, batch
 
 
-def compile_step(of: Plan, name: str) -> Step:
+def compile_step(of: CompilationPlan, name: str) -> CompiledStep:
   """Compiles one step for the devices of the plan.
 
   Args:
@@ -233,7 +235,7 @@ def compile_step(of: Plan, name: str) -> Step:
   )
   counts = hlo_counts.count(compiled.as_text())
   stable = None if name == 'evaluation' else _is_stable(lowered, compiled)
-  return Step(name, compiled, seconds, memory, counts, batch, stable)
+  return CompiledStep(name, compiled, seconds, memory, counts, batch, stable)
 
 
 def _is_stable(lowered: Any, compiled: Any) -> bool:
@@ -250,17 +252,17 @@ def _is_stable(lowered: Any, compiled: Any) -> bool:
   return shapes[0] == shapes[1] and formats[0] == formats[1]
 
 
-def _state(of: Plan, model: Any, tx: Optimizer) -> TrainState:
+def _state(of: CompilationPlan, model: Any, tx: Optimizer) -> TrainState:
   """Returns shapes and shardings of the state that a run has."""
   sharded = of.config.mesh.param_sharding
   return train_state.abstract_state(model, tx, of.mesh, sharded)[0]
 
 
-def _method_inputs(of: Plan, model: Any) -> MethodInputs:
+def _method_inputs(of: CompilationPlan, model: Any) -> MethodInputs:
   """Returns what a step is built from; no step reads the tokenizer."""
   tokenizer: Any = None
   return MethodInputs(of.config, of.task, model, tokenizer, of.mesh)
 
 
-def _model(of: Plan) -> Any:
+def _model(of: CompilationPlan) -> Any:
   return of.task.head(of.architecture, compute=setup.compute_of(of.config))

@@ -1,11 +1,15 @@
 """The whole of one `tpu_compile`: compile, look for a fit, report."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.tpu_compile import fit, program, report, table
-from mobilebert_jax.tpu_compile.program import DoesNotFitError, Step
+from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tpu_compile import program, report
+from mobilebert_jax.tpu_compile import report as tpu_compile_report
+from mobilebert_jax.tpu_compile.program import CompiledStep, DoesNotFitError
 from mobilebert_jax.tpu_compile.topology import Slice
 
 
@@ -31,13 +35,15 @@ def run(
   names = program.plan(config, devices).steps
   problems: list[str] = []
   added: list[str] = []
-  steps: list[Step] = []
+  steps: list[CompiledStep] = []
   for name in names:
     try:
-      steps.append(fit.compile_fitting(config, name, where, devices))
+      steps.append(compile_fitting(config, name, where, devices))
     except DoesNotFitError as error:
-      found = fit.search(config, error, where, devices)
-      sentence = _sentence(error, where, None if found is None else found[0])
+      found = search_fitting(config, error, where, devices)
+      sentence = _describe_misfit(
+        error, where, None if found is None else found[0]
+      )
       problems.append(sentence)
       tell(sentence)
       if found is not None:
@@ -54,23 +60,23 @@ def _report(
   config: TrainConfig,
   where: Slice,
   devices: Sequence[Any],
-  steps: Sequence[Step],
+  steps: Sequence[CompiledStep],
   tell: Callable[[str], None],
 ) -> dict[str, Any]:
   of = program.plan(config, devices)
   found = report.describe(of, where) | {'steps': {}, 'cost': None}
-  tell(table.heading(found, where))
+  tell(tpu_compile_report.format_heading(found, where))
   for step in steps:
     measured = report.measure(step, of, where)
     found['steps'][step.name] = measured
-    tell(table.step(step.name, measured))
+    tell(tpu_compile_report.format_step(step.name, measured))
   if set(of.steps) - {'evaluation'} <= found['steps'].keys():
     found['cost'] = report.cost(found['steps'], of, where.size)
-    tell(table.cost(found['cost']))
+    tell(tpu_compile_report.format_cost(found['cost']))
   return found
 
 
-def _sentence(
+def _describe_misfit(
   error: DoesNotFitError, where: Slice, settings: Sequence[str] | None
 ) -> str:
   """What does not fit, and what would make it fit."""
@@ -84,3 +90,140 @@ def _sentence(
   if settings is None:
     return f'{start}no setting that was tried makes it fit: use more chips.'
   return f'{start}it fits with {" ".join(settings)}.'
+
+
+_GIB = 2**30
+# Settings as on the command line, and the config with them.
+Candidate = tuple[tuple[str, ...], TrainConfig]
+
+
+def compile_fitting(
+  config: TrainConfig, name: str, where: Slice, devices: Sequence[Any]
+) -> CompiledStep:
+  """Compiles a step that fits the chip's memory.
+
+  Args:
+    config: the run.
+    name: one of `Plan.steps`.
+    where: the slice.
+    devices: its devices.
+
+  Raises:
+    InputError: see `program.compile_step`.
+    DoesNotFitError: the compiler says so, or what it allots is more than a
+      program may use.
+  """
+  step = program.compile_step(program.plan(config, devices), name)
+  check_memory(step, where)
+  return step
+
+
+def check_memory(step: CompiledStep, where: Slice) -> None:
+  """Refuses a step that was allotted more memory than a program may use.
+
+  The compiler itself compares only what is temporary with the chip's memory.
+
+  Raises:
+    DoesNotFitError: so it is.
+  """
+  needed = step.memory.total / _GIB
+  if needed > where.chip.usable_gib:
+    raise DoesNotFitError(
+      step.name, f'Used {needed:.2f}G of {where.chip.usable_gib}G hbm'
+    )
+
+
+def search_fitting(
+  config: TrainConfig,
+  error: DoesNotFitError,
+  where: Slice,
+  devices: Sequence[Any],
+) -> tuple[tuple[str, ...], TrainConfig, CompiledStep] | None:
+  """The first setting that makes a step fit, or None.
+
+  Returns:
+    What to add to the command line, the config with it, and the step.
+  """
+  factor = 2
+  if error.needed_gib is not None:
+    ratio = error.needed_gib / where.chip.usable_gib
+    factor = max(2, 2 ** math.ceil(math.log2(ratio)))
+  find = (
+    _evaluation_settings
+    if error.step == 'evaluation'
+    else memory_saving_settings
+  )
+  for settings, changed in find(config, factor, where):
+    try:
+      return settings, changed, compile_fitting(
+              changed, error.step, where, devices
+            )  # fmt: skip
+    except (DoesNotFitError, InputError):
+      # A mesh may not divide the model.
+      continue
+  return None
+
+
+def memory_saving_settings(
+  config: TrainConfig, factor: int, where: Slice
+) -> Iterator[Candidate]:
+  """Settings that save memory, from what costs least time to what costs most.
+
+  Args:
+    config: the run that does not fit.
+    factor: how much too large it is, rounded up to a power of two.
+    where: the slice.
+  """
+  whole = ('--config.remat=full',) if config.remat != 'full' else ()
+  saving = dataclasses.replace(config, remat='full')
+  if whole:
+    yield whole, saving
+  yield from _in_parts(config, (), factor, factor, where)
+  yield from _in_parts(saving, whole, 2, config.batch_size, where)
+  mesh = {'data': 1, 'fsdp': where.size, 'tensor': 1}
+  settings = (*whole, *(f'--config.mesh.{k}={v}' for k, v in mesh.items()))
+  divided = dataclasses.replace(saving.mesh, **mesh)  # type: ignore[arg-type]
+  saving = dataclasses.replace(saving, mesh=divided)
+  yield from _in_parts(saving, settings, 1, config.batch_size, where)
+  # These change the numbers, so they come last.
+  if config.optimizer.moments_dtype != 'bfloat16':
+    optimizer = dataclasses.replace(config.optimizer, moments_dtype='bfloat16')
+    saving = dataclasses.replace(saving, optimizer=optimizer)
+    settings = (*settings, '--config.optimizer.moments_dtype=bfloat16')
+    yield from _in_parts(saving, settings, factor, config.batch_size, where)
+  if config.dtype != 'bfloat16':
+    saving = dataclasses.replace(saving, dtype='bfloat16')
+    settings = (*settings, '--config.dtype=bfloat16')
+    yield from _in_parts(saving, settings, factor, config.batch_size, where)
+
+
+def _evaluation_settings(
+  config: TrainConfig, factor: int, where: Slice
+) -> Iterator[Candidate]:
+  size = config.eval_batch_size // factor
+  while size >= where.size:
+    yield (
+      (f'--config.eval_batch_size={size}',),
+      dataclasses.replace(config, eval_batch_size=size),
+    )
+    size //= 2
+
+
+def _in_parts(
+  config: TrainConfig,
+  settings: tuple[str, ...],
+  first: int,
+  last: int,
+  where: Slice,
+) -> Iterator[Candidate]:
+  """More micro-batches: `first` times as many, twice that, up to `last`."""
+  factor = first
+  while factor <= last:
+    parts = config.accumulation_steps * factor
+    if config.batch_size % (parts * where.size):
+      return
+    yield (
+      (*settings, f'--config.accumulation_steps={parts}'),
+      dataclasses.replace(config, accumulation_steps=parts),
+    )
+    factor *= 2

@@ -9,7 +9,7 @@ import numpy as np
 from mobilebert_jax import models
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.models.typing import Params
-from mobilebert_jax.reporting import curves, metrics_log, report
+from mobilebert_jax.reporting import metrics_log, pictures, report
 from mobilebert_jax.runtime import distributed, files
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tasks.task import Predictions
@@ -65,7 +65,7 @@ def write(
 
   def show():
     records = metrics_log.read(workdir.metrics)
-    curves.draw(workdir.curves, records, task.primary_metric)
+    pictures.draw_curves(workdir.curves, records, task.primary_metric)
     findings = report.Findings(
       results=results,
       about=_about(config, task, splits, results, params),

@@ -14,7 +14,7 @@ import pytest
 from mobilebert_jax.config import configure
 from mobilebert_jax.data.batching import token_cache
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.classification import TextExample
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
@@ -181,7 +181,7 @@ def test_calls_of_the_tokenizer_do_not_change_the_key():
 def test_the_key_is_the_same_in_every_process():
   code = f"""
 from mobilebert_jax.data.batching import token_cache
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 tokenizer = MobileBertTokenizerFast({_VOCAB!r})
 examples = (Outcome('x', 'a', 'b', 0.5, False),)

@@ -38,7 +38,7 @@ def test_soft_labels_map_no_layers(place):
   found = teacher.load(config, task, deep, tokenizer)
   assert found.layers == ()
   theirs = MobileBertConfig(**distilling.TEACHER)
-  assert distillation.pair(config, task, deep, theirs).teacher_layers == ()
+  assert distillation.make_pair(config, task, deep, theirs).teacher_layers == ()
   config = distilling.config(place)
   with pytest.raises(InputError, match='a layer has nothing to learn from'):
     teacher.load(config, task, deep, tokenizer)

@@ -10,7 +10,7 @@ import pytest
 from mobilebert_jax import glue as command
 from mobilebert_jax import launch
 from mobilebert_jax.config import run as run_config
-from mobilebert_jax.experiments.glue import averages, submission
+from mobilebert_jax.experiments.glue import benchmark
 from mobilebert_jax.runtime import lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.files import write_json
@@ -74,18 +74,22 @@ def members(workdir):
 
 def test_averages_are_those_of_the_benchmark_and_of_berts_paper():
   # BERT's paper, table 1: 79.6; the benchmark's site: 78.3.
-  assert averages.bert(BERT_BASE) == pytest.approx(0.796, abs=5e-5)
-  assert averages.benchmark(BERT_BASE) == pytest.approx(0.783, abs=5e-4)
-  assert averages.task_score('mrpc', BERT_BASE['mrpc']) == pytest.approx(0.8685)
+  assert benchmark.bert_average(BERT_BASE) == pytest.approx(0.796, abs=5e-5)
+  assert benchmark.benchmark_average(BERT_BASE) == pytest.approx(
+    0.783, abs=5e-4
+  )
+  assert benchmark.task_score('mrpc', BERT_BASE['mrpc']) == pytest.approx(
+    0.8685
+  )
   for task in BERT_BASE:
     rest = {name: BERT_BASE[name] for name in BERT_BASE if name != task}
-    assert averages.benchmark(rest) is None
-    assert (averages.bert(rest) is None) == (task != 'wnli')
+    assert benchmark.benchmark_average(rest) is None
+    assert (benchmark.bert_average(rest) is None) == (task != 'wnli')
 
 
 def test_scores_of_the_averages_are_those_of_the_tasks():
-  assert set(averages.SCORES) == set(glue.TABLE)
-  for task, names in averages.SCORES.items():
+  assert set(benchmark.SCORES) == set(glue.TABLE)
+  for task, names in benchmark.SCORES.items():
     row = glue.TABLE[task]
     for name in names:
       split, score = name.split('/')
@@ -99,26 +103,26 @@ def test_members_are_the_files_of_the_tasks():
     for name, row in glue.TABLE.items()
     for stem in row.stems.values()
   }
-  assert dict(submission.MEMBERS) == files and len(files) == 11
+  assert dict(benchmark.MEMBERS) == files and len(files) == 11
 
 
 def test_an_archive_depends_on_its_files_alone(tmp_path):
-  for name, task in submission.MEMBERS.items():
+  for name, task in benchmark.MEMBERS.items():
     (tmp_path / task).mkdir(exist_ok=True)
     (tmp_path / task / name).write_text(f'index\tprediction\n0\t{name}\n')
     (tmp_path / task / 'other.tsv').touch()
-  folders = {task: tmp_path / task for task in submission.MEMBERS.values()}
+  folders = {task: tmp_path / task for task in benchmark.MEMBERS.values()}
   path = tmp_path / 'a.zip'
-  assert submission.write(path, folders) == ()
+  assert benchmark.write_submission(path, folders) == ()
   first = path.read_bytes()
   with zipfile.ZipFile(path) as archive:
-    assert archive.namelist() == list(submission.MEMBERS)
+    assert archive.namelist() == list(benchmark.MEMBERS)
     assert archive.read('AX.tsv') == b'index\tprediction\n0\tAX.tsv\n'
   os.utime(tmp_path / 'cola' / 'CoLA.tsv', (1, 1))
-  submission.write(path, folders)
+  benchmark.write_submission(path, folders)
   assert path.read_bytes() == first
   del folders['mnli']
-  assert submission.write(path, folders) == (
+  assert benchmark.write_submission(path, folders) == (
     'MNLI-m.tsv', 'MNLI-mm.tsv', 'AX.tsv',
   )  # fmt: skip
   assert not list(tmp_path.glob('*.partial'))
@@ -184,7 +188,7 @@ def quick(monkeypatch):
     if config.task == state.diverges:
       raise NonFiniteError('the loss is nan at step 3')
     place.predictions.mkdir()
-    for name, task in submission.MEMBERS.items():
+    for name, task in benchmark.MEMBERS.items():
       if task == config.task:
         (place.predictions / name).write_text(name)
     results = {
@@ -215,11 +219,11 @@ def test_all_tasks_stopped_and_continued(config, tmp_path, quick, capsys):
   run(config, whole)
   for name in ('glue.json', 'glue.md', 'glue_submission.zip'):
     assert (broken / name).read_bytes() == (whole / name).read_bytes()
-  assert members(whole) == {n: n.encode() for n in submission.MEMBERS}
+  assert members(whole) == {n: n.encode() for n in benchmark.MEMBERS}
   found = summary(whole)
   assert found['missing_files'] == []
-  assert found['glue_average'] == averages.benchmark(BERT_BASE)
-  assert found['bert_average'] == averages.bert(BERT_BASE)
+  assert found['glue_average'] == benchmark.benchmark_average(BERT_BASE)
+  assert found['bert_average'] == benchmark.bert_average(BERT_BASE)
   assert found['tasks']['mnli']['score'] == pytest.approx(0.84)
   told = capsys.readouterr().out
   assert (whole / 'glue.md').read_text() in told

@@ -12,7 +12,7 @@ import pytest
 from mobilebert_jax import recipe as command
 from mobilebert_jax.config import overrides
 from mobilebert_jax.data.records import records
-from mobilebert_jax.experiments.recipe import chain, plan, recipe, vocabulary
+from mobilebert_jax.experiments.recipe import chain, data, plan, recipe
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime import lock
 from mobilebert_jax.runtime.errors import InputError
@@ -124,7 +124,7 @@ def test_every_process_must_have_the_same_places(given, tmp_path, monkeypatch):
 
 def test_the_plan_has_a_row_for_each_stage(given, tmp_path):
   runs = checked(load(given[0]), chain.Given(given[1], tmp_path))
-  rows = plan.rows(runs)
+  rows = plan.stage_costs(runs)
   assert [(row.run, row.steps) for row in rows] == [
     ('teacher', 8), ('student', 4), ('student', 4), ('student', 8),
     ('fine_tuned', 6),
@@ -142,7 +142,7 @@ def test_the_plan_counts_the_teacher_in_its_dtype(given, tmp_path):
   place = chain.Given(given[1], tmp_path)
   dtypes = ('bfloat16', 'float32')
   low, high = (
-    plan.rows(
+    plan.stage_costs(
       checked(
         load(
           given[0], [f'--config.student.distillation.teacher_dtype={dtype}']
@@ -163,7 +163,7 @@ def test_the_plan_of_runs_whose_length_is_in_epochs(given, tmp_path):
   runs = checked(
     load(given[0], [*tuned, *student]), chain.Given(given[1], tmp_path)
   )
-  rows = plan.rows(runs)
+  rows = plan.stage_costs(runs)
   assert [(row.run, row.steps) for row in rows] == [
     ('teacher', 8), ('student', None), ('fine_tuned', 2 * 64 // 8),
   ]  # fmt: skip
@@ -212,7 +212,7 @@ def test_the_papers_plan(repo, tmp_path):
     vocabulary=found.vocabulary, data=found.data, runs=pretraining
   )
   given = chain.Given(tmp_path, tmp_path / 'chain')
-  rows = plan.rows(checked(found, given))
+  rows = plan.stage_costs(checked(found, given))
   student = [row for row in rows if row.run == 'student']
   assert [row.steps for row in student] == [10_000] * 24 + [500_000]
   # google-research's 740,000 steps of 2,048 sequences of 512 tokens.
@@ -312,7 +312,7 @@ def test_runs_go_on_from_those_of_another_chain(given, unbroken, tmp_path):
   found, usual = (
     checked(load(given[0], more), place) for more in (overrides, ())
   )
-  assert plan.rows(found) == plan.rows(usual)
+  assert plan.stage_costs(found) == plan.stage_costs(usual)
 
 
 @pytest.mark.faults
@@ -354,12 +354,12 @@ def test_a_vocabulary_that_exists_already(given, tmp_path):
   setting = '--config.vocabulary.tokenizer='
   found = load(given[0], [f'{setting}{path}'])
   target = tmp_path / 'vocabulary'
-  vocabulary.learn(found, given[1], target)
+  data.learn_vocabulary(found, given[1], target)
   expected = pretraining_text.tokenizer().get_vocab()
-  assert vocabulary.read(target).get_vocab() == expected
+  assert data.read_vocabulary(target).get_vocab() == expected
   missing = load(given[0], [f'{setting}{tmp_path / "no"}'])
   with pytest.raises(InputError, match='no'):
-    vocabulary.learn(missing, given[1], tmp_path / 'new')
+    data.learn_vocabulary(missing, given[1], tmp_path / 'new')
   assert not (tmp_path / 'new').exists()
 
 
@@ -367,17 +367,17 @@ def test_a_vocabulary_is_of_its_text(given, tmp_path, monkeypatch):
   text, target = tmp_path / 'text', tmp_path / 'vocabulary'
   shutil.copytree(given[1], text)
   found = load(given[0])
-  vocabulary.learn(found, text, target)
+  data.learn_vocabulary(found, text, target)
   # The same text by another name.
   monkeypatch.chdir(tmp_path)
-  assert vocabulary.is_learnt(found, text.relative_to(tmp_path), target)
+  assert data.is_vocabulary_learnt(found, text.relative_to(tmp_path), target)
   other = load(given[0], ['--config.data.text_column=body'])
   with pytest.raises(InputError, match="text_column: 'text' there, 'body'"):
-    vocabulary.learn(other, text, target)
+    data.learn_vocabulary(other, text, target)
   with (text / '1.jsonl').open('a') as file:
     file.write('{"text": "More."}\n')
   with pytest.raises(InputError, match=r'has changed, first in 1\.jsonl'):
-    vocabulary.learn(found, text, target)
+    data.learn_vocabulary(found, text, target)
 
 
 def test_a_directory_of_something_else_is_no_vocabulary(given, tmp_path):
@@ -385,5 +385,5 @@ def test_a_directory_of_something_else_is_no_vocabulary(given, tmp_path):
   target.mkdir()
   (target / 'vocab.txt').write_text('mine\n')
   with pytest.raises(InputError, match=r'something else \(vocab\.txt'):
-    vocabulary.learn(load(given[0]), given[1], target)
+    data.learn_vocabulary(load(given[0]), given[1], target)
   assert (target / 'vocab.txt').read_text() == 'mine\n'

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from mobilebert_jax import launch
 from mobilebert_jax import sweep as command
 from mobilebert_jax.config import run as run_config
-from mobilebert_jax.experiments.sweep import grid, plot
+from mobilebert_jax.experiments.sweep import grid, search
 from mobilebert_jax.runtime import lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.files import write_json
@@ -55,7 +55,7 @@ def test_fields_and_their_values():
 
 def test_every_combination_has_a_directory_of_its_own():
   fields = {'a': ('1', '2'), 'init': ('x/y', 'x_y')}
-  points = grid.points(fields, tuple)
+  points = grid.trials(fields, tuple)
   assert [point.values for point in points] == [
     {'a': '1', 'init': 'x/y'},
     {'a': '1', 'init': 'x_y'},
@@ -66,7 +66,7 @@ def test_every_combination_has_a_directory_of_its_own():
   assert len(set(names)) == 4
   assert names[1] == 'a=1,init=x_y'
   assert names[0].startswith('a=1,init=x_y-')
-  (long,) = grid.points({'init': ('y' * 500,)}, tuple)
+  (long,) = grid.trials({'init': ('y' * 500,)}, tuple)
   assert len(long.name) < 140
 
 
@@ -247,7 +247,7 @@ def test_the_picture_takes_any_values(tmp_path):
     {'values': {'init': 'c', 'x': '1e-5'}, 'score': None, 'status': 'not'},
   ]
   found = {'fields': ['init', 'x'], 'primary_metric': 'v/a', 'points': rows}
-  path = plot.draw(tmp_path / 'p.png', found)
+  path = search.draw(tmp_path / 'p.png', found)
   assert path.read_bytes().startswith(b'\x89PNG')
-  assert plot._in_order({'1e-5', '2', '0.1'}) == ['1e-5', '0.1', '2']
+  assert search._in_order({'1e-5', '2', '0.1'}) == ['1e-5', '0.1', '2']
   assert [p.name for p in pathlib.Path(tmp_path).iterdir()] == ['p.png']

@@ -16,7 +16,7 @@ from mobilebert_jax import predict as command
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.pipelines import pipeline, predict_inputs, predict_kinds
-from mobilebert_jax.pipelines import predict_model as command_model
+from mobilebert_jax.pipelines import predict_kinds as command_model
 from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from mobilebert_jax.reporting import canvas, classes, report
+from mobilebert_jax.reporting import outcomes as reporting_outcomes
+from mobilebert_jax.reporting import pictures as reporting_pictures
+from mobilebert_jax.reporting import report
 from mobilebert_jax.reporting.markdown import escape, table
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 
 _RESULTS = {
   'task': 'a_task',
@@ -131,11 +133,11 @@ def test_rates_are_those_of_scikit_learn():
     Outcome('', labels[a], labels[b], 0.0, bool(a == b))
     for a, b in zip(expected, predicted)
   ]
-  counts = classes.confusion(outcomes, labels)
+  counts = reporting_outcomes.confusion(outcomes, labels)
   np.testing.assert_array_equal(
     counts, sklearn_metrics.confusion_matrix(expected, predicted)
   )
-  found = classes.rates(counts, labels)
+  found = reporting_outcomes.rates(counts, labels)
   reference = sklearn_metrics.precision_recall_fscore_support(
     expected, predicted, labels=range(6), zero_division=np.nan
   )
@@ -237,9 +239,9 @@ def test_escape():
 
 
 def test_names_in_pictures():
-  assert canvas.name('$x$\n y') == r'\$x\$ y'
-  assert canvas.name('n' * 40) == 'n' * 23 + '…'
-  assert canvas.name('a\x00b') == 'a b'
+  assert reporting_pictures.short_name('$x$\n y') == r'\$x\$ y'
+  assert reporting_pictures.short_name('n' * 40) == 'n' * 23 + '…'
+  assert reporting_pictures.short_name('a\x00b') == 'a b'
 
 
 def test_the_same_findings_give_the_same_bytes(tmp_path):

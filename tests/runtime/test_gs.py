@@ -193,7 +193,7 @@ def test_several_processes_share_a_workdir(local, remote, tmp_path, repo):
 def test_a_search_on_gs_is_the_local_search(local, remote, tmp_path):
   args = (*remote, '--config.num_steps=2')
   points = [
-    grid.Point(
+    grid.GridTrial(
       {'optimizer.learning_rate': rate},
       parse(local[0], *args, f'--config.optimizer.learning_rate={rate}'),
     )

@@ -85,6 +85,8 @@ def load(
   return recipe.load(str(file), command_line.assignments(overrides))
 
 
-def checked(loaded: recipe.Recipe, given: chain.Given) -> dict[str, checks.Run]:
+def checked(
+  loaded: recipe.Recipe, given: chain.Given
+) -> dict[str, checks.CheckedRun]:
   """Its runs, as the plan gets them."""
   return checks.check_runs(loaded, chain.resolve_runs(loaded, given))

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import pytest
 
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
-from mobilebert_jax.tpu_compile.hlo import flops
 from mobilebert_jax.tpu_compile.hlo import text as hlo_text
 
 LOOP = """\
@@ -146,7 +145,7 @@ ENTRY %main (a: f32[2]) -> f32[8] {{
 )
 def test_positions_outside_of_the_input_are_no_work(window, positions):
   result = 9 if window.get('size') == '5' and 'pad' in window else 5
-  assert flops.valid_positions(5, result, window) == positions
+  assert hlo_counts.valid_positions(5, result, window) == positions
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,14 @@ from mobilebert_jax.tasks import TASKS
 from mobilebert_jax.tpu_compile import __main__ as command
 from mobilebert_jax.tpu_compile import (
   analytic,
-  fit,
   inputs,
   program,
+  report,
   roofline,
   session,
-  table,
   topology,
 )
+from mobilebert_jax.tpu_compile import session as tpu_compile_session
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
 from mobilebert_jax.tpu_compile.hlo.counts import Collective, Counts
 from mobilebert_jax.training import (
@@ -290,7 +290,7 @@ def test_roofline():
 def test_candidates_go_from_cheap_to_costly_and_divide_the_batch(tmp_path):
   config = tiny_config(tmp_path, '--config.batch_size=64')
   where = topology.parse('v5e:2x4')
-  found = list(fit.for_training(config, 2, where))
+  found = list(tpu_compile_session.memory_saving_settings(config, 2, where))
   settings = [' '.join(s).replace('--config.', '') for s, _ in found]
   whole = 'remat=full mesh.data=1 mesh.fsdp=8 mesh.tensor=1'
   assert settings[:4] == [
@@ -367,15 +367,15 @@ def test_a_table_names_what_counts():
     'step_seconds': 2.0, 'bound': 'HBM', 'mfu': 0.25,
     'tokens_per_second': 1e6, 'uncounted': ['cublas'], 'is_stable': False,
   }  # fmt: skip
-  text = table.step('training', step)
+  text = report.format_step('training', step)
   assert '1.00 TFLOPs' in text or '1.00 T' in text
   assert '96 of bf16, 5.00 GB in all, among all chips, in loops of 4 x 24' in (
     text
   )
   assert 'FLOPs not known' in text and '25.0% MFU' in text
-  assert '--config.num_steps=N' in table.cost(None)
+  assert '--config.num_steps=N' in report.format_cost(None)
   costs = {'steps': 10, 'tokens': 1e6, 'days': 0.5, 'chip_hours': 1234.0}
-  assert '0.5 days, 1,234 chip-hours' in table.cost(costs)
+  assert '0.5 days, 1,234 chip-hours' in report.format_cost(costs)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from jaxlib import _hlo, _jax
 from mobilebert_jax.config import overrides
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime import exit_status
-from mobilebert_jax.tpu_compile import analytic, fit, program, topology
+from mobilebert_jax.tpu_compile import analytic, program, session, topology
 from mobilebert_jax.tpu_compile.hlo import counts
 from mobilebert_jax.training import mesh as device_mesh
 from tests.support import tiny
@@ -271,8 +271,8 @@ def test_what_does_not_fit_and_the_setting_that_makes_it_fit():
     where, chip=dataclasses.replace(where.chip, usable_gib=less)
   )
   with pytest.raises(program.DoesNotFitError) as error:
-    fit.check(plain, tight)
-  settings, changed, step = fit.search(
+    session.check_memory(plain, tight)
+  settings, changed, step = session.search_fitting(
     plan.config, error.value, tight, where_to('tpu')
   )
   assert settings and changed != plan.config

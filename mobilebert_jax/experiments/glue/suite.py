@@ -7,8 +7,8 @@ from typing import Any
 
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.experiments import trial
-from mobilebert_jax.experiments.glue import averages, submission
-from mobilebert_jax.experiments.trial import Attempt
+from mobilebert_jax.experiments.glue import benchmark
+from mobilebert_jax.experiments.trial import Trial
 from mobilebert_jax.reporting import markdown
 from mobilebert_jax.runtime import files, lock
 from mobilebert_jax.runtime.errors import InputError
@@ -19,7 +19,7 @@ ARCHIVE = 'glue_submission.zip'
 TABLE = 'glue.md'
 DATA = 'glue.json'
 
-TASKS = tuple(averages.SCORES)
+TASKS = tuple(benchmark.SCORES)
 
 
 def run(
@@ -58,7 +58,7 @@ def _run(
   attempts = {
     task: trial.read(configs[task], root / task)
     if task in configs
-    else Attempt(Workdir(root / task).read_results())
+    else Trial(Workdir(root / task).read_results())
     for task in TASKS
   }
   for task, config in configs.items():
@@ -92,22 +92,20 @@ def _check_data(config: TrainConfig):
     task.load(config.data, split)
 
 
-def _write(
-  root: pathlib.Path, attempts: Mapping[str, Attempt]
-) -> dict[str, Any]:
+def _write(root: pathlib.Path, attempts: Mapping[str, Trial]) -> dict[str, Any]:
   finished = {
     task: done.results['best']
     for task, done in attempts.items()
     if done.results is not None
   }
-  missing = submission.write(
+  missing = benchmark.write_submission(
     root / ARCHIVE,
     {task: Workdir(root / task).predictions for task in finished},
   )
   summary = {
     'tasks': {task: _entry(task, done) for task, done in attempts.items()},
-    'glue_average': averages.benchmark(finished),
-    'bert_average': averages.bert(finished),
+    'glue_average': benchmark.benchmark_average(finished),
+    'bert_average': benchmark.bert_average(finished),
     'missing_files': list(missing),
   }
   files.write_json(root / DATA, summary)
@@ -115,14 +113,14 @@ def _write(
   return summary
 
 
-def _entry(task: str, done: Attempt) -> dict[str, Any]:
+def _entry(task: str, done: Trial) -> dict[str, Any]:
   entry: dict[str, Any] = {'status': done.status, 'problem': done.problem}
   if done.results is None:
     return entry
   best = done.results['best']
-  scores = {name: best[name] for name in averages.SCORES[task]}
+  scores = {name: best[name] for name in benchmark.SCORES[task]}
   return entry | {
-    'score': averages.task_score(task, best),
+    'score': benchmark.task_score(task, best),
     'scores': scores,
     'best_step': best['step'],
   }
@@ -171,4 +169,4 @@ def _submission(missing: Sequence[str]) -> str:
 
 
 def _named(name: str) -> str:
-  return f'{name} (task {submission.MEMBERS[name]})'
+  return f'{name} (task {benchmark.MEMBERS[name]})'

@@ -9,14 +9,8 @@ from mobilebert_jax import launch
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.readers import documents
 from mobilebert_jax.experiments import trial
-from mobilebert_jax.experiments.recipe import (
-  checks,
-  data,
-  plan,
-  recipe,
-  report,
-  vocabulary,
-)
+from mobilebert_jax.experiments.recipe import checks, data, plan, recipe, report
+from mobilebert_jax.experiments.recipe import data as recipe_data
 from mobilebert_jax.experiments.recipe.recipe import Recipe
 from mobilebert_jax.runtime import distributed, lock
 from mobilebert_jax.runtime.errors import InputError
@@ -61,7 +55,7 @@ def run(chain: Recipe, given: Given) -> dict[str, Any]:
     RunError, Interrupted: as `launch.train`.
   """
   runs = distributed.agree(lambda: _check(chain, given))
-  distributed.tell(plan.table(plan.rows(runs)))
+  distributed.tell(plan.table(plan.stage_costs(runs)))
   with lock.held(given.workdir):
     return _run(chain, given)
 
@@ -107,7 +101,7 @@ def resolve_runs(chain: Recipe, given: Given) -> dict[str, TrainConfig]:
   }
 
 
-def _check(chain: Recipe, given: Given) -> dict[str, checks.Run]:
+def _check(chain: Recipe, given: Given) -> dict[str, checks.CheckedRun]:
   """Finds what can be wrong before hours of work."""
   documents.find_files(given.text)
   if chain.needs_task_data() and given.task_data is None:
@@ -125,16 +119,18 @@ def _prepare(chain: Recipe, given: Given):
   target = given.workdir / recipe.DATA
 
   def check_text() -> str:
-    vocabulary.is_learnt(chain, given.text, learnt)
-    return data.announced(chain, given.text, target)
+    recipe_data.is_vocabulary_learnt(chain, given.text, learnt)
+    return data.describe_held_out(chain, given.text, target)
 
   distributed.tell(distributed.on_main(check_text))
-  distributed.on_main(lambda: vocabulary.learn(chain, given.text, learnt))
+  distributed.on_main(
+    lambda: recipe_data.learn_vocabulary(chain, given.text, learnt)
+  )
   tokenizer = distributed.agree(lambda: read_vocabulary(learnt))
   # Every process writes its own blocks.
   shard = (distributed.process_index(), distributed.process_count())
   distributed.agree(
-    lambda: data.write(
+    lambda: data.write_examples(
       chain.data, given.text, target, tokenizer, shard, given.workers
     )
   )
@@ -152,4 +148,4 @@ def read_vocabulary(target: pathlib.Path) -> MobileBertTokenizerFast:
       f'{distributed.process_index()} does not see it: with several hosts '
       '--workdir must be a directory that all share, such as gs://BUCKET/RUN.'
     )
-  return vocabulary.read(target)
+  return recipe_data.read_vocabulary(target)

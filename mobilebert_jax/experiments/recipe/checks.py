@@ -1,27 +1,132 @@
-"""What can be wrong with a chain, found before hours of work."""
+"""Checks a whole recipe before hours of work: models, data, runs."""
 
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from mobilebert_jax import models
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.config.task_options import PretrainingOptions
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import prepared
-from mobilebert_jax.distillation import stages
-from mobilebert_jax.experiments.recipe import architectures, recipe, vocabulary
-from mobilebert_jax.experiments.recipe.architectures import Model
+from mobilebert_jax.distillation import stages, teacher
+from mobilebert_jax.experiments.recipe import data, recipe
 from mobilebert_jax.experiments.recipe.recipe import Recipe
+from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
+from mobilebert_jax.tpu_compile import inputs
 from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
+
+
+class RunModel(NamedTuple):
+  """What a run trains.
+
+  Attributes:
+    head: the model class.
+    architecture: its config; with a vocabulary that is yet to be learnt, of
+      the size that is wanted.
+    teacher: its teacher's config; None: it has none.
+  """
+
+  head: type[HeadedModel]
+  architecture: MobileBertConfig
+  teacher: MobileBertConfig | None = None
+
+
+def find_model(
+  chain: Recipe, config: TrainConfig, task: Task, known: Mapping[str, RunModel]
+) -> RunModel:
+  """The model of a run, and its teacher's config.
+
+  Args:
+    chain: the recipe.
+    config: the run; what another run will make is in braces.
+    task: its task.
+    known: the models of the runs before.
+
+  Raises:
+    InputError: a directory that is not there, texts longer than the model, or
+      a teacher that the student cannot learn from.
+  """
+  if config.tokenizer is not None and not recipe.names(config.tokenizer):
+    # That it is there; the run itself reads it.
+    setup.named_tokenizer(config, config.tokenizer)
+  architecture = _student(chain, config, task, known)
+  setup.check_lengths(config, architecture)
+  name = config.distillation.teacher
+  if name is None:
+    return RunModel(task.head, architecture)
+  theirs = known.get(name.strip('{}'))
+  if theirs is None:
+    found = inputs.stored_architecture(
+      config, 'config.distillation.teacher', teacher.directory(name)
+    )
+    theirs = RunModel(task.head, found)
+    if chain.vocabulary.tokenizer is None:
+      # How many tokens will be learnt is known afterwards.
+      size = theirs.architecture.vocab_size
+      architecture = architecture.replace(vocab_size=size)
+  _check_teacher(config, task, architecture, theirs)
+  return RunModel(task.head, architecture, theirs.architecture)
+
+
+def _student(
+  chain: Recipe, config: TrainConfig, task: Task, known: Mapping[str, RunModel]
+) -> MobileBertConfig:
+  settings = dict(config.model) | task.model_overrides()
+  before = known.get(config.init.strip('{}'))
+  if before is not None:
+    return before.architecture.replace(**settings)
+  if config.init != setup.SCRATCH:
+    return inputs.architecture(config, task)
+  size = _vocabulary_size(chain, config, known)
+  return MobileBertConfig(**{'vocab_size': size, **settings})
+
+
+def _vocabulary_size(
+  chain: Recipe, config: TrainConfig, known: Mapping[str, RunModel]
+) -> int:
+  """Of a model from scratch."""
+  teacher_name = config.distillation.teacher
+  name = config.tokenizer or teacher_name or f'{{{recipe.VOCABULARY}}}'
+  before = known.get(name.strip('{}'))
+  if before is not None:
+    return before.architecture.vocab_size
+  if recipe.VOCABULARY in recipe.names(name):
+    if chain.vocabulary.tokenizer is None:
+      return chain.vocabulary.size
+    return len(data.existing_vocabulary(chain.vocabulary))
+  if config.tokenizer is None:
+    name = teacher.directory(name)
+  return len(setup.named_tokenizer(config, name))
+
+
+def _check_teacher(
+  config: TrainConfig, task: Task, student: MobileBertConfig, theirs: RunModel
+):
+  """Finds by their shapes alone what does not fit."""
+  settings = config.distillation
+  assert settings.teacher is not None
+  teacher.check(config, task, student, theirs.architecture)
+  teacher.layers_of(
+    settings,
+    student.num_hidden_layers,
+    theirs.architecture.num_hidden_layers,
+  )
+  if config.init == setup.SCRATCH:
+    shapes = models.abstract_params(theirs.head(theirs.architecture))
+    own = task.head(student)
+    teacher.copied_shapes(shapes, own, settings.copy, settings.teacher)
+
 
 _PRETRAINING = 'pretraining'
 
 
-class Run(NamedTuple):
+class CheckedRun(NamedTuple):
   """A run whose settings are right.
 
   Attributes:
@@ -33,7 +138,7 @@ class Run(NamedTuple):
 
   config: TrainConfig
   task: Task
-  model: Model
+  model: RunModel
   steps: int | None
 
 
@@ -77,7 +182,7 @@ def check_parts(chain: Recipe, workdir: pathlib.Path):
 
 def check_runs(
   chain: Recipe, resolved: Mapping[str, TrainConfig]
-) -> dict[str, Run]:
+) -> dict[str, CheckedRun]:
   """Checks every run against the data and the runs before it.
 
   Args:
@@ -87,7 +192,7 @@ def check_runs(
   Raises:
     InputError: the first thing that is wrong, with the run's name.
   """
-  found: dict[str, Run] = {}
+  found: dict[str, CheckedRun] = {}
   for name, config in resolved.items():
     models = {before: run.model for before, run in found.items()}
     try:
@@ -98,14 +203,14 @@ def check_runs(
 
 
 def _check_run(
-  chain: Recipe, config: TrainConfig, name: str, known: Mapping[str, Model]
-) -> Run:
+  chain: Recipe, config: TrainConfig, name: str, known: Mapping[str, RunModel]
+) -> CheckedRun:
   setup.make_mesh(config)
   waits = name in chain.runs_on_data()
   if waits:
     _check_prepared(chain, config)
   task = setup.find_task(config)
-  model = architectures.find(chain, config, task, known)
+  model = find_model(chain, config, task, known)
   steps = config.num_steps
   if not waits:
     splits = {name: task.load(config.data, name) for name in task.splits.all()}
@@ -117,7 +222,7 @@ def _check_run(
   if steps is not None:
     layers = model.architecture.num_hidden_layers
     stages.plan(config.distillation, layers, steps)
-  return Run(config, task, model, steps)
+  return CheckedRun(config, task, model, steps)
 
 
 def _check_prepared(chain: Recipe, config: TrainConfig):
@@ -153,8 +258,8 @@ def _parts(chain: Recipe, workdir: pathlib.Path) -> dict[str, _Part]:
   found = {
     recipe.VOCABULARY: _Part(
       workdir / recipe.VOCABULARY,
-      vocabulary.SETTINGS,
-      vocabulary.SETTINGS,
+      data.VOCABULARY_SETTINGS,
+      data.VOCABULARY_SETTINGS,
       set(),
     ),
     recipe.DATA: _Part(

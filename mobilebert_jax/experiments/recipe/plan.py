@@ -11,7 +11,7 @@ from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.distillation import stages
-from mobilebert_jax.experiments.recipe.checks import Run
+from mobilebert_jax.experiments.recipe.checks import CheckedRun
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import analytic, inputs
 from mobilebert_jax.tpu_compile.topology import CHIPS
@@ -24,7 +24,7 @@ _STATE_BYTES = 4 * 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class StageCost:
   """One line of the plan.
 
   Attributes:
@@ -47,12 +47,12 @@ class Row:
   bytes: int
 
 
-def rows(runs: Mapping[str, Run]) -> list[Row]:
+def stage_costs(runs: Mapping[str, CheckedRun]) -> list[StageCost]:
   """A row for each run, and for each stage of a run with a teacher."""
   return [row for name, run in runs.items() for row in _rows(name, run)]
 
 
-def table(found: Sequence[Row]) -> str:
+def table(found: Sequence[StageCost]) -> str:
   """The rows as text, with their sums."""
   header = (
     'run', 'what', 'parameters', 'steps', 'tokens', 'PFLOP', 'state, GiB',
@@ -98,14 +98,16 @@ def _chip_hours(flops: float) -> float:
   return flops / (CHIPS[_CHIP].peak_flops * _MFU) / 3600
 
 
-def _rows(name: str, run: Run) -> list[Row]:
+def _rows(name: str, run: CheckedRun) -> list[StageCost]:
   config, task, architecture = run.config, run.task, run.model.architecture
   count = _count(run, architecture)
   shape = _shape(config, task)
   _, batch, length, *_ = shape
 
-  def row(what: str, steps: int | None, flops: int, extra: int = 0) -> Row:
-    return Row(
+  def row(
+    what: str, steps: int | None, flops: int, extra: int = 0
+  ) -> StageCost:
+    return StageCost(
       name, what, count, steps,
       None if steps is None else steps * batch * length,
       None if steps is None else steps * flops,
@@ -124,14 +126,14 @@ def _rows(name: str, run: Run) -> list[Row]:
   return [
     row(
       f'{task.name}: {stage.what}', stage.steps,
-      analytic.taught(config, theirs, stage, architecture, *shape)[0],
+      analytic.distillation(config, theirs, stage, architecture, *shape)[0],
       extra,
     )
     for stage in stages.plan(config.distillation, layers, run.steps)
   ]  # fmt: skip
 
 
-def _count(run: Run, architecture: MobileBertConfig) -> int:
+def _count(run: CheckedRun, architecture: MobileBertConfig) -> int:
   """Parameters with the head of the run's task."""
   model = run.task.head(architecture)
   return models.count_params(models.abstract_params(model))

@@ -1,16 +1,17 @@
 """What a recipe is, and how a config file and flags become one."""
 
+import contextlib
 import dataclasses
 import pathlib
+import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.config import fields, overrides
 from mobilebert_jax.config.command_line import Assignment
 from mobilebert_jax.config.model import FrozenMap
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.experiments.recipe import wording
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.pretraining_data.vocabulary import VocabularyOptions
 from mobilebert_jax.runtime.errors import InputError
@@ -118,7 +119,7 @@ def load(file: str, assignments: Sequence[Assignment] = ()) -> Recipe:
       if kind is TrainConfig:
         values[name] = overrides.to_train_config(config)
       else:
-        with wording.of_recipe():
+        with translate_errors():
           values[name] = kind(**config)
     except InputError as error:
       raise InputError(f'{name}: {error}') from None
@@ -149,9 +150,9 @@ def resolve(
 def named(config: TrainConfig) -> set[str]:
   """What a run names in braces: the parts of the chain that it is made of."""
   texts = (
-    config.init, config.tokenizer, config.data.path,
-    config.distillation.teacher,
-  )  # fmt: skip
+      config.init, config.tokenizer, config.data.path,
+      config.distillation.teacher,
+    )  # fmt: skip
   return {name for text in texts if text for name in names(text)}
 
 
@@ -197,3 +198,60 @@ def _by_group(
       )
     mine[name].append(Assignment(field, value))
   return mine
+
+
+# A flag of `python -m mobilebert_jax.pretraining_data`, or a field of its
+# options.
+_SETTING = re.compile(
+  r'--(?P<no>no-)?(?P<flag>\w+)|\b(?:config\.)?options\.(?P<field>\w+)'
+)
+_OF_DATA = {field.name for field in dataclasses.fields(PretrainingDataOptions)}
+
+
+@contextlib.contextmanager
+def translate_errors() -> Iterator[None]:
+  """Names the recipe's settings where an InputError names others.
+
+  Raises:
+    InputError: the block raised one.
+  """
+  try:
+    yield
+  except InputError as error:
+    raise InputError(_SETTING.sub(_renamed, str(error))) from None
+
+
+def _renamed(found: re.Match[str]) -> str:
+  if found['field'] in _OF_DATA:
+    return f'config.data.{found["field"]}'
+  if found['flag'] in _OF_DATA:
+    return f'--{"no" if found["no"] else ""}config.data.{found["flag"]}'
+  return '--workdir' if found['flag'] == 'output' else found[0]
+
+
+def setting_differences(
+  there: Mapping[str, Any], here: Mapping[str, Any]
+) -> list[str]:
+  """The settings of a part on disk that are not those of the recipe."""
+  return [
+    f'{name}: {there.get(name)!r} there, {value!r} here'
+    for name, value in here.items()
+    if there.get(name) != value
+  ]
+
+
+def refuse_other_settings(target: pathlib.Path, wrong: Sequence[str]):
+  """Refuses a part on disk that another recipe has made.
+
+  Args:
+    target: the part's directory.
+    wrong: what is different.
+
+  Raises:
+    InputError: something is.
+  """
+  if wrong:
+    raise InputError(
+      f'{target} was made with other settings: {"; ".join(wrong)}; choose '
+      'another --workdir, or the old values.'
+    )

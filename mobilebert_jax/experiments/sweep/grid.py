@@ -19,7 +19,7 @@ Values = Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class GridTrial:
   """One point.
 
   Attributes:
@@ -75,10 +75,10 @@ def fields_of(
   return fields
 
 
-def points(
+def trials(
   fields: Mapping[str, Sequence[str]],
   configure: Callable[[Sequence[Assignment]], TrainConfig],
-) -> list[Point]:
+) -> list[GridTrial]:
   """Every combination, the values of the last field changing fastest.
 
   Args:
@@ -88,11 +88,11 @@ def points(
   Raises:
     InputError: an unknown field, a wrong value, or the same point twice.
   """
-  found: list[Point] = []
+  found: list[GridTrial] = []
   for combination in itertools.product(*fields.values()):
     values = dict(zip(fields, combination))
     chosen = [Assignment(name, text) for name, text in values.items()]
-    point = Point(values, configure(chosen))
+    point = GridTrial(values, configure(chosen))
     same = [other for other in found if other.config == point.config]
     if same:
       raise InputError(

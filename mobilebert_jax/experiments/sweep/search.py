@@ -8,10 +8,9 @@ from typing import Any
 
 from mobilebert_jax.convert.save import atomic_directory
 from mobilebert_jax.experiments import trial
-from mobilebert_jax.experiments.sweep import plot
-from mobilebert_jax.experiments.sweep.grid import Point
-from mobilebert_jax.experiments.trial import Attempt
-from mobilebert_jax.reporting import markdown
+from mobilebert_jax.experiments.sweep.grid import GridTrial
+from mobilebert_jax.experiments.trial import Trial
+from mobilebert_jax.reporting import markdown, pictures
 from mobilebert_jax.runtime import files, local_copies, lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import setup
@@ -24,7 +23,7 @@ MODEL = 'model'
 
 
 def search(
-  points: Sequence[Point], workdir: str | os.PathLike[str]
+  points: Sequence[GridTrial], workdir: str | os.PathLike[str]
 ) -> dict[str, Any]:
   """Trains every point, or continues where an earlier start stopped.
 
@@ -53,7 +52,7 @@ def search(
 
 
 def _search(
-  points: Sequence[Point], root: pathlib.Path, metric: str
+  points: Sequence[GridTrial], root: pathlib.Path, metric: str
 ) -> dict[str, Any]:
   """The search, alone in its workdir."""
   attempts = {p.name: trial.read(p.config, root / p.name) for p in points}
@@ -86,7 +85,7 @@ def closing_line(summary: Mapping[str, Any], root: pathlib.Path) -> str:
   )
 
 
-def _check(points: Sequence[Point], root: pathlib.Path) -> str:
+def _check(points: Sequence[GridTrial], root: pathlib.Path) -> str:
   """Finds what can be wrong before the first run; returns the metric."""
   trial.check_root(root)
   metrics = set()
@@ -102,7 +101,7 @@ def _check(points: Sequence[Point], root: pathlib.Path) -> str:
 
 
 def _summary(
-  points: Sequence[Point], attempts: Mapping[str, Attempt], metric: str
+  points: Sequence[GridTrial], attempts: Mapping[str, Trial], metric: str
 ) -> dict[str, Any]:
   """The rows, the best first; points without a score last."""
   rows = [_row(point, attempts[point.name]) for point in points]
@@ -120,7 +119,7 @@ def _rank(score: float | None) -> tuple[bool, float]:
   return (score is None, -(score or 0.0))
 
 
-def _row(point: Point, done: Attempt) -> dict[str, Any]:
+def _row(point: GridTrial, done: Trial) -> dict[str, Any]:
   row: dict[str, Any] = {
     'values': dict(point.values),
     'directory': point.name,
@@ -136,7 +135,7 @@ def _row(point: Point, done: Attempt) -> dict[str, Any]:
 
 def _write(root: pathlib.Path, summary: Mapping[str, Any]):
   files.write_json(root / DATA, summary)
-  plot.draw(root / PICTURE, summary)
+  draw(root / PICTURE, summary)
   files.write_lines(root / TABLE, _lines(summary))
 
 
@@ -178,3 +177,63 @@ def _copy_model(run: pathlib.Path, target: pathlib.Path):
   with atomic_directory(target) as new:
     model = local_copies.directory(Workdir(run).model)
     shutil.copytree(model, new, dirs_exist_ok=True)
+
+
+_WIDTH, _HEIGHT = 3.6, 3.2
+
+
+def draw(
+  path: str | os.PathLike[str], summary: Mapping[str, Any]
+) -> pathlib.Path:
+  """Draws every point in a panel for each field that was searched.
+
+  A line joins the best score of each value. Points that diverged are crosses
+  at the lower edge.
+
+  Args:
+    path: the PNG to write; appears only when it is complete.
+    summary: `fields`, `primary_metric` and `points`, each point with `values`
+      by field, `score` (None without one) and `status`.
+
+  Returns:
+    The path.
+  """
+  names = summary['fields']
+  figure = pictures.new_figure(_WIDTH * len(names) + 0.8, _HEIGHT)
+  panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+  for panel, name in zip(panels, names):
+    _draw_field(panel, name, summary['points'])
+  panels[0].set_ylabel(pictures.short_name(summary['primary_metric']))
+  return pictures.save(figure, path)
+
+
+def _draw_field(panel: Any, name: str, points: Sequence[Mapping[str, Any]]):
+  values = _in_order({point['values'][name] for point in points})
+  best: dict[int, float] = {}
+  for point in points:
+    place, score = values.index(point['values'][name]), point['score']
+    if score is not None:
+      panel.plot(place, score, 'o', color='tab:blue', alpha=0.5)
+      best[place] = max(score, best.get(place, score))
+    elif point['status'] == 'diverged':
+      panel.plot(
+        place, 0.02, 'x', color='tab:red', transform=panel.get_xaxis_transform()
+      )
+  places = sorted(best)
+  panel.plot(places, [best[place] for place in places], color='tab:green')
+  panel.set_xticks(
+    range(len(values)),
+    [pictures.short_name(value) for value in values],
+    rotation=45,
+  )
+  panel.set_xlim(-0.5, len(values) - 0.5)
+  panel.set_xlabel(pictures.short_name(name))
+  panel.grid(alpha=0.3)
+
+
+def _in_order(values: set[str]) -> list[str]:
+  """Numbers by size, everything else by name."""
+  try:
+    return sorted(values, key=float)
+  except ValueError:
+    return sorted(values)

@@ -23,7 +23,7 @@ from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.examples.masking import MaskSequences, encode_documents
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.models import MobileBertForMaskedLM, packing
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load

@@ -26,7 +26,7 @@ from mobilebert_jax.models import (
   MobileBertForPreTraining,
   packing,
 )
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load, masked_lm
 from mobilebert_jax.tasks.pretraining import load as pretraining_load

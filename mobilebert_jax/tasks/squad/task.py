@@ -14,7 +14,7 @@ from mobilebert_jax.data.readers import squad
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.metrics import squad as squad_metrics
 from mobilebert_jax.models import MobileBertForQuestionAnswering, packing
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.squad import answers, windows
 from mobilebert_jax.tasks.squad import answers as squad_answers

@@ -23,7 +23,7 @@ from mobilebert_jax.data.readers import conll
 from mobilebert_jax.data.readers.conll import Sentence
 from mobilebert_jax.metrics import tagging
 from mobilebert_jax.models import MobileBertForTokenClassification, packing
-from mobilebert_jax.reporting.outcome import Outcome
+from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime.files import write_lines
 from mobilebert_jax.tasks.tagging import iob
 from mobilebert_jax.tasks.tagging.windows import WORDS, encode

@@ -2,24 +2,24 @@
 
 import pytest
 
-from mobilebert_jax.experiments.recipe import curves
-from mobilebert_jax.reporting import canvas
+from mobilebert_jax.experiments.recipe import report
+from mobilebert_jax.reporting import pictures
 
 
 @pytest.fixture
 def draw(tmp_path, monkeypatch):
   """Draws one run, and gives back its losses' axes."""
   figures = []
-  save = canvas.save
+  save = pictures.save
 
   def kept(figure, path):
     figures.append(figure)
     return save(figure, path)
 
-  monkeypatch.setattr(canvas, 'save', kept)
+  monkeypatch.setattr(pictures, 'save', kept)
 
   def drawn(records):
-    path = curves.draw(
+    path = report.draw_curves(
       tmp_path / 'chain.png', {'student': (records, 'validation/accuracy')}
     )
     assert path.stat().st_size > 5_000

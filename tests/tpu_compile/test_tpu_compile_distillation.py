@@ -68,7 +68,7 @@ def test_flops_of_what_a_stage_runs_of_its_teacher(name, place):
   changed, number, blocks, has_head = CASES[name]
   plan = plan_of(place, {}, **changed)
   stage, head, shape = plan.stages[number], plan.task.head, (16, 12)
-  found, _ = analytic.taught(
+  found, _ = analytic.distillation(
     plan.config, plan.teacher, stage, plan.architecture, head, *shape, 16, 32
   )
   layers = plan.architecture.num_hidden_layers
@@ -94,7 +94,7 @@ def test_a_compiled_stage_computes_what_its_formula_says(name, place):
     plan, 'training' if plan.stages[number].has_task else f'stage {number}'
   )
   rows, length = step.batch['input_ids'].shape
-  expected, _ = analytic.taught(
+  expected, _ = analytic.distillation(
     config, plan.teacher, plan.stages[number], plan.architecture,
     plan.task.head, rows, length, rows, step.batch['masked_positions'].size,
   )  # fmt: skip
