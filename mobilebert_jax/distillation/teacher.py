@@ -25,7 +25,7 @@ from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import train_state
 from mobilebert_jax.training.mesh import ParamSharding
-from mobilebert_jax.training.workdir import Workdir
+from mobilebert_jax.training.workdir import best_model
 
 _PRETRAINING = (models.MobileBertForPreTraining, models.MobileBertForMaskedLM)
 
@@ -71,18 +71,10 @@ def directory(name: str) -> str:
     InputError: there is no such directory, or a run without a model.
   """
   try:
-    path = hub.local_directory(name)
+    hub.local_directory(name)
+    return best_model(name)
   except InputError as error:
     raise InputError(f'config.distillation.teacher: {error}') from None
-  if path is None or not (path / 'checkpoints').is_dir():
-    return name
-  model = Workdir(path).model
-  if not model.is_dir():
-    raise InputError(
-      f'config.distillation.teacher is {name}, a run that has no model/ yet; '
-      'let it come to an evaluation first.'
-    )
-  return str(model)
 
 
 def default_tokenizer(config: TrainConfig) -> str | None:

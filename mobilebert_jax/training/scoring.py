@@ -20,7 +20,7 @@ from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.evaluate import Evaluator, Split
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.setup import Start
-from mobilebert_jax.training.workdir import Workdir
+from mobilebert_jax.training.workdir import Workdir, is_workdir
 
 
 def score(
@@ -68,7 +68,7 @@ def _load(
   config: TrainConfig, task: Task, path: pathlib.Path, mesh: Mesh
 ) -> tuple[Start, dict[str, Any]]:
   """The model with its parameters on the mesh, and what is known of it."""
-  if (path / 'model_config.json').exists():
+  if is_workdir(path):
     return _from_workdir(config, task, Workdir(path), None, mesh)
   if path.parent.name == 'checkpoints' and path.name.isdecimal():
     workdir = Workdir(path.parent.parent)

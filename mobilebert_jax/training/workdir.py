@@ -181,6 +181,33 @@ class Workdir:
     return json.loads(_read(self.results)) if self.results.exists() else None
 
 
+def is_workdir(path: pathlib.Path) -> bool:
+  """Whether a directory is that of a run, even one that has just begun.
+
+  A transformers directory has a `config.json` as well, but no
+  `model_config.json`, which is the first file that a run writes.
+  """
+  return Workdir(path).model_config.is_file()
+
+
+def best_model(name: str) -> str:
+  """Returns the best model of a run where `name` is its workdir; else `name`.
+
+  Raises:
+    InputError: a run that has not saved a model yet.
+  """
+  path = files.path(name)
+  if not is_workdir(path):
+    return name
+  model = Workdir(path).model
+  if not model.is_dir():
+    raise InputError(
+      f'{path} is a run that has no model/ yet; let it come to an evaluation '
+      'first.'
+    )
+  return str(model)
+
+
 def _read(path: pathlib.Path) -> str:
   try:
     return path.read_text(encoding='utf-8')

@@ -306,7 +306,8 @@ def test_a_workdir_is_a_teacher(place, finished, tmp_path):
   record = json.loads((tmp_path / 'run' / 'method.json').read_text())
   assert record['teacher'] == str(finished)
   with pytest.raises(InputError, match='has no model/ yet'):
-    (tmp_path / 'begun' / 'checkpoints').mkdir(parents=True)
+    (tmp_path / 'begun').mkdir()
+    (tmp_path / 'begun' / 'model_config.json').touch()
     launch.train(
       distilling.config(
         place, distillation={'teacher': str(tmp_path / 'begun')}

@@ -433,7 +433,7 @@ def test_wrong_models(directories, tmp_path, capsys):
   run = tmp_path / 'run'
   run.mkdir()
   (run / 'model_config.json').touch()
-  assert 'is a run that has no model yet' in error('classify', run)
+  assert 'is a run that has no model/ yet' in error('classify', run)
 
 
 def test_a_workdir_is_its_best_model(directories, tmp_path, capsys):
