@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from mobilebert_jax.config.command_line import Flag, Given
 from mobilebert_jax.pipelines.predict_inputs import Form
-from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
 Fields = Mapping[str, Any]
@@ -238,7 +237,7 @@ def load(name: str, flags: Given) -> Any:
   from mobilebert_jax.convert.pretrained import load_pretrained
   from mobilebert_jax.pipelines import PIPELINES, pipeline
 
-  source = best_of(flags['model'])
+  source = best_model(flags['model'])
   options = {
     'revision': flags['revision'],
     'token': flags['token'],
@@ -270,18 +269,3 @@ def load(name: str, flags: Given) -> Any:
     batch_size=flags['batch_size'],
     **options,
   )
-
-
-def best_of(name: str) -> str:
-  """The best model of a run where `name` is its workdir; else `name`.
-
-  Raises:
-    InputError: a run that has not saved a model yet.
-  """
-  path = files.path(name)
-  if not (path / 'model_config.json').is_file():
-    return name
-  best = path / 'model'
-  if not best.is_dir():
-    raise InputError(f'{path} is a run that has no model yet.')
-  return str(best)
