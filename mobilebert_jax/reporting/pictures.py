@@ -238,9 +238,9 @@ def draw_lengths(
   if 2 * longest > max_length:
     axes.axvline(max_length, color='black', linestyle='--', linewidth=1)
     axes.text(
-          max_length, 1.01, f'max_length {max_length}', ha='right', va='bottom',
-          fontsize=9, transform=axes.get_xaxis_transform(),
-        )  # fmt: skip
+      max_length, 1.01, f'max_length {max_length}', ha='right', va='bottom',
+      fontsize=9, transform=axes.get_xaxis_transform(),
+    )  # fmt: skip
   axes.set(xlabel='tokens', ylabel='part of the split in %', xlim=(0, None))
   axes.legend()
   axes.grid(alpha=0.3, axis='y')

@@ -156,9 +156,9 @@ def _lengths(
   yield f'![Tokens of each row]({link})'
   yield ''
   header = (
-      'split', 'rows', 'median', '95% up to', 'longest',
-      f'fill max_length ({told.max_length})',
-    )  # fmt: skip
+    'split', 'rows', 'median', '95% up to', 'longest',
+    f'fill max_length ({told.max_length})',
+  )  # fmt: skip
   rows = []
   for name, tokens in told.tokens.items():
     full = int(np.sum(tokens >= told.max_length))

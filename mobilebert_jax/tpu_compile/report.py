@@ -50,8 +50,8 @@ def measure(
   rows, length = _sequences(step)
   examples = _examples(step)
   shape = (
-      of.architecture, of.task.head, rows, length, examples, _scored(step)
-    )  # fmt: skip
+    of.architecture, of.task.head, rows, length, examples, _scored(step)
+  )  # fmt: skip
   useful, expected = _flops(step, of, shape)
   peak = where.chip.peak_flops * where.size
   return {

@@ -156,8 +156,8 @@ def search_fitting(
   for settings, changed in find(config, factor, where):
     try:
       return settings, changed, compile_fitting(
-              changed, error.step, where, devices
-            )  # fmt: skip
+        changed, error.step, where, devices
+      )  # fmt: skip
     except (DoesNotFitError, InputError):
       # A mesh may not divide the model.
       continue

@@ -69,9 +69,9 @@ def is_vocabulary_learnt(
     others = sorted(item.name for item in target.iterdir())
     if others:
       raise InputError(
-        f'{target} holds something else ({others[0]}, but no {VOCABULARY_SETTINGS}); '
-        'choose another --workdir, or name a tokenizer of yours with '
-        '--config.vocabulary.tokenizer.'
+        f'{target} holds something else ({others[0]}, but no '
+        f'{VOCABULARY_SETTINGS}); choose another --workdir, or name a '
+        'tokenizer of yours with --config.vocabulary.tokenizer.'
       )
   return False
 

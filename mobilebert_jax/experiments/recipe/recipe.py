@@ -150,9 +150,9 @@ def resolve(
 def named(config: TrainConfig) -> set[str]:
   """What a run names in braces: the parts of the chain that it is made of."""
   texts = (
-      config.init, config.tokenizer, config.data.path,
-      config.distillation.teacher,
-    )  # fmt: skip
+    config.init, config.tokenizer, config.data.path,
+    config.distillation.teacher,
+  )  # fmt: skip
   return {name for text in texts if text for name in names(text)}
 
 
