@@ -1,4 +1,4 @@
-"""One of several runs: it may diverge without stopping the others."""
+"""One run of an experiment: started, continued, finished or diverged."""
 
 import dataclasses
 import json
@@ -10,8 +10,7 @@ import jax
 
 from mobilebert_jax import launch
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.runtime import files
-from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime import distributed, files
 from mobilebert_jax.training.failures import NonFiniteError
 from mobilebert_jax.training.workdir import Workdir
 
@@ -48,22 +47,12 @@ class Trial:
     return score if math.isfinite(score) else None
 
 
-def check_root(root: pathlib.Path):
-  """Checks the directory that is to hold the directories of several runs.
-
-  Raises:
-    InputError: it is a file, or the directory of a single run.
-  """
-  if root.exists() and not root.is_dir():
-    raise InputError(f'{root} is a file, but must be a directory.')
-  if Workdir(root).config.exists():
-    raise InputError(
-      f'{root} holds a single run (config.json); choose another --workdir.'
-    )
-
-
 def read(config: TrainConfig, path: pathlib.Path) -> Trial:
-  """What is known of a run before it is started, or started again.
+  """Returns what is known of a run before it is started or continued.
+
+  Args:
+    config: the run.
+    path: its workdir.
 
   Raises:
     InputError: the directory holds other things, or another run.
@@ -71,31 +60,39 @@ def read(config: TrainConfig, path: pathlib.Path) -> Trial:
   workdir = Workdir(path)
   if not workdir.is_started(config):
     return Trial()
-  marker = path / _DIVERGED
-  if marker.exists():
-    problem = json.loads(marker.read_text(encoding='utf-8'))['problem']
+  diverged = path / _DIVERGED
+  if diverged.exists():
+    problem = json.loads(diverged.read_text(encoding='utf-8'))['problem']
     return Trial(problem=problem)
   return Trial(workdir.read_results())
 
 
-def train(config: TrainConfig, path: pathlib.Path) -> Trial:
-  """Trains, or continues, or takes what an earlier start has finished.
-
-  A run that diverged is not tried again: it would do the same.
+def train(
+  config: TrainConfig, path: pathlib.Path, *, may_diverge: bool = True
+) -> Trial:
+  """Trains, continues, or returns what an earlier start has finished.
 
   Args:
     config: the run.
     path: its workdir.
+    may_diverge: whether divergence is a result. It is recorded then, and
+      neither a finished nor a diverged run is opened again: it would do the
+      same.
 
   Raises:
     InputError: anything wrong with the config or the data.
+    NonFiniteError: the run diverged, though it may not.
+    RunError, Interrupted: as `launch.train`.
   """
-  known = read(config, path)
-  if known.status != 'not finished':
-    return known
+  if may_diverge:
+    known = distributed.agree(lambda: read(config, path))
+    if known.status != 'not finished':
+      return known
   try:
     return Trial(launch.train(config, path))
   except NonFiniteError as error:
+    if not may_diverge:
+      raise
     files.write_json(path / _DIVERGED, {'problem': str(error)})
     return Trial(problem=str(error))
   finally:

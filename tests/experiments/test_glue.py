@@ -157,7 +157,7 @@ def test_a_wrong_row_of_the_last_task_is_found_first(config, tmp_path):
 
 
 def test_other_directories_are_refused(config, tmp_path):
-  (tmp_path / 'config.json').write_text('{}')
+  (tmp_path / 'model_config.json').write_text('{}')
   with pytest.raises(InputError, match='holds a single run'):
     run(config, tmp_path)
   (tmp_path / 'file').touch()

@@ -6,7 +6,7 @@ import pytest
 
 from mobilebert_jax import recipe as command
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.experiments.recipe import chain
+from mobilebert_jax.experiments.recipe import chain, data
 from mobilebert_jax.runtime.errors import InputError
 from tests.support.tiny_recipe import arguments, checked, load, write
 
@@ -137,7 +137,7 @@ def test_a_text_of_one_block_is_too_little(given, tmp_path):
   size = int(told.partition('--config.data.block_size=')[2].split()[0])
   # What is advised is enough.
   loaded = load(given[0], [f'--config.data.block_size={size}'])
-  announced = chain.data.announced(loaded, given[1], workdir / 'data')
+  announced = data.describe_held_out(loaded, given[1], workdir / 'data')
   held, blocks = announced.split()[2], announced.split()[4]
   assert int(blocks) > 5
   assert held == '1'

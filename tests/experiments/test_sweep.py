@@ -104,7 +104,7 @@ def test_both_flags_are_needed(flag):
 
 
 def test_a_directory_with_a_run_is_refused(config, tmp_path):
-  (tmp_path / 'config.json').write_text('{}')
+  (tmp_path / 'model_config.json').write_text('{}')
   with pytest.raises(InputError, match='holds a single run'):
     run(config, tmp_path, '--sweep.seed=1')
   (tmp_path / 'file').touch()
@@ -138,7 +138,7 @@ def test_a_search_with_a_point_that_diverges(config, tmp_path, capsys):
   table = (tmp_path / 'w' / 'sweep.md').read_text()
   assert table.count('\n| ') == 4 and '| diverged |' in table
   assert (tmp_path / 'w' / 'sweep.png').read_bytes().startswith(b'\x89PNG')
-  assert '2 points, 1 of them diverged: the best' in capsys.readouterr().out
+  assert '2 trials, 1 of them diverged: the best' in capsys.readouterr().out
 
   # Again: nothing is trained, and everything is as before.
   before = (tmp_path / 'w' / 'sweep.json').read_bytes()

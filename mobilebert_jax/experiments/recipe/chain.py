@@ -1,18 +1,16 @@
-"""Runs a recipe: vocabulary, data, and one run after another."""
+"""A recipe as an experiment: vocabulary, data, and one run after another."""
 
 import pathlib
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-import jax
-
-from mobilebert_jax import launch
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.readers import documents
-from mobilebert_jax.experiments import trial
+from mobilebert_jax.experiments.experiment import Experiment, Summary
 from mobilebert_jax.experiments.recipe import checks, data, plan, recipe, report
-from mobilebert_jax.experiments.recipe import data as recipe_data
 from mobilebert_jax.experiments.recipe.recipe import Recipe
-from mobilebert_jax.runtime import distributed, lock
+from mobilebert_jax.experiments.trial import Trial
+from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training.workdir import Workdir
@@ -34,7 +32,7 @@ class Given(NamedTuple):
   workers: int = 1
 
 
-def run(chain: Recipe, given: Given) -> dict[str, Any]:
+def run(chain: Recipe, given: Given) -> Summary:
   """Runs the chain, or continues where an earlier start stopped.
 
   Each run is an ordinary one, in a directory of its own below the workdir: it
@@ -54,34 +52,99 @@ def run(chain: Recipe, given: Given) -> dict[str, Any]:
     NonFiniteError: a run diverged.
     RunError, Interrupted: as `launch.train`.
   """
-  runs = distributed.agree(lambda: _check(chain, given))
-  distributed.tell(plan.table(plan.stage_costs(runs)))
-  with lock.held(given.workdir):
-    return _run(chain, given)
-
-
-def _run(chain: Recipe, given: Given) -> dict[str, Any]:
-  """The chain, alone in its workdir."""
-  _prepare(chain, given)
-  places = directories(given)
-  done: dict[str, dict[str, Any]] = {}
-  for number, (name, config) in enumerate(chain.runs.items(), start=1):
-    distributed.tell(f'run {number} of {len(chain.runs)}: {name}')
-    done[name] = launch.train(
-      recipe.resolve(config, places), given.workdir / name
+  if chain.needs_task_data() and given.task_data is None:
+    raise InputError(
+      'the recipe fine-tunes on files of yours: name them with --task_data=DIR.'
     )
-    places[name] = str(Workdir(given.workdir / name).model)
-    # Every run compiles programs of its own, which no later run uses.
-    jax.clear_caches()
-  summary = distributed.on_main(
-    lambda: report.write(chain, given.workdir, done)
-  )
-  distributed.tell(report.closing_line(summary, given.workdir))
-  return summary
+  return Chain(chain, given).run()
+
+
+class Chain(Experiment):
+  """A trial for each run of a recipe; each builds on those before it.
+
+  Attributes:
+    recipe: the recipe.
+    given: where things are.
+    checked: its runs, when they have been checked.
+  """
+
+  name = 'recipe'
+  noun = 'run'
+  is_chain = True
+
+  def __init__(self, chain: Recipe, given: Given):
+    places = directories(given) | {
+      name: str(Workdir(given.workdir / name).model) for name in chain.runs
+    }
+    configs = {
+      name: recipe.resolve(config, places)
+      for name, config in chain.runs.items()
+    }
+    super().__init__(configs, given.workdir)
+    self.recipe = chain
+    self.given = given
+    self.checked: dict[str, checks.CheckedRun] = {}
+
+  def check(self):
+    """Finds what can be wrong before hours of work."""
+    documents.find_files(self.given.text)
+    super().check()
+    checks.check_parts(self.recipe, self.root)
+    self.checked = checks.check_runs(
+      self.recipe, resolve_runs(self.recipe, self.given)
+    )
+
+  def prepare(self, trials: Mapping[str, Trial]):
+    """Says what is to be done; makes the vocabulary and the examples.
+
+    The text is checked before either is written.
+    """
+    distributed.tell(plan.table(plan.stage_costs(self.checked)))
+    chain, text = self.recipe, self.given.text
+    vocabulary = self.root / recipe.VOCABULARY
+    target = self.root / recipe.DATA
+
+    def check_text() -> str:
+      data.is_vocabulary_learnt(chain, text, vocabulary)
+      return data.describe_held_out(chain, text, target)
+
+    distributed.tell(distributed.on_main(check_text))
+    distributed.on_main(lambda: data.learn_vocabulary(chain, text, vocabulary))
+    tokenizer = distributed.agree(lambda: read_vocabulary(vocabulary))
+    # Every process writes its own blocks.
+    shard = (distributed.process_index(), distributed.process_count())
+    distributed.agree(
+      lambda: data.write_examples(
+        chain.data, text, target, tokenizer, shard, self.given.workers
+      )
+    )
+
+  def summarize(self, trials: Mapping[str, Trial]) -> Summary:
+    return report.summarize(
+      self.root,
+      {name: done.results for name, done in trials.items() if done.results},
+      {name: config.batch_size for name, config in self.configs.items()},
+    )
+
+  def draw(self, summary: Summary):
+    report.draw(self.picture_path, self.root, summary)
+
+  def table(self, summary: Summary) -> list[str]:
+    return report.table(summary, self.picture_path.name)
+
+  def closing_line(self, summary: Summary) -> str:
+    results = (
+      f'{entry["name"]}: {report.best_score(entry["results"])}'
+      for entry in summary['runs']
+    )
+    return (
+      f'{"; ".join(results)}. The model is in {self.root / summary["model"]}, '
+      f'the report in {self.table_path}.'
+    )
 
 
 def directories(given: Given) -> dict[str, str]:
-  """What a run may name in braces, before any run is done."""
+  """Returns what a run may name in braces, before any run is done."""
   places = {
     recipe.TEXT: str(given.text),
     recipe.VOCABULARY: str(given.workdir / recipe.VOCABULARY),
@@ -93,7 +156,7 @@ def directories(given: Given) -> dict[str, str]:
 
 
 def resolve_runs(chain: Recipe, given: Given) -> dict[str, TrainConfig]:
-  """The runs before anything is made: what the chain makes stays in braces."""
+  """Returns the runs with what the chain is to make still in braces."""
   made = (recipe.VOCABULARY, recipe.DATA, *chain.runs)
   places = directories(given) | {name: f'{{{name}}}' for name in made}
   return {
@@ -101,43 +164,8 @@ def resolve_runs(chain: Recipe, given: Given) -> dict[str, TrainConfig]:
   }
 
 
-def _check(chain: Recipe, given: Given) -> dict[str, checks.CheckedRun]:
-  """Finds what can be wrong before hours of work."""
-  documents.find_files(given.text)
-  if chain.needs_task_data() and given.task_data is None:
-    raise InputError(
-      'the recipe fine-tunes on files of yours: name them with --task_data=DIR.'
-    )
-  trial.check_root(given.workdir)
-  checks.check_parts(chain, given.workdir)
-  return checks.check_runs(chain, resolve_runs(chain, given))
-
-
-def _prepare(chain: Recipe, given: Given):
-  """Vocabulary and data; the text is checked before either is written."""
-  learnt = given.workdir / recipe.VOCABULARY
-  target = given.workdir / recipe.DATA
-
-  def check_text() -> str:
-    recipe_data.is_vocabulary_learnt(chain, given.text, learnt)
-    return data.describe_held_out(chain, given.text, target)
-
-  distributed.tell(distributed.on_main(check_text))
-  distributed.on_main(
-    lambda: recipe_data.learn_vocabulary(chain, given.text, learnt)
-  )
-  tokenizer = distributed.agree(lambda: read_vocabulary(learnt))
-  # Every process writes its own blocks.
-  shard = (distributed.process_index(), distributed.process_count())
-  distributed.agree(
-    lambda: data.write_examples(
-      chain.data, given.text, target, tokenizer, shard, given.workers
-    )
-  )
-
-
 def read_vocabulary(target: pathlib.Path) -> MobileBertTokenizerFast:
-  """The vocabulary that process 0 has written.
+  """Returns the vocabulary that process 0 has written.
 
   Raises:
     InputError: this process does not see it.
@@ -148,4 +176,4 @@ def read_vocabulary(target: pathlib.Path) -> MobileBertTokenizerFast:
       f'{distributed.process_index()} does not see it: with several hosts '
       '--workdir must be a directory that all share, such as gs://BUCKET/RUN.'
     )
-  return recipe_data.read_vocabulary(target)
+  return data.read_vocabulary(target)

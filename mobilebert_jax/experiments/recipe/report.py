@@ -1,4 +1,4 @@
-"""What a chain has come to: `recipe.json`, `recipe.md` and `recipe.png`."""
+"""The report on a chain: `recipe.json`, `recipe.md` and `recipe.png`."""
 
 import itertools
 import os
@@ -6,80 +6,88 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax.experiments.recipe.recipe import Recipe
 from mobilebert_jax.reporting import markdown, metrics_log, pictures
-from mobilebert_jax.reporting import report as run_report
 from mobilebert_jax.reporting.metrics_log import Record
 from mobilebert_jax.reporting.pictures import NEWEST_WEIGHT, series, smooth
-from mobilebert_jax.runtime import files
+from mobilebert_jax.reporting.report import training_seconds
 from mobilebert_jax.training.workdir import Workdir
 
-DATA, TABLE, PICTURE = 'recipe.json', 'recipe.md', 'recipe.png'
 
-
-def write(
-  chain: Recipe, root: pathlib.Path, done: Mapping[str, Mapping[str, Any]]
+def summarize(
+  root: pathlib.Path,
+  results: Mapping[str, Mapping[str, Any]],
+  batch_sizes: Mapping[str, int],
 ) -> dict[str, Any]:
-  """Writes the report of a finished chain; `recipe.json` last.
+  """Returns what `recipe.json` holds of a finished chain.
+
+  That is: for each run, in their order, its name (that of its directory), its
+  results and the seconds of its training steps; and where the last run's model
+  is.
 
   Args:
-    chain: the recipe.
     root: the chain's workdir.
-    done: what each run's `results.json` holds, by the run's name.
-
-  Returns:
-    What `recipe.json` holds: for each run, in their order, its name (that of
-    its directory), its results and the seconds of its training steps; and where
-    the last run's model is.
+    results: what each run's `results.json` holds, by the run's name.
+    batch_sizes: examples in a step of each run.
   """
-  curves, runs = {}, []
-  for name, results in done.items():
-    records = metrics_log.read(Workdir(root / name).metrics)
-    curves[name] = (records, results['primary_metric'])
-    runs.append(
-      {
-        'name': name,
-        'training_seconds': run_report.training_seconds(
-          records, chain.runs[name].batch_size
-        ),
-        'results': dict(results),
-      }
+  runs = [
+    {
+      'name': name,
+      'training_seconds': training_seconds(
+        metrics_log.read(Workdir(root / name).metrics), batch_sizes[name]
+      ),
+      'results': dict(found),
+    }
+    for name, found in results.items()
+  ]
+  last = runs[-1]['name']
+  return {'runs': runs, 'model': f'{last}/{Workdir(root).model.name}'}
+
+
+def best_score(results: Mapping[str, Any]) -> str:
+  """Returns the best value of a run's primary metric with its name."""
+  metric = results['primary_metric']
+  return f'{metric} {results["best"][metric]:.4f}'
+
+
+def draw(path: pathlib.Path, root: pathlib.Path, summary: Mapping[str, Any]):
+  """Draws the logged losses and scores of every run.
+
+  Args:
+    path: the PNG to write.
+    root: the chain's workdir.
+    summary: what `summarize` returned.
+  """
+  curves = {
+    entry['name']: (
+      metrics_log.read(Workdir(root / entry['name']).metrics),
+      entry['results']['primary_metric'],
     )
-  summary = {'runs': runs, 'model': f'{name}/{Workdir(root).model.name}'}
-  draw_curves(root / PICTURE, curves)
-  files.write_lines(root / TABLE, _lines(summary))
-  files.write_json(root / DATA, summary)
-  return summary
+    for entry in summary['runs']
+  }
+  draw_curves(path, curves)
 
 
-def closing_line(summary: Mapping[str, Any], root: pathlib.Path) -> str:
-  """What was learnt, and where it is."""
-  told = []
-  for entry in summary['runs']:
-    results = entry['results']
-    metric = results['primary_metric']
-    told.append(f'{entry["name"]}: {metric} {results["best"][metric]:.4f}')
-  return (
-    f'{"; ".join(told)}. The model is in {root / summary["model"]}, the report '
-    f'in {root / TABLE}.'
-  )
+def table(summary: Mapping[str, Any], picture: str) -> list[str]:
+  """Returns the lines of `recipe.md`.
 
-
-def _lines(summary: Mapping[str, Any]) -> list[str]:
+  Args:
+    summary: what `summarize` returned.
+    picture: the file of the curves, beside it.
+  """
   rows = []
   for entry in summary['runs']:
     name, results = entry['name'], entry['results']
     metric = results['primary_metric']
     first, best = results['first'][metric], results['best'][metric]
     rows.append([
-          f'[{markdown.escape(name)}]({name}/report.md)',
-          markdown.escape(results['task']),
-          markdown.escape(metric),
-          f'{first:.4f}',
-          f'{best:.4f}',
-          f'{results["best"]["step"]:,} of {results["final"]["step"]:,}',
-          f'{entry["training_seconds"]:,.0f}',
-        ])  # fmt: skip
+      f'[{markdown.escape(name)}]({name}/report.md)',
+      markdown.escape(results['task']),
+      markdown.escape(metric),
+      f'{first:.4f}',
+      f'{best:.4f}',
+      f'{results["best"]["step"]:,} of {results["final"]["step"]:,}',
+      f'{entry["training_seconds"]:,.0f}',
+    ])  # fmt: skip
   header = ['run', 'task', 'score', 'at first', 'best', 'at step', 'seconds']
   return [
     '# Recipe',
@@ -93,7 +101,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     '',
     '## Curves',
     '',
-    f'![Losses and scores of every run]({PICTURE})',
+    f'![Losses and scores of every run]({picture})',
   ]
 
 
@@ -133,9 +141,9 @@ def draw_curves(
       color = f'C{number}'
       for steps, values in _stages(records, term):
         left.plot(
-                  steps, values, '.-', color=color, alpha=0.3, linewidth=0.6,
-                  markersize=2,
-                )  # fmt: skip
+          steps, values, '.-', color=color, alpha=0.3, linewidth=0.6,
+          markersize=2,
+        )  # fmt: skip
         left.plot(steps, _averaged(values), color=color, linewidth=1)
       left.plot([], [], color=color, label=term)
     if len(terms) > 1:
