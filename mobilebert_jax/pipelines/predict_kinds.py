@@ -236,6 +236,7 @@ def load(name: str, flags: Given) -> Any:
 
   from mobilebert_jax.convert.pretrained import load_pretrained
   from mobilebert_jax.pipelines import PIPELINES, pipeline
+  from mobilebert_jax.training.workdir import best_model
 
   source = best_model(flags['model'])
   options = {

@@ -1,1 +1,12 @@
-"""What a run tells while it works: numbers, curves, progress."""
+"""What a run says of itself: logged values, pictures, and the report.
+
+In the order of reading:
+  metrics_log  `metrics.jsonl` and TensorBoard events, a line for each step
+  outcomes     what became of one example; counts and rates of classes
+  markdown     escaped text and tables
+  pictures     curves of a run, and the report's pictures
+  report       `report.md`: scores, pictures, worst mistakes
+
+The pictures of experiments stand with the experiments; progress bars are in
+`runtime/progress`.
+"""

@@ -13,7 +13,7 @@ _JOINERS = '\u200c\u200d'
 
 
 def escape(text: str, longest: int | None = None) -> str:
-  """Text that shows as itself, on one line, also in a cell of a table.
+  """Escapes a text so that it shows as itself, also in a cell of a table.
 
   Args:
     text: anything: pipes, line breaks, HTML, control characters, characters
@@ -30,7 +30,7 @@ def escape(text: str, longest: int | None = None) -> str:
 def table(
   header: Sequence[str], rows: Iterable[Sequence[str]], align: str = ''
 ) -> list[str]:
-  """The lines of a table; its cells are Markdown already.
+  """Returns the lines of a table; its cells are Markdown already.
 
   Args:
     header: names of the columns.

@@ -18,7 +18,7 @@ _UPLOAD_SECONDS = 60
 
 
 def read(path: str | os.PathLike[str]) -> list[Record]:
-  """The complete lines of a metrics file; [] if it does not exist."""
+  """Returns the complete lines of a metrics file; [] if there is none."""
   path = files.path(path)
   if not path.exists():
     return []
@@ -32,11 +32,11 @@ def read(path: str | os.PathLike[str]) -> list[Record]:
 
 def start(
   directory: str | os.PathLike[str], last_step: int
-) -> 'MetricsLog | Silence':
-  """The log of a run; of several processes the first one writes it."""
+) -> 'MetricsLog | NoMetricsLog':
+  """Returns the log of a run; of several processes the first one writes."""
   if distributed.is_main():
     return MetricsLog(directory, last_step)
-  return Silence()
+  return NoMetricsLog()
 
 
 class MetricsLog:
@@ -46,14 +46,16 @@ class MetricsLog:
   written on this machine, and uploaded at each `flush` and every
   `_UPLOAD_SECONDS`. A kill loses lines of steps behind the last checkpoint
   only, which are written again.
-
-  Args of the constructor:
-    directory: the workdir.
-    last_step: what an interrupted run wrote beyond this step is dropped,
-      because the run will write it again.
   """
 
   def __init__(self, directory: str | os.PathLike[str], last_step: int):
+    """Continues the files of an interrupted run, or begins them.
+
+    Args:
+      directory: the workdir.
+      last_step: what an interrupted run wrote beyond this step is dropped,
+        because the run will write it again.
+    """
     self._target = files.path(directory)
     self._closing = contextlib.ExitStack()
     kept = [r for r in read(self._target / _LINES) if r['step'] <= last_step]
@@ -102,13 +104,15 @@ class _Board:
 
   tensorboardX's SummaryWriter hands them to a thread of its own: when that
   cannot write, on a full disk, it ends, and the run waits for it for ever.
-
-  Args of the constructor:
-    directory: where a new file of events goes.
-    first_step: events of this step and later ones in older files are void.
   """
 
   def __init__(self, directory: pathlib.Path, first_step: int):
+    """Begins a new file of events.
+
+    Args:
+      directory: where it goes.
+      first_step: events of this step and later ones in older files are void.
+    """
     from tensorboardX import summary
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto import event_pb2
@@ -137,16 +141,16 @@ class _Board:
     self._writer.write_event(event)
 
 
-class Silence:
-  """What the other processes have in the place of a `MetricsLog`."""
+class NoMetricsLog:
+  """The log of all processes but the first: it writes nothing."""
 
   def write(self, step: int, values: Mapping[str, float]):
     """Writes nothing."""
 
   def flush(self):
-    """Has nothing to bring."""
+    """Uploads nothing."""
 
-  def __enter__(self) -> 'Silence':
+  def __enter__(self) -> 'NoMetricsLog':
     return self
 
   def __exit__(self, *error: object):

@@ -9,15 +9,15 @@ from jaxtyping import Int
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """One example, for people who look at a run.
+  """One example with its answer, for people who look at a run.
 
   Attributes:
-    text: What the model was asked, as a reader wants to see it.
-    expected: The right answer: a label, a number, or a text.
-    predicted: The model's answer, of the same kind.
-    error: How wrong it is, at least 0; larger is worse. For classes minus
-      the log-probability of the right one, for numbers the absolute error.
-    is_right: Whether the answer counts as right (for numbers: never).
+    text: what the model was asked, as a reader wants to see it.
+    expected: the right answer: a label, a number, or a text.
+    predicted: the model's answer, of the same kind.
+    error: how wrong it is, at least 0; larger is worse. For classes
+      -log p(expected), for numbers the absolute error.
+    is_right: whether the answer counts as right (for numbers: never).
   """
 
   text: str
@@ -60,7 +60,7 @@ def are_classes(outcomes: Sequence[Outcome], labels: Sequence[str]) -> bool:
 def confusion(
   outcomes: Sequence[Outcome], labels: Sequence[str]
 ) -> Int[np.ndarray, 'C C']:
-  """Examples by expected (rows) and predicted class (columns)."""
+  """Counts examples by expected (rows) and predicted class (columns)."""
   number = {label: index for index, label in enumerate(labels)}
   counts = np.zeros((len(labels), len(labels)), np.int64)
   for outcome in outcomes:
@@ -71,13 +71,13 @@ def confusion(
 def rates(
   counts: Int[np.ndarray, 'C C'], labels: Sequence[str]
 ) -> list[ClassRates]:
-  """Precision, recall and F1 of each class, in the order of the labels."""
-  found = []
+  """Returns precision, recall and F1 of each class, in the labels' order."""
+  result = []
   for index, label in enumerate(labels):
     hits = int(counts[index, index])
     examples = int(counts[index].sum())
     predicted = int(counts[:, index].sum())
-    found.append(
+    result.append(
       ClassRates(
         label,
         examples,
@@ -87,13 +87,13 @@ def rates(
         _ratio(2 * hits, examples + predicted),
       )
     )
-  return found
+  return result
 
 
 def most_confused(
   counts: Int[np.ndarray, 'C C'], labels: Sequence[str], most: int
 ) -> list[tuple[str, str, int]]:
-  """The pairs (expected, predicted, examples) of most mistakes."""
+  """Returns the pairs (expected, predicted, examples) of most mistakes."""
   wrong = counts * ~np.eye(len(counts), dtype=bool)
   order = np.argsort(-wrong, axis=None, kind='stable')[:most]
   pairs = zip(*np.unravel_index(order, wrong.shape))

@@ -1,4 +1,4 @@
-"""Every picture, without a display; the one user of matplotlib."""
+"""Pictures of a run, and what pictures share; the one user of matplotlib."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ _LONGEST_NAME = 24
 
 
 def new_figure(width: float, height: float) -> Any:
-  """An empty figure of a size in inches, 100 dots each.
+  """Returns an empty figure of a size in inches, 100 dots each.
 
   Figures made without pyplot touch no global state and need no display.
   """
@@ -53,7 +53,7 @@ def save(
 
 
 def short_name(text: str) -> str:
-  """A name from data on one line, short, and without any markup."""
+  """Returns a name from data on one line, short, and without any markup."""
   text = ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
   if len(text) > _LONGEST_NAME:
     text = f'{text[: _LONGEST_NAME - 1]}…'
@@ -99,13 +99,15 @@ def draw_curves(
 def series(
   records: Sequence[Record], name: str
 ) -> tuple[list[int], list[float]]:
-  """The steps at which a value was logged, and the values."""
+  """Returns the steps at which a value was logged, and the values."""
   points = [(r['step'], r[name]) for r in records if name in r]
   return [step for step, _ in points], [value for _, value in points]
 
 
 def smooth(values: Sequence[float], new: float = NEWEST_WEIGHT) -> list[float]:
-  """Exponential moving average that starts at the first value.
+  """Returns the exponential moving average, from the first value on.
+
+  m[0] = x[0]; m[t] = (1 - new) m[t-1] + new x[t].
 
   Args:
     values: the values.
@@ -130,7 +132,16 @@ _Path = str | os.PathLike[str]
 def draw_confusion(
   path: _Path, counts: Int[np.ndarray, 'C C'], labels: Sequence[str]
 ) -> pathlib.Path:
-  """Draws how often each class is taken for each, in parts of its examples."""
+  """Draws how often each class is taken for each, in parts of its examples.
+
+  Args:
+    path: the file.
+    counts: examples by expected (rows) and predicted class (columns).
+    labels: names of the classes.
+
+  Returns:
+    The path.
+  """
   shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
   cell = 1.1 if len(labels) <= _MOST_LARGE else 0.55
   size = 1.4 + cell * len(labels)

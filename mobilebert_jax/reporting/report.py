@@ -8,19 +8,34 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mobilebert_jax.reporting import outcomes as reporting_outcomes
 from mobilebert_jax.reporting import pictures
 from mobilebert_jax.reporting.markdown import escape, table
 from mobilebert_jax.reporting.metrics_log import Record
-from mobilebert_jax.reporting.outcomes import Outcome
+from mobilebert_jax.reporting.outcomes import (
+  Outcome,
+  are_classes,
+  confusion,
+  most_confused,
+  rates,
+)
 from mobilebert_jax.runtime import files
 
 _LONGEST_VALUE = 200
+# More classes than this make a picture nobody can read.
+_MOST_DRAWN = 20
+_MOST_CLASSES = 40
+_MOST_PAIRS = 15
+_MOST_MISTAKES = 15
+_LONGEST_TEXT = 400
+_LONGEST_ANSWER = 80
+
+# From a picture's name to its file and its link.
+PicturePlace = Callable[[str], tuple[pathlib.Path, str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """What a report tells.
+  """What a report says.
 
   Attributes:
     results: what `results.json` holds.
@@ -46,7 +61,10 @@ class Findings:
 
 
 def write(
-  path: pathlib.Path, folder: pathlib.Path, curves: pathlib.Path, told: Findings
+  path: pathlib.Path,
+  folder: pathlib.Path,
+  curves: pathlib.Path,
+  findings: Findings,
 ) -> pathlib.Path:
   """Writes the report and its pictures.
 
@@ -56,33 +74,35 @@ def write(
     path: the Markdown file; appears only when everything is complete.
     folder: directory of the pictures, beside `path`.
     curves: the picture of the loss, drawn already, beside `path`.
-    told: what to tell.
+    findings: what the report says.
 
   Returns:
     `path`.
   """
   folder.mkdir(parents=True, exist_ok=True)
 
-  def place(name: str) -> tuple[pathlib.Path, str]:
+  def picture(name: str) -> tuple[pathlib.Path, str]:
     return folder / name, f'{folder.name}/{name}'
 
   lines = [
-    *_headline(told.results),
-    *_scores(told.results),
-    *_about(told),
+    *_headline(findings.results),
+    *_scores(findings.results),
+    *_about(findings),
     '## Curves',
     '',
     f'![Loss and score over the steps]({curves.name})',
     '',
-    *answers_section(told.split, told.outcomes, told.labels, place),
-    *_lengths(told, place),
-    *mistakes_section(told.split, told.outcomes, told.labels),
+    *answers_section(
+      findings.split, findings.outcomes, findings.labels, picture
+    ),
+    *_lengths(findings, picture),
+    *mistakes_section(findings.split, findings.outcomes, findings.labels),
   ]
   return files.write_text(path, '\n'.join(lines).rstrip() + '\n')
 
 
 def training_seconds(records: Sequence[Record], batch_size: int) -> float:
-  """Time spent in training steps, from the logged speeds.
+  """Returns the seconds spent in training steps, from the logged speeds.
 
   It counts every start of an interrupted run, and neither evaluations nor
   the reading of data before the first step.
@@ -128,40 +148,40 @@ def _scores(results: Mapping[str, Any]) -> Iterator[str]:
   yield ''
 
 
-def _about(told: Findings) -> Iterator[str]:
+def _about(findings: Findings) -> Iterator[str]:
   yield '## The run'
   yield ''
-  rows = [(what, escape(value, _LONGEST_VALUE)) for what, value in told.about]
+  rows = [
+    (what, escape(value, _LONGEST_VALUE)) for what, value in findings.about
+  ]
   speeds = [
     record['examples_per_second']
-    for record in told.records
+    for record in findings.records
     if record.get('examples_per_second')
   ]
   if speeds:
     rows.append(('speed', f'{np.median(speeds):,.0f} examples/s (median)'))
-    seconds = training_seconds(told.records, told.batch_size)
+    seconds = training_seconds(findings.records, findings.batch_size)
     clock = _clock(seconds)
     rows.append(('time', f'{clock} in training steps, without evaluations'))
   yield from table(('what', ''), rows)
   yield ''
 
 
-def _lengths(
-  told: Findings, place: Callable[[str], tuple[pathlib.Path, str]]
-) -> Iterator[str]:
-  path, link = place('lengths.png')
-  pictures.draw_lengths(path, told.tokens, told.max_length)
+def _lengths(findings: Findings, picture: PicturePlace) -> Iterator[str]:
+  path, link = picture('lengths.png')
+  pictures.draw_lengths(path, findings.tokens, findings.max_length)
   yield '## Lengths'
   yield ''
   yield f'![Tokens of each row]({link})'
   yield ''
   header = (
     'split', 'rows', 'median', '95% up to', 'longest',
-    f'fill max_length ({told.max_length})',
+    f'fill max_length ({findings.max_length})',
   )  # fmt: skip
   rows = []
-  for name, tokens in told.tokens.items():
-    full = int(np.sum(tokens >= told.max_length))
+  for name, tokens in findings.tokens.items():
+    full = int(np.sum(tokens >= findings.max_length))
     median, most = np.percentile(tokens, (50, 95))
     rows.append(
       (
@@ -194,31 +214,19 @@ def _clock(seconds: float) -> str:
   return f'{hours} h {minutes} min' if hours else f'{minutes} min {rest} s'
 
 
-# More classes than this make a picture nobody can read.
-_MOST_DRAWN = 20
-_MOST_CLASSES = 40
-_MOST_PAIRS = 15
-_MOST_MISTAKES = 15
-_LONGEST_TEXT = 400
-_LONGEST_ANSWER = 80
-
-# Gives a picture's file and its link by its name.
-PicturePlace = Callable[[str], tuple[pathlib.Path, str]]
-
-
 def answers_section(
   split: str,
   outcomes: Sequence[Outcome],
   labels: Sequence[str],
-  place: PicturePlace,
+  picture: PicturePlace,
 ) -> Iterator[str]:
-  """How the answers are spread: by class, as numbers, or by certainty.
+  """Yields how the answers are spread: by class, as numbers or by certainty.
 
   Args:
     split: what the outcomes are of.
     outcomes: one for each example.
     labels: names of the classes, or ().
-    place: where a picture goes.
+    picture: where a picture goes.
 
   Yields:
     Lines of Markdown.
@@ -229,22 +237,22 @@ def answers_section(
     yield 'There are none.'
     yield ''
   elif are_numbers(outcomes):
-    yield from _numbers(outcomes, place)
+    yield from _numbers(outcomes, picture)
   else:
     right = sum(outcome.is_right for outcome in outcomes)
     share = right / len(outcomes)
     yield f'{right:,} of {len(outcomes):,} are right ({share:.1%}).'
     yield ''
-    is_classes = reporting_outcomes.are_classes(outcomes, labels)
+    is_classes = are_classes(outcomes, labels)
     if is_classes:
-      yield from _classes(outcomes, labels, place)
-    yield from _certainty(outcomes, is_classes, place)
+      yield from _classes(outcomes, labels, picture)
+    yield from _certainty(outcomes, is_classes, picture)
 
 
 def mistakes_section(
   split: str, outcomes: Sequence[Outcome], labels: Sequence[str]
 ) -> Iterator[str]:
-  """The worst answers with their texts; lines of Markdown."""
+  """Yields lines of Markdown: the worst answers with their texts."""
   wrong = [outcome for outcome in outcomes if not outcome.is_right]
   # The sort is stable: of equally bad ones the first in the data.
   worst = sorted(wrong, key=lambda o: o.error, reverse=True)
@@ -254,26 +262,18 @@ def mistakes_section(
   if not worst:
     yield 'There is no mistake.'
     return
-  is_class = not are_numbers(worst) and reporting_outcomes.are_classes(
-    worst, labels
-  )
+  column = '-log p(expected)' if are_classes(worst, labels) else 'error'
   yield from table(
-    (
-      '',
-      'text',
-      'expected',
-      'predicted',
-      '-log p(expected)' if is_class else 'error',
-    ),
+    ('', 'text', 'expected', 'predicted', column),
     (
       (
-        str(place),
+        str(rank),
         escape(outcome.text, _LONGEST_TEXT),
         _answer(outcome.expected),
         _answer(outcome.predicted),
         f'{outcome.error:.3g}',
       )
-      for place, outcome in enumerate(worst, start=1)
+      for rank, outcome in enumerate(worst, start=1)
     ),
     'rlllr',
   )
@@ -288,7 +288,9 @@ def are_numbers(outcomes: Sequence[Outcome]) -> bool:
   )
 
 
-def _numbers(outcomes: Sequence[Outcome], place: PicturePlace) -> Iterator[str]:
+def _numbers(
+  outcomes: Sequence[Outcome], picture: PicturePlace
+) -> Iterator[str]:
   expected = np.array([o.expected for o in outcomes], np.float64)
   predicted = np.array([o.predicted for o in outcomes], np.float64)
   errors = np.abs(predicted - expected)
@@ -300,36 +302,36 @@ def _numbers(outcomes: Sequence[Outcome], place: PicturePlace) -> Iterator[str]:
     f'{constant:.3f}.'
   )
   yield ''
-  path, link = place('numbers.png')
+  path, link = picture('numbers.png')
   pictures.draw_numbers(path, expected, predicted)
   yield f'![Predicted over expected numbers]({link})'
   yield ''
 
 
 def _classes(
-  outcomes: Sequence[Outcome], labels: Sequence[str], place: PicturePlace
+  outcomes: Sequence[Outcome], labels: Sequence[str], picture: PicturePlace
 ) -> Iterator[str]:
-  counts = reporting_outcomes.confusion(outcomes, labels)
+  counts = confusion(outcomes, labels)
   if len(labels) <= _MOST_DRAWN:
-    path, link = place('confusion.png')
+    path, link = picture('confusion.png')
     pictures.draw_confusion(path, counts, labels)
     yield f'![Confusion matrix]({link})'
     yield ''
   else:
     yield 'Most confused:'
     yield ''
-    pairs = reporting_outcomes.most_confused(counts, labels, _MOST_PAIRS)
+    pairs = most_confused(counts, labels, _MOST_PAIRS)
     yield from table(
       ('expected', 'predicted', 'examples'),
       ((_answer(a), _answer(b), f'{count:,}') for a, b, count in pairs),
       'llr',
     )
     yield ''
-  rates = reporting_outcomes.rates(counts, labels)
-  if len(rates) > _MOST_CLASSES:
-    yield f'The {_MOST_CLASSES} largest of {len(rates)} classes:'
+  shown = rates(counts, labels)
+  if len(shown) > _MOST_CLASSES:
+    yield f'The {_MOST_CLASSES} largest of {len(shown)} classes:'
     yield ''
-    rates = sorted(rates, key=lambda r: r.examples, reverse=True)
+    shown = sorted(shown, key=lambda r: r.examples, reverse=True)
   yield from table(
     ('class', 'examples', 'predicted', 'precision', 'recall', 'F1'),
     (
@@ -339,7 +341,7 @@ def _classes(
         f'{rate.predicted:,}',
         *map(_part, (rate.precision, rate.recall, rate.f1)),
       )
-      for rate in rates[:_MOST_CLASSES]
+      for rate in shown[:_MOST_CLASSES]
     ),
     'lrrrrr',
   )
@@ -347,10 +349,10 @@ def _classes(
 
 
 def _certainty(
-  outcomes: Sequence[Outcome], is_log_probability: bool, place: PicturePlace
+  outcomes: Sequence[Outcome], is_log_probability: bool, picture: PicturePlace
 ) -> Iterator[str]:
   error = np.array([o.error for o in outcomes], np.float64)
-  path, link = place('certainty.png')
+  path, link = picture('certainty.png')
   pictures.draw_certainty(
     path,
     error,

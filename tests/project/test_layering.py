@@ -32,7 +32,7 @@ _WALLS = {
   'huggingface_hub': {'runtime.hub'},
   'safetensors': {'convert.formats.safetensors'},
   'tensorboardX': {'reporting.metrics_log'},
-  'matplotlib': {'reporting.canvas'},
+  'matplotlib': {'reporting.pictures'},
   'tqdm': {'runtime.progress'},
   'ml_collections': {'config.overrides'},
   'absl': {'config.command_line', 'config.overrides'},

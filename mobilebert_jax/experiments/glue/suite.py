@@ -11,6 +11,7 @@ from mobilebert_jax.experiments.trial import Trial
 from mobilebert_jax.reporting import markdown
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 
 ARCHIVE = 'glue_submission.zip'

@@ -13,6 +13,7 @@ from mobilebert_jax.experiments.trial import Trial
 from mobilebert_jax.reporting import markdown, pictures
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 
 MODEL = 'model'
