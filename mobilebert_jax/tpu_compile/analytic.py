@@ -6,7 +6,8 @@ how Chowdhery et al. 2022, arXiv 2204.02311, appendix B, and most others define
 the model FLOPs of MFU.) It counts padding, as the device does.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
@@ -20,18 +21,11 @@ _BACKWARD = 2
 _TRIGRAM = 3
 
 
-def forward(
-  c: MobileBertConfig,
-  head: type[Any],
-  rows: int,
-  length: int,
-  examples: int,
-  scored: int | None = None,
-) -> int:
-  """FLOPs of a forward pass.
+class Workload(NamedTuple):
+  """What a step runs, as far as its FLOPs depend on it.
 
-  Args:
-    c: the architecture.
+  Attributes:
+    architecture: of the model.
     head: the model class, such as `MobileBertForMaskedLM`.
     rows: sequences in the batch (choices count one by one).
     length: positions of a sequence, padding included.
@@ -40,80 +34,111 @@ def forward(
     scored: tokens of the batch that a head of tokens reads: those of
       'masked_positions'; None: all.
   """
-  tokens = rows * length
-  scored = tokens if scored is None else scored
-  macs = tokens * _embeddings(c)
-  macs += c.num_hidden_layers * tokens * sum(_block(c, length))
-  return 2 * (
-    macs + scored * _token_head(c, head) + examples * _pooled(c, head)
+
+  architecture: MobileBertConfig
+  head: type[Any]
+  rows: int
+  length: int
+  examples: int
+  scored: int | None = None
+
+  @property
+  def tokens(self) -> int:
+    """Positions in the batch, padding included."""
+    return self.rows * self.length
+
+
+def workload(
+  architecture: MobileBertConfig, head: type[Any], batch: Mapping[str, Any]
+) -> Workload:
+  """Returns the workload of a step over a batch.
+
+  Args:
+    architecture: of the model.
+    head: the model class.
+    batch: arrays, or their shapes, as the model reads them.
+  """
+  ids, masked = batch['input_ids'], batch.get('masked_positions')
+  length = ids.shape[-1]
+  rows = ids.size // length
+  pooled = batch.get('cls_positions')
+  return Workload(
+    architecture,
+    head,
+    rows,
+    length,
+    rows if pooled is None else pooled.size,
+    None if masked is None else masked.size,
   )
 
 
-def model_flops(
-  c: MobileBertConfig,
-  head: type[Any],
-  rows: int,
-  length: int,
-  examples: int,
-  scored: int | None = None,
-) -> int:
-  """FLOPs of a training step without any recomputation, for MFU."""
-  return (1 + _BACKWARD) * forward(c, head, rows, length, examples, scored)
+def forward(work: Workload) -> int:
+  """Returns the FLOPs of a forward pass.
+
+  2 (T E + L T B + S H_t + N H_p) for T tokens, L blocks, S scored tokens and
+  N examples, where E, B, H_t and H_p are the multiplications of embeddings,
+  block, token head and pooled head for each of them.
+  """
+  c, tokens = work.architecture, work.tokens
+  scored = tokens if work.scored is None else work.scored
+  macs = tokens * _embeddings(c)
+  macs += c.num_hidden_layers * tokens * sum(_block(c, work.length))
+  macs += scored * _token_head(c, work.head)
+  return 2 * (macs + work.examples * _pooled(c, work.head))
 
 
-def training(
-  config: TrainConfig,
-  c: MobileBertConfig,
-  head: type[Any],
-  rows: int,
-  length: int,
-  examples: int,
-  scored: int | None = None,
-) -> int:
-  """FLOPs of a training step with what `config.remat` computes again.
+def model_flops(work: Workload) -> int:
+  """Returns the FLOPs of a training step without recomputation, for MFU."""
+  return (1 + _BACKWARD) * forward(work)
+
+
+def training(config: TrainConfig, work: Workload) -> int:
+  """Returns the FLOPs of a training step with what `config.remat` repeats.
 
   'full' repeats a block's forward pass in its backward pass; 'dots' only the
   products of attention, which have no parameters.
   """
-  dense, attention = _block(c, length)
+  c = work.architecture
+  dense, attention = _block(c, work.length)
   again = {'none': 0, 'dots': attention, 'full': dense + attention}
-  repeated = 2 * c.num_hidden_layers * rows * length * again[config.remat]
-  return model_flops(c, head, rows, length, examples, scored) + repeated
+  repeated = 2 * c.num_hidden_layers * work.tokens * again[config.remat]
+  return model_flops(work) + repeated
 
 
 def distillation(
-  config: TrainConfig,
-  teacher: MobileBertConfig,
-  stage: Stage,
-  c: MobileBertConfig,
-  head: type[Any],
-  rows: int,
-  length: int,
-  examples: int,
-  scored: int | None = None,
+  config: TrainConfig, teacher: MobileBertConfig, stage: Stage, work: Workload
 ) -> tuple[int, int]:
-  """FLOPs of a stage's step: without recomputation, and with it.
+  """Returns the FLOPs of a stage's step: without recomputation, and with it.
 
   Where a stage does not count the task, neither model has a head, and both run
   the blocks up to the last one that is compared; frozen ones have no backward
   pass. The teacher has a forward pass alone, where it is read at all; whole
   where all of its layers are read, and with its head where it labels.
+
+  Args:
+    config: the run.
+    teacher: the teacher's architecture.
+    stage: the stage.
+    work: of the whole student.
   """
   settings = config.distillation
-  own = c
+  c = work.architecture
+  headless = work._replace(examples=0, scored=0)
+  student = work
   if not stage.has_task:
-    own = c.replace(num_hidden_layers=stage.layers[-1] + 1)
-  counted = (examples, scored) if stage.has_task else (0, 0)
-  shape = (own, head, rows, length, *counted)
-  plain, repeating = model_flops(*shape), training(config, *shape)
+    student = headless._replace(
+      architecture=c.replace(num_hidden_layers=stage.layers[-1] + 1)
+    )
+  plain, repeating = model_flops(student), training(config, student)
   if stage.is_progressive and stage.layers[0] and not settings.previous_layers:
-    part = c.replace(num_hidden_layers=stage.layers[0])
-    frozen = (part, head, rows, length, 0, 0)
-    plain -= model_flops(*frozen) - forward(*frozen)
-    repeating -= training(config, *frozen) - forward(*frozen)
+    frozen = headless._replace(
+      architecture=c.replace(num_hidden_layers=stage.layers[0])
+    )
+    plain -= model_flops(frozen) - forward(frozen)
+    repeating -= training(config, frozen) - forward(frozen)
   if uses_teacher(config, stage):
     is_labelling = has_soft_labels(settings, stage)
-    counted = (examples, scored) if is_labelling else (0, 0)
+    read = work if is_labelling else headless
     theirs = teacher
     if not (is_labelling or settings.reads_whole_teacher):
       layers = layers_of(
@@ -121,13 +146,13 @@ def distillation(
       )
       last = layers[stage.layers[-1]]
       theirs = teacher.replace(num_hidden_layers=last + 1)
-    teaching = forward(theirs, head, rows, length, *counted)
+    teaching = forward(read._replace(architecture=theirs))
     plain, repeating = plain + teaching, repeating + teaching
   return plain, repeating
 
 
 def _embeddings(c: MobileBertConfig) -> int:
-  """Multiplications for each token before the first block."""
+  """Returns the multiplications of each token before the first block."""
   if not c.trigram_input and c.embedding_size == c.hidden_size:
     return 0
   width = c.embedding_size * (_TRIGRAM if c.trigram_input else 1)
@@ -135,7 +160,7 @@ def _embeddings(c: MobileBertConfig) -> int:
 
 
 def _block(c: MobileBertConfig, length: int) -> tuple[int, int]:
-  """Multiplications for each token in a block: dense layers, attention."""
+  """Returns those of each token in a block: (dense layers, attention)."""
   wide, narrow = c.hidden_size, c.true_hidden_size
   query = value = wide
   bottlenecks = 0
@@ -155,7 +180,7 @@ def _block(c: MobileBertConfig, length: int) -> tuple[int, int]:
 
 
 def _token_head(c: MobileBertConfig, head: type[Any]) -> int:
-  """Multiplications for each token behind the last block."""
+  """Returns those of each token behind the last block."""
   if issubclass(
     head, models.MobileBertForMaskedLM | models.MobileBertForPreTraining
   ):
@@ -168,7 +193,7 @@ def _token_head(c: MobileBertConfig, head: type[Any]) -> int:
 
 
 def _pooled(c: MobileBertConfig, head: type[Any]) -> int:
-  """Multiplications for each pooled output."""
+  """Returns those of each pooled output."""
   if not head.has_pooler:
     return 0
   pooler = c.hidden_size**2 if c.classifier_activation else 0

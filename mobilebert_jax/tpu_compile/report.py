@@ -8,6 +8,7 @@ import jax
 
 from mobilebert_jax import models
 from mobilebert_jax.tpu_compile import analytic, roofline
+from mobilebert_jax.tpu_compile.analytic import Workload
 from mobilebert_jax.tpu_compile.hlo.counts import Collective
 from mobilebert_jax.tpu_compile.program import CompilationPlan, CompiledStep
 from mobilebert_jax.tpu_compile.topology import Slice
@@ -47,16 +48,12 @@ def measure(
 ) -> dict[str, Any]:
   """One compiled step, per chip unless it says otherwise."""
   counts, found = step.counts, roofline.estimate(step.counts, where)
-  rows, length = _sequences(step)
-  examples = _examples(step)
-  shape = (
-    of.architecture, of.task.head, rows, length, examples, _scored(step)
-  )  # fmt: skip
-  useful, expected = _flops(step, of, shape)
+  work = analytic.workload(of.architecture, of.task.head, step.batch)
+  useful, expected = _flops(step, of, work)
   peak = where.chip.peak_flops * where.size
   return {
     'batch': list(step.batch['input_ids'].shape),
-    'tokens': rows * length,
+    'tokens': work.tokens,
     'compile_seconds': round(step.seconds, 1),
     'flops': counts.flops,
     'flops_by_formula': expected / where.size,
@@ -76,7 +73,7 @@ def measure(
     'seconds': dataclasses.asdict(found),
     'step_seconds': found.step,
     'bound': found.bound,
-    'tokens_per_second': rows * length / found.step,
+    'tokens_per_second': work.tokens / found.step,
     'mfu': useful / (found.step * peak),
     'uncounted': list(counts.uncounted),
     'is_stable': step.is_stable,
@@ -120,35 +117,16 @@ def cost(
 
 
 def _flops(
-  step: CompiledStep, of: CompilationPlan, shape: tuple[Any, ...]
+  step: CompiledStep, of: CompilationPlan, work: Workload
 ) -> tuple[float, float]:
-  """Those of a step without recomputation, and with it, by formula."""
+  """Returns a step's FLOPs without recomputation, and with it, by formula."""
   if step.name == 'evaluation':
-    return (analytic.forward(*shape),) * 2
+    return (analytic.forward(work),) * 2
   stage = of.stage(step.name)
   if stage is None:
-    return analytic.model_flops(*shape), analytic.training(of.config, *shape)
+    return analytic.model_flops(work), analytic.training(of.config, work)
   assert of.teacher is not None
-  return analytic.distillation(of.config, of.teacher, stage, *shape)
-
-
-def _sequences(step: CompiledStep) -> tuple[int, int]:
-  """(number of sequences, positions of each) of the global batch."""
-  shape = step.batch['input_ids'].shape
-  return step.batch['input_ids'].size // shape[-1], shape[-1]
-
-
-def _examples(step: CompiledStep) -> int:
-  """Pooled outputs of the global batch."""
-  if 'cls_positions' in step.batch:
-    return step.batch['cls_positions'].size
-  return _sequences(step)[0]
-
-
-def _scored(step: CompiledStep) -> int | None:
-  """Tokens of the global batch that a head of tokens reads; None: all."""
-  found = step.batch.get('masked_positions')
-  return None if found is None else found.size
+  return analytic.distillation(of.config, of.teacher, stage, work)
 
 
 def _collectives(found: tuple[Collective, ...]) -> list[dict[str, Any]]:

@@ -241,9 +241,14 @@ def test_too_long_a_sequence_is_told_before_compilation():
 def test_formula_of_the_published_model():
   """5.39 G multiplications and additions at 128 tokens (paper: 5.7 G)."""
   bare = models.MobileBertForQuestionAnswering
-  found = analytic.forward(MobileBertConfig.mobilebert(), bare, 1, 128, 1)
+  shape = (bare, 1, 128, 1)
+  found = analytic.forward(
+    analytic.Workload(MobileBertConfig.mobilebert(), *shape)
+  )
   assert found == pytest.approx(5.39e9, rel=0.01)
-  teacher = analytic.forward(MobileBertConfig.ib_bert_large(), bare, 1, 128, 1)
+  teacher = analytic.forward(
+    analytic.Workload(MobileBertConfig.ib_bert_large(), *shape)
+  )
   assert teacher == pytest.approx(75.7e9, rel=0.01)
 
 

@@ -68,19 +68,22 @@ def test_flops_of_what_a_stage_runs_of_its_teacher(name, place):
   changed, number, blocks, has_head = CASES[name]
   plan = plan_of(place, {}, **changed)
   stage, head, shape = plan.stages[number], plan.task.head, (16, 12)
-  found, _ = analytic.distillation(
-    plan.config, plan.teacher, stage, plan.architecture, head, *shape, 16, 32
-  )
+  work = analytic.Workload(plan.architecture, head, *shape, 16, 32)
+  found, _ = analytic.distillation(plan.config, plan.teacher, stage, work)
   layers = plan.architecture.num_hidden_layers
   own = plan.architecture.replace(
     num_hidden_layers=layers if stage.has_task else stage.layers[-1] + 1
   )
   counted = (16, 32) if stage.has_task else (0, 0)
-  expected = analytic.model_flops(own, head, *shape, *counted)
+  expected = analytic.model_flops(
+    analytic.Workload(own, head, *shape, *counted)
+  )
   if blocks is not None:
     counted = (16, 32) if has_head else (0, 0)
     theirs = plan.teacher.replace(**blocks)
-    expected += analytic.forward(theirs, head, *shape, *counted)
+    expected += analytic.forward(
+      analytic.Workload(theirs, head, *shape, *counted)
+    )
   assert found == expected
 
 
@@ -95,7 +98,16 @@ def test_a_compiled_stage_computes_what_its_formula_says(name, place):
   )
   rows, length = step.batch['input_ids'].shape
   expected, _ = analytic.distillation(
-    config, plan.teacher, plan.stages[number], plan.architecture,
-    plan.task.head, rows, length, rows, step.batch['masked_positions'].size,
-  )  # fmt: skip
+    config,
+    plan.teacher,
+    plan.stages[number],
+    analytic.Workload(
+      plan.architecture,
+      plan.task.head,
+      rows,
+      length,
+      rows,
+      step.batch['masked_positions'].size,
+    ),
+  )
   assert step.counts.flops == pytest.approx(expected, rel=0.02)

@@ -199,7 +199,8 @@ def test_loops_count_as_the_unrolled_program_and_the_formula(
   scored = step.batch['masked_positions'].size
   assert scored == 32 * 19
   expected = analytic.training(
-    plan.config, plan.architecture, plan.task.head, 32, 128, 32, scored
+    plan.config,
+    analytic.Workload(plan.architecture, plan.task.head, 32, 128, 32, scored),
   )
   assert one.flops * 4 == pytest.approx(expected, rel=0.05)
 

@@ -1,18 +1,14 @@
 """What a chain is about to do: steps, tokens, memory, computation."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.distillation import stages
 from mobilebert_jax.experiments.recipe.checks import CheckedRun
-from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import analytic, inputs
 from mobilebert_jax.tpu_compile.topology import CHIPS
 from mobilebert_jax.training import setup
@@ -25,7 +21,7 @@ _STATE_BYTES = 4 * 4
 
 @dataclasses.dataclass(frozen=True)
 class StageCost:
-  """One line of the plan.
+  """What a run, or a stage of it, costs: one line of the plan.
 
   Attributes:
     run: the run's name.
@@ -48,12 +44,12 @@ class StageCost:
 
 
 def stage_costs(runs: Mapping[str, CheckedRun]) -> list[StageCost]:
-  """A row for each run, and for each stage of a run with a teacher."""
+  """Returns a row for each run, and for each stage of one with a teacher."""
   return [row for name, run in runs.items() for row in _rows(name, run)]
 
 
 def table(found: Sequence[StageCost]) -> str:
-  """The rows as text, with their sums."""
+  """Returns the rows as text, with their sums."""
   header = (
     'run', 'what', 'parameters', 'steps', 'tokens', 'PFLOP', 'state, GiB',
     f'{_CHIP} chip-hours',
@@ -101,21 +97,24 @@ def _chip_hours(flops: float) -> float:
 def _rows(name: str, run: CheckedRun) -> list[StageCost]:
   config, task, architecture = run.config, run.task, run.model.architecture
   count = _count(run, architecture)
-  shape = _shape(config, task)
-  _, batch, length, *_ = shape
+  # For batches as long as they can be.
+  batch = inputs.batch(
+    config, task, setup.make_mesh(config), is_training=True
+  )
+  work = analytic.workload(architecture, task.head, batch)
 
   def row(
     what: str, steps: int | None, flops: int, extra: int = 0
   ) -> StageCost:
     return StageCost(
       name, what, count, steps,
-      None if steps is None else steps * batch * length,
+      None if steps is None else steps * work.tokens,
       None if steps is None else steps * flops,
       count * _STATE_BYTES + extra,
     )  # fmt: skip
 
   theirs = run.model.teacher
-  flops = analytic.model_flops(architecture, *shape)
+  flops = analytic.model_flops(work)
   if theirs is None:
     return [row(task.name, run.steps, flops)]
   dtype = jnp.dtype(config.distillation.teacher_dtype)
@@ -126,7 +125,7 @@ def _rows(name: str, run: CheckedRun) -> list[StageCost]:
   return [
     row(
       f'{task.name}: {stage.what}', stage.steps,
-      analytic.distillation(config, theirs, stage, architecture, *shape)[0],
+      analytic.distillation(config, theirs, stage, work)[0],
       extra,
     )
     for stage in stages.plan(config.distillation, layers, run.steps)
@@ -134,20 +133,6 @@ def _rows(name: str, run: CheckedRun) -> list[StageCost]:
 
 
 def _count(run: CheckedRun, architecture: MobileBertConfig) -> int:
-  """Parameters with the head of the run's task."""
+  """Counts the parameters with the head of the run's task."""
   model = run.task.head(architecture)
   return models.count_params(models.abstract_params(model))
-
-
-def _shape(
-  config: TrainConfig, task: Task
-) -> tuple[type[Any], int, int, int, int | None]:
-  """What `analytic` asks: head, rows, length, examples, scored tokens.
-
-  For batches as long as they can be.
-  """
-  shapes = inputs.batch(config, task, setup.make_mesh(config), is_training=True)
-  *rows, length = shapes['input_ids'].shape
-  masked = shapes.get('masked_positions')
-  scored = None if masked is None else math.prod(masked.shape)
-  return task.head, math.prod(rows), length, math.prod(rows), scored
