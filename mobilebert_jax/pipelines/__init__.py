@@ -7,106 +7,36 @@ fill = pipeline('fill-mask', 'google/mobilebert-uncased')
 for guess in fill('Paris is the [MASK] of France.'):
   print(guess['token_str'], guess['score'])
 ```
+
+In the order of reading:
+  factory         `pipeline`: from a task's name and a model to its pipeline
+  base            what all share: tokenizing, batching, the compiled model
+  text_classification, token_classification, question_answering, fill_mask,
+  multiple_choice, zero_shot, feature_extraction  one task each
+  predict_kinds, predict_inputs  what `python -m mobilebert_jax.predict` does
+
+The public names are loaded when they are first used (PEP 562): the help of a
+command does not wait for jax.
 """
 
-import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mobilebert_jax.pipelines.base import ItemError, Pipeline
-from mobilebert_jax.pipelines.feature_extraction import FeatureExtraction
-from mobilebert_jax.pipelines.fill_mask import FillMask
-from mobilebert_jax.pipelines.multiple_choice import MultipleChoice
-from mobilebert_jax.pipelines.question_answering import QuestionAnswering
-from mobilebert_jax.pipelines.text_classification import TextClassification
-from mobilebert_jax.pipelines.token_classification import TokenClassification
-from mobilebert_jax.pipelines.zero_shot import ZeroShotClassification
-from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+if TYPE_CHECKING:
+  from mobilebert_jax.pipelines.base import ItemError, Pipeline
+  from mobilebert_jax.pipelines.factory import PIPELINES, pipeline
 
 __all__ = ['PIPELINES', 'ItemError', 'Pipeline', 'pipeline']
 
-PIPELINES: dict[str, type[Pipeline]] = {
-  'feature-extraction': FeatureExtraction,
-  'fill-mask': FillMask,
-  'multiple-choice': MultipleChoice,
-  'question-answering': QuestionAnswering,
-  'text-classification': TextClassification,
-  'token-classification': TokenClassification,
-  'zero-shot-classification': ZeroShotClassification,
-}
-_ALIASES = {
-  'sentiment-analysis': 'text-classification',
-  'ner': 'token-classification',
-}
+
+def __getattr__(name: str) -> Any:
+  """Returns a public name from the module that defines it."""
+  if name not in __all__:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  from mobilebert_jax.pipelines import base, factory
+
+  return getattr(base if name in ('ItemError', 'Pipeline') else factory, name)
 
 
-def pipeline(
-  task: str,
-  model: Any,
-  tokenizer: Any = None,
-  *,
-  batch_size: int = 8,
-  dtype: str = 'float32',
-  **options: Any,
-) -> Any:
-  """Makes a function from text to results.
-
-  Results are those of transformers' pipelines with their default
-  `batch_size=1`, whatever the batch size here: MobileBERT reads the embedding
-  of a following [PAD] into the last token of a text, so in transformers
-  padding changes the numbers. Here rows are padded with zero vectors, which
-  is exactly what the model sees behind the end of an unpadded text; lengths
-  are rounded up to a few buckets, so that few programs are compiled.
-
-  Args:
-    task: 'fill-mask', 'text-classification' ('sentiment-analysis'),
-      'token-classification' ('ner'), 'question-answering',
-      'multiple-choice', 'feature-extraction' or 'zero-shot-classification'.
-    model: a hub name or path, or the pair `(model, params)`.
-    tokenizer: a tokenizer, or a name or path; None is the model's own.
-    batch_size: rows computed together.
-    dtype: compute dtype of a model that is loaded: 'float32' or 'bfloat16'.
-    **options: further arguments of both `from_pretrained`: `revision`,
-      `token`, `cache_dir`, `local_files_only`, `subfolder`.
-
-  Returns:
-    The pipeline; its `__call__` says what it takes and returns.
-
-  Raises:
-    InputError: an unknown task, a model of another task, no tokenizer, or
-      whatever loading them finds wrong.
-  """
-  name = _ALIASES.get(task, task)
-  if name not in PIPELINES:
-    raise InputError(
-      f'unknown task {task!r}; choose from {", ".join(sorted(PIPELINES))}'
-    )
-  kind = PIPELINES[name]
-  if (
-    isinstance(batch_size, bool)
-    or not isinstance(batch_size, int)
-    or (batch_size < 1)
-  ):
-    raise InputError(
-      f'batch_size must be a positive integer, got {batch_size!r}'
-    )
-  if tokenizer is None:
-    tokenizer = model
-  if isinstance(model, (str, os.PathLike)):
-    # Only here: a model at hand needs nothing that reads files.
-    from mobilebert_jax.convert.pretrained import from_pretrained
-
-    model = from_pretrained(kind.model_class, model, dtype=dtype, **options)
-  if not isinstance(model, tuple) or len(model) != 2:
-    raise InputError(
-      'model must be a hub name, a path or a pair (model, params), '
-      f'got {type(model).__name__}'
-    )
-  if isinstance(tokenizer, (str, os.PathLike)):
-    tokenizer = MobileBertTokenizerFast.from_pretrained(tokenizer, **options)
-  if not isinstance(tokenizer, MobileBertTokenizerFast):
-    raise InputError(
-      'tokenizer must be a MobileBertTokenizer, a name or a path; with a '
-      '(model, params) pair it must be given'
-    )
-  return kind(*model, tokenizer, batch_size)
+def __dir__() -> list[str]:
+  """Returns the public names."""
+  return sorted({*globals(), *__all__})
