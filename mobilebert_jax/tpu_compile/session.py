@@ -1,4 +1,7 @@
-"""The whole of one `tpu_compile`: compile, look for a fit, report."""
+"""The whole of one `tpu_compile`: compile, look for what fits, report.
+
+Which settings make a step fit is found by compiling it with them.
+"""
 
 import dataclasses
 import math
@@ -8,9 +11,12 @@ from typing import Any
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tpu_compile import program, report
-from mobilebert_jax.tpu_compile import report as tpu_compile_report
 from mobilebert_jax.tpu_compile.program import CompiledStep, DoesNotFitError
 from mobilebert_jax.tpu_compile.topology import Slice
+
+_GIB = 2**30
+# Settings as on the command line, and the config with them.
+Candidate = tuple[tuple[str, ...], TrainConfig]
 
 
 def run(
@@ -65,21 +71,21 @@ def _report(
 ) -> dict[str, Any]:
   of = program.plan(config, devices)
   found = report.describe(of, where) | {'steps': {}, 'cost': None}
-  tell(tpu_compile_report.format_heading(found, where))
+  tell(report.format_heading(found, where))
   for step in steps:
     measured = report.measure(step, of, where)
     found['steps'][step.name] = measured
-    tell(tpu_compile_report.format_step(step.name, measured))
+    tell(report.format_step(step.name, measured))
   if set(of.steps) - {'evaluation'} <= found['steps'].keys():
     found['cost'] = report.cost(found['steps'], of, where.size)
-    tell(tpu_compile_report.format_cost(found['cost']))
+    tell(report.format_cost(found['cost']))
   return found
 
 
 def _describe_misfit(
   error: DoesNotFitError, where: Slice, settings: Sequence[str] | None
 ) -> str:
-  """What does not fit, and what would make it fit."""
+  """Returns a sentence: what does not fit, and what would make it fit."""
   needed = 'more'
   if error.needed_gib is not None:
     needed = f'{error.needed_gib:.1f} GiB'
@@ -92,11 +98,6 @@ def _describe_misfit(
   return f'{start}it fits with {" ".join(settings)}.'
 
 
-_GIB = 2**30
-# Settings as on the command line, and the config with them.
-Candidate = tuple[tuple[str, ...], TrainConfig]
-
-
 def compile_fitting(
   config: TrainConfig, name: str, where: Slice, devices: Sequence[Any]
 ) -> CompiledStep:
@@ -104,7 +105,7 @@ def compile_fitting(
 
   Args:
     config: the run.
-    name: one of `Plan.steps`.
+    name: one of `CompilationPlan.steps`.
     where: the slice.
     devices: its devices.
 
@@ -139,7 +140,7 @@ def search_fitting(
   where: Slice,
   devices: Sequence[Any],
 ) -> tuple[tuple[str, ...], TrainConfig, CompiledStep] | None:
-  """The first setting that makes a step fit, or None.
+  """Finds the first setting that makes a step fit; None if none does.
 
   Returns:
     What to add to the command line, the config with it, and the step.
@@ -167,7 +168,7 @@ def search_fitting(
 def memory_saving_settings(
   config: TrainConfig, factor: int, where: Slice
 ) -> Iterator[Candidate]:
-  """Settings that save memory, from what costs least time to what costs most.
+  """Yields settings that save memory, those that cost least time first.
 
   Args:
     config: the run that does not fit.
@@ -216,7 +217,7 @@ def _in_parts(
   last: int,
   where: Slice,
 ) -> Iterator[Candidate]:
-  """More micro-batches: `first` times as many, twice that, up to `last`."""
+  """Yields more micro-batches: `first` times as many, twice that, to `last`."""
   factor = first
   while factor <= last:
     parts = config.accumulation_steps * factor

@@ -42,6 +42,9 @@ _WITHOUT_FLOPS = frozenset({
 })  # fmt: skip
 # The result of these holds the operands beside what arrives.
 _ECHOES = frozenset({'all-gather-start', 'collective-permute-start'})
+# Instructions behind which a loop's counter is the same value.
+_PASSED_ON = frozenset({'copy', 'bitcast', 'convert', 'copy-done'})
+_TURNED = {'GT': 'LT', 'GE': 'LE'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,7 +292,10 @@ def group_size(groups: str) -> int:
 
 
 def product_flops(computation: Computation, instruction: Instruction) -> int:
-  """FLOPs of one 'dot' or 'convolution'."""
+  """Returns the FLOPs of one 'dot', or of a 'convolution' as TPUs have it.
+
+  Two for each element of the result and each element that is summed over.
+  """
   if instruction.opcode == 'dot':
     left = computation.operand(instruction, 0).array
     axes = instruction.attribute('lhs_contracting_dims') or ''
@@ -341,14 +347,14 @@ def valid_positions(size: int, result: int, window: dict[str, str]) -> int:
   return total
 
 
-_PASSED_ON = frozenset({'copy', 'bitcast', 'convert', 'copy-done'})
-_TURNED = {'GT': 'LT', 'GE': 'LE'}
-
-
 def trip_count(
   program: Program, computation: Computation, loop: Instruction
 ) -> int:
-  """How often a loop's body runs.
+  """Returns how often a loop's body runs.
+
+  Where XLA has noted a loop's trip count, that is taken (backends for CPU and
+  GPU do, the one for TPU does not); otherwise it follows from the loop's
+  counter: its first value, its step and the limit in the condition.
 
   Args:
     program: the program.
