@@ -54,7 +54,7 @@ class Pipeline:
     if not isinstance(model, self.model_class):
       raise InputError(
         f'{type(self).__name__} needs a {self.model_class.__name__}, got a '
-        f'{type(model).__name__}'
+        f'{type(model).__name__}.'
       )
     self.model = model
     self.params = params
@@ -68,7 +68,7 @@ class Pipeline:
       raise InputError(
         f'the tokenizer has {len(tokenizer)} tokens, but the model only '
         f'{self.config.vocab_size}; use its own tokenizer or '
-        'resize_token_embeddings()'
+        'resize_token_embeddings().'
       )
     self._buckets = (
       *(b for b in _BUCKETS if b < self.max_length),
@@ -128,7 +128,7 @@ class Pipeline:
           i,
           f'has {len(row["input_ids"])} tokens, but the model takes '
           f'{self.max_length}; shorten it, or let it be cut (truncation=True, '
-          'on the command line --truncate)',
+          'on the command line --truncate).',
         )
     results: list[dict[str, np.ndarray]] = [{} for _ in rows]
     for indices, length in self._groups(rows):
@@ -215,11 +215,11 @@ def as_texts(inputs: Any, where: str = 'inputs') -> list[str]:
   if not isinstance(inputs, (list, tuple)):
     raise InputError(
       f'{where} must be a string or a list of strings, '
-      f'got {type(inputs).__name__}'
+      f'got {type(inputs).__name__}.'
     )
   for i, text in enumerate(inputs):
     if not isinstance(text, str):
-      raise InputError(f'{where}[{i}] is {text!r}; it must be a string')
+      raise InputError(f'{where}[{i}] is {text!r}; it must be a string.')
   return list(inputs)
 
 
@@ -230,4 +230,4 @@ def check_count(name: str, value: Any) -> None:
     InputError: another value.
   """
   if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-    raise InputError(f'{name} must be a positive integer, got {value!r}')
+    raise InputError(f'{name} must be a positive integer, got {value!r}.')

@@ -68,7 +68,7 @@ def pipeline(
   name = _ALIASES.get(task, task)
   if name not in PIPELINES:
     raise InputError(
-      f'unknown task {task!r}; choose from {", ".join(sorted(PIPELINES))}'
+      f'unknown task {task!r}; choose from {", ".join(sorted(PIPELINES))}.'
     )
   kind = PIPELINES[name]
   if (
@@ -77,7 +77,7 @@ def pipeline(
     or (batch_size < 1)
   ):
     raise InputError(
-      f'batch_size must be a positive integer, got {batch_size!r}'
+      f'batch_size must be a positive integer, got {batch_size!r}.'
     )
   if tokenizer is None:
     tokenizer = model
@@ -89,13 +89,13 @@ def pipeline(
   if not isinstance(model, tuple) or len(model) != 2:
     raise InputError(
       'model must be a hub name, a path or a pair (model, params), '
-      f'got {type(model).__name__}'
+      f'got {type(model).__name__}.'
     )
   if isinstance(tokenizer, (str, os.PathLike)):
     tokenizer = MobileBertTokenizerFast.from_pretrained(tokenizer, **options)
   if not isinstance(tokenizer, MobileBertTokenizerFast):
     raise InputError(
       'tokenizer must be a MobileBertTokenizer, a name or a path; with a '
-      '(model, params) pair it must be given'
+      '(model, params) pair it must be given.'
     )
   return kind(*model, tokenizer, batch_size)

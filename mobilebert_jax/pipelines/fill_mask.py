@@ -64,7 +64,7 @@ class FillMask(Pipeline):
         raise ItemError(
           i,
           f'has no mask token: put {self.tokenizer.mask_token} where a token '
-          'is to be guessed',
+          'is to be guessed.',
         )
       rows.append({**row, 'places': places})
     chosen = None if targets is None else self._target_ids(targets)
@@ -133,5 +133,5 @@ class FillMask(Pipeline):
         )
       ids.append(index)
     if not ids:
-      raise InputError(f'none of the targets {targets!r} is a token')
+      raise InputError(f'none of the targets {targets!r} is a token.')
     return np.array(sorted(set(ids)))

@@ -85,7 +85,7 @@ def _questions(
     if not isinstance(items, (list, tuple)) or not all(
       isinstance(item, Mapping) for item in items
     ):
-      raise InputError('give question and choices, or mappings with both')
+      raise InputError('give question and choices, or mappings with both.')
     pairs = [(item.get('question'), item.get('choices')) for item in items]
   else:
     single = isinstance(question, str)
@@ -94,19 +94,19 @@ def _questions(
     if not isinstance(questions, (list, tuple)) or not isinstance(
       listed, (list, tuple)
     ):
-      raise InputError('question must be a string or a list, choices a list')
+      raise InputError('question must be a string or a list, choices a list.')
     if len(questions) != len(listed):
       raise InputError(
-        f'there are {len(questions)} questions, but choices for {len(listed)}'
+        f'there are {len(questions)} questions, but choices for {len(listed)}.'
       )
     pairs = list(zip(questions, listed))
   for i, (asked, texts) in enumerate(pairs):
     if not isinstance(asked, str):
-      raise ItemError(i, f'has the question {asked!r}; it must be a string')
+      raise ItemError(i, f'has the question {asked!r}; it must be a string.')
     if not isinstance(texts, (list, tuple)) or not all(
       isinstance(text, str) for text in texts
     ):
-      raise ItemError(i, f'has the choices {texts!r}; give a list of strings')
+      raise ItemError(i, f'has the choices {texts!r}; give a list of strings.')
     if len(texts) < 2:
-      raise ItemError(i, f'has {len(texts)} choices; give at least two')
+      raise ItemError(i, f'has {len(texts)} choices; give at least two.')
   return single, pairs

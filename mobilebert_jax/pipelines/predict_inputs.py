@@ -84,7 +84,7 @@ def from_arguments(
     if len(texts) != len(names):
       raise InputError(
         f'{len(texts)} texts where {" and ".join(names)} are expected; put '
-        'each in quotes'
+        'each in quotes.'
       )
     named = [dict(zip(names, texts))]
   return [
@@ -128,20 +128,20 @@ def from_file(
   named = _named(form, columns)
   if name.endswith('.txt'):
     if columns:
-      raise InputError(f'{path}: a text file has no columns to name')
+      raise InputError(f'{path}: a text file has no columns to name.')
     return _lines(form, path)
   if name.endswith('.jsonl'):
     return _objects(form, path, named)
   if name.endswith(('.csv', '.tsv')):
     return _table(form, path, named)
-  raise InputError(f'{path}: its name must end in {", ".join(_SUFFIXES)}')
+  raise InputError(f'{path}: its name must end in {", ".join(_SUFFIXES)}.')
 
 
 def _lines(form: Form, path: pathlib.Path) -> Iterator[Item]:
   if not form.is_text:
     raise InputError(
       f'{path}: a line of text cannot hold {" and ".join(form.required)}; '
-      'give JSON lines'
+      'give JSON lines.'
     )
   for number, line in read_lines(path):
     fields = {form.required[0]: line.rstrip('\r\n')}
@@ -162,7 +162,7 @@ def _objects(
         if name not in value:
           raise InputError(
             f'{place}: the object has no {name!r}; it has '
-            f'{", ".join(map(repr, value)) or "nothing"}'
+            f'{", ".join(map(repr, value)) or "nothing"}.'
           )
       # A list in one place, or texts in several.
       is_joined = field in form.lists and field in named and len(names) > 1
@@ -179,7 +179,7 @@ def _table(
     if field not in named:
       raise InputError(
         f'{path}: say which columns hold the {field}, for instance '
-        f'--column {field}=A --column {field}=B'
+        f'--column {field}=A --column {field}=B.'
       )
   wanted = {
     field: named.get(field, [field])
@@ -216,10 +216,10 @@ def _named(
     if field not in (*form.fields, _ID):
       raise InputError(
         f'--column {field}={column}: there is no field {field!r}; there are '
-        f'{", ".join((*form.fields, _ID))}'
+        f'{", ".join((*form.fields, _ID))}.'
       )
     if field in named and field not in form.lists:
-      raise InputError(f'--column {field}: it has one column, not several')
+      raise InputError(f'--column {field}: it has one column, not several.')
     named.setdefault(field, []).append(column)
   return named
 
@@ -236,19 +236,19 @@ def _checked(form: Form, item: Item) -> Item:
     if field in form.lists:
       if not isinstance(value, list) or len(value) < 2:
         raise InputError(
-          f'{item.place}: {field} must be at least two texts, got {value!r}'
+          f'{item.place}: {field} must be at least two texts, got {value!r}.'
         )
     texts = value if field in form.lists else [value]
     for text in texts:
       if not isinstance(text, str) or not text.strip():
         raise InputError(
           f'{item.place}: {field} has {text!r} where a text that is not empty '
-          'is expected'
+          'is expected.'
         )
       if not is_unicode(text):
         raise InputError(
           f'{item.place}: {field} holds half of a surrogate pair, which is no '
-          'valid Unicode'
+          'valid Unicode.'
         )
   return item
 

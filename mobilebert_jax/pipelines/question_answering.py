@@ -133,12 +133,14 @@ def _examples(question: Any, context: Any) -> list[tuple[str, str]]:
     if not isinstance(items, (list, tuple)) or not all(
       isinstance(item, Mapping) for item in items
     ):
-      raise InputError('give question and context, or mappings with both')
+      raise InputError('give question and context, or mappings with both.')
     pairs = [(item.get('question'), item.get('context')) for item in items]
   else:
     questions = [question] if isinstance(question, str) else question
     if not isinstance(questions, (list, tuple)):
-      raise InputError(f'question must be a string or a list, got {question!r}')
+      raise InputError(
+        f'question must be a string or a list, got {question!r}.'
+      )
     contexts = (
       [context] * len(questions) if isinstance(context, str) else context
     )
@@ -146,7 +148,7 @@ def _examples(question: Any, context: Any) -> list[tuple[str, str]]:
       len(contexts) != len(questions)
     ):
       raise InputError(
-        f'context must be one text or {len(questions)}, one per question'
+        f'context must be one text or {len(questions)}, one per question.'
       )
     pairs = list(zip(questions, contexts))
   for i, pair in enumerate(pairs):
@@ -154,7 +156,7 @@ def _examples(question: Any, context: Any) -> list[tuple[str, str]]:
       if not isinstance(text, str) or not text:
         raise InputError(
           f'the {name} of example {i} is {text!r}; it must be a string that '
-          'is not empty'
+          'is not empty.'
         )
   return pairs
 

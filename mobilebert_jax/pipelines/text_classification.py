@@ -99,7 +99,7 @@ class TextClassification(Pipeline):
     if name not in _FUNCTIONS:
       raise InputError(
         f'function_to_apply must be one of {", ".join(_FUNCTIONS)}, '
-        f'got {name!r}'
+        f'got {name!r}.'
       )
     return {'softmax': softmax, 'sigmoid': _sigmoid, 'none': np.asarray}[name]
 
@@ -120,7 +120,7 @@ def _texts(item: Any, index: int) -> tuple[list[str], list[str] | None]:
       return [text], [pair] if pair else None
   raise InputError(
     f'input {index} is {item!r}; it must be a string or a mapping with the '
-    'strings text and text_pair'
+    'strings text and text_pair.'
   )
 
 

@@ -54,7 +54,7 @@ class TokenClassification(Pipeline):
     if aggregation_strategy not in STRATEGIES:
       raise InputError(
         f'aggregation_strategy must be one of {", ".join(STRATEGIES)}, '
-        f'got {aggregation_strategy!r}'
+        f'got {aggregation_strategy!r}.'
       )
     texts = as_texts(inputs)
     encoded = self.tokenize(

@@ -51,11 +51,11 @@ class ZeroShotClassification(Pipeline):
       candidate_labels = [c.strip() for c in candidate_labels if c.strip()]
     labels = as_texts(candidate_labels, 'candidate_labels')
     if not labels or not texts:
-      raise InputError('give at least one text and one candidate label')
+      raise InputError('give at least one text and one candidate label.')
     if hypothesis_template.format(labels[0]) == hypothesis_template:
       raise InputError(
         f'hypothesis_template {hypothesis_template!r} must have {{}} in the '
-        "label's place"
+        "label's place."
       )
     entailment = self._entailment_id()
     pairs = [(t, hypothesis_template.format(c)) for t in texts for c in labels]
@@ -80,7 +80,7 @@ class ZeroShotClassification(Pipeline):
         return index
     raise InputError(
       "zero-shot needs a model with a label that begins with 'entail'; this "
-      f'one has {", ".join(self.config.id2label.values())}'
+      f'one has {", ".join(self.config.id2label.values())}.'
     )
 
 

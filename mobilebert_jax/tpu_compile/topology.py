@@ -133,7 +133,8 @@ class Slice:
     devices = described.devices
     if len(devices) != self.size:
       raise RuntimeError(
-        f'libtpu gives {len(devices)} devices for {self.name}, not one per chip'
+        f'libtpu gives {len(devices)} devices for {self.name}, not one for '
+        'each chip.'
       )
     return devices
 

@@ -288,7 +288,7 @@ def group_size(groups: str) -> int:
   first = re.match(r'\{\{([\d,]*)\}', groups)
   if first:
     return first.group(1).count(',') + 1
-  raise HloError(f'unknown replica groups {groups!r}')
+  raise HloError(f'unknown replica groups {groups!r}.')
 
 
 def product_flops(computation: Computation, instruction: Instruction) -> int:
@@ -375,7 +375,7 @@ def trip_count(
   if limit is None or start is None or step is None or step < 1:
     raise HloError(
       f'the loop {loop.name} does not tell how often it runs: its counter '
-      f'goes from {start} by {step} to {limit}'
+      f'goes from {start} by {step} to {limit}.'
     )
   return max(0, -(-(limit + is_inclusive - start) // step))
 
@@ -396,7 +396,7 @@ def _condition(
   ):
     raise HloError(
       f'the loop {loop.name} ends by {compare.opcode} {direction}, not when a '
-      'counter reaches a limit'
+      'counter reaches a limit.'
     )
   place = int(sides[0].attribute('index') or 0)
   return place, _constant(condition, sides[1].name), direction == 'LE'
@@ -420,7 +420,7 @@ def _constant(computation: Computation, name: str) -> int | None:
 def _element(computation: Computation, loop: Instruction, place: int) -> str:
   carried = _source(computation, loop.operands[0])
   if carried.opcode != 'tuple':
-    raise HloError(f'the loop {loop.name} begins with {carried.opcode}')
+    raise HloError(f'the loop {loop.name} begins with {carried.opcode}.')
   return carried.operands[place]
 
 

@@ -201,7 +201,7 @@ def parse_arrays(shape: str) -> Iterator[Array]:
   """The arrays in the text of a shape."""
   for dtype, dims, layout in _ARRAY.findall(shape):
     if dtype not in _BITS:
-      raise HloError(f'unknown dtype {dtype!r} in the shape {shape[:80]!r}')
+      raise HloError(f'unknown dtype {dtype!r} in the shape {shape[:80]!r}.')
     order, _, rest = layout.partition(':')
     tile = re.search(r'T\(([\d,]+)\)', rest)
     space = re.search(r'S\((\d+)\)', rest)
@@ -231,7 +231,7 @@ def elements(shape: str) -> list[str]:
 def _add(line: str, computation: Computation):
   start = _START.match(line)
   if not start:
-    raise HloError(f'not an instruction: {line.strip()[:80]!r}')
+    raise HloError(f'not an instruction: {line.strip()[:80]!r}.')
   begin = start.end()
   end = _closing(line, begin) if line[begin] == '(' else line.index(' ', begin)
   shape, rest = line[begin:end], line[end:].lstrip()
@@ -257,4 +257,4 @@ def _closing(text: str, start: int) -> int:
     depth += 1 if found.group() == '(' else -1
     if depth == 0:
       return start + found.end()
-  raise HloError(f'brackets do not match: {text[:80]!r}')
+  raise HloError(f'brackets do not match: {text[:80]!r}.')
