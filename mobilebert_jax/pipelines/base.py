@@ -77,7 +77,7 @@ class Pipeline:
     self._apply = jax.jit(self._forward)
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
-    """The arrays that the answers need, each [B, ...]; runs in the program.
+    """Returns the arrays that the answers need, each [B, ...]; is compiled.
 
     Args:
       outputs: the model's outputs.
@@ -86,7 +86,7 @@ class Pipeline:
     raise NotImplementedError
 
   def shaped(self, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The model's inputs [B, S, ...] with the axes that it wants."""
+    """Returns the model's inputs [B, S, ...] with the axes that it wants."""
     return inputs
 
   def tokenize(
@@ -141,7 +141,7 @@ class Pipeline:
   def _forward(
     self, params: Mapping[str, Any], batch: Mapping[str, jax.Array]
   ) -> Any:
-    """Word vectors, zero at padding, through the model."""
+    """Returns word vectors, zero at padding, through the model."""
     tree = params.get('mobilebert', params)
     table = tree['embeddings']['word_embeddings']['embedding']
     mask = batch['attention_mask']
@@ -158,7 +158,7 @@ class Pipeline:
   def _groups(
     self, rows: Sequence[EncodedText]
   ) -> Iterator[tuple[list[int], int]]:
-    """Indices of rows that go together, and the length to pad them to."""
+    """Yields indices of rows of one batch, and the length to pad them to."""
     by_length: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
       size = len(row['input_ids'])
@@ -192,12 +192,12 @@ class Pipeline:
 
 
 def _power_of_two(count: int) -> int:
-  """The next power of two, so that few shapes are compiled."""
+  """Returns the next power of two, so that few shapes are compiled."""
   return 1 << (count - 1).bit_length()
 
 
 def encoded_rows(encoded: BatchEncoding) -> list[EncodedText]:
-  """The rows of a batch, with the names that the model reads."""
+  """Returns the rows of a batch, with the names that the model reads."""
   return [
     {'input_ids': ids, 'token_type_ids': types}
     for ids, types in zip(encoded['input_ids'], encoded['token_type_ids'])
@@ -205,7 +205,7 @@ def encoded_rows(encoded: BatchEncoding) -> list[EncodedText]:
 
 
 def as_texts(inputs: Any, where: str = 'inputs') -> list[str]:
-  """A string or a list of strings as a list.
+  """Returns a string or a list of strings as a list.
 
   Raises:
     InputError: anything else, with the index of the first wrong item.

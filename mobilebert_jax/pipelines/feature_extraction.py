@@ -10,7 +10,7 @@ from mobilebert_jax.pipelines.base import Pipeline, as_texts, encoded_rows
 
 
 class FeatureExtraction(Pipeline):
-  """Gives token vectors (transformers' `FeatureExtractionPipeline`)."""
+  """Computes token vectors (transformers' `FeatureExtractionPipeline`)."""
 
   model_class = MobileBertModel
 
@@ -44,5 +44,5 @@ class FeatureExtraction(Pipeline):
     return results[0] if isinstance(inputs, str) else results
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
-    """The last hidden states."""
+    """Returns the last hidden states."""
     return {'hidden': outputs.last_hidden_state}

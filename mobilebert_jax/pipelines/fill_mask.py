@@ -75,7 +75,7 @@ class FillMask(Pipeline):
     return results[0] if len(results) == 1 else results
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
-    """Probabilities at the masks alone, in order: [B, S, V] is large."""
+    """Returns probabilities at the masks alone: [B, S, V] is large."""
     places = batch['places']
     logits = jnp.take_along_axis(outputs.logits, places[..., None], axis=1)
     return {'probabilities': jax.nn.softmax(logits, axis=-1)}
@@ -115,7 +115,7 @@ class FillMask(Pipeline):
     }
 
   def _target_ids(self, targets: str | Sequence[str]) -> np.ndarray:
-    """Ids of the targets; a word of several tokens counts as its first."""
+    """Returns the targets' ids; of a word of several tokens the first."""
     vocab = self.tokenizer.get_vocab()
     ids = []
     for target in as_texts(targets, 'targets'):

@@ -67,18 +67,18 @@ class MultipleChoice(Pipeline):
     return results[0] if single else results
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
-    """The score of each row's only choice."""
+    """Returns the score of each row's only choice."""
     return {'logits': outputs.logits[:, 0]}
 
   def shaped(self, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Each pair is a question with one choice: the head scores it alone."""
+    """Returns each pair as a question with one choice, scored alone."""
     return {name: value[:, None] for name, value in inputs.items()}
 
 
 def _questions(
   question: Any, choices: Any
 ) -> tuple[bool, list[tuple[str, Sequence[str]]]]:
-  """Whether there is one question, and each one with its choices."""
+  """Returns whether there is one question, and each with its choices."""
   if choices is None:
     single = isinstance(question, Mapping)
     items = [question] if single else question

@@ -63,7 +63,7 @@ class Item:
 def from_arguments(
   form: Form, texts: Sequence[str], is_pair: bool
 ) -> list[Item]:
-  """Inputs from the command line.
+  """Returns inputs from the command line.
 
   Args:
     form: the fields; with one required field each text is an input, else all
@@ -94,7 +94,7 @@ def from_arguments(
 
 
 def from_stream(form: Form, format_: str | None) -> Iterator[Item]:
-  """Inputs from standard input, one on each line.
+  """Returns inputs from standard input, one on each line.
 
   Args:
     form: the fields.
@@ -112,7 +112,7 @@ def from_stream(form: Form, format_: str | None) -> Iterator[Item]:
 def from_file(
   form: Form, path: pathlib.Path, columns: Sequence[tuple[str, str]]
 ) -> Iterator[Item]:
-  """Inputs from a file; its suffix decides how it is read.
+  """Returns inputs from a file; its suffix decides how it is read.
 
   Args:
     form: the fields.
@@ -199,7 +199,7 @@ def _table(
 
 
 def _header(path: pathlib.Path) -> list[str]:
-  """The names in the first line of a table that is not blank."""
+  """Returns the names in the first line of a table that is not blank."""
   separator = ',' if '.csv' in path.suffixes else '\t'
   for _, line in read_lines(path):
     if line.strip():
@@ -210,7 +210,7 @@ def _header(path: pathlib.Path) -> list[str]:
 def _named(
   form: Form, columns: Sequence[tuple[str, str]]
 ) -> dict[str, list[str]]:
-  """The columns of each field that has been given some."""
+  """Returns the columns of each field that has been given some."""
   named: dict[str, list[str]] = {}
   for field, column in columns:
     if field not in (*form.fields, _ID):

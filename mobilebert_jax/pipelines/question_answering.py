@@ -101,7 +101,7 @@ class QuestionAnswering(Pipeline):
     max_answer_len: int,
     align_to_words: bool,
   ) -> list[dict[str, Any]]:
-    """Candidates of all parts of a text, and the empty answer."""
+    """Returns candidates of all parts of a text, and the empty answer."""
     answers: list[dict[str, Any]] = []
     null_score = 1.0
     for part, picked in enumerate(computed):
@@ -122,12 +122,12 @@ class QuestionAnswering(Pipeline):
     return answers
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
-    """Start and end logits."""
+    """Returns start and end logits."""
     return {'start': outputs.start_logits, 'end': outputs.end_logits}
 
 
 def _examples(question: Any, context: Any) -> list[tuple[str, str]]:
-  """The accepted forms as pairs of a question and a text."""
+  """Returns the accepted forms as pairs of a question and a text."""
   if context is None:
     items = [question] if isinstance(question, Mapping) else question
     if not isinstance(items, (list, tuple)) or not all(
@@ -164,7 +164,7 @@ def _examples(question: Any, context: Any) -> list[tuple[str, str]]:
 def _log_probabilities(
   picked: Mapping[str, np.ndarray], sequence_ids: list[int | None]
 ) -> tuple[np.ndarray, np.ndarray, float]:
-  """Of start and end over the text's tokens, and the score of no answer."""
+  """Returns log p(start), log p(end) [S] and the score of no answer."""
   allowed = np.array([i == 1 for i in sequence_ids])
   # [CLS] stands for no answer and takes its share of the probability.
   allowed[0] = True
@@ -180,7 +180,7 @@ def _log_probabilities(
 def _spans(
   start: np.ndarray, end: np.ndarray, top_k: int, longest: int
 ) -> list[tuple[int, int, float]]:
-  """The best spans of at most `longest` tokens, best first.
+  """Returns the best spans of at most `longest` tokens, best first.
 
   Sums of logarithms rank spans whose probabilities underflow, which the large
   logits of MobileBERT can cause.
@@ -196,7 +196,7 @@ def _spans(
 def _characters(
   encoded: Any, part: int, first: int, last: int, align_to_words: bool
 ) -> tuple[int, int]:
-  """The characters of a span of tokens."""
+  """Returns the characters of a span of tokens."""
   if align_to_words:
     words = encoded.word_ids(part)
     begin = encoded.word_to_chars(part, words[first], 1)

@@ -72,7 +72,7 @@ class TextClassification(Pipeline):
     return results[0]
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
-    """The logits."""
+    """Returns the logits."""
     return {'logits': outputs.logits}
 
   def _labels(self, scores: np.ndarray, top_k: Any) -> Any:
@@ -105,7 +105,7 @@ class TextClassification(Pipeline):
 
 
 def _texts(item: Any, index: int) -> tuple[list[str], list[str] | None]:
-  """One input as lists of one, for the tokenizer."""
+  """Returns one input as lists of one, for the tokenizer."""
   if isinstance(item, str):
     return [item], None
   if isinstance(item, Mapping):

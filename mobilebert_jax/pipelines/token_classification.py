@@ -72,13 +72,13 @@ class TokenClassification(Pipeline):
     return results[0] if isinstance(inputs, str) else results
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
-    """The logits."""
+    """Returns the logits."""
     return {'logits': outputs.logits}
 
   def _tokens(
     self, text: str, encoded: Any, row: int, scores: np.ndarray
   ) -> list[Entity]:
-    """One mapping per token, without special tokens."""
+    """Returns one mapping per token, without special tokens."""
     tokens = []
     special = encoded['special_tokens_mask'][row]
     for index, token_id in enumerate(encoded['input_ids'][row]):
@@ -123,7 +123,7 @@ class TokenClassification(Pipeline):
     return {'entity': self.config.id2label[best], 'score': float(scores[best])}
 
   def _word(self, tokens: list[Entity], strategy: str) -> Entity:
-    """The tokens of a word as one entity."""
+    """Joins the tokens of a word to one entity."""
     rows = np.stack([token['scores'] for token in tokens])
     if strategy == 'first':
       scores = rows[0]
@@ -134,7 +134,7 @@ class TokenClassification(Pipeline):
     return {**self._best(scores), **self._span(tokens)}
 
   def _group(self, entities: list[Entity]) -> Entity:
-    """Neighbours with one label as one entity."""
+    """Joins neighbours with one label as one entity."""
     return {
       'entity_group': entities[0]['entity'].split('-', 1)[-1],
       'score': float(np.mean([entity['score'] for entity in entities])),
@@ -165,7 +165,7 @@ def _grouped(
 
 
 def _same_entity(last: Entity, entity: Entity) -> bool:
-  """Whether an entity goes on: the same tag, and no new B-."""
+  """Whether an entity continues the last one: its tag, and no new B-."""
   prefix, tag = _tag(entity['entity'])
   return tag == _tag(last['entity'])[1] and prefix != 'B'
 

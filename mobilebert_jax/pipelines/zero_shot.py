@@ -71,7 +71,7 @@ class ZeroShotClassification(Pipeline):
     return results[0] if isinstance(sequences, str) else results
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
-    """The logits."""
+    """Returns the logits."""
     return {'logits': outputs.logits}
 
   def _entailment_id(self) -> int:

@@ -259,7 +259,7 @@ def draw_lengths(
 
 
 def _clipped(values: Float[np.ndarray, 'N']) -> Float[np.ndarray, 'N']:
-  """Values below their 99th percentile's double, so that most are seen."""
+  """Cuts values at their 99th percentile's double: most are seen then."""
   finite = values[np.isfinite(values)]
   top = 2 * float(np.percentile(finite, 99)) if len(finite) else 1.0
   return np.minimum(values, top or 1.0)

@@ -25,10 +25,10 @@ _VOCABULARY = 200
 
 
 def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
-  """The model that a run would train; of a checkpoint only the config is read.
+  """Returns the model that a run would train, without its weights.
 
-  From scratch, the vocabulary's size is that of config.model, or 30522 (a run
-  takes it from its tokenizer).
+  Of a checkpoint only the config is read. From scratch, the vocabulary's size
+  is that of config.model, or 30522 (a run takes it from its tokenizer).
 
   Raises:
     InputError: the checkpoint has no config, or a setting is wrong.
@@ -48,7 +48,7 @@ def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
 def batch(
   config: TrainConfig, task: Task, mesh: Mesh, *, is_training: bool
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """The largest batch of a training or evaluation step.
+  """Returns the largest batch of a training or evaluation step.
 
   The loader itself cuts it, from examples that the task makes up and that are
   as long as `data.max_length`. With packing, where every example then has a
@@ -93,7 +93,7 @@ def batch(
 def stored_architecture(
   config: TrainConfig, field: str, name: str, revision: str | None = None
 ) -> MobileBertConfig:
-  """The architecture of a checkpoint, of which only its config is read.
+  """Returns the architecture of a checkpoint, of which only its config is read.
 
   Args:
     config: where and how to ask a hub.

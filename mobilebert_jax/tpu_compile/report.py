@@ -18,7 +18,7 @@ _HOUR, _DAY = 3600, 86400
 
 
 def describe(of: CompilationPlan, where: Slice) -> dict[str, Any]:
-  """The run and the slice."""
+  """Returns JSON values of the run and the slice."""
   model = of.task.head(of.architecture)
   shapes = models.abstract_params(model)
   config = of.config
@@ -46,7 +46,7 @@ def describe(of: CompilationPlan, where: Slice) -> dict[str, Any]:
 def measure(
   step: CompiledStep, of: CompilationPlan, where: Slice
 ) -> dict[str, Any]:
-  """One compiled step, per chip unless it says otherwise."""
+  """Returns JSON values of a compiled step, per chip unless named else."""
   counts, found = step.counts, roofline.estimate(step.counts, where)
   work = analytic.workload(of.architecture, of.task.head, step.batch)
   useful, expected = _flops(step, of, work)
@@ -83,7 +83,7 @@ def measure(
 def cost(
   measured: dict[str, Any], of: CompilationPlan, chips: int
 ) -> dict[str, float] | None:
-  """What a whole run costs at least; None if its length is not known.
+  """Returns what a whole run costs at least; None if its length is not known.
 
   Stages of a transfer between the first and the last one are taken to lie on a
   line between them: each runs one block more of both models.
@@ -130,7 +130,7 @@ def _flops(
 
 
 def _collectives(found: tuple[Collective, ...]) -> list[dict[str, Any]]:
-  """Equal ones together, the largest first."""
+  """Returns JSON values of equal collectives together, largest first."""
   groups: dict[Any, list[Collective]] = collections.defaultdict(list)
   for one in found:
     trips = tuple(n for _, n in one.loops)
@@ -154,7 +154,7 @@ _WIDTH = 19
 
 
 def format_heading(report: dict[str, Any], where: Slice) -> str:
-  """What is compiled, and for what."""
+  """Returns the text of what is compiled, and for what."""
   chip = where.chip
   mesh = ' x '.join(f'{name} {size}' for name, size in report['mesh'].items())
   cores = 'one core' if chip.cores == 1 else f'{chip.cores} cores as one device'
@@ -175,7 +175,7 @@ def format_heading(report: dict[str, Any], where: Slice) -> str:
 
 
 def format_step(name: str, found: dict[str, Any]) -> str:
-  """One compiled step."""
+  """Returns the text of one compiled step."""
   parts = found['hbm_parts_gib']
   seconds = found['seconds']
   shape = ' x '.join(map(str, found['batch']))
@@ -218,7 +218,7 @@ def format_step(name: str, found: dict[str, Any]) -> str:
 
 
 def format_cost(found: dict[str, Any] | None) -> str:
-  """The whole run."""
+  """Returns the text of what the whole run costs."""
   if found is None:
     return (
       'The number of steps follows from the data (num_epochs); with '
@@ -243,7 +243,7 @@ def _collective(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _si(number: float) -> str:
-  """A number with a prefix of the metric system."""
+  """Returns a number with a prefix of the metric system."""
   for factor, prefix in ((1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M')):
     if number >= factor:
       return f'{number / factor:.2f} {prefix}'

@@ -50,7 +50,7 @@ class Estimate:
 
 
 def estimate(counts: Counts, where: Slice) -> Estimate:
-  """The roofline of a program that was compiled for a slice."""
+  """Returns the roofline of a program that was compiled for a slice."""
   seconds = {False: 0.0, True: 0.0}
   for collective in counts.collectives:
     once = communication(collective, where)
@@ -64,7 +64,7 @@ def estimate(counts: Counts, where: Slice) -> Estimate:
 
 
 def communication(collective: Collective, where: Slice) -> float:
-  """Seconds of one execution of a collective, without latency.
+  """Returns the seconds of one execution of a collective, without latency.
 
   Rings in both directions of every axis that its chips span: an all-gather or
   a reduce-scatter sends (n - 1) / n of the array through each chip, an
@@ -79,7 +79,7 @@ def communication(collective: Collective, where: Slice) -> float:
 
 
 def bandwidth(where: Slice, group: int) -> float:
-  """Bytes per second that each chip of a group sends along rings.
+  """Returns the bytes per second that each chip of a group sends along rings.
 
   A group takes whole axes of the slice, the longest first. An axis with linked
   ends carries a ring in each direction; one without carries a single ring,

@@ -102,7 +102,7 @@ class Slice:
     return math.prod(self.shape)
 
   def devices(self) -> Sequence[Any]:
-    """JAX's devices of the slice, which can only be compiled for.
+    """Returns JAX's devices of the slice, which can only be compiled for.
 
     Raises:
       InputError: libtpu is not installed, or cannot be loaded.
@@ -140,7 +140,7 @@ class Slice:
 
 
 def parse(name: str) -> Slice:
-  """The slice that a topology's name means, such as 'v5e:4x4'.
+  """Returns the slice that a topology's name means, such as 'v5e:4x4'.
 
   Raises:
     InputError: there is none of this name.

@@ -38,19 +38,19 @@ Scores = Mapping[str, Mapping[str, float]]
 
 
 def task_score(task: str, scores: Mapping[str, float]) -> float:
-  """One task's score as the benchmark takes it, from -1 to 1."""
+  """Returns one task's score as the benchmark takes it, from -1 to 1."""
   return _mean([scores[name] for name in SCORES[task]])
 
 
 def benchmark_average(results: Scores) -> float | None:
-  """The benchmark's average of nine tasks; None if one is missing."""
+  """Returns the benchmark's average of nine tasks; None if one is missing."""
   if not results.keys() >= SCORES.keys():
     return None
   return _mean([task_score(task, results[task]) for task in SCORES])
 
 
 def bert_average(results: Scores) -> float | None:
-  """The average of BERT's paper, without WNLI; None if a task is missing."""
+  """Returns BERT's average, without WNLI; None if a task is missing."""
   if not results.keys() >= SCORES.keys() - {'wnli'}:
     return None
   return _mean(

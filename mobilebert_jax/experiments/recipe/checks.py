@@ -23,7 +23,7 @@ from mobilebert_jax.training.workdir import Workdir
 
 
 class RunModel(NamedTuple):
-  """What a run trains.
+  """The model that a run trains.
 
   Attributes:
     head: the model class.
@@ -40,7 +40,7 @@ class RunModel(NamedTuple):
 def find_model(
   chain: Recipe, config: TrainConfig, task: Task, known: Mapping[str, RunModel]
 ) -> RunModel:
-  """The model of a run, and its teacher's config.
+  """Returns the model of a run, and its teacher's config.
 
   Args:
     chain: the recipe.
@@ -90,7 +90,7 @@ def _student(
 def _vocabulary_size(
   chain: Recipe, config: TrainConfig, known: Mapping[str, RunModel]
 ) -> int:
-  """Of a model from scratch."""
+  """Returns the vocabulary's size of a model from scratch."""
   teacher_name = config.distillation.teacher
   name = config.tokenizer or teacher_name or f'{{{recipe.VOCABULARY}}}'
   before = known.get(name.strip('{}'))
@@ -254,7 +254,7 @@ def _is_encoded_one_by_one(task: Task, examples: Any) -> bool:
 
 
 def _parts(chain: Recipe, workdir: pathlib.Path) -> dict[str, _Part]:
-  """All parts in their order."""
+  """Returns all parts of a chain in their order."""
   found = {
     recipe.VOCABULARY: _Part(
       workdir / recipe.VOCABULARY,

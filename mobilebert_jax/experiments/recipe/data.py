@@ -77,7 +77,7 @@ def is_vocabulary_learnt(
 
 
 def existing_vocabulary(config: VocabularyConfig) -> MobileBertTokenizerFast:
-  """The tokenizer that `config.tokenizer` names.
+  """Returns the tokenizer that `config.tokenizer` names.
 
   Raises:
     InputError: there is none.
@@ -87,12 +87,12 @@ def existing_vocabulary(config: VocabularyConfig) -> MobileBertTokenizerFast:
 
 
 def read_vocabulary(target: pathlib.Path) -> MobileBertTokenizerFast:
-  """The tokenizer that `learn_vocabulary` has written."""
+  """Returns the tokenizer that `learn_vocabulary` has written."""
   return MobileBertTokenizerFast.from_pretrained(target)
 
 
 def _vocabulary_settings(chain: Recipe, text: pathlib.Path) -> dict[str, Any]:
-  """All that decides the vocabulary; of the text, its files' sizes."""
+  """Returns all that decides the vocabulary; of the text, its files' sizes."""
   return {
     **dataclasses.asdict(chain.vocabulary),
     'text_column': chain.data.text_column,

@@ -160,7 +160,7 @@ def draw_curves(
 
 
 def _terms(records: Sequence[Record]) -> list[str]:
-  """The losses that were logged while the run learnt."""
+  """Returns the losses that were logged while the run learnt."""
   logged = {name for record in records for name in record if '/' not in name}
   distilled = sorted(name for name in logged if name.endswith(_DISTILLED))
   ordered = ('loss', *_TRANSFER, *distilled, _PLAIN)
@@ -170,19 +170,19 @@ def _terms(records: Sequence[Record]) -> list[str]:
 def _stages(
   records: Sequence[Record], term: str
 ) -> Iterator[tuple[list[int], list[float]]]:
-  """The values of a loss, stage by stage; a run without stages has one."""
+  """Yields the values of a loss by stage; a run without stages has one."""
   logged = [record for record in records if term in record]
   for _, some in itertools.groupby(logged, lambda record: record.get('stage')):
     yield series(list(some), term)
 
 
 def _averaged(values: Sequence[float]) -> list[float]:
-  """A stage's moving average, late by a twentieth of it or by ten values."""
+  """Returns the moving average, late by a twentieth or by ten values."""
   return smooth(values, min(1.0, max(NEWEST_WEIGHT, _FEW / len(values))))
 
 
 def _borders(records: Sequence[Record]) -> list[int]:
-  """The first logged step of every stage but the first."""
+  """Returns the first logged step of every stage but the first."""
   steps, stages = series(records, 'stage')
   return [
     step for step, old, new in zip(steps[1:], stages, stages[1:]) if new != old

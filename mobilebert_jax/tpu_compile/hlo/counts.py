@@ -115,14 +115,14 @@ class Counts:
     return sum(p.flops * p.times for p in self.products)
 
   def flops_by_dtypes(self) -> dict[tuple[str, str, str], int]:
-    """FLOPs by the dtypes of operands and result."""
+    """Returns FLOPs by the dtypes of operands and result."""
     total: collections.Counter[tuple[str, str, str]] = collections.Counter()
     for product in self.products:
       total[product.dtypes] += product.flops * product.times
     return dict(total)
 
   def collective_bytes(self, kind: str | None = None) -> int:
-    """Bytes of one kind of communication, or of all."""
+    """Returns the bytes of one kind of communication, or of all."""
     return sum(
       c.bytes * c.times for c in self.collectives if kind in (None, c.kind)
     )
@@ -255,7 +255,7 @@ def _starts(computation: Computation, instruction: Instruction) -> bool:
 
 
 def _groups(instruction: Instruction) -> str:
-  """The text of the groups; a mesh may have its devices' order inside."""
+  """Returns the groups' text; a mesh may have its devices' order inside."""
   whole = re.search(
     r'replica_groups=(@?mesh\[[^{]*\{[^}]*\})', instruction.attributes
   )
@@ -265,7 +265,7 @@ def _groups(instruction: Instruction) -> str:
 
 
 def group_size(groups: str) -> int:
-  """Number of devices in each group; 0: all devices are one group.
+  """Returns the number of devices in each group; 0: all devices are one group.
 
   Args:
     groups: XLA's text, one of '{{0,1},{2,3}}', '[2,2]<=[4]',
@@ -305,7 +305,7 @@ def product_flops(computation: Computation, instruction: Instruction) -> int:
 
 
 def _convolution(computation: Computation, instruction: Instruction) -> int:
-  """FLOPs of a convolution; positions outside of the input are no work.
+  """Returns FLOPs of a convolution; positions outside of the input are no work.
 
   The TPU compiler turns a batch dimension into a spatial one with holes
   (dilation) or padding, where all but one position of each window is empty.
@@ -334,7 +334,7 @@ def _window(text: str) -> dict[str, list[str]]:
 
 
 def valid_positions(size: int, result: int, window: dict[str, str]) -> int:
-  """Pairs (place in the result, place in the window) that meet the input."""
+  """Counts pairs (place in result, place in window) that meet the input."""
   stride = int(window.get('stride', 1))
   low = int(window.get('pad', '0_0').split('_')[0])
   holes = int(window.get('lhs_dilate', 1))
@@ -383,7 +383,7 @@ def trip_count(
 def _condition(
   condition: Computation, loop: Instruction
 ) -> tuple[int, int | None, bool]:
-  """(place of the counter in the carried tuple, its limit, is it included)."""
+  """Returns (the counter's place in the carried tuple, limit, inclusive)."""
   compare = condition.instructions[condition.root]
   direction = compare.attribute('direction') or ''
   sides = [_source(condition, name) for name in compare.operands]
@@ -403,7 +403,7 @@ def _condition(
 
 
 def _source(computation: Computation, name: str) -> Instruction:
-  """What a value is, behind copies."""
+  """Returns what a value is, behind copies."""
   instruction = computation.instructions[name]
   while instruction.opcode in _PASSED_ON:
     instruction = computation.operand(instruction, 0)
@@ -425,7 +425,7 @@ def _element(computation: Computation, loop: Instruction, place: int) -> str:
 
 
 def _step(body: Computation, place: int) -> int | None:
-  """By how much the body raises the counter."""
+  """Returns by how much the body raises the counter."""
   root = body.instructions[body.root]
   if root.opcode != 'tuple':
     return None

@@ -33,7 +33,7 @@ _ALIASES = frozenset({'bitcast', 'get-tuple-element', 'copy-done'})
 def moved(
   program: Program, computation: Computation, instruction: Instruction
 ) -> int:
-  """Bytes of main memory that one execution reads and writes."""
+  """Returns the bytes of main memory that one execution reads and writes."""
   opcode = instruction.opcode
   if opcode in _FREE or opcode.endswith('-done'):
     return 0
@@ -71,7 +71,7 @@ def _main(*arrays: Array) -> int:
 
 
 def _like(part: Array, space: int) -> int:
-  """Bytes of a part of an array that lies in this memory."""
+  """Returns the bytes of a part of an array that lies in this memory."""
   return part.laid_out_bytes if space == 0 else 0
 
 
@@ -109,7 +109,7 @@ def _is_alias(program: Program, instruction: Instruction) -> bool:
 
 
 def _read(program: Program, inner: Computation, name: str) -> int | None:
-  """Bytes that a fused computation reads of an operand; None: all of it."""
+  """Returns the bytes of an operand that a fusion reads; None: all."""
   total = 0
   for user in inner.users[name]:
     is_first = user.operands[0] == name and user.operands.count(name) == 1
@@ -140,7 +140,7 @@ def _read(program: Program, inner: Computation, name: str) -> int | None:
 def _written(
   program: Program, inner: Computation, name: str
 ) -> list[int | None]:
-  """Bytes of each result that a fused computation writes; None: all."""
+  """Returns the bytes of each result that a fusion writes; None: all."""
   root = inner.instructions[name]
   if root.opcode == 'tuple':
     return [_written(program, inner, n)[0] for n in root.operands]

@@ -101,7 +101,7 @@ class Instruction:
     return self.arrays[0]
 
   def attribute(self, name: str) -> str | None:
-    """The text of `name=...` up to the next comma outside of brackets."""
+    """Returns the text of `name=...` up to a comma outside of brackets."""
     found = re.search(rf'(?:^|[ ,]){re.escape(name)}=', self.attributes)
     if not found:
       return None
@@ -113,7 +113,7 @@ class Instruction:
     return rest
 
   def called(self, attribute: str | None = None) -> tuple[str, ...]:
-    """Names of the computations it calls, or those of one attribute."""
+    """Returns the computations it calls, or those of one attribute."""
     if attribute is not None:
       text = self.attribute(attribute) or ''
       return tuple(re.findall(r'[\w.\-]+', text))
@@ -136,11 +136,11 @@ class Computation:
   root: str = ''
 
   def operand(self, instruction: Instruction, index: int) -> Instruction:
-    """The instruction that makes an operand."""
+    """Returns the instruction that makes an operand."""
     return self.instructions[instruction.operands[index]]
 
   def operands(self, instruction: Instruction) -> list[Instruction]:
-    """The instructions that make its operands."""
+    """Returns the instructions that make its operands."""
     return [self.instructions[name] for name in instruction.operands]
 
   @functools.cached_property
@@ -198,7 +198,7 @@ def parse(text: str) -> Program:
 
 
 def parse_arrays(shape: str) -> Iterator[Array]:
-  """The arrays in the text of a shape."""
+  """Yields the arrays in the text of a shape."""
   for dtype, dims, layout in _ARRAY.findall(shape):
     if dtype not in _BITS:
       raise HloError(f'unknown dtype {dtype!r} in the shape {shape[:80]!r}.')
@@ -215,7 +215,7 @@ def parse_arrays(shape: str) -> Iterator[Array]:
 
 
 def elements(shape: str) -> list[str]:
-  """The texts of a tuple's elements; of an array, its own text alone."""
+  """Returns the texts of a tuple's elements; of an array, its own."""
   shape = re.sub(r'/\*.*?\*/', '', shape).strip()
   if not shape.startswith('('):
     return [shape]
@@ -251,7 +251,7 @@ def _add(line: str, computation: Computation):
 
 
 def _closing(text: str, start: int) -> int:
-  """The place behind the bracket that closes the one at `start`."""
+  """Returns the place behind the bracket that closes the one at `start`."""
   depth = 0
   for found in re.finditer(r'[()]', text[start:]):
     depth += 1 if found.group() == '(' else -1
