@@ -1,9 +1,9 @@
 """Searches over any fields of a config: every combination is a run.
 
-Each point has a directory of its own in the workdir, beside the table
-(sweep.md, sweep.json), its picture (sweep.png) and the best point's model
+Each trial has a directory of its own in the workdir, beside the table
+(sweep.md, sweep.json), its picture (sweep.png) and the best trial's model
 (model/). The same command continues, also after a kill; with more values it
-runs only what is new. A point that diverges is a row of the table.
+runs only what is new. A trial that diverges is a row of the table.
 
 The search of MobileBERT's paper for a task of GLUE:
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]):
   """Parses the command line and searches."""
   given = COMMAND.parse(argv[1:])
   fields = grid.fields_of(given.assignments[grid.PREFIX])
-  points = grid.trials(
+  trials = grid.trials(
     fields,
     lambda more: overrides.load(
       given['config'], [*given.assignments['config'], *more]
@@ -60,9 +60,9 @@ def main(argv: Sequence[str]):
   # After the flags: this loads jax and all that the runs need.
   from mobilebert_jax.experiments.sweep import search
 
-  summary = search.search(points, given['workdir'])
+  summary = search.search(trials, given['workdir'])
   if summary['best'] is None:
-    raise FloatingPointError('every point diverged; try lower learning rates.')
+    raise FloatingPointError('every trial diverged; try lower learning rates.')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""What became of each example, and how well each class is told."""
+"""What became of each example, and how well each class is recognised."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class ClassRates:
-  """How well one class is told from the others.
+  """How well one class is recognised.
 
   Attributes:
     label: its name.

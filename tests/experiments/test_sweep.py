@@ -1,4 +1,4 @@
-"""Searches: fields, points, tables, divergence, and starting again."""
+"""Searches: fields, trials, tables, divergence, and starting again."""
 
 import json
 import pathlib
@@ -55,14 +55,14 @@ def test_fields_and_their_values():
 
 def test_every_combination_has_a_directory_of_its_own():
   fields = {'a': ('1', '2'), 'init': ('x/y', 'x_y')}
-  points = grid.trials(fields, tuple)
-  assert [point.values for point in points] == [
+  trials = grid.trials(fields, tuple)
+  assert [trial.values for trial in trials] == [
     {'a': '1', 'init': 'x/y'},
     {'a': '1', 'init': 'x_y'},
     {'a': '2', 'init': 'x/y'},
     {'a': '2', 'init': 'x_y'},
   ]
-  names = [point.name for point in points]
+  names = [trial.name for trial in trials]
   assert len(set(names)) == 4
   assert names[1] == 'a=1,init=x_y'
   assert names[0].startswith('a=1,init=x_y-')
@@ -78,8 +78,8 @@ def test_every_combination_has_a_directory_of_its_own():
     (['--sweep.batch_size=8,,9'], 'must name a field of the config'),
     (['--sweep.=8'], 'must name a field of the config'),
     (['--sweep.seed=1', '--sweep.seed=2'], '--sweep.seed is given twice'),
-    (['--sweep.seed=1,1'], 'seed=1 and seed=1 are the same point'),
-    ([f'{RATES}=1e-5,0.00001'], 'are the same point'),
+    (['--sweep.seed=1,1'], 'seed=1 and seed=1 are the same trial'),
+    ([f'{RATES}=1e-5,0.00001'], 'are the same trial'),
     (['--sweep.sed=1'], "config has no field 'sed'"),
     (['--sweep.seed=x'], "config.seed is 'x', but must be a whole number"),
     (['--sweep.seed=1,-1'], 'config.seed is -1, but must be at least 0'),
@@ -118,7 +118,7 @@ def test_one_search_at_a_time_in_a_workdir(config, tmp_path):
       run(config, tmp_path / 'w', '--sweep.seed=1')
 
 
-def test_a_search_with_a_point_that_diverges(config, tmp_path, capsys):
+def test_a_search_with_a_trial_that_diverges(config, tmp_path, capsys):
   args = [f'{RATES}=1e30,1e-3', '--config.num_steps=4']
   with one_device.used():
     run(config, tmp_path / 'w', *args)
@@ -148,13 +148,13 @@ def test_a_search_with_a_point_that_diverges(config, tmp_path, capsys):
   assert (tmp_path / 'w' / 'sweep.json').read_bytes() == before
 
 
-def test_all_points_diverged(config, tmp_path, monkeypatch):
+def test_all_trials_diverged(config, tmp_path, monkeypatch):
   def diverge(config, path):
     path.mkdir()
     raise NonFiniteError('the loss is nan')
 
   monkeypatch.setattr(launch, 'train', diverge)
-  with pytest.raises(FloatingPointError, match='every point diverged'):
+  with pytest.raises(FloatingPointError, match='every trial diverged'):
     run(config, tmp_path / 'w', '--sweep.seed=1,2')
   found = summary(tmp_path / 'w')
   assert found['best'] is None

@@ -166,8 +166,8 @@ def describe_held_out(
     if options.validation_file is None:
       _check_blocks(chain.data, text, size)
       held.add(records.held_out(options.validation_fraction, size.blocks))
-  told = ' or '.join(f'{count:,}' for count in sorted(held)) or 'none'
-  return f'held out: {told} of {size.blocks:,} blocks of the text'
+  counts = ' or '.join(f'{count:,}' for count in sorted(held)) or 'none'
+  return f'held out: {counts} of {size.blocks:,} blocks of the text'
 
 
 def write_examples(

@@ -13,7 +13,7 @@ from mobilebert_jax.tpu_compile import analytic, inputs
 from mobilebert_jax.tpu_compile.topology import CHIPS
 from mobilebert_jax.training import setup
 
-# Chip-hours are told for this chip at this part of its peak.
+# Chip-hours are those of this chip at this part of its peak.
 _CHIP, _MFU = 'v5p', 0.4
 # Parameters, gradients and two moments, each in float32.
 _STATE_BYTES = 4 * 4

@@ -1,4 +1,4 @@
-"""The points of a search: every combination of the values of some fields."""
+"""The trials of a search: every combination of the values of some fields."""
 
 import dataclasses
 import hashlib
@@ -20,7 +20,7 @@ Values = Mapping[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class GridTrial:
-  """One point.
+  """One combination of values.
 
   Attributes:
     values: what the command line says of each searched field.
@@ -86,20 +86,20 @@ def trials(
     configure: gives the config for a value of each field.
 
   Raises:
-    InputError: an unknown field, a wrong value, or the same point twice.
+    InputError: an unknown field, a wrong value, or the same trial twice.
   """
   found: list[GridTrial] = []
   for combination in itertools.product(*fields.values()):
     values = dict(zip(fields, combination))
     chosen = [Assignment(name, text) for name, text in values.items()]
-    point = GridTrial(values, configure(chosen))
-    same = [other for other in found if other.config == point.config]
+    trial = GridTrial(values, configure(chosen))
+    same = [other for other in found if other.config == trial.config]
     if same:
       raise InputError(
-        f'{point.name} and {same[0].name} are the same point; give each value '
+        f'{trial.name} and {same[0].name} are the same trial; give each value '
         'once.'
       )
-    found.append(point)
+    found.append(trial)
   return found
 
 
