@@ -83,7 +83,11 @@ class UpdatePath:
 
   def __call__(self, frame: FrameType, event: str, argument: Any):
     """Is called by the interpreter for each event of a frame."""
-    if self.is_done or event not in ('call', 'return'):
+    if self.is_done:
+      # The rest of the run need not be slow.
+      sys.setprofile(None)
+      return
+    if event not in ('call', 'return'):
       return
     code = frame.f_code
     is_counted = self._known.get(code)
