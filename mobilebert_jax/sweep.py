@@ -38,10 +38,10 @@ COMMAND = Command(
       'the values of a field of the config; at least one such field is '
       'searched, and commas inside of brackets belong to a value',
     ),
-    overrides.config_prefix('another value for all points'),
+    overrides.config_prefix('another value for all trials'),
   ),
   more=overrides.describe,
-  failure='every point diverged',
+  failure='every trial diverged',
   continues=True,
 )
 

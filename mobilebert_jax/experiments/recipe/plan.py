@@ -98,9 +98,7 @@ def _rows(name: str, run: CheckedRun) -> list[StageCost]:
   config, task, architecture = run.config, run.task, run.model.architecture
   count = _count(run, architecture)
   # For batches as long as they can be.
-  batch = inputs.batch(
-    config, task, setup.make_mesh(config), is_training=True
-  )
+  batch = inputs.batch(config, task, setup.make_mesh(config), is_training=True)
   work = analytic.workload(architecture, task.head, batch)
 
   def row(
