@@ -140,3 +140,30 @@ def test_a_local_run_loads_nothing_of_the_object_store(tmp_path):
     check=True,
     env=os.environ | {'JAX_PLATFORMS': 'cpu'},
   )
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (None, r'a\.json cannot be read: No such file .*; it must be a config\.'),
+    (b'{"a": \xff}', r'a\.json cannot be read as JSON: byte 7 is not UTF-8'),
+    (b'{\n"a": 1,,}', r'a\.json:2: cannot be read as JSON: .* \(column 8\)'),
+    (b'[' * 200_000, r'a\.json cannot be read as JSON: it is nested too deep'),
+    (b'[1]', r'a\.json holds no JSON object but a list; it must be a config\.'),
+    (b'null', r'a\.json holds no JSON object but a null; it must be a config'),
+  ],
+)
+def test_a_json_file_that_is_none_is_told_with_its_place(
+  tmp_path, content, message
+):
+  path = tmp_path / 'a.json'
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(InputError, match=message):
+    files.read_json(path, 'a config')
+
+
+def test_json_is_read_with_or_without_a_byte_order_mark(tmp_path):
+  for text in ('{"a": 1}', '\ufeff{"a": 1}'):
+    (tmp_path / 'a.json').write_text(text, encoding='utf-8')
+    assert files.read_json(tmp_path / 'a.json', 'a config') == {'a': 1}
