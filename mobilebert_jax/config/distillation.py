@@ -195,7 +195,8 @@ class DistillationConfig:
     if self.train_embeddings and not self.previous_layers:
       raise self._wrong(
         'previous_layers',
-        'above 0 with train_embeddings: the embeddings learn as earlier layers',
+        'above 0 with config.distillation.train_embeddings: the embeddings '
+        'learn as earlier layers',
       )
     for part in self.copy:
       if part not in PARTS:

@@ -1,11 +1,14 @@
 """What the commands that prepare data have in common."""
 
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mobilebert_jax.config.command_line import Flag, Given, flags_of
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.runtime.errors import InputError
+
+if TYPE_CHECKING:
+  from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 INPUT = Flag(
   'input',
@@ -43,7 +46,7 @@ class Asked(NamedTuple):
 
   inputs: tuple[str, ...]
   output: str
-  tokenizer: Any
+  tokenizer: 'MobileBertTokenizerFast'
   options: PretrainingDataOptions
 
 

@@ -446,3 +446,16 @@ def test_mistakes_in_config_files_name_the_file(tmp_path, text, words):
   assert words in str(error.value)
   assert str(error.value).startswith(str(path))
   assert '\n' not in str(error.value)
+
+
+def test_the_public_names_are_loaded_when_they_are_used():
+  import mobilebert_jax as mb
+  from mobilebert_jax import losses, pipelines
+
+  for name in mb.__all__:
+    assert callable(getattr(mb, name)), name
+  assert {*mb.__all__} <= {*dir(mb)}
+  assert mb.losses is losses and mb.pipelines.pipeline is mb.pipeline
+  assert pipelines is mb.pipelines
+  for name in ('nothing', '_nothing', '__nothing__'):
+    assert not hasattr(mb, name)

@@ -171,7 +171,7 @@ SETTINGS = {
       'strategy': 'joint', 'transfer_steps': 4, 'train_embeddings': True,
       'previous_layers': 0.0,
     },
-    'above 0 with train_embeddings',
+    'above 0 with config.distillation.train_embeddings',
   ),
   'a rate without a transfer': (
     {'layer_rate': 2.0}, "layer_rate is 2.0, but must be 3.0 with .* 'none'",

@@ -1,5 +1,6 @@
 """Whole runs in this process, small enough to take seconds."""
 
+import dataclasses
 import json
 import math
 
@@ -7,13 +8,24 @@ import jax
 import numpy as np
 import pytest
 
+from mobilebert_jax import launch
 from mobilebert_jax.config import configure
+from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.convert.pretrained import from_pretrained
+from mobilebert_jax.distillation.method import DISTILLATION
 from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import failures, loop, scoring, setup, train_step
+from mobilebert_jax.training import (
+  failures,
+  hooks,
+  loop,
+  scoring,
+  setup,
+  train_step,
+)
+from mobilebert_jax.training.method import SUPERVISED
 from tests.support import hooking, tiny
 
 
@@ -21,13 +33,61 @@ def parse(path, *overrides):
   return configure(path, overrides)
 
 
+class Recorder(hooks.Hook):
+  """Notes each call."""
+
+  def __init__(self):
+    self.calls = []
+
+  def on_start(self, run, checkpoints):
+    self.calls.append(('start', run.total_steps, len(checkpoints.steps())))
+
+  def after_step(self, step, metrics):
+    assert math.isfinite(metrics['loss'])
+    self.calls.append(('step', step))
+
+  def before_evaluation(self, step):
+    self.calls.append(('evaluation', step))
+
+  def after_evaluation(self, step, scores):
+    assert 0 <= scores['validation/accuracy'] <= 1
+    self.calls.append(('evaluated', step))
+
+  def before_save(self, step):
+    self.calls.append(('save', step))
+
+
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory):
+def recorder():
+  return Recorder()
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, recorder):
   """A finished run: its config file, its workdir and its results."""
   directory = tmp_path_factory.mktemp('finished')
   path = tiny.write(directory)
-  results = loop.train(parse(path), directory / 'run')
+  results = loop.train(parse(path), directory / 'run', hooks=[recorder])
   return path, directory / 'run', results
+
+
+def test_hooks_are_called_at_their_points(finished, recorder):
+  """All steps before an evaluation or a save are logged by then."""
+  assert recorder.calls == [
+    ('start', 8, 0), ('evaluation', 0), ('evaluated', 0),
+    ('step', 1), ('step', 2), ('save', 2),
+    ('step', 3), ('step', 4), ('evaluation', 4), ('evaluated', 4), ('save', 4),
+    ('step', 5), ('step', 6), ('save', 6),
+    ('step', 7), ('step', 8), ('evaluation', 8), ('evaluated', 8), ('save', 8),
+  ]  # fmt: skip
+
+
+def test_a_config_with_a_teacher_chooses_distillation(finished):
+  config = parse(finished[0])
+  assert launch.method_for(config) is SUPERVISED
+  teacher = DistillationConfig(teacher='directory')
+  config = dataclasses.replace(config, distillation=teacher)
+  assert launch.method_for(config) is DISTILLATION
 
 
 def test_a_workdir_holds_everything(finished):
