@@ -81,8 +81,8 @@ def __getattr__(name: str) -> Any:
   """Loads a public name, or a module such as `losses`."""
   if name in _HOME_OF:
     home = importlib.import_module(f'{__name__}.{_HOME_OF[name]}')
-    found = globals()[name] = getattr(home, name)
-    return found
+    result = globals()[name] = getattr(home, name)
+    return result
   is_module = name.isidentifier() and not name.startswith('_')
   if is_module and importlib.util.find_spec(f'{__name__}.{name}'):
     return importlib.import_module(f'{__name__}.{name}')

@@ -66,18 +66,18 @@ def main(argv: Sequence[str]):
 
 def versions() -> dict[str, str]:
   """What must be the same on all hosts: Python, packages, our source."""
-  found = {'python': platform.python_version()}
+  result = {'python': platform.python_version()}
   for name in _PACKAGES:
     try:
-      found[name] = importlib.metadata.version(name)
+      result[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-      found[name] = 'none'
+      result[name] = 'none'
   digest = hashlib.sha256()
   root = pathlib.Path(__file__).parent
   for path in sorted(root.rglob('*.py')):
     digest.update(str(path.relative_to(root)).encode())
     digest.update(path.read_bytes())
-  return {**found, 'source': digest.hexdigest()[:12]}
+  return {**result, 'source': digest.hexdigest()[:12]}
 
 
 def check_versions():
@@ -150,16 +150,16 @@ def check_sum() -> str:
     numbers.shape, spread, numbers.__getitem__
   )
   whole = jax.NamedSharding(mesh, jax.P())
-  found = int(jax.jit(lambda x: x.sum(), out_shardings=whole)(values))
-  if found != count * (count + 1) // 2:
+  result = int(jax.jit(lambda x: x.sum(), out_shardings=whole)(values))
+  if result != count * (count + 1) // 2:
     raise InputError(
-      f'the sum of 1 to {count} over {count} devices is {found} on process '
+      f'the sum of 1 to {count} over {count} devices is {result} on process '
       f'{distributed.process_index()}: the slice does not work.'
     )
   return (
     f'{distributed.process_count()} processes and {count} devices '
     f'({jax.devices()[0].device_kind}) work together: the sum over all of them '
-    f'is {found}, as it must be.'
+    f'is {result}, as it must be.'
   )
 
 

@@ -77,8 +77,8 @@ def main(argv: Sequence[str]):
   assigned = given.assignments['config']
   loaded = distributed.agree(lambda: recipe.load(given['config'], assigned))
   task_data = given['task_data']
-  places = [given[name] for name in ('config', 'text', 'workdir')]
-  distributed.check_same('command', [assigned, *places, task_data])
+  paths = [given[name] for name in ('config', 'text', 'workdir')]
+  distributed.check_same('command', [assigned, *paths, task_data])
   workers = given['workers']
   chain.run(
     loaded,

@@ -273,15 +273,15 @@ class Command:
     return ' '.join(filter(None, (self.name, first, *needed, '[flags]')))
 
   def _status(self) -> str:
-    told = ['0 when finished']
+    statuses = ['0 when finished']
     if self.failure:
-      told.append(f'1 if {self.failure}')
-    told.append('2 if the input was wrong')
+      statuses.append(f'1 if {self.failure}')
+    statuses.append('2 if the input was wrong')
     if self.continues:
-      told.append(
+      statuses.append(
         '75 if SIGTERM and 130 if Ctrl-C stopped it: the same command continues'
       )
-    return '; '.join(told)
+    return '; '.join(statuses)
 
   def _parse_command(self, argv: Sequence[str]) -> Given:
     names = [arg for arg in argv if not arg.startswith('-')]
@@ -303,14 +303,14 @@ class Command:
     """Arguments with their flags in one spelling, and the prefixes' ones."""
     known = {flag.name: flag for flag in self.flags if not flag.is_positional}
     arguments: list[str] = []
-    found: dict[str, list[Assignment]] = {p.name: [] for p in self.prefixes}
+    result: dict[str, list[Assignment]] = {p.name: [] for p in self.prefixes}
     for arg in argv:
       if not _is_flag(arg):
         arguments.append(arg)
         continue
-      prefix, assignment = _assignment(arg, list(found))
+      prefix, assignment = _assignment(arg, list(result))
       if assignment is not None:
-        found[prefix].append(assignment)
+        result[prefix].append(assignment)
         continue
       name, equals, value = arg.lstrip('-').partition('=')
       name = name.replace('-', '_')
@@ -323,7 +323,7 @@ class Command:
       else:
         self._refuse(arg)
         arguments.append(arg)
-    return arguments, {name: tuple(items) for name, items in found.items()}
+    return arguments, {name: tuple(items) for name, items in result.items()}
 
   def _refuse(self, arg: str):
     """Refuses a flag that is not there, unless it may be another program's."""
@@ -352,7 +352,7 @@ class Command:
     cutoff = _ALIKE if self.others is None else _MORE_ALIKE
     longer = [full for known, full in names.items() if known.startswith(name)]
     close = difflib.get_close_matches(name, names, 1, cutoff)
-    return next(iter([*longer, *(names[found] for found in close)]), None)
+    return next(iter([*longer, *(names[result] for result in close)]), None)
 
   def _values(
     self, argv: Sequence[str]

@@ -205,15 +205,15 @@ class DistillationConfig:
   @property
   def factors(self) -> dict[str, float]:
     """The factors of the terms that are on, by the terms' names."""
-    found = {
+    result = {
       'feature_map': self.feature_map,
       'attention': self.attention,
       'mean': self.mean,
       'variance': self.variance,
     }
     if self.paired_statistics and not (self.mean and self.variance):
-      del found['mean'], found['variance']
-    return {name: factor for name, factor in found.items() if factor}
+      del result['mean'], result['variance']
+    return {name: factor for name, factor in result.items() if factor}
 
   @property
   def has_attention(self) -> bool:

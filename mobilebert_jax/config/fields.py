@@ -199,10 +199,10 @@ def convert(value: Any, hint: Any) -> Any:
 def choices(hint: Any, limits: Mapping[str, float]) -> str:
   """What --help says about the values that are right; '' if all of the type."""
   kind, _ = optional(hint)
-  found = [_range(limits)] if limits else []
+  result = [_range(limits)] if limits else []
   if typing.get_origin(kind) is Literal:
-    found.append(_kind(kind))
-  return ', '.join(found)
+    result.append(_kind(kind))
+  return ', '.join(result)
 
 
 def one_of(names: Iterable[str]) -> Any:

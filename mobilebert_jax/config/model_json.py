@@ -1,4 +1,4 @@
-"""Reads and writes configs in the two JSON dialects that exist.
+"""Reads and writes configs in the two JSON formats that exist.
 
 transformers' `config.json` and google-research's `*.json` share their field
 names, but a missing key means something else in each: transformers fills in
@@ -17,7 +17,7 @@ from mobilebert_jax.config.model import FrozenMap, MobileBertConfig
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
-Dialect = Literal['transformers', 'google']
+JsonFormat = Literal['transformers', 'google']
 Path = str | os.PathLike[str]
 
 # What google-research's BertConfig means by a missing key; None: hidden_size.
@@ -47,7 +47,7 @@ _GOOGLE_TO_OURS_ACT = {'gelu': 'gelu_new'}
 _OURS_TO_GOOGLE_ACT = {'gelu_new': 'gelu', 'gelu_pytorch_tanh': 'gelu'}
 _GOOGLE_ACTS = ('linear', 'relu', 'relu6', 'gelu', 'tanh')
 
-# Only transformers writes these; one of them tells the dialect.
+# Only transformers writes these; one of them tells the format.
 _TRANSFORMERS_KEYS = ('model_type', 'architectures', 'transformers_version')
 # Keys of every transformers config that say nothing about the architecture.
 _NEUTRAL_KEYS = frozenset({
@@ -66,7 +66,7 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(MobileBertConfig))
 _log = logging.getLogger(__name__)
 
 
-def detect_dialect(values: Mapping[str, Any]) -> Dialect:
+def detect_format(values: Mapping[str, Any]) -> JsonFormat:
   """Which program wrote this JSON object."""
   known = any(key in values for key in _TRANSFORMERS_KEYS)
   return 'transformers' if known else 'google'
@@ -74,7 +74,7 @@ def detect_dialect(values: Mapping[str, Any]) -> Dialect:
 
 def from_dict(
   values: Mapping[str, Any],
-  dialect: Dialect | None = None,
+  json_format: JsonFormat | None = None,
   *,
   where: str = 'the config',
 ) -> MobileBertConfig:
@@ -82,20 +82,20 @@ def from_dict(
 
   Args:
     values: the decoded JSON object.
-    dialect: who wrote it; None detects it from the keys.
+    json_format: who wrote it; None detects it from the keys.
     where: what to call the source in errors, for example the file's name.
 
   Returns:
-    The config; the dialect's own defaults stand for missing keys.
+    The config; the format's own defaults stand for missing keys.
 
   Raises:
-    InputError: another model's config, an unknown dialect, a wrong value.
+    InputError: another model's config, an unknown format, a wrong value.
   """
-  if dialect is None:
-    dialect = detect_dialect(values)
-  if dialect not in ('transformers', 'google'):
+  if json_format is None:
+    json_format = detect_format(values)
+  if json_format not in ('transformers', 'google'):
     raise InputError(
-      f"dialect is {dialect!r}, but must be 'transformers' or 'google'."
+      f"json_format is {json_format!r}, but must be 'transformers' or 'google'."
     )
   model_type = values.get('model_type', 'mobilebert')
   if model_type != 'mobilebert':
@@ -106,7 +106,7 @@ def from_dict(
   unknown = sorted(set(values) - set(_FIELDS) - _NEUTRAL_KEYS)
   if unknown:
     _log.warning('%s: ignored unknown keys %s', where, ', '.join(unknown))
-  if dialect == 'google':
+  if json_format == 'google':
     if 'vocab_size' not in values:
       raise InputError(f'{where} lacks vocab_size, which has no default.')
     fields = {**_GOOGLE_DEFAULTS, **fields}
@@ -171,12 +171,14 @@ def to_google_dict(config: MobileBertConfig) -> dict[str, Any]:
   return dict(sorted(values.items()))
 
 
-def load_config(path: Path, dialect: Dialect | None = None) -> MobileBertConfig:
-  """Reads a config file of either dialect.
+def load_config(
+  path: Path, json_format: JsonFormat | None = None
+) -> MobileBertConfig:
+  """Reads a config file in either format.
 
   Args:
     path: a JSON file, or a directory that holds `config.json`.
-    dialect: who wrote it; None detects it.
+    json_format: who wrote it; None detects it.
 
   Raises:
     InputError: no such file, no JSON object in it, or a wrong value.
@@ -192,13 +194,13 @@ def load_config(path: Path, dialect: Dialect | None = None) -> MobileBertConfig:
     raise InputError(f'{file} cannot be read as JSON: {error}.') from None
   if not isinstance(values, dict):
     raise InputError(f'{file} holds no JSON object, but a config must be one.')
-  return from_dict(values, dialect, where=str(file))
+  return from_dict(values, json_format, where=str(file))
 
 
 def save_config(
   config: MobileBertConfig, path: Path, architectures: Sequence[str] = ()
 ) -> pathlib.Path:
-  """Writes transformers' dialect; a directory gets a `config.json`.
+  """Writes transformers' format; a directory gets a `config.json`.
 
   Returns:
     The file written.

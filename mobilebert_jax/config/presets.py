@@ -163,7 +163,7 @@ def distillation(strategy: str) -> dict[str, Settings]:
     and 'xs' have the sizes of MobileBERT-EdgeTPU, 'small' is for two CPU cores.
   """
 
-  def taught(transfer: int, distil: int, settings: Settings) -> Settings:
+  def distilled(transfer: int, distil: int, settings: Settings) -> Settings:
     has_stages = strategy != 'auxiliary'
     return {
       **settings,
@@ -179,8 +179,10 @@ def distillation(strategy: str) -> dict[str, Settings]:
     return pretraining(model=model_settings(architecture), remat='full')
 
   variants = {
-    '': taught(240_000, 500_000, full(MobileBertConfig.mobilebert())),
-    'tiny': taught(240_000, 500_000, full(MobileBertConfig.mobilebert_tiny())),
+    '': distilled(240_000, 500_000, full(MobileBertConfig.mobilebert())),
+    'tiny': distilled(
+      240_000, 500_000, full(MobileBertConfig.mobilebert_tiny())
+    ),
   }
   for name, (steps, size) in _EDGE_TPU.items():
     student = MobileBertConfig.mobilebert(
@@ -188,11 +190,11 @@ def distillation(strategy: str) -> dict[str, Settings]:
     )
     warmup = {**_ORIGINAL_LAMB, 'warmup_steps': 20_000}
     settings = {**full(student), 'optimizer': warmup}
-    variants[name] = taught(
+    variants[name] = distilled(
       steps * size['num_hidden_layers'], 585_000, settings
     )
   small = small_pretraining(model=model_settings(small_student()))
-  variants['small'] = taught(2_000, 4_000, small)
+  variants['small'] = distilled(2_000, 4_000, small)
   return variants
 
 

@@ -234,8 +234,8 @@ class ProfileConfig:
 
   def range(self) -> range:
     """The steps, from 1; empty if there are none."""
-    found = re.fullmatch('([1-9][0-9]*):([1-9][0-9]*)', self.steps or '')
-    return range(*map(int, found.groups())) if found else range(0)
+    result = re.fullmatch('([1-9][0-9]*):([1-9][0-9]*)', self.steps or '')
+    return range(*map(int, result.groups())) if result else range(0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -138,8 +138,8 @@ def convert(given: Given):
       dtype=given['dtype'],
       max_shard_size=given['max_shard_size'],
     )
-    found = hub.resolve(source, _TOKENIZER_FILES, **options)
-    for name, path in found.items():
+    result = hub.resolve(source, _TOKENIZER_FILES, **options)
+    for name, path in result.items():
       shutil.copyfile(path, partial / name)
     written = sorted(file.name for file in partial.iterdir())
   print(f'wrote {destination}: {", ".join(written)}')

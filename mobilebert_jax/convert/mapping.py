@@ -42,7 +42,7 @@ class LoadReport:
 class _Filling:
   """The state of one conversion: what is filled, and all that is wrong."""
 
-  found: Tensors
+  tensors: Tensors
   params: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
   newly_initialised: list[str] = dataclasses.field(default_factory=list)
   mismatched: list[str] = dataclasses.field(default_factory=list)
@@ -61,7 +61,7 @@ class _Filling:
     """Sets one parameter, or notes why not."""
     # A key format may have no name for a parameter at all: then it is absent.
     needed = [name for name, _, _ in tensors] or [path]
-    absent = [name for name in needed if name not in self.found]
+    absent = [name for name in needed if name not in self.tensors]
     if absent and 0 in shape:
       # google-research does not create arrays without elements.
       self.params[path] = np.zeros(shape, np.float32)
@@ -70,8 +70,8 @@ class _Filling:
         self.newly_initialised.append(path)
       else:
         self.missing += absent
-    elif not (wrong := _wrong(tensors, self.found, shape)):
-      self.params[path] = _assemble(tensors, self.found)
+    elif not (wrong := _wrong(tensors, self.tensors, shape)):
+      self.params[path] = _assemble(tensors, self.tensors)
     elif may_differ:
       self.newly_initialised.append(path)
       self.mismatched.append(path)
@@ -114,15 +114,15 @@ def to_params(
     InputError: missing, unused and mis-shaped tensors, all listed; tied
       tensors that differ.
   """
-  found = convert_names.normalise_keys(tensors, key_format, where)
+  result = convert_names.normalise_keys(tensors, key_format, where)
   if key_format == 'hf':
-    found = convert_names.merge_tied(found, config, where)
+    result = convert_names.merge_tied(result, config, where)
   table = _by_path(config, key_format)
   head_of = {
     name: names.head_of(path) for path, ts in table.items() for name, _, _ in ts
   }
-  heads = {head_of.get(name) for name in found}
-  filling = _Filling(found)
+  heads = {head_of.get(name) for name in result}
+  filling = _Filling(result)
   used: set[str] = set()
   for path, target in expected.items():
     bare = path.removeprefix(f'{HEADED}/')
@@ -137,7 +137,7 @@ def to_params(
     )
     used.update(name for name, _, _ in table[bare])
   own_heads = {head_of[name] for name in used} | {None}
-  left = sorted(set(found) - used)
+  left = sorted(set(result) - used)
   _check(
     where,
     filling.missing,
@@ -213,7 +213,7 @@ def _check(
   """Raises the one error that lists everything."""
   lists = (('missing', missing), ('unused', unused), ('mis-shaped', wrong))
   differences = '; '.join(
-    f'{what}: {", ".join(sorted(found))}' for what, found in lists if found
+    f'{what}: {", ".join(sorted(result))}' for what, result in lists if result
   )
   if differences:
     raise InputError(f'{where}: {differences}{hint if wrong else ""}.')
@@ -234,13 +234,13 @@ def _by_path(
 
 
 def _wrong(
-  tensors: list[_Tensor], found: Tensors, shape: tuple[int, ...]
+  tensors: list[_Tensor], result: Tensors, shape: tuple[int, ...]
 ) -> list[str]:
   """Returns a phrase for each tensor of a wrong shape or kind of number."""
   wrong = []
   for name, layer, transform in tensors:
     needed = transform.foreign_shape(shape if layer is None else shape[1:])
-    tensor = found[name]
+    tensor = result[name]
     if tensor.shape != needed:
       wrong.append(f'{name} is {tensor.shape} instead of {needed}')
     elif not jnp.issubdtype(tensor.dtype, jnp.floating):
@@ -248,8 +248,8 @@ def _wrong(
   return wrong
 
 
-def _assemble(tensors: list[_Tensor], found: Tensors) -> np.ndarray:
-  arrays = [transform.to_ours(found[name]) for name, _, transform in tensors]
+def _assemble(tensors: list[_Tensor], result: Tensors) -> np.ndarray:
+  arrays = [transform.to_ours(result[name]) for name, _, transform in tensors]
   if tensors[0][1] is None:
     return np.asarray(arrays[0], order='C')
   return np.stack(arrays)

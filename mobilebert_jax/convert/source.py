@@ -138,15 +138,15 @@ def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
   if directory is not None and not path.is_dir():
     return _single(name, path, directory)
   for file, kind in WEIGHTS.items():
-    found = hub.resolve(name, [file], **options).get(file)
-    if found is None:
+    result = hub.resolve(name, [file], **options).get(file)
+    if result is None:
       continue
     config = hub.resolve(name, ['config.json'], **options).get('config.json')
     if not file.endswith(_INDEX):
-      return Source(name, kind, (found,), config=config)
-    parts = sorted(set(shards.read_index(found).values()))
+      return Source(name, kind, (result,), config=config)
+    parts = sorted(set(shards.read_index(result).values()))
     paths = hub.resolve(name, parts, **options)
-    return _sharded(name, kind, found, parts, paths, config)
+    return _sharded(name, kind, result, parts, paths, config)
   if directory is not None:
     directory = _with_tf1(directory)
     prefix = _tf1_prefix(directory)
@@ -260,11 +260,11 @@ def detect_class(
     InputError: the config does not say which class, and the tensors fit
       several.
   """
-  found = convert_names.normalise_keys(tensors, source.key_format, source.name)
-  cls = _class_in_config(source) or _class_of_tensors(source, found)
+  result = convert_names.normalise_keys(tensors, source.key_format, source.name)
+  cls = _class_in_config(source) or _class_of_tensors(source, result)
   if cls is models.MobileBertModel:
     pooler = {'hf': 'pooler.dense.bias', 'tf1': 'bert/pooler/dense/bias'}
-    return cls, {'add_pooling_layer': pooler[source.key_format] in found}
+    return cls, {'add_pooling_layer': pooler[source.key_format] in result}
   return cls, {}
 
 
@@ -277,10 +277,10 @@ def _class_in_config(source: Source) -> type[nn.Module] | None:
 
 
 def _class_of_tensors(
-  source: Source, found: Mapping[str, Any]
+  source: Source, result: Mapping[str, Any]
 ) -> type[nn.Module]:
   marks = _MARKS[source.key_format]
-  heads = tuple(head for head, name in marks.items() if name in found)
+  heads = tuple(head for head, name in marks.items() if name in result)
   if heads == ('classifier',) and source.key_format == 'tf1':
     # google-research has no other model with a classifier.
     return models.MobileBertForSequenceClassification

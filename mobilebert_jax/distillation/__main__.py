@@ -43,8 +43,8 @@ def main(argv: Sequence[str]):
   from mobilebert_jax.training.workdir import Workdir
 
   place = Workdir(files.path(given['workdir']))
-  found = agreement.of_run(place, given['teacher'])
-  print(json.dumps(found, indent=2))
+  result = agreement.of_run(place, given['teacher'])
+  print(json.dumps(result, indent=2))
 
 
 if __name__ == '__main__':

@@ -154,8 +154,8 @@ def is_eligible(plan: Sequence[Stage], number: int) -> bool:
 
 def stage_message(plan: Sequence[Stage], number: int) -> str | None:
   """Returns a description of the stage that begins with a step, if one does."""
-  begun = [stage for stage in plan if stage.first == number - 1]
-  return begun[0].describe() if begun else None
+  starting = [stage for stage in plan if stage.first == number - 1]
+  return starting[0].describe() if starting else None
 
 
 def uses_teacher(config: TrainConfig, stage: Stage) -> bool:

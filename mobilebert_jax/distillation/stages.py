@@ -87,14 +87,14 @@ def plan(
   every, transfer = tuple(range(layers)), config.transfer_steps
   if transfer > total_steps:
     raise _wrong(transfer, f'at most {total_steps}, the steps of the whole run')
-  taught: list[tuple[int, ...]] = []
+  layer_groups: list[tuple[int, ...]] = []
   if config.strategy == 'progressive':
-    taught = [(layer,) for layer in every]
+    layer_groups = [(layer,) for layer in every]
   elif config.strategy == 'joint':
-    taught = [every]
+    layer_groups = [every]
   stages = []
-  if taught:
-    length, rest = divmod(transfer, len(taught))
+  if layer_groups:
+    length, rest = divmod(transfer, len(layer_groups))
     if rest or length < 2:
       allowed = 'at least 2'
       if config.strategy == 'progressive':
@@ -105,7 +105,7 @@ def plan(
       raise _wrong(transfer, allowed)
     stages = [
       Stage(number, some, False, number * length, length)
-      for number, some in enumerate(taught)
+      for number, some in enumerate(layer_groups)
     ]
   if total_steps > transfer:
     beside = every if config.strategy == 'auxiliary' else ()

@@ -120,12 +120,12 @@ def _averaged_f1(
   _check(predicted, labels)
   # Over the C columns by hand: scikit-learn takes a single column for the two
   # classes of one label.
-  found = np.sum(predicted * labels, axis=0)
+  result = np.sum(predicted * labels, axis=0)
   named = np.sum(predicted, axis=0) + np.sum(labels, axis=0)
   if average == 'micro':
-    found, named = found.sum(keepdims=True), named.sum(keepdims=True)
+    result, named = result.sum(keepdims=True), named.sum(keepdims=True)
   safe = np.maximum(named, 1)
-  return float(np.mean(2 * found / safe))
+  return float(np.mean(2 * result / safe))
 
 
 def _from_zero(values: np.ndarray) -> np.ndarray:

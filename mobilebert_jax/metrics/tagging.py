@@ -41,8 +41,8 @@ def strict(gold: Tags, predicted: Tags, scheme: str) -> EntityScore:
   """
   from seqeval.metrics import v1
 
-  found = _entities(gold, predicted, scheme)
-  return _score(v1.precision_recall_fscore_support, gold, predicted, **found)
+  result = _entities(gold, predicted, scheme)
+  return _score(v1.precision_recall_fscore_support, gold, predicted, **result)
 
 
 def lenient(gold: Tags, predicted: Tags) -> EntityScore:
@@ -64,12 +64,12 @@ def by_type(gold: Tags, predicted: Tags, scheme: str) -> dict[str, EntityScore]:
   """Scores each type of entity as `strict` does, in alphabetical order."""
   from seqeval.metrics import v1
 
-  found = _entities(gold, predicted, scheme)
+  result = _entities(gold, predicted, scheme)
   names = sorted(
-    found['entities_true'].unique_tags | found['entities_pred'].unique_tags
+    result['entities_true'].unique_tags | result['entities_pred'].unique_tags
   )
   columns = v1.precision_recall_fscore_support(
-    _lists(gold), _lists(predicted), average=None, zero_division=0, **found
+    _lists(gold), _lists(predicted), average=None, zero_division=0, **result
   )
   return {
     name: EntityScore(float(p), float(r), float(f), int(support))
@@ -81,8 +81,8 @@ def entities(tags: Sequence[str], scheme: str) -> list[tuple[str, int, int]]:
   """Returns the entities of `strict`: type, first word, word after the last."""
   from seqeval import scheme as schemes
 
-  found = schemes.Tokens(list(tags), getattr(schemes, scheme)).entities
-  return [(entity.tag, entity.start, entity.end) for entity in found]
+  result = schemes.Tokens(list(tags), getattr(schemes, scheme)).entities
+  return [(entity.tag, entity.start, entity.end) for entity in result]
 
 
 def _entities(gold: Tags, predicted: Tags, scheme: str) -> dict[str, Any]:

@@ -34,9 +34,9 @@ def _traced_init(model: nn.Module) -> Any:
 
 
 @functools.cache
-def _jitted_init(model: nn.Module, places: Any, tree: Any) -> Any:
+def _jitted_init(model: nn.Module, flat_shardings: Any, tree: Any) -> Any:
   # Kept, so that equal models share one compilation.
-  out = None if tree is None else jax.tree.unflatten(tree, places)
+  out = None if tree is None else jax.tree.unflatten(tree, flat_shardings)
   return jax.jit(
     lambda key: nn.unbox(init_boxed(model, key)), out_shardings=out
   )
@@ -57,8 +57,10 @@ def init_params(
       then draws its own part. None: on the default device. The bits do not
       depend on it.
   """
-  places, tree = jax.tree.flatten(shardings)
-  init = _jitted_init(model, tuple(places), tree if places else None)
+  flat_shardings, tree = jax.tree.flatten(shardings)
+  init = _jitted_init(
+    model, tuple(flat_shardings), tree if flat_shardings else None
+  )
   return init(key)
 
 

@@ -194,8 +194,8 @@ def token_weights(
     segments = jnp.take_along_axis(segments, positions, axis=1)
   by_slot = weights.reshape(shape[0], -1)
   slot = jnp.clip(segments - 1, 0, by_slot.shape[1] - 1)
-  found = jnp.take_along_axis(by_slot, slot, axis=1)
-  return jnp.where(segments > 0, found, 0)
+  result = jnp.take_along_axis(by_slot, slot, axis=1)
+  return jnp.where(segments > 0, result, 0)
 
 
 def at_tokens(
@@ -214,10 +214,10 @@ def at_tokens(
   if 'masked_positions' not in batch:
     return values
   # Places without a label all point at position 0 and add nothing to it.
-  places = jnp.asarray(batch['masked_positions'])
+  indices = jnp.asarray(batch['masked_positions'])
   nothing = jnp.zeros(batch['input_ids'].shape, values.dtype)
   return jax.vmap(lambda row, at, value: row.at[at].add(value))(
-    nothing, places, values
+    nothing, indices, values
   )
 
 

@@ -55,18 +55,18 @@ class FillMask(Pipeline):
     for i, row in enumerate(
       encoded_rows(self.tokenize(texts, **tokenizer_options))
     ):
-      places = [
+      mask_positions = [
         p
         for p, token in enumerate(row['input_ids'])
         if token == self.tokenizer.mask_token_id
       ]
-      if not places:
+      if not mask_positions:
         raise ItemError(
           i,
           f'has no mask token: put {self.tokenizer.mask_token} where a token '
           'is to be guessed.',
         )
-      rows.append({**row, 'places': places})
+      rows.append({**row, 'mask_positions': mask_positions})
     chosen = None if targets is None else self._target_ids(targets)
     results = [
       self._guesses(row, picked['probabilities'], chosen, top_k)
@@ -76,8 +76,10 @@ class FillMask(Pipeline):
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
     """Returns probabilities at the masks alone: [B, S, V] is large."""
-    places = batch['places']
-    logits = jnp.take_along_axis(outputs.logits, places[..., None], axis=1)
+    mask_positions = batch['mask_positions']
+    logits = jnp.take_along_axis(
+      outputs.logits, mask_positions[..., None], axis=1
+    )
     return {'probabilities': jax.nn.softmax(logits, axis=-1)}
 
   def _guesses(
@@ -88,7 +90,7 @@ class FillMask(Pipeline):
     top_k: int,
   ) -> list:
     results = []
-    for place, scores in zip(row['places'], probabilities):
+    for place, scores in zip(row['mask_positions'], probabilities):
       ids = np.arange(len(scores)) if chosen is None else chosen
       best = ids[np.argsort(-scores[ids], kind='stable')[:top_k]]
       results.append(
@@ -106,7 +108,7 @@ class FillMask(Pipeline):
     ids[place] = token
     kept = [i for i in ids if i != self.tokenizer.pad_token_id]
     # Other masks are special tokens, too, and must stay to be seen.
-    single = len(row['places']) == 1
+    single = len(row['mask_positions']) == 1
     return {
       'score': score,
       'token': token,

@@ -109,17 +109,17 @@ def _fill_mask(
   targets = None
   if flags['targets'] is not None:
     targets = [word.strip() for word in flags['targets'].split(',')]
-  found = pipe(
+  result = pipe(
     [item['text'] for item in items],
     targets=targets,
     top_k=flags['top_k'],
     truncation=flags['truncate'],
   )
-  found = [found] if len(items) == 1 else found
+  result = [result] if len(items) == 1 else result
   # One list for each mask, also where there is one mask.
   return [
     {'masks': [masks] if isinstance(masks[0], dict) else masks}
-    for masks in found
+    for masks in result
   ]
 
 
@@ -127,29 +127,29 @@ def _classify(pipe: Any, items: Sequence[Fields], flags: Given) -> list[Result]:
   texts = [{k: v for k, v in item.items() if k != 'id'} for item in items]
   is_multi = pipe.config.problem_type == 'multi_label_classification'
   if 'top_k' in flags.named or is_multi:
-    found = pipe(texts, top_k=flags['top_k'], truncation=flags['truncate'])
-    return [{'labels': labels} for labels in found]
+    result = pipe(texts, top_k=flags['top_k'], truncation=flags['truncate'])
+    return [{'labels': labels} for labels in result]
   return pipe(texts, truncation=flags['truncate'])
 
 
 def _tag(pipe: Any, items: Sequence[Fields], flags: Given) -> list[Result]:
-  found = pipe(
+  result = pipe(
     [item['text'] for item in items],
     flags['aggregation'],
     truncation=flags['truncate'],
   )
-  return [{'entities': entities} for entities in found]
+  return [{'entities': entities} for entities in result]
 
 
 def _answer(pipe: Any, items: Sequence[Fields], flags: Given) -> list[Result]:
-  found = pipe(
+  result = pipe(
     list(items),
     top_k=flags['top_k'],
     max_answer_len=flags['max_answer_length'],
     handle_impossible_answer=flags['may_be_unanswerable'],
   )
-  found = [found] if len(items) == 1 else found
-  listed = [[one] if isinstance(one, dict) else one for one in found]
+  result = [result] if len(items) == 1 else result
+  listed = [[one] if isinstance(one, dict) else one for one in result]
   if flags['top_k'] > 1:
     return [{'answers': answers} for answers in listed]
   none = {'score': 0.0, 'start': 0, 'end': 0, 'answer': ''}

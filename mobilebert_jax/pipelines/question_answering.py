@@ -185,10 +185,10 @@ def _spans(
   Sums of logarithms rank spans whose probabilities underflow, which the large
   logits of MobileBERT can cause.
   """
-  found = best_spans(start[None], end[None], longest=longest, count=top_k)
+  result = best_spans(start[None], end[None], longest=longest, count=top_k)
   return [
     (int(first), int(last), float(np.exp(score)))
-    for first, last, score in zip(*(column[0] for column in found))
+    for first, last, score in zip(*(column[0] for column in result))
     if np.isfinite(score)
   ]
 

@@ -69,10 +69,10 @@ def shard(text: str) -> tuple[int, int]:
   Raises:
     InputError: it is written otherwise.
   """
-  found = re.fullmatch(r'(\d+)/(\d+)', text)
-  if not found:
+  result = re.fullmatch(r'(\d+)/(\d+)', text)
+  if not result:
     raise InputError(f'--shard={text}: write it as 0/8, the first of eight.')
-  return int(found[1]), int(found[2])
+  return int(result[1]), int(result[2])
 
 
 def closing_line(output: str, summary: dict | None) -> str:

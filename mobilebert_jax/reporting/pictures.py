@@ -149,11 +149,11 @@ def draw_confusion(
   axes = figure.subplots()
   image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
   names = [short_name(label) for label in labels]
-  places = range(len(labels))
+  positions = range(len(labels))
   wide = max(map(len, names)) > 12 * cell
   side = 'right' if wide else 'center'
-  axes.set_xticks(places, names, rotation=40 * wide, ha=side)
-  axes.set_yticks(places, names)
+  axes.set_xticks(positions, names, rotation=40 * wide, ha=side)
+  axes.set_yticks(positions, names)
   axes.set(xlabel='predicted', ylabel='expected')
   if len(labels) <= _MOST_NUMBERED:
     for (i, j), share in np.ndenumerate(shares):

@@ -50,9 +50,9 @@ def _digests(directory: pathlib.Path) -> dict[str, list[Any] | None]:
   if files.is_remote(directory):
     prefix = f'{object_store.name(directory)}/'
     return {
-      found.name.removeprefix(prefix): [found.size, found.md5]
-      for found in object_store.find(directory)
-      if found.name != prefix + NAME
+      result.name.removeprefix(prefix): [result.size, result.md5]
+      for result in object_store.find(directory)
+      if result.name != prefix + NAME
     }
   return {
     path.relative_to(directory).as_posix(): _digest(path)

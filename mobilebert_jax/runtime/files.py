@@ -59,8 +59,8 @@ def path(name: Name) -> pathlib.Path:
 
 def absolute(name: Name) -> pathlib.Path:
   """`path` without anything that depends on the current directory."""
-  found = path(name)
-  return found if is_remote(found) else found.resolve()
+  result = path(name)
+  return result if is_remote(result) else result.resolve()
 
 
 def is_remote(name: Name) -> bool:
@@ -152,8 +152,8 @@ def partials(directory: pathlib.Path) -> dict[pathlib.Path, str]:
   """
   if is_remote(directory):
     return {}
-  found = {p: _PARTIAL_NAME.fullmatch(p.name) for p in directory.iterdir()}
-  return {path: match[1] for path, match in found.items() if match}
+  result = {p: _PARTIAL_NAME.fullmatch(p.name) for p in directory.iterdir()}
+  return {path: match[1] for path, match in result.items() if match}
 
 
 def write_text(

@@ -89,17 +89,17 @@ def resolve(
     'local_files_only': local_files_only,
     'subfolder': subfolder or None,
   }
-  found = {}
+  result = {}
   unknown = []
   for filename in filenames:
     path, is_known = _download(str(name_or_path), filename, options)
     if path is not None:
-      found[filename] = path
+      result[filename] = path
     elif not is_known:
       unknown.append(filename)
       # huggingface_hub waits long for a hub that is down: once is enough.
       options['local_files_only'] = True
-  if unknown and not found and not _is_cached(str(name_or_path), cache_dir):
+  if unknown and not result and not _is_cached(str(name_or_path), cache_dir):
     reason = (
       'local_files_only is set'
       if local_files_only
@@ -109,7 +109,7 @@ def resolve(
       f'{name_or_path} is no local directory and was never downloaded, and '
       f'{reason}; give a local directory or allow the download.'
     )
-  return found
+  return result
 
 
 def _download(

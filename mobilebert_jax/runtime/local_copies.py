@@ -49,11 +49,11 @@ def file(path: pathlib.Path) -> pathlib.Path:
   """
   if not files.is_remote(path):
     return path
-  found = object_store.get(path)
-  if found is None:
+  result = object_store.get(path)
+  if result is None:
     raise InputError(f'{path}: there is no such object.')
-  parent = pathlib.PurePosixPath(found.name).parent
-  return _copied(path, [found], parent) / path.name
+  parent = pathlib.PurePosixPath(result.name).parent
+  return _copied(path, [result], parent) / path.name
 
 
 def directory(
@@ -76,33 +76,33 @@ def directory(
   if not files.is_remote(path):
     return path
   place = path / below if below else path
-  found = object_store.find(place, recursive=keep is None)
+  result = object_store.find(place, recursive=keep is None)
   prefix = f'{object_store.name(place)}/'
-  found = [
+  result = [
     o
-    for o in found
+    for o in result
     if o.name.startswith(prefix)
     and (keep is None or keep(o.name.removeprefix(prefix)))
   ]
-  if not found:
+  if not result:
     raise InputError(f'{place}: there are no such objects.')
-  return _copied(path, found, pathlib.PurePosixPath(object_store.name(path)))
+  return _copied(path, result, pathlib.PurePosixPath(object_store.name(path)))
 
 
 def _copied(
-  path: pathlib.Path, found: Sequence[Object], base: pathlib.PurePosixPath
+  path: pathlib.Path, result: Sequence[Object], base: pathlib.PurePosixPath
 ) -> pathlib.Path:
   """The directory with links to copies, named as relative to `base`."""
   root = pathlib.Path(os.environ.get(VARIABLE, _DEFAULT)).expanduser()
-  key = hashlib.sha256(repr(list(found)).encode()).hexdigest()[:16]
+  key = hashlib.sha256(repr(list(result)).encode()).hexdigest()[:16]
   target = root / 'files' / f'{object_store.name(path)}@{key}'
   if target.is_dir():
     return target
-  names = [pathlib.PurePosixPath(o.name).relative_to(base) for o in found]
+  names = [pathlib.PurePosixPath(o.name).relative_to(base) for o in result]
   if any('..' in name.parts for name in names):
     raise InputError(f"{path}: a name with '..' in it cannot be a file's.")
   try:
-    copies = _copy_all(path, root, found)
+    copies = _copy_all(path, root, result)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f'{target.name}.{uuid.uuid4().hex}.partial')
     try:
@@ -125,14 +125,14 @@ def _copied(
 
 
 def _copy_all(
-  path: pathlib.Path, root: pathlib.Path, found: Sequence[Object]
+  path: pathlib.Path, root: pathlib.Path, result: Sequence[Object]
 ) -> list[pathlib.Path]:
   """Copies what is not there yet; returns the copies."""
   (root / 'objects').mkdir(parents=True, exist_ok=True)
-  copies = [root / 'objects' / _key(o) for o in found]
+  copies = [root / 'objects' / _key(o) for o in result]
   missing = sum(
     o.size - _copied_so_far(copy)
-    for o, copy in zip(found, copies)
+    for o, copy in zip(result, copies)
     if not copy.exists()
   )
   free = shutil.disk_usage(root).free
@@ -153,7 +153,7 @@ def _copy_all(
     pool = ThreadPoolExecutor(_THREADS)
     try:
       jobs = [
-        pool.submit(_copy, o, copy, arrived) for o, copy in zip(found, copies)
+        pool.submit(_copy, o, copy, arrived) for o, copy in zip(result, copies)
       ]
       for job in jobs:
         job.result()

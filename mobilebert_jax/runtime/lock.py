@@ -114,5 +114,5 @@ def _sign(file: int):
   # On a full disk the lock is as good without saying whose it is.
   with contextlib.suppress(OSError):
     os.ftruncate(file, 0)
-    told = f'process {os.getpid()} on {socket.gethostname()}\n'
-    os.pwrite(file, told.encode(), 0)
+    text = f'process {os.getpid()} on {socket.gethostname()}\n'
+    os.pwrite(file, text.encode(), 0)

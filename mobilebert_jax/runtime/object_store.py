@@ -80,12 +80,12 @@ def find(place: pathlib.Path, *, recursive: bool = True) -> list[Object]:
   """
   depth = None if recursive else 1
   try:
-    found = _store().find(os.fspath(place), detail=True, maxdepth=depth)
+    result = _store().find(os.fspath(place), detail=True, maxdepth=depth)
   except FileNotFoundError:
     return []
   return [
     _object(info)
-    for name, info in sorted(found.items())
+    for name, info in sorted(result.items())
     # Consoles make empty objects to show empty directories.
     if not name.endswith('/') and info['type'] == 'file'
   ]

@@ -109,7 +109,7 @@ def _asking_again() -> Iterator[None]:
   """
   old = sys.unraisablehook
 
-  def told(dropped: Any):
+  def on_unraisable(dropped: Any):
     if not isinstance(dropped.exc_value, Interrupted):
       old(dropped)
       return
@@ -118,7 +118,7 @@ def _asking_again() -> Iterator[None]:
     again.daemon = True
     again.start()
 
-  sys.unraisablehook = told
+  sys.unraisablehook = on_unraisable
   try:
     yield
   finally:

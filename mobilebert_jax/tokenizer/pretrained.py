@@ -89,7 +89,7 @@ class Pretrained(SpecialTokens):
     # Only here: a vocabulary alone needs nothing of the hub.
     from mobilebert_jax.runtime import hub
 
-    found = hub.resolve(
+    result = hub.resolve(
       name_or_path,
       (VOCAB, TOKENIZER, CONFIG, SPECIAL, ADDED),
       revision=revision,
@@ -98,16 +98,16 @@ class Pretrained(SpecialTokens):
       local_files_only=local_files_only,
       subfolder=subfolder,
     )
-    if VOCAB not in found and TOKENIZER not in found:
+    if VOCAB not in result and TOKENIZER not in result:
       raise InputError(
         f'{name_or_path} has neither {TOKENIZER} nor {VOCAB}; one is needed '
         'to make a tokenizer.'
       )
-    arguments = _arguments(found)
-    if TOKENIZER in found:
-      arguments['tokenizer_file'] = found[TOKENIZER]
+    arguments = _arguments(result)
+    if TOKENIZER in result:
+      arguments['tokenizer_file'] = result[TOKENIZER]
     else:
-      arguments['vocab_file'] = found[VOCAB]
+      arguments['vocab_file'] = result[VOCAB]
     return cls(**{**arguments, **overrides})
 
   def save_pretrained(
@@ -177,30 +177,30 @@ class Pretrained(SpecialTokens):
     return tokens
 
 
-def _arguments(found: Mapping[str, pathlib.Path]) -> dict[str, Any]:
+def _arguments(result: Mapping[str, pathlib.Path]) -> dict[str, Any]:
   """Returns the arguments of the constructor that the JSON files hold."""
 
   def read(name: str) -> dict[str, Any]:
-    if name not in found:
+    if name not in result:
       return {}
-    return files.read_json(found[name], f"a tokenizer's {name}")
+    return files.read_json(result[name], f"a tokenizer's {name}")
 
   config = read(CONFIG)
-  arguments = _settings(found.get(CONFIG), config)
+  arguments = _settings(result.get(CONFIG), config)
   # The configuration is newer than the map where both are written.
   tokens = read(SPECIAL) | {k: v for k, v in config.items() if v is not None}
   for name in NAMES:
     if tokens.get(name) is not None:
       arguments[name] = added_token(
-        tokens[name], f'{found.get(CONFIG)}: {name}', special=True
+        tokens[name], f'{result.get(CONFIG)}: {name}', special=True
       )
   extra = next((tokens[name] for name in EXTRA_NAMES if tokens.get(name)), ())
   arguments['additional_special_tokens'] = extra
   if isinstance(config.get('added_tokens_decoder'), dict):
     arguments['added_tokens_decoder'] = config['added_tokens_decoder']
-  elif TOKENIZER not in found:
+  elif TOKENIZER not in result:
     added = {index: token for token, index in read(ADDED).items()}
-    if ADDED in found:
+    if ADDED in result:
       arguments['added_tokens_decoder'] = added
   return arguments
 

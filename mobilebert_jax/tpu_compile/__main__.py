@@ -58,12 +58,14 @@ def main(argv: Sequence[str]):
   if target is not None and not target.absolute().parent.is_dir():
     raise InputError(f'--json={target}: there is no directory for it.')
   config = overrides.load(given['config'], given.assignments['config'])
-  found = session.run(config, where, tell=lambda text: print(text, flush=True))
-  found['config'] = given['config']
+  result = session.run(
+    config, where, write=lambda text: print(text, flush=True)
+  )
+  result['config'] = given['config']
   if target is not None:
-    files.write_json(target, found)
-  if found['problems']:
-    raise RunError(' '.join(found['problems']))
+    files.write_json(target, result)
+  if result['problems']:
+    raise RunError(' '.join(result['problems']))
 
 
 if __name__ == '__main__':

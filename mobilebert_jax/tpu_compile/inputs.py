@@ -35,14 +35,14 @@ def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
   """
   settings = dict(config.model) | task.model_overrides()
   if config.init == setup.SCRATCH:
-    found = MobileBertConfig(**settings)
+    result = MobileBertConfig(**settings)
   else:
-    found = stored_architecture(
+    result = stored_architecture(
       config, 'config.init', config.init, config.revision
     )
-    found = found.replace(**settings)
-  setup.check_lengths(config, found)
-  return found
+    result = result.replace(**settings)
+  setup.check_lengths(config, result)
+  return result
 
 
 def batch(

@@ -47,7 +47,7 @@ def measure(
   step: CompiledStep, of: CompilationPlan, where: Slice
 ) -> dict[str, Any]:
   """Returns JSON values of a compiled step, per chip unless named else."""
-  counts, found = step.counts, roofline.estimate(step.counts, where)
+  counts, result = step.counts, roofline.estimate(step.counts, where)
   work = analytic.workload(of.architecture, of.task.head, step.batch)
   useful, expected = _flops(step, of, work)
   peak = where.chip.peak_flops * where.size
@@ -70,11 +70,11 @@ def measure(
     },
     'hbm_traffic_bytes': counts.bytes,
     'collectives': _collectives(counts.collectives),
-    'seconds': dataclasses.asdict(found),
-    'step_seconds': found.step,
-    'bound': found.bound,
-    'tokens_per_second': work.tokens / found.step,
-    'mfu': useful / (found.step * peak),
+    'seconds': dataclasses.asdict(result),
+    'step_seconds': result.step,
+    'bound': result.bound,
+    'tokens_per_second': work.tokens / result.step,
+    'mfu': useful / (result.step * peak),
     'uncounted': list(counts.uncounted),
     'is_stable': step.is_stable,
   }
@@ -129,10 +129,10 @@ def _flops(
   return analytic.distillation(of.config, of.teacher, stage, work)
 
 
-def _collectives(found: tuple[Collective, ...]) -> list[dict[str, Any]]:
+def _collectives(result: tuple[Collective, ...]) -> list[dict[str, Any]]:
   """Returns JSON values of equal collectives together, largest first."""
   groups: dict[Any, list[Collective]] = collections.defaultdict(list)
-  for one in found:
+  for one in result:
     trips = tuple(n for _, n in one.loops)
     groups[(one.kind, one.dtypes, one.group, trips, one.is_async)].append(one)
   rows = [
@@ -174,59 +174,60 @@ def format_heading(report: dict[str, Any], where: Slice) -> str:
   return '\n'.join(lines)
 
 
-def format_step(name: str, found: dict[str, Any]) -> str:
+def format_step(name: str, result: dict[str, Any]) -> str:
   """Returns the text of one compiled step."""
-  parts = found['hbm_parts_gib']
-  seconds = found['seconds']
-  shape = ' x '.join(map(str, found['batch']))
+  parts = result['hbm_parts_gib']
+  seconds = result['seconds']
+  shape = ' x '.join(map(str, result['batch']))
   rows = [
-    ('compiled in', f'{found["compile_seconds"]:.0f} s'),
+    ('compiled in', f'{result["compile_seconds"]:.0f} s'),
     (
       'FLOPs per chip',
-      f'{_si(found["flops"])} (by formula {_si(found["flops_by_formula"])})',
+      f'{_si(result["flops"])} (by formula {_si(result["flops_by_formula"])})',
     ),
     *(
-      (f'  {kind}', _share(flops, found['flops']))
-      for kind, flops in found['products'].items()
+      (f'  {kind}', _share(flops, result['flops']))
+      for kind, flops in result['products'].items()
     ),
     (
       'HBM used',
-      f'{found["hbm_gib"]:.2f} of {found["hbm_usable_gib"]} GiB '
+      f'{result["hbm_gib"]:.2f} of {result["hbm_usable_gib"]} GiB '
       f'(state {parts["state"]:.2f}, temporary {parts["temporary"]:.2f}, '
       f'results {parts["results"]:.2f}, program {parts["code"]:.2f})',
     ),
-    ('HBM traffic', f'{_si(found["hbm_traffic_bytes"])}B'),
-    *(_collective(row) for row in found['collectives']),
+    ('HBM traffic', f'{_si(result["hbm_traffic_bytes"])}B'),
+    *(_collective(row) for row in result['collectives']),
     (
       'at least',
-      f'{_time(found["step_seconds"])}, bound by {found["bound"]} '
+      f'{_time(result["step_seconds"])}, bound by {result["bound"]} '
       f'(compute {_time(seconds["compute"])}, HBM {_time(seconds["memory"])}, '
       f'interconnect {_time(seconds["waiting"] + seconds["hidden"])})',
     ),
     (
       'at most',
-      f'{found["mfu"]:.1%} MFU, {found["tokens_per_second"]:,.0f} tokens/s, '
+      f'{result["mfu"]:.1%} MFU, {result["tokens_per_second"]:,.0f} tokens/s, '
       f'padding included',
     ),
   ]
-  if found['is_stable'] is False:
+  if result['is_stable'] is False:
     rows.append(('compiled again', 'its new state is laid out otherwise'))
-  if found['uncounted']:
-    rows.append(('FLOPs not known', ', '.join(found['uncounted'])))
+  if result['uncounted']:
+    rows.append(('FLOPs not known', ', '.join(result['uncounted'])))
   lines = [f'{left:{_WIDTH}} {right}' for left, right in rows]
   return '\n'.join([f'{name} step, batch {shape}', *(f'  {x}' for x in lines)])
 
 
-def format_cost(found: dict[str, Any] | None) -> str:
+def format_cost(result: dict[str, Any] | None) -> str:
   """Returns the text of what the whole run costs."""
-  if found is None:
+  if result is None:
     return (
       'The number of steps follows from the data (num_epochs); with '
       '--config.num_steps=N --config.num_epochs=none this says what they cost.'
     )
   return (
-    f'{found["steps"]:,} steps, {found["tokens"]:.3g} tokens: at least '
-    f'{_amount(found["days"])} days, {_amount(found["chip_hours"])} chip-hours.'
+    f'{result["steps"]:,} steps, {result["tokens"]:.3g} tokens: at least '
+    f'{_amount(result["days"])} days, '
+    f'{_amount(result["chip_hours"])} chip-hours.'
   )
 
 

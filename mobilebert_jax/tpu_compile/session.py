@@ -20,14 +20,14 @@ Candidate = tuple[tuple[str, ...], TrainConfig]
 
 
 def run(
-  config: TrainConfig, where: Slice, tell: Callable[[str], None]
+  config: TrainConfig, where: Slice, write: Callable[[str], None]
 ) -> dict[str, Any]:
   """Compiles both steps for a slice and tells what they amount to.
 
   Args:
     config: the run.
     where: the slice.
-    tell: called with each part of the report as text.
+    write: called with each part of the report as text.
 
   Returns:
     The report as JSON values; 'problems' has a sentence for each step that
@@ -46,17 +46,17 @@ def run(
     try:
       steps.append(compile_fitting(config, name, where, devices))
     except DoesNotFitError as error:
-      found = search_fitting(config, error, where, devices)
+      result = search_fitting(config, error, where, devices)
       sentence = _describe_misfit(
-        error, where, None if found is None else found[0]
+        error, where, None if result is None else result[0]
       )
       problems.append(sentence)
-      tell(sentence)
-      if found is not None:
-        settings, config, step = found
+      write(sentence)
+      if result is not None:
+        settings, config, step = result
         added += settings
         steps.append(step)
-  return _report(config, where, devices, steps, tell) | {
+  return _report(config, where, devices, steps, write) | {
     'problems': problems,
     'settings': added,
   }
@@ -67,19 +67,19 @@ def _report(
   where: Slice,
   devices: Sequence[Any],
   steps: Sequence[CompiledStep],
-  tell: Callable[[str], None],
+  write: Callable[[str], None],
 ) -> dict[str, Any]:
   of = program.plan(config, devices)
-  found = report.describe(of, where) | {'steps': {}, 'cost': None}
-  tell(report.format_heading(found, where))
+  result = report.describe(of, where) | {'steps': {}, 'cost': None}
+  write(report.format_heading(result, where))
   for step in steps:
     measured = report.measure(step, of, where)
-    found['steps'][step.name] = measured
-    tell(report.format_step(step.name, measured))
-  if set(of.steps) - {'evaluation'} <= found['steps'].keys():
-    found['cost'] = report.cost(found['steps'], of, where.size)
-    tell(report.format_cost(found['cost']))
-  return found
+    result['steps'][step.name] = measured
+    write(report.format_step(step.name, measured))
+  if set(of.steps) - {'evaluation'} <= result['steps'].keys():
+    result['cost'] = report.cost(result['steps'], of, where.size)
+    write(report.format_cost(result['cost']))
+  return result
 
 
 def _describe_misfit(

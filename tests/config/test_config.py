@@ -1,4 +1,4 @@
-"""The config: defaults, presets, both JSON dialects, validation."""
+"""The config: defaults, presets, both JSON formats, validation."""
 
 import copy
 import dataclasses
@@ -77,7 +77,7 @@ def test_presets_are_google_research(values, preset):
   assert model_json.from_dict(values) == preset()
 
 
-def test_missing_keys_mean_another_thing_in_each_dialect():
+def test_missing_keys_mean_another_thing_in_each_format():
   values = {'vocab_size': 100, 'hidden_size': 64, 'num_attention_heads': 4}
   google = model_json.from_dict(values, 'google')
   assert google.embedding_size == 64 and google.intra_bottleneck_size == 64
@@ -120,7 +120,7 @@ def test_transformers_json_round_trip(config, tmp_path):
 )
 def test_google_json_round_trip(preset):
   values = model_json.to_google_dict(preset())
-  assert model_json.detect_dialect(values) == 'google'
+  assert model_json.detect_format(values) == 'google'
   assert model_json.from_dict(values) == preset()
 
 
@@ -238,6 +238,6 @@ def test_wrong_files(text, message, tmp_path):
     model_json.load_config(tmp_path)
 
 
-def test_wrong_dialect():
+def test_wrong_format():
   with pytest.raises(InputError, match="'transformers' or 'google'"):
     model_json.from_dict({}, 'torch')

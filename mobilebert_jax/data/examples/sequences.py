@@ -77,13 +77,13 @@ def tokenise(
 
   def sentences() -> Iterable[str]:
     for document in documents:
-      found = (
+      result = (
         document.lines()
         if kind == 'lines'
         else sentence_ends.split(document.text)
       )
-      counts.append(len(found))
-      yield from found
+      counts.append(len(result))
+      yield from result
       progress(len(counts))
 
   for chunk in _chunks(sentences()):

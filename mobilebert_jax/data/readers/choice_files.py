@@ -119,15 +119,15 @@ def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
   """
   ids = _Ids()
   for group in RACE_GROUPS:
-    found = sorted((folder / group).glob('*.txt'), key=race_order)
-    if not found:
+    result = sorted((folder / group).glob('*.txt'), key=race_order)
+    if not result:
       raise InputError(
         f'{folder / group}: there are no files *.txt; expected RACE as it is '
         'published, with the directories middle and high in each split.'
       )
     # All at once: there are thousands.
     copies = local_copies.directory(folder / group, _is_race_file)
-    for file in found:
+    for file in result:
       row = lines.read_json(copies / file.name, 'one article with questions')
       if not isinstance(row, dict):
         raise InputError(f'{file}: expected a JSON object with an article.')
@@ -204,15 +204,15 @@ class _Ids:
   """The ids of a file, each of them once."""
 
   def __init__(self):
-    self._places: dict[str, str] = {}
+    self._seen: dict[str, str] = {}
 
   def new(self, id_: str, place: str) -> str:
-    if id_ in self._places:
+    if id_ in self._seen:
       raise InputError(
-        f'{place}: the id {id_!r} occurs in {self._places[id_]} too; expected '
+        f'{place}: the id {id_!r} occurs in {self._seen[id_]} too; expected '
         'another id for every question.'
       )
-    self._places[id_] = place
+    self._seen[id_] = place
     return id_
 
 

@@ -51,16 +51,16 @@ def find_files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
       f'{path}: there is no such file or directory; expected text files '
       f'({", ".join(SUFFIXES)}).'
     )
-  found = sorted(
+  result = sorted(
     item
     for item in path.iterdir()
     if item.name.endswith(SUFFIXES) and item.is_file()
   )
-  if not found:
+  if not result:
     raise InputError(
       f'{path}: the directory has no text file ({", ".join(SUFFIXES)}).'
     )
-  return tuple(found)
+  return tuple(result)
 
 
 def read_documents(

@@ -50,26 +50,26 @@ def split(text: str) -> list[str]:
   for paragraph in _PARAGRAPHS.split(text):
     line = ' '.join(paragraph.split())
     start = 0
-    for found in _END.finditer(line):
-      if found.end() == len(line) or _is_end(line, found, has_case):
-        sentences.append(line[start : found.end()].rstrip())
-        start = found.end()
+    for result in _END.finditer(line):
+      if result.end() == len(line) or _is_end(line, result, has_case):
+        sentences.append(line[start : result.end()].rstrip())
+        start = result.end()
     if start < len(line):
       sentences.append(line[start:])
   return sentences
 
 
-def _is_end(line: str, found: re.Match[str], has_case: bool) -> bool:
-  mark = found['mark']
+def _is_end(line: str, result: re.Match[str], has_case: bool) -> bool:
+  mark = result['mark']
   if mark is None:
     return True
-  follows = line[found.end() : found.end() + 8].lstrip(_OPENING)[:1]
+  follows = line[result.end() : result.end() + 8].lstrip(_OPENING)[:1]
   if has_case and follows.islower():
     return False
   if mark != '.':
     return True
-  begin = line.rfind(' ', 0, found.start()) + 1
-  word = line[begin : found.start()].lstrip(_OPENING)
+  begin = line.rfind(' ', 0, result.start()) + 1
+  word = line[begin : result.start()].lstrip(_OPENING)
   # 'I' is a word more often than an initial.
   if len(word) == 1 and word.isupper() and word != 'I':
     return False

@@ -49,9 +49,9 @@ class Question:
     the words of the context that it is said to cover. None if no answer does.
     """
     for answer in self.answers or ():
-      found = _find(self.context, answer)
-      if found:
-        return found
+      result = _find(self.context, answer)
+      if result:
+        return result
     return None
 
 
@@ -224,8 +224,8 @@ def _find(context: str, answer: Answer) -> tuple[int, int] | None:
   ):
     stop += 1
   words = r'\s+'.join(re.escape(word) for word in text.split())
-  found = re.compile(words).search(context, begin, stop)
-  return found.span() if found else None
+  result = re.compile(words).search(context, begin, stop)
+  return result.span() if result else None
 
 
 def _decoded(text: Any) -> str:

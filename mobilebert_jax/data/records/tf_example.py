@@ -98,8 +98,8 @@ class Examples:
     features = self._features[index]
     # Looking it up would add it.
     if name not in features:
-      found = ', '.join(sorted(features)) or 'none'
-      raise ExampleError(f'has no feature {name!r}; it has {found}', index)
+      result = ', '.join(sorted(features)) or 'none'
+      raise ExampleError(f'has no feature {name!r}; it has {result}', index)
     feature = features[name]
     if feature.WhichOneof('kind') != kind:
       raise ExampleError(

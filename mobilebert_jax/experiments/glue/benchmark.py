@@ -93,7 +93,7 @@ def write_submission(
     The official files that are missing. The server takes only complete
     archives.
   """
-  found = {
+  result = {
     name: file
     for name, task in MEMBERS.items()
     if task in predictions and (file := predictions[task] / name).is_file()
@@ -102,9 +102,9 @@ def write_submission(
     files.replacing(path) as partial,
     zipfile.ZipFile(partial, 'w') as archive,
   ):
-    for name, file in found.items():
+    for name, file in result.items():
       member = zipfile.ZipInfo(name, _TIME)
       member.compress_type = zipfile.ZIP_DEFLATED
       member.external_attr = 0o644 << 16
       archive.writestr(member, file.read_bytes())
-  return tuple(name for name in MEMBERS if name not in found)
+  return tuple(name for name in MEMBERS if name not in result)

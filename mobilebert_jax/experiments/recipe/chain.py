@@ -73,12 +73,11 @@ class Chain(Experiment):
   is_chain = True
 
   def __init__(self, chain: Recipe, given: Given):
-    places = directories(given) | {
+    paths = directories(given) | {
       name: str(Workdir(given.workdir / name).model) for name in chain.runs
     }
     configs = {
-      name: recipe.resolve(config, places)
-      for name, config in chain.runs.items()
+      name: recipe.resolve(config, paths) for name, config in chain.runs.items()
     }
     super().__init__(configs, given.workdir)
     self.recipe = chain
@@ -145,22 +144,22 @@ class Chain(Experiment):
 
 def directories(given: Given) -> dict[str, str]:
   """Returns what a run may name in braces, before any run is done."""
-  places = {
+  paths = {
     recipe.TEXT: str(given.text),
     recipe.VOCABULARY: str(given.workdir / recipe.VOCABULARY),
     recipe.DATA: str(given.workdir / recipe.DATA),
   }
   if given.task_data is not None:
-    places[recipe.TASK_DATA] = str(given.task_data)
-  return places
+    paths[recipe.TASK_DATA] = str(given.task_data)
+  return paths
 
 
 def resolve_runs(chain: Recipe, given: Given) -> dict[str, TrainConfig]:
   """Returns the runs with what the chain is to make still in braces."""
   made = (recipe.VOCABULARY, recipe.DATA, *chain.runs)
-  places = directories(given) | {name: f'{{{name}}}' for name in made}
+  paths = directories(given) | {name: f'{{{name}}}' for name in made}
   return {
-    name: recipe.resolve(config, places) for name, config in chain.runs.items()
+    name: recipe.resolve(config, paths) for name, config in chain.runs.items()
   }
 
 

@@ -62,10 +62,10 @@ def find_model(
     return RunModel(task.head, architecture)
   theirs = known.get(name.strip('{}'))
   if theirs is None:
-    found = inputs.stored_architecture(
+    result = inputs.stored_architecture(
       config, 'config.distillation.teacher', teacher.directory(name)
     )
-    theirs = RunModel(task.head, found)
+    theirs = RunModel(task.head, result)
     if chain.vocabulary.tokenizer is None:
       # How many tokens will be learnt is known afterwards.
       size = theirs.architecture.vocab_size
@@ -192,14 +192,14 @@ def check_runs(
   Raises:
     InputError: the first thing that is wrong, with the run's name.
   """
-  found: dict[str, CheckedRun] = {}
+  result: dict[str, CheckedRun] = {}
   for name, config in resolved.items():
-    models = {before: run.model for before, run in found.items()}
+    models = {before: run.model for before, run in result.items()}
     try:
-      found[name] = _check_run(chain, config, name, models)
+      result[name] = _check_run(chain, config, name, models)
     except InputError as error:
       raise InputError(f'{name}: {error}') from None
-  return found
+  return result
 
 
 def _check_run(
@@ -255,7 +255,7 @@ def _is_encoded_one_by_one(task: Task, examples: Any) -> bool:
 
 def _parts(chain: Recipe, workdir: pathlib.Path) -> dict[str, _Part]:
   """Returns all parts of a chain in their order."""
-  found = {
+  result = {
     recipe.VOCABULARY: _Part(
       workdir / recipe.VOCABULARY,
       data.VOCABULARY_SETTINGS,
@@ -271,7 +271,7 @@ def _parts(chain: Recipe, workdir: pathlib.Path) -> dict[str, _Part]:
   }
   for name, config in chain.runs.items():
     run = Workdir(workdir / name)
-    found[name] = _Part(
+    result[name] = _Part(
       run.path, run.config.name, run.results.name, recipe.named(config)
     )
-  return found
+  return result

@@ -106,9 +106,9 @@ def _vocabulary_settings(chain: Recipe, text: pathlib.Path) -> dict[str, Any]:
 def _file_size(path: pathlib.Path) -> int:
   if not files.is_remote(path):
     return path.stat().st_size
-  found = object_store.get(path)
-  assert found is not None
-  return found.size
+  result = object_store.get(path)
+  assert result is not None
+  return result.size
 
 
 def _check_same_vocabulary(

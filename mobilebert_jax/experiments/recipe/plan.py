@@ -48,14 +48,14 @@ def stage_costs(runs: Mapping[str, CheckedRun]) -> list[StageCost]:
   return [row for name, run in runs.items() for row in _rows(name, run)]
 
 
-def table(found: Sequence[StageCost]) -> str:
+def table(result: Sequence[StageCost]) -> str:
   """Returns the rows as text, with their sums."""
   header = (
     'run', 'what', 'parameters', 'steps', 'tokens', 'PFLOP', 'state, GiB',
     f'{_CHIP} chip-hours',
   )  # fmt: skip
   cells = [header]
-  for row in found:
+  for row in result:
     cells.append((
       row.run,
       row.what,
@@ -66,8 +66,8 @@ def table(found: Sequence[StageCost]) -> str:
       f'{row.bytes / 2**30:.2f}',
       '?' if row.flops is None else f'{_chip_hours(row.flops):.2g}',
     ))  # fmt: skip
-  total = sum(row.flops or 0 for row in found)
-  tokens = sum(row.tokens or 0 for row in found)
+  total = sum(row.flops or 0 for row in result)
+  tokens = sum(row.tokens or 0 for row in result)
   cells.append(
     ('all', '', '', '', f'{tokens:.3g}', f'{total / 1e15:.3g}', '',
      f'{_chip_hours(total):.2g}')

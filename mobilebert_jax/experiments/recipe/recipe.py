@@ -129,12 +129,12 @@ def load(file: str, assignments: Sequence[Assignment] = ()) -> Recipe:
 
 
 def resolve(
-  config: TrainConfig, places: Mapping[str, pathlib.Path | str]
+  config: TrainConfig, paths: Mapping[str, pathlib.Path | str]
 ) -> TrainConfig:
   """The run with directories in place of their names in braces."""
 
   def put(text: Any) -> Any:
-    return None if text is None else text.format_map(places)
+    return None if text is None else text.format_map(paths)
 
   return dataclasses.replace(
     config,
@@ -163,8 +163,8 @@ def names(text: str) -> set[str]:
     InputError: a brace without its other half.
   """
   try:
-    found = string.Formatter().parse(text)
-    return {name for _, name, _, _ in found if name is not None}
+    result = string.Formatter().parse(text)
+    return {name for _, name, _, _ in result if name is not None}
   except ValueError as error:
     raise InputError(f'{text!r} has unpaired braces ({error}).') from None
 
@@ -221,12 +221,12 @@ def translate_errors() -> Iterator[None]:
     raise InputError(_SETTING.sub(_renamed, str(error))) from None
 
 
-def _renamed(found: re.Match[str]) -> str:
-  if found['field'] in _OF_DATA:
-    return f'config.data.{found["field"]}'
-  if found['flag'] in _OF_DATA:
-    return f'--{"no" if found["no"] else ""}config.data.{found["flag"]}'
-  return '--workdir' if found['flag'] == 'output' else found[0]
+def _renamed(result: re.Match[str]) -> str:
+  if result['field'] in _OF_DATA:
+    return f'config.data.{result["field"]}'
+  if result['flag'] in _OF_DATA:
+    return f'--{"no" if result["no"] else ""}config.data.{result["flag"]}'
+  return '--workdir' if result['flag'] == 'output' else result[0]
 
 
 def setting_differences(

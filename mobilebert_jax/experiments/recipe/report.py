@@ -35,9 +35,9 @@ def summarize(
       'training_seconds': training_seconds(
         metrics_log.read(Workdir(root / name).metrics), batch_sizes[name]
       ),
-      'results': dict(found),
+      'results': dict(result),
     }
-    for name, found in results.items()
+    for name, result in results.items()
   ]
   last = runs[-1]['name']
   return {'runs': runs, 'model': f'{last}/{Workdir(root).model.name}'}

@@ -88,19 +88,19 @@ def trials(
   Raises:
     InputError: an unknown field, a wrong value, or the same trial twice.
   """
-  found: list[GridTrial] = []
+  result: list[GridTrial] = []
   for combination in itertools.product(*fields.values()):
     values = dict(zip(fields, combination))
     chosen = [Assignment(name, text) for name, text in values.items()]
     trial = GridTrial(values, configure(chosen))
-    same = [other for other in found if other.config == trial.config]
+    same = [other for other in result if other.config == trial.config]
     if same:
       raise InputError(
         f'{trial.name} and {same[0].name} are the same trial; give each value '
         'once.'
       )
-    found.append(trial)
-  return found
+    result.append(trial)
+  return result
 
 
 def _split(text: str) -> tuple[str, ...]:

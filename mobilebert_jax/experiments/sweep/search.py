@@ -197,8 +197,8 @@ def _draw_field(panel: Any, name: str, rows: Sequence[Mapping[str, Any]]):
       panel.plot(
         place, 0.02, 'x', color='tab:red', transform=panel.get_xaxis_transform()
       )
-  places = sorted(best)
-  panel.plot(places, [best[place] for place in places], color='tab:green')
+  ticks = sorted(best)
+  panel.plot(ticks, [best[place] for place in ticks], color='tab:green')
   panel.set_xticks(
     range(len(values)),
     [pictures.short_name(value) for value in values],

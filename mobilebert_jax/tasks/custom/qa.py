@@ -45,8 +45,8 @@ def _read(
   options: CustomQaOptions, path: pathlib.Path, labelled: bool
 ) -> list[Question]:
   if path.name.endswith(_SQUAD):
-    found = squad.read_file(path, with_null=options.allow_no_answer)
-    return list(found)
+    result = squad.read_file(path, with_null=options.allow_no_answer)
+    return list(result)
   texts = [options.question_column, options.context_column]
   columns = [*texts, *([options.answers_column] * labelled)]
   questions = []

@@ -155,7 +155,7 @@ def write_files(
   directory: pathlib.Path,
   split: str,
   examples: Sequence[Question],
-  found: Sequence[SpanPrediction],
+  result: Sequence[SpanPrediction],
   answers: Sequence[str],
   *,
   n_best: int,
@@ -184,13 +184,13 @@ def write_files(
     The file of predictions.
   """
   ids = [example.id for example in examples]
-  nbest = [_nbest(one, n_best, with_null) for one in found]
+  nbest = [_nbest(one, n_best, with_null) for one in result]
   contents: dict[str, dict[str, Any]] = {
     'nbest_predictions.json': dict(zip(ids, nbest))
   }
   if with_null:
     contents['null_odds.json'] = {
-      id_: one.null_odds for id_, one in zip(ids, found)
+      id_: one.null_odds for id_, one in zip(ids, result)
     }
   contents['predictions.json'] = dict(zip(ids, answers))
   prefix = '' if split == 'validation' else f'{split}_'
@@ -201,15 +201,15 @@ def write_files(
 
 
 def _nbest(
-  found: SpanPrediction, n_best: int, with_null: bool
+  result: SpanPrediction, n_best: int, with_null: bool
 ) -> list[dict[str, Any]]:
-  spans = list(found.spans[:n_best])
+  spans = list(result.spans[:n_best])
   if with_null or not spans:
-    ranked = sorted([*spans, found.null], key=lambda span: -span.score)
+    ranked = sorted([*spans, result.null], key=lambda span: -span.score)
     spans = ranked[:n_best]
     # No answer is always listed.
-    if found.null not in spans:
-      spans.append(found.null)
+    if result.null not in spans:
+      spans.append(result.null)
   scores = np.array([span.score for span in spans])
   return [
     {

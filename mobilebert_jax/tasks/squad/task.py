@@ -214,14 +214,14 @@ def outcomes(
 
 def _given(
   options: SpanOptions,
-  found: Sequence[SpanPrediction],
+  result: Sequence[SpanPrediction],
   examples: Sequence[Question],
 ) -> list[str]:
   """Returns the answer to each question, '' where none scores higher."""
-  texts = [one.best.text for one in found]
+  texts = [one.best.text for one in result]
   if not isinstance(options, NullSpanOptions):
     return texts
-  odds = [one.null_odds for one in found]
+  odds = [one.null_odds for one in result]
   threshold = options.null_score_threshold
   if threshold is None:
     threshold = 0.0

@@ -202,8 +202,8 @@ def _own(
     target = (instruction.attribute('custom_call_target') or '').strip('"')
     if target not in _WITHOUT_FLOPS:
       uncounted = (target,)
-  found = _collective(computation, instruction, loops)
-  collectives = () if found is None else (found,)
+  result = _collective(computation, instruction, loops)
+  collectives = () if result is None else (result,)
   return Counts(products, moved, collectives, (), uncounted)
 
 
@@ -329,8 +329,8 @@ def _convolution(computation: Computation, instruction: Instruction) -> int:
 
 
 def _window(text: str) -> dict[str, list[str]]:
-  found = re.findall(r'(\w+)=([^\s{}]+)', text)
-  return {name: value.split('x') for name, value in found}
+  result = re.findall(r'(\w+)=([^\s{}]+)', text)
+  return {name: value.split('x') for name, value in result}
 
 
 def valid_positions(size: int, result: int, window: dict[str, str]) -> int:

@@ -125,8 +125,8 @@ def _read(program: Program, inner: Computation, name: str) -> int | None:
       part = _read(program, inner, user.name)
     elif user.opcode == 'fusion':
       nested = program.computations[user.called('calls')[0]]
-      places = [i for i, o in enumerate(user.operands) if o == name]
-      parts = [_read(program, nested, nested.parameters[i]) for i in places]
+      positions = [i for i, o in enumerate(user.operands) if o == name]
+      parts = [_read(program, nested, nested.parameters[i]) for i in positions]
       known = [p for p in parts if p is not None]
       part = sum(known) if len(known) == len(parts) else None
     else:

@@ -102,10 +102,10 @@ class Instruction:
 
   def attribute(self, name: str) -> str | None:
     """Returns the text of `name=...` up to a comma outside of brackets."""
-    found = re.search(rf'(?:^|[ ,]){re.escape(name)}=', self.attributes)
-    if not found:
+    result = re.search(rf'(?:^|[ ,]){re.escape(name)}=', self.attributes)
+    if not result:
       return None
-    rest, depth = self.attributes[found.end() :], 0
+    rest, depth = self.attributes[result.end() :], 0
     for end, letter in enumerate(rest):
       depth += (letter in '{[(') - (letter in '}])')
       if letter == ',' and depth == 0:
@@ -123,8 +123,8 @@ class Instruction:
   @property
   def op_name(self) -> str:
     """The JAX operation that it comes from."""
-    found = re.search(r'op_name="([^"]*)"', self.attributes)
-    return found.group(1) if found else ''
+    result = re.search(r'op_name="([^"]*)"', self.attributes)
+    return result.group(1) if result else ''
 
 
 @dataclasses.dataclass
@@ -155,11 +155,11 @@ class Computation:
   @functools.cached_property
   def users(self) -> Mapping[str, list[Instruction]]:
     """Which instructions read each instruction's result."""
-    found: dict[str, list[Instruction]] = {n: [] for n in self.instructions}
+    result: dict[str, list[Instruction]] = {n: [] for n in self.instructions}
     for instruction in self.instructions.values():
-      for name in set(instruction.operands) & found.keys():
-        found[name].append(instruction)
-    return found
+      for name in set(instruction.operands) & result.keys():
+        result[name].append(instruction)
+    return result
 
 
 @dataclasses.dataclass
@@ -219,13 +219,13 @@ def elements(shape: str) -> list[str]:
   shape = re.sub(r'/\*.*?\*/', '', shape).strip()
   if not shape.startswith('('):
     return [shape]
-  found, depth, start = [], 0, 1
+  result, depth, start = [], 0, 1
   for place, letter in enumerate(shape):
     depth += (letter in '([{') - (letter in ')]}')
     if (letter == ',' and depth == 1) or (letter == ')' and depth == 0):
-      found.append(shape[start:place].strip())
+      result.append(shape[start:place].strip())
       start = place + 1
-  return [text for text in found if text]
+  return [text for text in result if text]
 
 
 def _add(line: str, computation: Computation):
@@ -253,8 +253,8 @@ def _add(line: str, computation: Computation):
 def _closing(text: str, start: int) -> int:
   """Returns the place behind the bracket that closes the one at `start`."""
   depth = 0
-  for found in re.finditer(r'[()]', text[start:]):
-    depth += 1 if found.group() == '(' else -1
+  for result in re.finditer(r'[()]', text[start:]):
+    depth += 1 if result.group() == '(' else -1
     if depth == 0:
-      return start + found.end()
+      return start + result.end()
   raise HloError(f'brackets do not match: {text[:80]!r}.')
