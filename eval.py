@@ -39,7 +39,7 @@ def main(argv: Sequence[str]):
   from mobilebert_jax.training import scoring
 
   scores = scoring.score(config, given['checkpoint'])
-  distributed.tell(json.dumps(scores, indent=2))
+  distributed.print_on_primary(json.dumps(scores, indent=2))
 
 
 if __name__ == '__main__':

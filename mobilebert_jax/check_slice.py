@@ -61,7 +61,7 @@ def main(argv: Sequence[str]):
   check_versions()
   if given['workdir'] is not None:
     check_shared(given['workdir'])
-  distributed.tell(check_sum())
+  distributed.print_on_primary(check_sum())
 
 
 def versions() -> dict[str, str]:
@@ -123,11 +123,11 @@ def check_shared(directory: str):
         f'has written to {directory}; choose a directory that all hosts share.'
       )
 
-  distributed.on_main(write)
+  distributed.run_on_primary(write)
   try:
-    distributed.agree(look)
+    distributed.raise_on_all(look)
   finally:
-    distributed.on_main(probe.unlink)
+    distributed.run_on_primary(probe.unlink)
 
 
 def check_sum() -> str:

@@ -75,7 +75,9 @@ def main(argv: Sequence[str]):
   from mobilebert_jax.experiments.recipe import chain, recipe
 
   assigned = given.assignments['config']
-  loaded = distributed.agree(lambda: recipe.load(given['config'], assigned))
+  loaded = distributed.raise_on_all(
+    lambda: recipe.load(given['config'], assigned)
+  )
   task_data = given['task_data']
   paths = [given[name] for name in ('config', 'text', 'workdir')]
   distributed.check_same('command', [assigned, *paths, task_data])

@@ -386,7 +386,7 @@ def agreed(given: Given) -> TrainConfig:
       processes; or their command lines differ.
   """
   distributed.initialize(given.only(tuple(cluster.FLAGS)))
-  config = distributed.agree(
+  config = distributed.raise_on_all(
     lambda: load(given['config'], given.assignments['config'])
   )
   shared = {k: v for k, v in given.values.items() if k != 'process_id'}

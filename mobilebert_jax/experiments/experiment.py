@@ -113,23 +113,25 @@ class Experiment:
       NonFiniteError: a trial of a chain diverged.
       RunError, Interrupted: as `loop.train`.
     """
-    distributed.agree(self.check)
+    distributed.raise_on_all(self.check)
     # Another experiment there would write other trials into the same report.
     with lock.held(self.root):
-      trials = distributed.agree(self.read)
+      trials = distributed.raise_on_all(self.read)
       self.prepare(trials)
       summary: Summary = {}
       for number, (name, config) in enumerate(self.configs.items(), start=1):
-        distributed.tell(f'{self.noun} {number} of {len(self.configs)}: {name}')
+        distributed.print_on_primary(
+          f'{self.noun} {number} of {len(self.configs)}: {name}'
+        )
         trials[name] = trial.train(
           config, self.root / name, may_diverge=not self.is_chain
         )
         if trials[name].problem is not None:
-          distributed.tell(f'diverged: {trials[name].problem}')
+          distributed.print_on_primary(f'diverged: {trials[name].problem}')
         if not self.is_chain or number == len(self.configs):
-          summary = distributed.on_main(lambda: self._report(trials))
+          summary = distributed.run_on_primary(lambda: self._report(trials))
       self.finish(summary)
-      distributed.tell(self.closing_line(summary))
+      distributed.print_on_primary(self.closing_line(summary))
       return summary
 
   def _report(self, trials: Mapping[str, Trial]) -> Summary:

@@ -85,7 +85,7 @@ def train(
     RunError, Interrupted: as `launch.train`.
   """
   if may_diverge:
-    known = distributed.agree(lambda: read(config, path))
+    known = distributed.raise_on_all(lambda: read(config, path))
     if known.status != 'not finished':
       return known
   try:

@@ -34,7 +34,7 @@ def start(
   directory: str | os.PathLike[str], last_step: int
 ) -> 'MetricsLog | NoMetricsLog':
   """Returns the log of a run; of several processes the first one writes."""
-  if distributed.is_main():
+  if distributed.is_primary():
     return MetricsLog(directory, last_step)
   return NoMetricsLog()
 

@@ -106,14 +106,14 @@ def process_index() -> int:
   return _state().process_id if _client() else 0
 
 
-def is_main() -> bool:
+def is_primary() -> bool:
   """Whether this process is the one that writes files and talks."""
   return process_index() == 0
 
 
-def tell(text: str):
+def print_on_primary(text: str):
   """Prints a line, once for all processes."""
-  if is_main():
+  if is_primary():
     print(text, flush=True)
 
 
@@ -128,7 +128,7 @@ def barrier(name: str):
     _client().wait_at_barrier(f'mobilebert_jax/{number}/{name}', _WAIT_MS)
 
 
-def on_main(function: Callable[[], T]) -> T:
+def run_on_primary(function: Callable[[], T]) -> T:
   """Runs a function on process 0 alone; the others wait for its result.
 
   Args:
@@ -144,7 +144,7 @@ def on_main(function: Callable[[], T]) -> T:
   if process_count() == 1:
     return function()
   name = _name()
-  if not is_main():
+  if not is_primary():
     outcome = _get(name)
     _raise_for(outcome, 0)
     return outcome['result']
@@ -155,7 +155,7 @@ def on_main(function: Callable[[], T]) -> T:
   return result  # type: ignore[return-value]
 
 
-def agree(function: Callable[[], T]) -> T:
+def raise_on_all(function: Callable[[], T]) -> T:
   """Runs a function on every process; an InputError on one is one on all.
 
   Returns:
@@ -172,7 +172,7 @@ def agree(function: Callable[[], T]) -> T:
     for index, other in enumerate(_exchange(outcome)):
       _raise_for(other, index)
     return result  # type: ignore[return-value]
-  if is_main():
+  if is_primary():
     _exchange(outcome)
   else:
     # Not to wait for an answer: process 0, which hosts the service, ends as
@@ -231,7 +231,7 @@ def leave(status: int):
   peer_failure.clear_message()
   sys.stdout.flush()
   sys.stderr.flush()
-  if is_main():
+  if is_primary():
     time.sleep(_HEARD_SECONDS)
   os._exit(status)
 
@@ -254,7 +254,7 @@ def _name() -> str:
 
 def _exchange(value: Any) -> list[Any]:
   name = _name()
-  if not is_main():
+  if not is_primary():
     _set(f'{name}/{process_index()}', value)
     return _get(name)
   others = range(1, process_count())

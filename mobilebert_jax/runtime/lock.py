@@ -37,8 +37,10 @@ def held(directory: pathlib.Path) -> Iterator[None]:
   made = [place for place in (directory, *directory.parents)
           if not place.exists()]  # fmt: skip
   # One lock for all processes of a run: the first one holds it.
-  file = distributed.on_main(lambda: _take(directory, NAME, 'run', 'workdir'))
-  if not distributed.is_main():
+  file = distributed.run_on_primary(
+    lambda: _take(directory, NAME, 'run', 'workdir')
+  )
+  if not distributed.is_primary():
     yield
     return
   try:

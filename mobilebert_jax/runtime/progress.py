@@ -27,7 +27,7 @@ class Progress:
     from tqdm import tqdm
 
     # Of several processes the first one speaks.
-    self._is_silent = not distributed.is_main()
+    self._is_silent = not distributed.is_primary()
     self._is_terminal = sys.stderr.isatty() and not self._is_silent
     self._bar = tqdm(
       total=total,
@@ -82,7 +82,7 @@ class Progress:
   def say(self, text: str):
     """Prints a line on stdout, above the bar."""
     self._bar.clear()
-    distributed.tell(text)
+    distributed.print_on_primary(text)
     self._bar.refresh()
 
   def _speed(self) -> float:
@@ -108,7 +108,7 @@ class Work:
 
     self._what, self._unit = what, unit
     # Of several processes the first one speaks.
-    is_main = distributed.is_main()
+    is_main = distributed.is_primary()
     self._is_terminal = sys.stderr.isatty() and is_main
     self._has_lines = is_main and not self._is_terminal and not terminal_only
     self._bar = tqdm(

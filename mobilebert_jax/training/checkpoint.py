@@ -253,7 +253,7 @@ class Checkpoints:
       return next(filter(None, problems), None)
 
     # All processes see the same files; one reads them.
-    problem = distributed.on_main(first_problem)
+    problem = distributed.run_on_primary(first_problem)
     if problem:
       raise DamagedError(f'the checkpoint {directory} is damaged: {problem}')
 

@@ -80,7 +80,7 @@ def write(
     report.write(workdir.report, workdir.pictures, workdir.curves, findings)
     files.write_json(workdir.results, results)
 
-  distributed.on_main(show)
+  distributed.run_on_primary(show)
   return results
 
 
@@ -112,7 +112,7 @@ def _write_predictions(
       split.features,
     )  # fmt: skip
 
-  distributed.on_main(write)
+  distributed.run_on_primary(write)
   return predictions
 
 

@@ -69,9 +69,11 @@ def train(
     Interrupted: SIGTERM; the last step is saved.
   """
   place = Workdir(files.path(workdir))
-  is_resumed, results = distributed.on_main(lambda: _find_run(place, config))
+  is_resumed, results = distributed.run_on_primary(
+    lambda: _find_run(place, config)
+  )
   if results is not None:
-    distributed.tell(finish.closing_line(results, place))
+    distributed.print_on_primary(finish.closing_line(results, place))
     return results
 
   with contextlib.ExitStack() as whole_run:
@@ -233,7 +235,7 @@ def train(
       params = _best_params(run_state.best_step, run, checkpoints, abstract)
     predict = functools.partial(evaluator.predictions, params)
     results = finish.write(run, run_state, step, params, predict)
-  distributed.tell(finish.closing_line(results, place))
+  distributed.print_on_primary(finish.closing_line(results, place))
   return results
 
 
@@ -251,8 +253,10 @@ def _restore(
   """Reads the newest good checkpoint, and says where the run continues."""
   state, values, damaged = checkpoints.restore_newest(abstract)
   for problem in damaged:
-    distributed.tell(f'{problem}; it is removed, and its steps are done again.')
-  distributed.tell(
+    distributed.print_on_primary(
+      f'{problem}; it is removed, and its steps are done again.'
+    )
+  distributed.print_on_primary(
     f'continuing at step {int(state.step)} of {run.total_steps}.'
   )
   return state, RunState(**values)
@@ -282,7 +286,7 @@ def _save_model(run: Run, params: Params):
   """Writes the best weights as a transformers directory."""
   host = mesh.fetch_tree(params)
   model, tokenizer = run.start.model, run.start.tokenizer
-  distributed.on_main(
+  distributed.run_on_primary(
     lambda: save_pretrained(run.workdir.model, model, host, tokenizer)
   )
 
@@ -306,7 +310,9 @@ def _best_params(
     return checkpoints.restore_params(abstract, step)[0]
   except DamagedError as error:
     saved, model = run.workdir.model, run.start.model
-    distributed.tell(f'{error}; the same weights are taken from {saved}.')
+    distributed.print_on_primary(
+      f'{error}; the same weights are taken from {saved}.'
+    )
     _, params, _ = load_pretrained(
       type(model), saved, **dataclasses.asdict(model.compute)
     )

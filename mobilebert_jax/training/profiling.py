@@ -41,7 +41,7 @@ class Profile:
   """
 
   def __init__(self, steps: range, directory: pathlib.Path):
-    self._steps = steps if distributed.is_main() else range(0)
+    self._steps = steps if distributed.is_primary() else range(0)
     self._directory = directory
     self._folder: tempfile.TemporaryDirectory[str] | None = None
 

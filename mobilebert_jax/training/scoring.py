@@ -46,7 +46,7 @@ def score(
       raise InputError(f'--checkpoint={path}: there is no such directory.')
     return setup.find_task(config), setup.make_mesh(config)
 
-  task, mesh = distributed.agree(find)
+  task, mesh = distributed.raise_on_all(find)
   with (
     jax.set_mesh(mesh),
     compilation_cache.used(config.compilation_cache_dir),
@@ -59,7 +59,7 @@ def score(
         for name in task.splits.evaluation
       ]
 
-    splits = distributed.agree(read)
+    splits = distributed.raise_on_all(read)
     evaluator = Evaluator(task, start.model, mesh, config)
     return known | evaluator.scores(start.params, splits)
 

@@ -117,16 +117,18 @@ def build(
   Raises:
     InputError: what is wrong on one process, on all of them.
   """
-  run = distributed.agree(lambda: _find(config, workdir, is_resumed, method))
+  run = distributed.raise_on_all(
+    lambda: _find(config, workdir, is_resumed, method)
+  )
   if not is_resumed:
     for note in run.start.notes:
-      distributed.tell(note)
-    distributed.on_main(
+      distributed.print_on_primary(note)
+    distributed.run_on_primary(
       lambda: workdir.start(
         config, run.start.model, run.start.tokenizer, run.method.record
       )
     )
-    distributed.agree(lambda: _check_shared(workdir))
+    distributed.raise_on_all(lambda: _check_shared(workdir))
   return run
 
 

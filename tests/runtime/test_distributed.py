@@ -85,14 +85,14 @@ def test_on_a_cloud_tpu_also_a_single_process_joins(monkeypatch):
 def test_alone_everything_is_a_plain_call(capsys):
   distributed.initialize({})
   assert distributed.process_count() == 1
-  assert distributed.is_main()
+  assert distributed.is_primary()
   distributed.barrier('here')
   result = object()
-  assert distributed.on_main(lambda: result) is result
-  assert distributed.agree(lambda: result) is result
+  assert distributed.run_on_primary(lambda: result) is result
+  assert distributed.raise_on_all(lambda: result) is result
   assert distributed.gather(3) == [3]
   distributed.check_same('command', {})
-  distributed.tell('hello')
+  distributed.print_on_primary('hello')
   distributed.fail(RunError('no'))
   distributed.leave(1)
   assert capsys.readouterr().out == 'hello\n'

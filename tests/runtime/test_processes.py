@@ -37,19 +37,19 @@ def main(argv):
   distributed.initialize(given.only(tuple(cluster.FLAGS)))
   index = distributed.process_index()
   assert distributed.process_count() == 3
-  distributed.tell(f'told by {index}')
+  distributed.print_on_primary(f'told by {index}')
   distributed.barrier('together')
-  assert distributed.on_main(lambda: [index, 'x']) == [0, 'x']
+  assert distributed.run_on_primary(lambda: [index, 'x']) == [0, 'x']
   assert distributed.gather(index * 10) == [0, 10, 20]
-  assert distributed.agree(lambda: index) == index
+  assert distributed.raise_on_all(lambda: index) == index
   distributed.check_same('answer', 42)
 
   def row(bad):
     if index in bad:
       raise InputError(f'row {index} is bad.')
 
-  for bad, call in (((2,), distributed.agree), ((1, 2), distributed.agree),
-                    ((0,), distributed.on_main)):
+  for bad, call in (((2,), distributed.raise_on_all), ((1, 2), distributed.raise_on_all),
+                    ((0,), distributed.run_on_primary)):
     try:
       call(lambda: row(bad))
     except InputError as error:
@@ -59,7 +59,7 @@ def main(argv):
   elif given['how'] == 'differs':
     distributed.check_same('answer', index // 2)
   elif given['how'] == 'defect':
-    distributed.agree(lambda: 1 // (index - 1))
+    distributed.raise_on_all(lambda: 1 // (index - 1))
 
 
 def rows_and_trees(index):

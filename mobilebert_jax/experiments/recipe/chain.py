@@ -98,7 +98,7 @@ class Chain(Experiment):
 
     The text is checked before either is written.
     """
-    distributed.tell(plan.table(plan.stage_costs(self.checked)))
+    distributed.print_on_primary(plan.table(plan.stage_costs(self.checked)))
     chain, text = self.recipe, self.given.text
     vocabulary = self.root / recipe.VOCABULARY
     target = self.root / recipe.DATA
@@ -107,12 +107,14 @@ class Chain(Experiment):
       data.is_vocabulary_learnt(chain, text, vocabulary)
       return data.describe_held_out(chain, text, target)
 
-    distributed.tell(distributed.on_main(check_text))
-    distributed.on_main(lambda: data.learn_vocabulary(chain, text, vocabulary))
-    tokenizer = distributed.agree(lambda: read_vocabulary(vocabulary))
+    distributed.print_on_primary(distributed.run_on_primary(check_text))
+    distributed.run_on_primary(
+      lambda: data.learn_vocabulary(chain, text, vocabulary)
+    )
+    tokenizer = distributed.raise_on_all(lambda: read_vocabulary(vocabulary))
     # Every process writes its own blocks.
     shard = (distributed.process_index(), distributed.process_count())
-    distributed.agree(
+    distributed.raise_on_all(
       lambda: data.write_examples(
         chain.data, text, target, tokenizer, shard, self.given.workers
       )

@@ -146,7 +146,7 @@ def _tell_share(fraction: float, train: Records, held: Records):
   """Prints a note if far more is held out than was asked for."""
   total = len(train) + len(held)
   if len(held) > _FAR_MORE * fraction * total:
-    distributed.tell(
+    distributed.print_on_primary(
       f'{train.origin}: {len(held):,} of {total:,} records '
       f'({len(held) / total:.0%}) are held out, since whole files are, though '
       f'config.options.validation_fraction is {fraction:g}; to learn from more '
