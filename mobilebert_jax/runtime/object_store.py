@@ -52,7 +52,7 @@ def path(text: str) -> pathlib.Path:
     _check(bucket)
   except ImportError:
     raise InputError(
-      f'{text} needs gcsfs; install it: pip install "mobilebert_jax[tpu]"'
+      f'{text} needs gcsfs; pip install "mobilebert_jax[tpu]" installs it.'
     ) from None
   return cast(pathlib.Path, epath.Path(text))
 

@@ -48,7 +48,7 @@ def test_a_full_disk_leaves_nothing(tmp_path):
   """As much as fits is written first; the error comes later."""
   code = (
     'import pathlib, resource, signal, sys\n'
-    'from mobilebert_jax import files\n'
+    'from mobilebert_jax.runtime import files\n'
     'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
     'resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n'
     'try:\n'
@@ -129,7 +129,7 @@ def test_without_gcsfs_the_extra_is_named(monkeypatch):
 def test_a_local_run_loads_nothing_of_the_object_store(tmp_path):
   code = (
     'import sys\n'
-    'from mobilebert_jax import files, local_copies\n'
+    'from mobilebert_jax.runtime import files, local_copies\n'
     'import pathlib\n'
     "files.write_text(files.path(sys.argv[1]), 'a')\n"
     'local_copies.file(files.path(sys.argv[1]))\n'

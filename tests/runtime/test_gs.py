@@ -507,7 +507,7 @@ def test_processes_of_a_host_share_one_copy(cache, environment, repo):
   place = random_object('shared', 20_000)
   code = (
     'import sys, time\n'
-    'from mobilebert_jax import files, local_copies, object_store\n'
+    'from mobilebert_jax.runtime import files, local_copies, object_store\n'
     'real = object_store.read\n'
     'def read(*args):\n'
     '  print(args[1], flush=True)\n'

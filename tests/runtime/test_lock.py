@@ -35,7 +35,7 @@ def test_what_was_there_before_stays(tmp_path):
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
   code = (
     'import os, pathlib, signal, sys\n'
-    'from mobilebert_jax import lock\n'
+    'from mobilebert_jax.runtime import lock\n'
     'with lock.held(pathlib.Path(sys.argv[1])):\n'
     '  os.kill(os.getpid(), signal.SIGKILL)\n'
   )

@@ -48,8 +48,11 @@ def main(argv):
     if index in bad:
       raise InputError(f'row {index} is bad.')
 
-  for bad, call in (((2,), distributed.raise_on_all), ((1, 2), distributed.raise_on_all),
-                    ((0,), distributed.run_on_primary)):
+  for bad, call in (
+    ((2,), distributed.raise_on_all),
+    ((1, 2), distributed.raise_on_all),
+    ((0,), distributed.run_on_primary),
+  ):
     try:
       call(lambda: row(bad))
     except InputError as error:

@@ -175,7 +175,7 @@ def write_files(
     directory: where.
     split: name of the split.
     examples: the questions.
-    found: what the model says to them.
+    result: what the model says to them.
     answers: the answer that is given to each, '' for none.
     n_best: answers to list.
     with_null: whether a text may not answer a question.
