@@ -33,6 +33,7 @@ from mobilebert_jax.tasks.classification import (
   submission_writer,
 )
 from mobilebert_jax.tasks.targets import SingleLabel
+from mobilebert_jax.tasks.task import fixed
 
 SPLITS = ('train', 'validation', 'test')
 
@@ -246,3 +247,5 @@ ENTAILMENT = classification_task(
     ),
   ),
 )
+
+SPECS = (fixed(ENTAILMENT),)

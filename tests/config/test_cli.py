@@ -306,6 +306,7 @@ def test_the_options_are_those_of_all_tasks():
   from mobilebert_jax.tasks import TASKS
 
   assert {*TASKS} == {*task_options.OPTIONS}
+  assert [TASKS[name].name for name in TASKS] == [*TASKS]
   assert TASKS['custom_qa'].options is task_options.CustomQaOptions
 
 

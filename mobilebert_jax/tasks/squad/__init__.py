@@ -7,7 +7,10 @@
 
 from mobilebert_jax.tasks.squad.task import SQUAD_V1, SQUAD_V2, span_task
 
+SPECS = (SQUAD_V1, SQUAD_V2)
+
 __all__ = [
+  'SPECS',
   'SQUAD_V1',
   'SQUAD_V2',
   'span_task',
