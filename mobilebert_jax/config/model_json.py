@@ -186,14 +186,9 @@ def load_config(
   file = files.path(path)
   if file.is_dir():
     file = file / 'config.json'
-  try:
-    values = json.loads(file.read_text(encoding='utf-8'))
-  except FileNotFoundError:
-    raise InputError(f'{file} does not exist; a config is needed.') from None
-  except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-    raise InputError(f'{file} cannot be read as JSON: {error}.') from None
-  if not isinstance(values, dict):
-    raise InputError(f'{file} holds no JSON object, but a config must be one.')
+  if not file.exists():
+    raise InputError(f'{file} does not exist; a config is needed.')
+  values = files.read_json(file, "a model's config")
   return from_dict(values, json_format, where=str(file))
 
 
