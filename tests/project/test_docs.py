@@ -187,7 +187,7 @@ def public(module) -> set[str]:
 def test_every_public_name_is_in_the_reference():
   text = reference()
   named = re.findall(
-    r'(?:class|function|exception):: mobilebert_jax\.(\w+)\n', text
+    r'(?:class|function|exception):: mobilebert_jax\.(\w+)[\n(]', text
   )
   assert not public(mb) - set(named)
   members = re.search(
@@ -198,7 +198,7 @@ def test_every_public_name_is_in_the_reference():
     for name, value in vars(losses).items()
     if callable(value)
     and not name.startswith('_')
-    and value.__module__ == losses.__name__
+    and value.__module__.startswith(losses.__name__)
   }
   # An alias, which the page names by hand.
   assert functions - {'masked_lm_loss'} == set(members)
