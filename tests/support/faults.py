@@ -17,9 +17,6 @@ from mobilebert_jax.runtime import digests
 from tests.support import tiny
 
 _REPO = pathlib.Path(__file__).resolve().parents[2]
-QUICK_COMPILE = (
-  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-)
 # Says what the run is at, and leaves room to be hit there.
 SLOW = """
 import time
@@ -140,7 +137,6 @@ def server(directory: pathlib.Path) -> Iterator[Runs]:
     env=os.environ
     | {
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': QUICK_COMPILE,
       'JAX_COMPILATION_CACHE_DIR': str(directory / 'compiled'),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',

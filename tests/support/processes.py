@@ -15,11 +15,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-# Each process has about one core: costly optimisations are not worth it.
-_XLA = (
-  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-)
-
 
 @dataclasses.dataclass
 class Host:
@@ -146,7 +141,6 @@ def environment(devices: int) -> dict[str, str]:
   return kept | {
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': str(devices),
-    'XLA_FLAGS': _XLA,
     'MPLBACKEND': 'Agg',
     'PYTHONUNBUFFERED': '1',
   }

@@ -39,12 +39,6 @@ launch.train(overrides.agreed(given), given['workdir'], [Slow()])
 """
 
 
-# Three processes compile the same three small programs.
-QUICK_COMPILE = (
-  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-)
-
-
 def start(repo, config, workdir, pause):
   script = SCRIPT.format(repo=str(repo), pause=pause)
   return subprocess.Popen(
@@ -53,7 +47,7 @@ def start(repo, config, workdir, pause):
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,
     text=True,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': QUICK_COMPILE},
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
   )  # fmt: skip
 
 
