@@ -30,6 +30,7 @@ import jax
 import numpy as np
 
 from mobilebert_jax import losses as losses_task
+from mobilebert_jax.config import command_line
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.experiments import trial
@@ -255,7 +256,7 @@ def main():
   parser.add_argument('--arms')
   args, overrides = parser.parse_known_args()
   todo = chosen(args.arms, args.seeds)
-  loaded = recipe.load(RECIPE, ['distillation.py', *overrides])
+  loaded = recipe.load(RECIPE, command_line.assignments(overrides))
   given = chain.Given(args.text, args.workdir, args.task_data, workers=2)
   shared = dataclasses.replace(loaded, runs={TEACHER: loaded.runs[TEACHER]})
   chain.run(shared, given)

@@ -31,6 +31,6 @@ def test_too_little_room_is_refused(length, least):
   with pytest.raises(InputError) as error:
     room_for_text(length, special=3, least=least)
   assert str(error.value) == (
-    f'data.max_length is {length}, but 3 places go to special tokens; use at '
-    f'least {3 + least}.'
+    f'config.data.max_length is {length}, but 3 places go to special tokens; '
+    f'use at least {3 + least}.'
   )

@@ -22,7 +22,7 @@ def driver(repo):
 
 @pytest.fixture
 def bench(driver, repo, tmp_path):
-  loaded = recipe.load(str(repo / driver.script.RECIPE), ['benchmark'])
+  loaded = recipe.load(str(repo / driver.script.RECIPE))
   given = chain.Given(tmp_path / 'text', tmp_path, tmp_path / 'task')
   places = chain.directories(given) | {'teacher': str(tmp_path / 'teacher')}
   return driver.script.Bench(loaded, given, places)

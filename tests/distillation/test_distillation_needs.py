@@ -4,12 +4,17 @@ from unittest import mock
 
 import jax
 import pytest
-from test_distillation_objective import AUXILIARY, EVERY, aims_of, stage_of
 
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.distillation import blocks, losses, transfer
 from mobilebert_jax.models import packing
+from tests.distillation.test_distillation_objective import (
+  AUXILIARY,
+  EVERY,
+  aims_of,
+  stage_of,
+)
 from tests.support import distilling
 
 

@@ -6,7 +6,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from test_distillation_losses import norm, softmax
 
 from mobilebert_jax import losses as hard_losses
 from mobilebert_jax import models
@@ -17,6 +16,7 @@ from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.teacher import layers_of
 from mobilebert_jax.models import packing
 from mobilebert_jax.tasks import TASKS
+from tests.distillation.test_distillation_losses import norm, softmax
 from tests.support import distilling, packed
 
 EVERY = Stage(0, (0, 1), False, 0, 2)

@@ -197,7 +197,7 @@ def test_a_transfer_has_no_early_stop_and_fits_the_run():
   transfer = progressive(transfer_steps=10)
   with pytest.raises(InputError, match='early_stop'):
     TrainConfig(task='x', num_steps=20, early_stop=1, distillation=transfer)
-  with pytest.raises(InputError, match='at most num_steps'):
+  with pytest.raises(InputError, match=r'at most config\.num_steps'):
     TrainConfig(task='x', num_steps=5, distillation=transfer)
 
 

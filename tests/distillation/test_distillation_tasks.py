@@ -5,8 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-import test_distillation_objective as objective
-from test_distillation_losses import softmax
 
 from mobilebert_jax import launch, losses, models
 from mobilebert_jax.config.model import MobileBertConfig
@@ -19,6 +17,8 @@ from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training.workdir import Workdir
+from tests.distillation import test_distillation_objective as objective
+from tests.distillation.test_distillation_losses import softmax
 from tests.support import distilling, one_device, tiny
 
 N, S, C = 4, 6, 3

@@ -2,9 +2,8 @@
 
 import json
 
-import test_multiple_choice_files as choice_files
-import test_tagging_files as tagging_files
-
+from tests.data import test_multiple_choice_files as choice_files
+from tests.data import test_tagging_files as tagging_files
 from tests.support import custom_runs
 
 WORDS = ('empire', 'state', 'esb', '=', 'door', 'bank', 'mall', 'library')

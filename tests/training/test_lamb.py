@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import test_training as small
 from flax.traverse_util import flatten_dict
 
 from mobilebert_jax import models
@@ -31,6 +30,7 @@ from tests.support.numpy_lamb import (
   unstacked,
   warm_up,
 )
+from tests.training import test_training as small
 
 
 def in_layers(step):

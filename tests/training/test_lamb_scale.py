@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import test_training as small
 
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
@@ -21,6 +20,7 @@ from mobilebert_jax.training import (
 )
 from mobilebert_jax.training import mesh as device_mesh
 from tests.support.numpy_lamb import LAMB
+from tests.training import test_training as small
 
 pytestmark = [
   pytest.mark.scale,

@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import test_training as small
 
 from mobilebert_jax.training import failures, train_state, train_step
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training.run_state import RunState
+from tests.training import test_training as small
 
 pytestmark = pytest.mark.faults
 
