@@ -202,11 +202,11 @@ def test_a_search_on_gs_is_the_local_search(local, remote, tmp_path):
   place = files.path(f'{gs.BUCKET}/search')
   found = [search.search(points, where) for where in (place, tmp_path / 'here')]
   assert found[0] == found[1]
-  for name in (search.TABLE, search.DATA, f'{search.MODEL}/model.safetensors'):
+  for name in ('sweep.md', 'sweep.json', f'{search.MODEL}/model.safetensors'):
     assert (place / name).read_bytes() == (
       tmp_path / 'here' / name
     ).read_bytes()
-  assert (place / search.PICTURE).exists()
+  assert (place / 'sweep.png').exists()
 
 
 @pytest.mark.parametrize('part', ['', '/checkpoints/4', '/model'])

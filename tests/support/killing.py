@@ -13,7 +13,7 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 from tests.support import hooking
 from mobilebert_jax.training.hooks import Hook
-from mobilebert_jax.{package} import __main__ as command
+from mobilebert_jax import {package} as command
 
 class Deadly(Hook):
   def on_start(self, run, checkpoints):
@@ -29,7 +29,7 @@ command.main(sys.argv)
 """
 _AT_A_FILE = """
 import os, re, signal, sys
-from mobilebert_jax.{package} import __main__ as command
+from mobilebert_jax import {package} as command
 replace = os.replace
 def deadly(source, target):
   if re.search({pattern!r}, str(target)):
@@ -52,7 +52,7 @@ def run(
 
   Args:
     repo: The checkout's root.
-    package: The command's package.
+    package: The name of the command.
     moment: When it is killed: an expression of `config` and `step`, evaluated
       when a step is done.
     args: The command's arguments.
@@ -75,7 +75,7 @@ def run_to_file(
 
   Args:
     repo: The checkout's root.
-    package: The command's package.
+    package: The name of the command.
     pattern: A regular expression that its path has. It is written, but not
       yet under this name.
     args: The command's arguments.
