@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 # The process kills itself, so that the moment is the same every time.
 _IN_A_RUN = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {repo!r})
 from tests.support import hooking
 from mobilebert_jax.training.hooks import Hook
 from mobilebert_jax import {package} as command
@@ -59,8 +59,7 @@ def run(
     devices: How many it has in the suite's environment.
     environment: All of its environment variables; None: the suite's.
   """
-  tests = str(pathlib.Path(__file__).parent)
-  script = _IN_A_RUN.format(tests=tests, package=package, moment=moment)
+  script = _IN_A_RUN.format(repo=str(repo), package=package, moment=moment)
   _run(repo, script, args, devices, environment)
 
 
