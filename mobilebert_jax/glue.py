@@ -95,4 +95,4 @@ def _names(text: str | None) -> list[str]:
 
 
 if __name__ == '__main__':
-  sys.exit(exit_status.run(main))
+  sys.exit(exit_status.run(main, continues=COMMAND.continues))

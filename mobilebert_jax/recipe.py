@@ -14,8 +14,15 @@ import sys
 from collections.abc import Sequence
 
 from mobilebert_jax.config import overrides
-from mobilebert_jax.config.command_line import Command, Flag, Prefix
+from mobilebert_jax.config.command_line import Command, Flag, Given, Prefix
 from mobilebert_jax.runtime import cluster, distributed, exit_status, files
+
+
+def _describe(given: Given) -> str:
+  from mobilebert_jax.experiments.recipe import recipe
+
+  return recipe.describe(given)
+
 
 COMMAND = Command(
   'python -m mobilebert_jax.recipe',
@@ -23,7 +30,8 @@ COMMAND = Command(
   (
     Flag(
       'config',
-      'a recipe, such as configs/recipe_small.py, and which of its variants',
+      'a recipe, such as configs/recipe_small.py, and which of its variants; '
+      'with --help it tells of its settings',
       value='FILE[:VARIANT]',
       is_required=True,
     ),
@@ -63,6 +71,7 @@ COMMAND = Command(
       '--config.teacher.num_steps=1000 --config.data.duplicates=2',
     ),
   ),
+  more=_describe,
   failure='a run failed',
   continues=True,
 )
@@ -94,4 +103,4 @@ def main(argv: Sequence[str]):
 
 
 if __name__ == '__main__':
-  sys.exit(exit_status.run(main))
+  sys.exit(exit_status.run(main, continues=COMMAND.continues))

@@ -66,4 +66,4 @@ def main(argv: Sequence[str]):
 
 
 if __name__ == '__main__':
-  sys.exit(exit_status.run(main))
+  sys.exit(exit_status.run(main, continues=COMMAND.continues))

@@ -227,13 +227,13 @@ class Command:
       InputError: an unknown flag, a wrong value, or a missing one.
       SystemExit: with status 0, behind the help.
     """
-    own, _, rest = _cut(argv, '--')
+    given, _, rest = _cut(argv, '--')
     if self.commands:
       return self._parse_command(argv)
-    if any(arg in HELP for arg in own):
+    if any(arg in HELP for arg in given):
       print(self.help(argv))
       raise SystemExit(0)
-    arguments, assignments = self._sorted(own)
+    arguments, assignments = self._sorted(given)
     values, named, others = self._values([*arguments, *rest])
     return Given(values, frozenset(named), assignments, tuple(others))
 

@@ -409,22 +409,39 @@ def describe(given: Given) -> str:
   _check_exists(path, 'get_config')
   values = load_config_file(path, variant)
   override(values, given.assignments['config'])
-  doc = ast.get_docstring(ast.parse(pathlib.Path(path).read_text('utf-8')))
   group = group_of(TrainConfig, fields.name(), values['task'])
-  blocks = [f'{given["config"]}: {(doc or "").strip()}']
-  blocks.append(
+  return '\n\n'.join([heading(given['config']), *blocks(group, values)])
+
+
+def heading(file: str) -> str:
+  """Returns what a config file's docstring says, and what will follow it.
+
+  Args:
+    file: FILE[:VARIANT].
+  """
+  path, *_ = file.partition(':')
+  doc = ast.get_docstring(ast.parse(pathlib.Path(path).read_text('utf-8')))
+  return (
+    f'{file}: {(doc or "").strip()}\n\n'
     'Its settings, with their values and, where these are others, the defaults:'
   )
-  return '\n\n'.join([*blocks, *_described(group, values)])
 
 
-def _described(group: Group, values: Values) -> list[str]:
-  """A block for a group's settings, and those of its groups."""
+def blocks(
+  group: Group, values: Values, *, all_settings: bool = True
+) -> list[str]:
+  """Returns a text for a group's settings, and one for each of its groups'.
+
+  Args:
+    group: the settings.
+    values: their values.
+    all_settings: also those whose value is the default.
+  """
   entries, inner = [], []
   for name, member in group.members.items():
     if isinstance(member, Group):
-      inner += _described(member, values[name])
-    else:
+      inner += blocks(member, values[name], all_settings=all_settings)
+    elif all_settings or values[name] != member.default:
       shown = fields.show(values[name]) if member.is_shown else '...'
       title = f'--{group.path}.{name}={shown}'
       entries.append(command_line.entry(title, _help_of(member, values[name])))
@@ -451,7 +468,7 @@ def _plain(config: Any) -> Values:
 
 
 def _is_group(value: Any) -> bool:
-  """Whether this is a dictionary, or a ConfigDict (which is no Mapping)."""
+  """Returns whether it is a dictionary, or a ConfigDict (no Mapping)."""
   from ml_collections import ConfigDict
 
   return isinstance(value, Mapping | ConfigDict)

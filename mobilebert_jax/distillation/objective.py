@@ -83,13 +83,13 @@ class Objective(NamedTuple):
     compared = transfer.all_layers(*every, keys, to_the_end=reads_labels)
     if not self.stage.has_task:
       return Outputs(compared.sums)
-    own = blocks.apply_head(
+    student = blocks.apply_head(
       self.pair.student, params, compared.student, batch, keys.student
     )
     if not reads_labels:
-      return Outputs(compared.sums, own)
-    theirs = self._teacher_head(teacher_params, compared.teacher, batch, keys)
-    return Outputs(compared.sums, own, theirs)
+      return Outputs(compared.sums, student)
+    teacher = self._teacher_head(teacher_params, compared.teacher, batch, keys)
+    return Outputs(compared.sums, student, teacher)
 
   def terms(
     self, outputs: Outputs, batch: Batch
@@ -139,18 +139,18 @@ class Objective(NamedTuple):
   def _distilled(
     self, params: Params, teacher_params: Params, batch: Batch, keys: Keys
   ) -> Outputs:
-    own = _apply(self.pair.student, params, batch, keys.student)
+    student = _apply(self.pair.student, params, batch, keys.student)
     if self.pair.config.temperature_on == 'logits':
-      theirs = _apply(self.pair.teacher, teacher_params, batch, keys.teacher)
-      return Outputs({}, own, theirs)
-    teacher = self.pair.teacher
-    x, mask = blocks.embed(teacher, teacher_params, batch, keys.teacher)
+      teacher = _apply(self.pair.teacher, teacher_params, batch, keys.teacher)
+      return Outputs({}, student, teacher)
+    model = self.pair.teacher
+    x, mask = blocks.embed(model, teacher_params, batch, keys.teacher)
     layers = blocks.stacked(teacher_params)
-    hidden = blocks.run(teacher, layers, x, mask, keys.teacher)
-    theirs = self._teacher_head(
+    hidden = blocks.run(model, layers, x, mask, keys.teacher)
+    teacher = self._teacher_head(
       teacher_params, hidden.last_hidden_state, batch, keys
     )
-    return Outputs({}, own, theirs)
+    return Outputs({}, student, teacher)
 
   def _teacher_head(
     self, params: Params, hidden: Array, batch: Batch, keys: Keys

@@ -100,22 +100,22 @@ def _soft(
 ) -> tuple[_Soft | None, ...]:
   """Returns the soft twins of the terms of a task's loss, in their order."""
 
-  def classes(theirs: Array, own: Array, weights: Array) -> _Soft:
+  def classes(teacher: Array, student: Array, weights: Array) -> _Soft:
     return _Soft(
-      losses.soft_cross_entropy(theirs, own, weights, temperature),
-      losses.agreement(theirs, own, weights),
+      losses.soft_cross_entropy(teacher, student, weights, temperature),
+      losses.agreement(teacher, student, weights),
     )
 
   match student:
     case outputs.MobileBertForPreTrainingOutput():
-      own, theirs = student.prediction_logits, _words(teacher)
-      return classes(theirs, own, _token_weights(batch)), None
+      pair = _words(teacher), student.prediction_logits
+      return classes(*pair, _token_weights(batch)), None
     case outputs.MaskedLMOutput():
-      own, theirs = student.logits, _words(teacher)
-      return (classes(theirs, own, _token_weights(batch)),)
+      pair = _words(teacher), student.logits
+      return (classes(*pair, _token_weights(batch)),)
     case outputs.TokenClassifierOutput():
-      own, theirs = student.logits, teacher.logits
-      return (classes(theirs, own, _token_weights(batch)),)
+      pair = teacher.logits, student.logits
+      return (classes(*pair, _token_weights(batch)),)
     case outputs.QuestionAnsweringModelOutput():
       return tuple(
         classes(
@@ -125,13 +125,13 @@ def _soft(
         )
         for end in ('start', 'end')
       )
-  pair = (teacher.logits, student.logits, batch['weights'])
+  compared = (teacher.logits, student.logits, batch['weights'])
   if problem_type == 'regression':
-    return (_Soft(losses.squared_error(*pair), None),)
+    return (_Soft(losses.squared_error(*compared), None),)
   if problem_type == 'multi_label_classification':
-    term = losses.soft_binary_cross_entropy(*pair, temperature)
+    term = losses.soft_binary_cross_entropy(*compared, temperature)
     return (_Soft(term, None),)
-  return (classes(*pair),)
+  return (classes(*compared),)
 
 
 def _words(output: Any) -> Float[Array, '...']:

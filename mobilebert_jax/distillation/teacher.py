@@ -201,7 +201,8 @@ def check(
   ):
     raise InputError(
       f'the task {task.name} learns from the logits of a teacher alone: set '
-      "config.distillation.strategy to 'none' and temperature_on to 'logits'."
+      "config.distillation.strategy to 'none' and "
+      "config.distillation.temperature_on to 'logits'."
     )
   if settings.count_padding and config.data.batching == 'packed':
     raise fields.wrong(
@@ -218,11 +219,12 @@ def check(
   if not task.head.predicts_masked:
     same += ['num_labels', 'id2label']
   for field in same:
-    own, theirs = getattr(student, field), getattr(teacher, field)
-    if own != theirs:
+    of_student, of_teacher = getattr(student, field), getattr(teacher, field)
+    if of_student != of_teacher:
       raise InputError(
-        f'{field} is {own!r} in the student and {theirs!r} in its teacher '
-        f'{name}, but must be the same for the student to learn from it.'
+        f'{field} is {of_student!r} in the student and {of_teacher!r} in its '
+        f'teacher {name}, but must be the same for the student to learn from '
+        'it.'
       )
   longest, positions = config.data.max_length, teacher.max_position_embeddings
   if longest > positions:
@@ -250,17 +252,19 @@ def copied_shapes(
   Raises:
     InputError: the teacher lacks a part, or has it in another shape.
   """
-  own = flatten_dict(models.abstract_params(student), sep='/')
-  theirs = flatten_dict(teacher, sep='/')
+  student_shapes = flatten_dict(models.abstract_params(student), sep='/')
+  teacher_params = flatten_dict(teacher, sep='/')
   shapes = {}
   for part in parts:
     start = f'{PARTS[part]}/'
-    if parts == COPIED and not any(path.startswith(start) for path in theirs):
+    if parts == COPIED and not any(
+      path.startswith(start) for path in teacher_params
+    ):
       continue
-    for path, wanted in own.items():
+    for path, wanted in student_shapes.items():
       if not path.startswith(start):
         continue
-      value = theirs.get(path)
+      value = teacher_params.get(path)
       if value is None or value.shape != wanted.shape:
         has = 'no' if value is None else f'{value.shape} in'
         raise InputError(
@@ -276,10 +280,11 @@ def copied_values(
   teacher: Teacher, student: nn.Module, parts: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
   """Returns the same as values: path -> the teacher's, on the host."""
-  theirs = flatten_dict(teacher.params, sep='/')
+  teacher_params = flatten_dict(teacher.params, sep='/')
   wanted = copied_shapes(teacher.params, student, parts, teacher.name)
   return {
-    path: np.asarray(theirs[path], leaf.dtype) for path, leaf in wanted.items()
+    path: np.asarray(teacher_params[path], leaf.dtype)
+    for path, leaf in wanted.items()
   }
 
 
@@ -333,7 +338,7 @@ def _check_tokenizer(
 ):
   """Compares vocabularies, where the teacher has one beside its weights."""
   try:
-    theirs = MobileBertTokenizerFast.from_pretrained(
+    teacher_tokenizer = MobileBertTokenizerFast.from_pretrained(
       where,
       token=config.token,
       cache_dir=config.cache_dir,
@@ -342,7 +347,7 @@ def _check_tokenizer(
   except InputError:
     # Weights alone, such as a file of TensorFlow's: sizes have been compared.
     return
-  if theirs.get_vocab() != tokenizer.get_vocab():
+  if teacher_tokenizer.get_vocab() != tokenizer.get_vocab():
     raise InputError(
       f'the teacher {name} has another vocabulary than the student: set '
       f'config.tokenizer to {where}, or leave it unset.'

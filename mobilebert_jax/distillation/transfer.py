@@ -84,8 +84,9 @@ def counts(config: DistillationConfig, batch: Batch) -> Float[Array, 'B S']:
     batch: a batch; an example's weight is that of its positions.
   """
   # Of all positions, not of the masked ones.
-  own = {name: x for name, x in batch.items() if name != 'masked_positions'}
-  weights = packing.token_weights(own)
+  positions = dict(batch)
+  positions.pop('masked_positions', None)
+  weights = packing.token_weights(positions)
   if config.count_padding:
     return weights
   return weights * (jnp.asarray(batch['attention_mask']) != 0)
@@ -113,14 +114,16 @@ def one_layer(
   Returns:
     The sum of each term that is on.
   """
-  t, theirs = blocks.embed(pair.teacher, teacher_params, batch, keys.teacher)
+  t, teacher_mask = blocks.embed(
+    pair.teacher, teacher_params, batch, keys.teacher
+  )
   stop = pair.teacher_layers[layer] + 1
   until = blocks.stacked(teacher_params, 0, stop)
-  target, statistics = _last_of(pair, until, t, theirs, keys.teacher)
+  target, statistics = _last_of(pair, until, t, teacher_mask, keys.teacher)
   if pair.config.reads_whole_teacher:
     rest = blocks.stacked(teacher_params, stop)
     key = _fold(keys.teacher, stop)
-    _, others = _rest_of(pair, rest, target.hidden, theirs, key)
+    _, others = _rest_of(pair, rest, target.hidden, teacher_mask, key)
     statistics = _concatenate(losses.moments(t[None]), statistics, others)
   student = pair.student
   x, mask = blocks.embed(student, params, batch, keys.student)
@@ -129,10 +132,10 @@ def one_layer(
   if not pair.config.previous_layers:
     x = jax.lax.stop_gradient(x)
   compare = _make_compare(student, pair.config, prevent_cse=True)
-  own = blocks.stacked(params, layer, layer + 1)
+  block = blocks.stacked(params, layer, layer + 1)
   key = _fold(keys.student, layer)
   weights = counts(pair.config, batch)
-  _, sums, moments = compare(own, x, mask, key, target, weights)
+  _, sums, moments = compare(block, x, mask, key, target, weights)
   if statistics is None:
     return sums
   return sums | _statistics_sums(pair.config, statistics, moments, weights)
@@ -159,18 +162,20 @@ def all_layers(
   """
   config = pair.config
   x, mask = blocks.embed(pair.student, params, batch, keys.student)
-  t, theirs = blocks.embed(pair.teacher, teacher_params, batch, keys.teacher)
+  t, teacher_mask = blocks.embed(
+    pair.teacher, teacher_params, batch, keys.teacher
+  )
   weights = counts(config, batch)
   is_loop = pair.student.compute.layers == 'loop'
   compare = _make_compare(pair.student, config, prevent_cse=is_loop)
 
   def body(carry, inputs):
     x, t = carry
-    layer, own, teachers = inputs
+    layer, block, teacher_blocks = inputs
     key = _fold(keys.teacher, layer)
-    target, statistics = _last_of(pair, teachers, t, theirs, key)
+    target, statistics = _last_of(pair, teacher_blocks, t, teacher_mask, key)
     key = _fold(keys.student, layer)
-    x, sums, moments = compare(own, x, mask, key, target, weights)
+    x, sums, moments = compare(block, x, mask, key, target, weights)
     return (x, target.hidden), (sums, moments, statistics)
 
   compared = []
@@ -194,7 +199,7 @@ def all_layers(
   if to_the_end or config.reads_whole_teacher:
     rest = blocks.stacked(teacher_params, pair.teacher_layers[-1] + 1)
     key = _fold(keys.teacher, len(pair.teacher_layers))
-    t, others = _rest_of(pair, rest, t, theirs, key)
+    t, others = _rest_of(pair, rest, t, teacher_mask, key)
     every.append(others)
   sums, moments = _concatenate(*compared)
   if config.has_statistics:
@@ -248,13 +253,18 @@ def _last_of(
     last one's feature map, or of those of all.
   """
   last = jax.tree.leaves(layers)[0].shape[0] - 1
-  before, own = (
+  before, last_block = (
     jax.tree.map(lambda p, part=part: p[part], layers)
     for part in (slice(0, last), slice(last, None))
   )
   x, statistics = _rest_of(pair, before, x, mask, key)
   output = blocks.run_one(
-    pair.teacher, own, x, mask, _fold(key, last), pair.config.has_attention
+    pair.teacher,
+    last_block,
+    x,
+    mask,
+    _fold(key, last),
+    pair.config.has_attention,
   )
   if not pair.config.has_statistics:
     return output, None
@@ -317,12 +327,12 @@ def _make_compare(
   plain, remat = blocks.without_remat(student), student.compute.remat
 
   def compare(layer, x, mask, key, target, weights):
-    own = blocks.run_one(plain, layer, x, mask, key, config.has_attention)
-    sums = _output_sums(config, target, own, weights)
+    output = blocks.run_one(plain, layer, x, mask, key, config.has_attention)
+    sums = _output_sums(config, target, output, weights)
     moments = None
     if config.has_statistics:
-      moments = losses.moments(own.hidden)
-    return own.hidden, sums, moments
+      moments = losses.moments(output.hidden)
+    return output.hidden, sums, moments
 
   if remat == 'none':
     return compare
@@ -358,7 +368,7 @@ def _statistics_sums(
   """Returns the sums of the terms that are on and read statistics."""
   terms = {'mean': losses.mean, 'variance': losses.variance}
   return {
-    name: term(theirs, own, weights).sum
-    for (name, term), theirs, own in zip(terms.items(), teacher, student)
+    name: term(*pair, weights).sum
+    for (name, term), *pair in zip(terms.items(), teacher, student)
     if name in config.factors
   }

@@ -254,5 +254,5 @@ def _checked(form: Form, item: Item) -> Item:
 
 
 def is_terminal() -> bool:
-  """Whether a person types the standard input."""
+  """Returns whether a person types the standard input."""
   return sys.stdin.isatty()

@@ -165,7 +165,7 @@ def _grouped(
 
 
 def _same_entity(last: Entity, entity: Entity) -> bool:
-  """Whether an entity continues the last one: its tag, and no new B-."""
+  """Returns whether an entity continues the last: its tag, and no new B-."""
   prefix, tag = _tag(entity['entity'])
   return tag == _tag(last['entity'])[1] and prefix != 'B'
 

@@ -82,7 +82,7 @@ class Job(NamedTuple):
     path = self.directory / prepared.counts_name(number, self.blocks)
     if not path.exists():
       return None
-    content = prepared.read_json(path)
+    content = files.read_json(path, prepared.CONTENT)
     names = {field.name for field in dataclasses.fields(Counts)}
     return Counts(**content) if set(content) == names else None
 

@@ -49,7 +49,7 @@ class ClassRates:
 
 
 def are_classes(outcomes: Sequence[Outcome], labels: Sequence[str]) -> bool:
-  """Whether each answer is exactly one of the labels."""
+  """Returns whether each answer is exactly one of the labels."""
   known = set(labels)
   return bool(known and outcomes) and all(
     outcome.expected in known and outcome.predicted in known

@@ -280,7 +280,7 @@ def mistakes_section(
 
 
 def are_numbers(outcomes: Sequence[Outcome]) -> bool:
-  """Whether the answers are numbers."""
+  """Returns whether the answers are numbers."""
   return bool(outcomes) and not any(
     isinstance(answer, str)
     for outcome in outcomes

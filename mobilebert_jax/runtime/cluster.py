@@ -63,12 +63,12 @@ def _parse(given: Mapping[str, str]) -> dict[str, Any]:
     if not given[name].isdecimal():
       raise InputError(f'--{name} is {given[name]!r}, but must be a number.')
     numbers[name] = int(given[name])
-  count, own = numbers.values()
+  count, process = numbers.values()
   if count < 1:
     raise InputError(f'--num_processes is {count}, but must be at least 1.')
-  if not own < count:
+  if not process < count:
     raise InputError(
-      f'--process_id is {own}, but must be from 0 to {count - 1}: '
+      f'--process_id is {process}, but must be from 0 to {count - 1}: '
       f'--num_processes is {count}.'
     )
   address = given['coordinator_address']

@@ -107,7 +107,7 @@ def process_index() -> int:
 
 
 def is_primary() -> bool:
-  """Whether this process is the one that writes files and talks."""
+  """Returns whether this process is the one that writes files and talks."""
   return process_index() == 0
 
 

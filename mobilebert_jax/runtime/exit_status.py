@@ -8,17 +8,21 @@ from mobilebert_jax.runtime.errors import InputError, RunError
 
 
 def run(
-  main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
+  main: Callable[[Sequence[str]], None],
+  argv: Sequence[str] | None = None,
+  *,
+  continues: bool = False,
 ) -> int:
   """Runs a command and turns its errors into an exit status.
 
   Args:
     main: takes the command line.
     argv: the program's name and its arguments; None: those of the process.
+    continues: whether the command, repeated, goes on where it was stopped.
 
   Returns:
-    0: finished; 1: the run failed; 2: a wrong input; 75: asked to stop by
-    SIGTERM, the same command continues; 130: the same by Ctrl-C.
+    0: finished; 1: the run failed; 2: a wrong input; 75: stopped by SIGTERM;
+    130: stopped by Ctrl-C.
   """
   try:
     with preemption.stop_at_once():
@@ -41,7 +45,8 @@ def run(
     if stop.code:
       raise
   except KeyboardInterrupt:
-    print('interrupted; the same command continues.', file=sys.stderr)
+    repeated = 'continues' if continues else 'starts again'
+    print(f'interrupted; the same command {repeated}.', file=sys.stderr)
     distributed.leave(130)
     return 130
   except Exception as error:

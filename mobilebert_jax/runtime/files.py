@@ -64,7 +64,7 @@ def absolute(name: Name) -> pathlib.Path:
 
 
 def is_remote(name: Name) -> bool:
-  """Whether a name is one of an object store."""
+  """Returns whether a name is one of an object store."""
   return os.fspath(name).startswith(object_store.PREFIX)
 
 

@@ -78,7 +78,7 @@ class Watch:
       raise Interrupted('interrupted; the same command continues.')
 
   def asked(self) -> bool:
-    """Whether to stop here: at this border, the same in every process.
+    """Returns whether to stop here: at this border, the same in every process.
 
     Every process must ask at every border.
     """
@@ -126,7 +126,7 @@ def _asking_again() -> Iterator[None]:
 
 
 def _has_service() -> bool:
-  """Whether JAX listens to SIGTERM itself: after jax.distributed's start."""
+  """Returns whether JAX listens to SIGTERM: after jax.distributed's start."""
   import jax
 
   return jax.distributed.is_initialized()

@@ -139,14 +139,14 @@ def distillation(
   if uses_teacher(config, stage):
     is_labelling = has_soft_labels(settings, stage)
     read = work if is_labelling else headless
-    theirs = teacher
+    of_teacher = teacher
     if not (is_labelling or settings.reads_whole_teacher):
       layers = layers_of(
         settings, c.num_hidden_layers, teacher.num_hidden_layers
       )
       last = layers[stage.layers[-1]]
-      theirs = teacher.replace(num_hidden_layers=last + 1)
-    teaching = forward(read._replace(architecture=theirs))
+      of_teacher = teacher.replace(num_hidden_layers=last + 1)
+    teaching = forward(read._replace(architecture=of_teacher))
     plain, repeating = plain + teaching, repeating + teaching
   return plain, repeating
 

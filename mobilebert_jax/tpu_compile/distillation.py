@@ -30,13 +30,13 @@ def teacher_architecture(
   name = config.distillation.teacher
   if name is None:
     return None
-  theirs = MobileBertConfig.ib_bert_large(vocab_size=student.vocab_size)
+  architecture = MobileBertConfig.ib_bert_large(vocab_size=student.vocab_size)
   if hub.local_directory(name) is not None:
-    theirs = inputs.stored_architecture(
+    architecture = inputs.stored_architecture(
       config, 'config.distillation.teacher', teacher.directory(name)
     )
-  teacher.check(config, task, student, theirs)
-  return theirs
+  teacher.check(config, task, student, architecture)
+  return architecture
 
 
 def plan_stages(
@@ -59,26 +59,26 @@ def plan_stages(
 
 
 def make_pair(
-  config: TrainConfig, task: Task, student: Any, theirs: MobileBertConfig
+  config: TrainConfig, task: Task, student: Any, architecture: MobileBertConfig
 ) -> Pair:
   """Returns both models."""
   layers = teacher.layers_of(
     config.distillation,
     student.config.num_hidden_layers,
-    theirs.num_hidden_layers,
+    architecture.num_hidden_layers,
   )
-  model = teacher.model_of(config, task.head, theirs)
+  model = teacher.model_of(config, task.head, architecture)
   return Pair(student, model, layers, config.distillation)
 
 
 def lower_stage(
-  run: MethodInputs, theirs: MobileBertConfig, stage: Stage, batch: Any
+  run: MethodInputs, architecture: MobileBertConfig, stage: Stage, batch: Any
 ) -> Any:
   """Lowers the step of a stage.
 
   Args:
     run: the run; its tokenizer is not read, its mesh is set.
-    theirs: the teacher's architecture.
+    architecture: the teacher's architecture.
     stage: the stage.
     batch: the batch's shapes.
   """
@@ -91,7 +91,7 @@ def lower_stage(
   )
   if not method.uses_teacher(config, stage):
     return supervised_step(run, tx).lower(state, batch)  # type: ignore[attr-defined]
-  both = make_pair(config, run.task, run.model, theirs)
+  both = make_pair(config, run.task, run.model, architecture)
   loss = Objective(both, run.task, stage)
   step: Any = method.distillation_step(config, loss, tx, mesh)
   placement = config.distillation.teacher_placement

@@ -239,7 +239,7 @@ def compile_step(of: CompilationPlan, name: str) -> CompiledStep:
 
 
 def _is_stable(lowered: Any, compiled: Any) -> bool:
-  """Whether the new state is laid out as the old one."""
+  """Returns whether the new state is laid out as the old one."""
   (old, *_), _ = lowered.in_avals
   new, _ = lowered.out_info
   (before, *_), _ = compiled.input_formats

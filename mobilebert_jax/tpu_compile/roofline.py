@@ -95,7 +95,7 @@ def bandwidth(where: Slice, group: int) -> float:
 
 
 def is_ring(where: Slice, size: int) -> bool:
-  """Whether the ends of an axis with so many chips are linked."""
+  """Returns whether the ends of an axis with so many chips are linked."""
   if len(where.shape) == 2:
     return size == _RING_2D
   cubes = all(length % _RING_3D == 0 for length in where.shape)

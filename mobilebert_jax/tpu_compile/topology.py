@@ -160,7 +160,7 @@ def parse(name: str) -> Slice:
 
 
 def _is_libtpu_installed() -> bool:
-  """Whether JAX would find it; once it is loaded, JAX does not look."""
+  """Returns whether JAX would find it; once it is loaded, JAX does not look."""
   if os.path.isfile(os.environ.get('TPU_LIBRARY_PATH', '')):
     return True
   return importlib.util.find_spec('libtpu') is not None

@@ -256,9 +256,9 @@ def make_mesh(
   micro = config.batch_size // config.accumulation_steps
   if micro % divisor:
     raise InputError(
-      f'config.batch_size / accumulation_steps is {micro}, but must be a '
-      f'multiple of {divisor}: the mesh divides each batch by mesh.data x '
-      'mesh.fsdp.'
+      f'config.batch_size / config.accumulation_steps is {micro}, but must be '
+      f'a multiple of {divisor}: the mesh divides each batch by '
+      'config.mesh.data x config.mesh.fsdp.'
     )
   return mesh
 

@@ -102,7 +102,7 @@ class Workdir:
     return self.path / 'results.json'
 
   def is_started(self, config: TrainConfig) -> bool:
-    """Whether this run has been started here before.
+    """Returns whether this run has been started here before.
 
     Raises:
       InputError: the directory is a file, holds other things, or a run with
@@ -140,7 +140,7 @@ class Workdir:
     return MobileBertTokenizerFast.from_pretrained(self.tokenizer)
 
   def _is_free(self) -> bool:
-    """Whether there is nothing, or what a killed start has left."""
+    """Returns whether there is nothing, or what a killed start has left."""
     names = [path.name for path in self.path.iterdir()]
     return not names or (
       (lock.NAME in names or files.is_remote(self.path))
@@ -182,7 +182,7 @@ class Workdir:
 
 
 def is_workdir(path: pathlib.Path) -> bool:
-  """Whether a directory is that of a run, even one that has just begun.
+  """Returns whether a directory is that of a run, even one that has just begun.
 
   A transformers directory has a `config.json` as well, but no
   `model_config.json`, which is the first file that a run writes.

@@ -330,6 +330,10 @@ for name in sys.argv[1:]:
   assert 'jax' not in sys.modules and 'numpy' not in sys.modules, name
 argv = ['train', '--config=configs/glue_sst2.py', '--help']
 assert exit_status.run(importlib.import_module('train').main, argv) == 0
+argv = ['recipe', '--config=configs/recipe_small.py', '--help']
+argv += ['--config.fine_tuned.batch_size=64']
+recipe = importlib.import_module('mobilebert_jax.recipe')
+assert exit_status.run(recipe.main, argv) == 0
 heavy = {'jax', 'flax', 'numpy', 'torch', 'tensorflow'} & {*sys.modules}
 assert not heavy, heavy
 """
@@ -344,10 +348,16 @@ def test_no_help_loads_jax(repo):
     text=True,
   )
   assert done.returncode == 0, done.stderr
-  assert done.stdout.count('\nusage: python ') == len(MODULES) + 1
-  assert done.stdout.count('\nExit status: 0 when finished; ') == (
-    len(MODULES) + 1
-  )
+  usages = done.stdout.split('\nusage: python ')[1:]
+  assert len(usages) == len(MODULES) + 2
+  for usage in usages:
+    assert usage.count('\nExit status: 0 when finished; ') == 1
+  # Those of configs: all settings of a run; of a recipe's runs what they set.
+  *_, run, recipe = usages
+  assert '\n  --config.optimizer.learning_rate=' in run
+  assert '\n  --config.vocabulary.size=' in recipe
+  assert '\n  --config.fine_tuned.batch_size=64\n' in recipe
+  assert '--config.fine_tuned.seed=' not in recipe
 
 
 @pytest.mark.parametrize('name', MODULES[2:])

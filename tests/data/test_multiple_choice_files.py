@@ -12,6 +12,7 @@ from mobilebert_jax.data.readers import choice_files
 from mobilebert_jax.data.readers import tfds as readers_tfds
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
+from tests.support.choice_files import QUESTION, changed, write_csqa
 
 SPLITS = ('train', 'validation', 'test')
 HEADER = (
@@ -32,36 +33,10 @@ RACE = {
   'options': [['A dog', 'A cat', 'A cow'], ['red', 'black', 'blue', 'big']],
   'answers': ['B', 'B'],
 }
-QUESTION = {
-  'answerKey': 'A',
-  'id': 'q1',
-  'question': {
-    'question_concept': 'door',
-    'choices': [
-      {'label': 'A', 'text': 'bank'},
-      {'label': 'B', 'text': 'mall'},
-      {'label': 'C', 'text': 'library'},
-    ],
-    'stem': 'Where is a revolving door?',
-  },
-}
 
 
 def files(path, **changes):
   return DataConfig(source='files', path=str(path), **changes)
-
-
-def changed(record, path, value):
-  """A copy of nested JSON with another value; None: without it."""
-  copy = json.loads(json.dumps(record))
-  inner = copy
-  for key in path[:-1]:
-    inner = inner[key]
-  if value is None:
-    del inner[path[-1]]
-  else:
-    inner[path[-1]] = value
-  return copy
 
 
 def as_bytes(text):
@@ -154,22 +129,6 @@ def test_a_swag_cell_of_a_megabyte(tmp_path):
 
 
 # CommonsenseQA
-
-
-def write_csqa(folder, *records, test=True):
-  names = ['train_rand_split.jsonl', 'dev_rand_split.jsonl']
-  text = '\n'.join(
-    record if isinstance(record, str) else json.dumps(record)
-    for record in records
-  )
-  for name in names:
-    (folder / name).write_text(text, encoding='utf-8')
-  if test:
-    record = changed(QUESTION, ['answerKey'], None)
-    (folder / 'test_rand_split_no_answers.jsonl').write_text(
-      json.dumps(record) + '\n'
-    )
-  return folder
 
 
 def load_csqa(folder, split='train', **options):

@@ -9,6 +9,7 @@ from mobilebert_jax.data.readers import conll
 from mobilebert_jax.data.readers import tfds as readers_tfds
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
+from tests.support.tagging_files import WNUT, write
 
 CONLL = """-DOCSTART- -X- O O
 
@@ -26,25 +27,7 @@ Blackburn NNP I-NP I-PER
 Baltimore NNP I-NP I-ORG
 Boston NNP I-NP B-ORG
 """
-WNUT = 'Empire\tB-location\nState\tI-location\n=\tO\n\t\nESB\tB-location\n\n'
-FILES = {
-  'conll2003': ('eng.train', 'eng.testa', 'eng.testb'),
-  'wnut17': (
-    'wnut17train.conll',
-    'emerging.dev.conll',
-    'emerging.test.annotated',
-  ),
-}
 SPLITS = ('train', 'validation', 'test')
-
-
-def write(folder, name, text, names=None):
-  """The same text for every split of a data set."""
-  folder.mkdir(parents=True, exist_ok=True)
-  data = text if isinstance(text, bytes) else text.encode()
-  for file in names or FILES[name]:
-    (folder / file).write_bytes(data)
-  return DataConfig(source='files', path=str(folder))
 
 
 def make(name, data, **options):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.distillation import losses
+from tests.support.distilling_by_hand import norm, softmax
 
 B, H, S, D, C = 3, 2, 5, 8, 7
 
@@ -16,16 +17,6 @@ def draw(*shape, seed=0, scale=1.0):
 
 def value(term):
   return float(term.sum / term.weight)
-
-
-def softmax(x):
-  e = np.exp(x - x.max(-1, keepdims=True))
-  return e / e.sum(-1, keepdims=True)
-
-
-def norm(x, epsilon=1e-12):
-  mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-  return (x - mean) / np.sqrt(variance + epsilon)
 
 
 def weighted(values, counts):

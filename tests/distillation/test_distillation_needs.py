@@ -9,13 +9,13 @@ from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.distillation import blocks, losses, transfer
 from mobilebert_jax.models import packing
-from tests.distillation.test_distillation_objective import (
+from tests.support import distilling
+from tests.support.objectives import (
   AUXILIARY,
   EVERY,
   aims_of,
   stage_of,
 )
-from tests.support import distilling
 
 
 @pytest.fixture(scope='module')

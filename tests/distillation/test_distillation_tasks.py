@@ -17,9 +17,8 @@ from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training.workdir import Workdir
-from tests.distillation import test_distillation_objective as objective
-from tests.distillation.test_distillation_losses import softmax
-from tests.support import distilling, one_device, tiny
+from tests.support import distilling, objectives, one_device, tiny
+from tests.support.distilling_by_hand import softmax
 
 N, S, C = 4, 6, 3
 CONFIG = DistillationConfig(teacher='x', ground_truth_ratio=0.25)
@@ -237,7 +236,7 @@ def test_agreement_by_its_formulas():
   )  # fmt: skip
   settings = agreement.compared(settings, 'x')
   found = agreement.measure(
-    Pair(*noisy, (0, 3), settings), *params, objective.task(), batches
+    Pair(*noisy, (0, 3), settings), *params, objectives.task(), batches
   )
   sizes = [batch['attention_mask'].sum() for batch in batches]
   for layer, row in enumerate(found['layers']):
@@ -247,11 +246,11 @@ def test_agreement_by_its_formulas():
     )
     for batch, size in zip(batches, sizes):
       part = size / sum(sizes)
-      for name, value in objective.expected_means(
+      for name, value in objectives.expected_means(
         settings, (student, theirs, *params), batch, (0, 3), (layer,)
       ).items():
         expected[name] += part * value
-      entropy = objective.expected_means(
+      entropy = objectives.expected_means(
         settings, (theirs, theirs, params[1], params[1]), batch, range(4),
         ((0, 3)[layer],),
       )['attention']  # fmt: skip

@@ -53,7 +53,7 @@ def test_missing_files_and_wrong_flags(given, tmp_path):
     ('fine_tuned.init=/no/model', 'fine_tuned: /no/model does not exist'),
     ('fine_tuned.tokenizer=/no/vocab', 'fine_tuned: /no/vocab'),
     ('student.distillation.teacher=/no/run', 'student: config.distillation'),
-    ('fine_tuned.batch_size=128', 'fine_tuned: batch_size is 128'),
+    ('fine_tuned.batch_size=128', 'fine_tuned: config.batch_size is 128'),
   ],
 )  # fmt: skip
 def test_runs_that_cannot_fit(given, tmp_path, override, words):

@@ -5,10 +5,14 @@ optax, flax) call the same things.
 """
 
 import ast
+import dataclasses
 import pathlib
+import re
 
 import pytest
 
+from mobilebert_jax.config import distillation, run, task_options
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.runtime import errors
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2] / 'mobilebert_jax'
@@ -42,9 +46,9 @@ PRIVATE = {
   'fresh': 'newly initialised',
   'found': 'result',
 }
-# Each of these has one definition in the package.
 # What keeps its capital at the beginning of a message; TPU and the like do.
 _PROPER = ('Apache',)
+# Each of these has one definition in the package.
 UNIQUE = ('Placement', 'Batch', 'Row', 'Run', 'Plan', 'Start')
 
 TREES = {
@@ -133,4 +137,51 @@ def test_messages_are_sentences(path):
       wrong.append(f'{path}:{node.lineno}: begins with {word!r}')
     if last and not last.endswith('.'):
       wrong.append(f'{path}:{node.lineno}: ends with {last[-20:]!r}')
+  assert not wrong
+
+
+def _fields(*classes):
+  return {field.name for kind in classes for field in dataclasses.fields(kind)}
+
+
+# Names that are settings of a run, and of nothing else.
+SETTINGS = {
+  name
+  for name in _fields(
+    *(
+      value
+      for module in (run, distillation, task_options)
+      for value in vars(module).values()
+      if isinstance(value, type) and dataclasses.is_dataclass(value)
+    )
+  )
+  - _fields(MobileBertConfig)
+  if '_' in name
+}
+# The folders in which nothing but a run's config can be meant.
+_OF_RUNS = ('data', 'distillation', 'launch', 'tasks', 'training')
+
+
+@pytest.mark.parametrize(
+  'path', [path for path in TREES if path.startswith(_OF_RUNS)]
+)
+def test_a_setting_has_one_name_in_every_message(path):
+  """It is the one that the command line has: config.data.max_length."""
+  wrong = []
+  for node in ast.walk(TREES[path]):
+    called = isinstance(node, ast.Call) and getattr(
+      node.func, 'id', getattr(node.func, 'attr', None)
+    )
+    if called not in ('InputError', 'RunError'):
+      continue
+    text = ' '.join(
+      part.value
+      for part in ast.walk(node)
+      if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    )
+    wrong += [
+      f'{path}:{node.lineno}: {name}'
+      for name in re.findall(r'(?<![\w.-])(?:options\.)?(\w+)', text)
+      if name in SETTINGS
+    ]
   assert not wrong

@@ -2,9 +2,7 @@
 
 import json
 
-from tests.data import test_multiple_choice_files as choice_files
-from tests.data import test_tagging_files as tagging_files
-from tests.support import custom_runs
+from tests.support import choice_files, custom_runs, tagging_files
 
 WORDS = ('empire', 'state', 'esb', '=', 'door', 'bank', 'mall', 'library')
 

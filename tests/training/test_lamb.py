@@ -14,7 +14,7 @@ from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_state, train_step
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.layerwise import Rates
-from tests.support import faults
+from tests.support import faults, steps
 from tests.support.numpy_lamb import (
   BLOCKS,
   EPSILON,
@@ -30,7 +30,6 @@ from tests.support.numpy_lamb import (
   unstacked,
   warm_up,
 )
-from tests.training import test_training as small
 
 
 def in_layers(step):
@@ -65,7 +64,7 @@ def compiled(tx):
   return one
 
 
-def steps(tx, params, grads):
+def every_step(tx, params, grads):
   """Parameters and state after each step."""
   one, state = compiled(tx), tx.init(params)
   for step, grad in enumerate(grads):
@@ -85,7 +84,7 @@ def test_thirty_steps_equal_numpy(name, bias_correction, layerwise):
   with jax.enable_x64(True):
     tx = make(config, layerwise)
     wide = [stacked(grad, jnp.float64) for grad in grads]
-    *_, (params, state) = steps(tx, stacked(start, jnp.float64), wide)
+    *_, (params, state) = every_step(tx, stacked(start, jnp.float64), wide)
     find = optax.tree_utils.tree_get
     got = [params, find(state, 'mu'), find(state, 'nu')]
     got = [unstacked(tree) for tree in got]
@@ -105,7 +104,7 @@ def test_thirty_steps_in_float32(bias_correction):
   expected, _, _ = reference(config, start, grads, warm_up, multiplier)
   narrow = [stacked(grad, jnp.float32) for grad in grads]
   tx = make(config, layerwise=True)
-  *_, (params, _) = steps(tx, stacked(start, jnp.float32), narrow)
+  *_, (params, _) = every_step(tx, stacked(start, jnp.float32), narrow)
   for key, value in unstacked(params).items():
     assert value.dtype == np.float32
     np.testing.assert_allclose(value, expected[key], rtol=1e-6, atol=1e-6)
@@ -126,7 +125,7 @@ def test_it_is_optax_lamb_where_that_means_the_same():
     theirs = optax.lamb(in_jax, eps=EPSILON, weight_decay=0.01)
     ends = []
     for tx in (optimizer.make_optimizer(config, STEPS), theirs):
-      *_, (params, _) = steps(tx, jax.tree.map(jnp.asarray, start), grads)
+      *_, (params, _) = every_step(tx, jax.tree.map(jnp.asarray, start), grads)
       ends.append(jax.device_get(params))
   chex.assert_trees_all_close(*ends, rtol=1e-12)
   chex.assert_trees_all_equal_dtypes(*ends)
@@ -146,7 +145,7 @@ def test_frozen_means_no_bit_and_no_moment(name, bias_correction):
   narrow = [stacked(grad, jnp.float32) for grad in grads]
   tx = make(config, layerwise=True)
   for step, (params, state) in enumerate(
-    steps(tx, stacked(start, jnp.float32), narrow)
+    every_step(tx, stacked(start, jnp.float32), narrow)
   ):
     after = unstacked(params)
     moments = [
@@ -236,7 +235,7 @@ def test_moments_in_bfloat16():
   expected, _, _ = reference(config, start, grads, warm_up, multiplier)
   narrow = [stacked(grad, jnp.float32) for grad in grads]
   tx = make(config, layerwise=True)
-  *_, (params, state) = steps(tx, stacked(start, jnp.float32), narrow)
+  *_, (params, state) = every_step(tx, stacked(start, jnp.float32), narrow)
   for kind, dtype in (('mu', 'bfloat16'), ('nu', 'float32')):
     moments = optax.tree_utils.tree_get(state, kind)
     assert {str(x.dtype) for x in jax.tree.leaves(moments)} == {dtype}
@@ -245,7 +244,7 @@ def test_moments_in_bfloat16():
     np.testing.assert_allclose(value, expected[key], atol=0.02)
 
 
-MODEL = small.make_model()
+MODEL = steps.make_model()
 ON_MODEL = Rates(
   lambda step: jnp.float32(0.01),
   lambda step: jnp.asarray([0.1, 3.0]),
@@ -259,13 +258,13 @@ def random_grads(index):
   rng = np.random.default_rng(index)
   return jax.tree.map(
     lambda x: rng.normal(size=x.shape).astype(np.float32),
-    small.draw_params(small.CONFIG),
+    steps.draw_params(steps.CONFIG),
   )
 
 
 @pytest.fixture(scope='module')
 def on_one_device():
-  params = small.draw_params(small.CONFIG)
+  params = steps.draw_params(steps.CONFIG)
   state = train_state.TrainState(
     jnp.int32(0), params, TX.init(params), jax.random.key(0)
   )
@@ -283,7 +282,7 @@ def test_on_a_mesh_norms_are_those_of_whole_variables(on_one_device, tmp_path):
   assert len(divided) == 2 * sum(
     any(p.spec) for p in jax.tree.leaves(places.params)
   )
-  params = small.draw_params(small.CONFIG)
+  params = steps.draw_params(steps.CONFIG)
   with jax.set_mesh(mesh), Checkpoints(tmp_path) as checkpoints:
     state = train_state.create_state(MODEL, TX, mesh, params, jax.random.key(0))
     step = jax.jit(
@@ -311,7 +310,7 @@ def test_under_pmap():
   tx = make(OptimizerConfig(**LAMB), layerwise=True)
   params = stacked(start, jnp.float32)
   narrow = [stacked(grad, jnp.float32) for grad in grads[:3]]
-  *_, (expected, _) = steps(tx, params, narrow)
+  *_, (expected, _) = every_step(tx, params, narrow)
   one = train_state.TrainState(
     jnp.int32(0), params, tx.init(params), jax.random.key(0)
   )
@@ -331,7 +330,7 @@ def test_under_pmap():
 
 def test_the_trust_ratio_goes_to_each_variable_of_a_real_model():
   """google-research's exclusions, by our names."""
-  config = small.CONFIG
+  config = steps.CONFIG
   model = models.MobileBertForPreTraining(config)
   params = models.init_params(model, jax.random.key(0))
   scaled = flatten_dict(optimizer.decay_mask(params), sep='/')

@@ -19,8 +19,8 @@ from mobilebert_jax.training import (
   train_step,
 )
 from mobilebert_jax.training import mesh as device_mesh
+from tests.support import steps
 from tests.support.numpy_lamb import LAMB
-from tests.training import test_training as small
 
 pytestmark = [
   pytest.mark.scale,
@@ -52,11 +52,11 @@ def test_layer_wise_updates_stay_where_their_parameters_are():
   place = device_mesh.batch_sharding(mesh)
   batch = {
     name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
-    for name, x in small.make_batch(size=16, length=64).items()
+    for name, x in steps.make_batch(size=16, length=64).items()
   }
   with jax.set_mesh(mesh):
     state, _ = train_state.abstract_state(model, tx, mesh)
-    step = train_step.make_train_step(model, small.loss, tx, mesh)
+    step = train_step.make_train_step(model, steps.loss, tx, mesh)
     text = step.lower(state, batch).compile().as_text()
   # What the model reads is collected in bfloat16; masters, moments and updates
   # are float32, and a matrix of all blocks has 65,536 numbers.

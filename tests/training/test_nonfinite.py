@@ -9,7 +9,7 @@ import pytest
 from mobilebert_jax.training import failures, train_state, train_step
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training.run_state import RunState
-from tests.training import test_training as small
+from tests.support import steps
 
 pytestmark = pytest.mark.faults
 
@@ -22,16 +22,16 @@ def host(state):
 @pytest.mark.parametrize('accumulation_steps', [1, 2])
 @pytest.mark.parametrize('sizes', [(1, 1, 1), (8, 1, 1), (2, 2, 2)])
 def test_a_nan_in_one_row_of_a_batch_on_any_mesh(sizes, accumulation_steps):
-  model, count = small.make_model(), int(np.prod(sizes))
+  model, count = steps.make_model(), int(np.prod(sizes))
   mesh = device_mesh.make_mesh(*sizes, devices=jax.devices()[:count])
   with jax.set_mesh(mesh):
     state = train_state.create_state(
-      model, small.ADAMW, mesh, jax.random.key(1), jax.random.key(2)
+      model, steps.ADAMW, mesh, jax.random.key(1), jax.random.key(2)
     )
     step = train_step.make_train_step(
-      model, small.loss, small.ADAMW, mesh, accumulation_steps, True
+      model, steps.loss, steps.ADAMW, mesh, accumulation_steps, True
     )
-    good, bad = small.make_batch(0), small.make_batch(1)
+    good, bad = steps.make_batch(0), steps.make_batch(1)
     bad['weights'][3] = np.nan
     state, metrics = step(state, device_mesh.put_batch(good, mesh))
     assert failures.nonfinite_problem(jax.device_get(metrics)) is None

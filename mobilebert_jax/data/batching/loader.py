@@ -94,8 +94,8 @@ def steps_per_epoch(features: AnyFeatures, batch_size: int) -> int:
   """
   if batch_size > len(features):
     raise InputError(
-      f'batch_size is {batch_size} but there are only {len(features)} training '
-      f'examples; use a batch_size of at most {len(features)}.'
+      f'config.batch_size is {batch_size} but there are only {len(features)} '
+      f'training examples; use at most {len(features)}.'
     )
   return len(features) // batch_size
 

@@ -190,8 +190,8 @@ def draw(
   if layout.next_sentence and len(text) < 2:
     raise InputError(
       f'next-sentence prediction needs two documents, but the text has '
-      f'{len(text)}; give more, see options.documents, or use '
-      'options.next_sentence=False.'
+      f'{len(text)}; give more, see config.options.documents, or use '
+      'config.options.next_sentence=False.'
     )
   ends = text.sentences.tolist()
   borders = text.documents.tolist()

@@ -135,10 +135,10 @@ def hold_out(
     break
   if not kept or not held:
     raise InputError(
-      f'options.validation_fraction={fraction} leaves no text for '
+      f'config.options.validation_fraction={fraction} leaves no text for '
       f'{"validation" if kept else "training"}: the data has '
       f'{len(documents)} documents; give more text, another fraction or '
-      'options.validation_file.'
+      'config.options.validation_file.'
     )
   return (
     tuple(kept[i] for i in sorted(kept)),
@@ -182,7 +182,7 @@ def _from_objects(
     place = f'{path}:{number}'
     if column not in row:
       raise InputError(
-        f'{place}: there is no {column!r} (options.text_column); it has '
+        f'{place}: there is no {column!r} with the text; it has '
         f'{", ".join(map(repr, row)) or "nothing"}.'
       )
     value = row[column]

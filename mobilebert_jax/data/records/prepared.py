@@ -10,12 +10,12 @@ go on with the blocks that are missing.
 """
 
 import hashlib
-import json
 import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizer
 
@@ -23,6 +23,8 @@ FORMAT = 1
 SETTINGS = 'settings.json'
 DATASET = 'dataset.json'
 SUFFIX = '.array_record'
+# What a JSON file of one must be, for messages.
+CONTENT = 'part of a prepared data set: prepare the data anew'
 # What tells settings.json and dataset.json from those of other programs, and
 # what a reader of dataset.json needs besides.
 _KEYS = {'format': int, 'blocks': int}
@@ -95,25 +97,8 @@ def read_settings(directory: pathlib.Path) -> dict[str, Any]:
   return _checked(directory / SETTINGS, _KEYS)
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Reads a JSON object of a prepared data set.
-
-  Raises:
-    InputError: It cannot be read.
-  """
-  try:
-    content = json.loads(path.read_text(encoding='utf-8'))
-    if not isinstance(content, dict):
-      raise ValueError('it is no JSON object')
-  except (OSError, ValueError) as error:
-    raise InputError(
-      f'{path}: cannot be read ({error}); prepare the data anew.'
-    ) from None
-  return content
-
-
 def _checked(path: pathlib.Path, keys: Mapping[str, type]) -> dict[str, Any]:
-  content = read_json(path)
+  content = files.read_json(path, CONTENT)
   for key, kind in keys.items():
     if not isinstance(content.get(key), kind):
       raise InputError(

@@ -247,7 +247,7 @@ def _check_prepared(chain: Recipe, config: TrainConfig):
 
 
 def _is_encoded_one_by_one(task: Task, examples: Any) -> bool:
-  """Whether each example becomes one row, and not windows or sequences."""
+  """Returns whether each example becomes one row, not windows or sequences."""
   return task.head.outputs_per == 'example' and not any(
     isinstance(example, Document) for example in examples[:1]
   )

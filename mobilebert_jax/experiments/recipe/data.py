@@ -53,7 +53,7 @@ def learn_vocabulary(chain: Recipe, text: pathlib.Path, target: pathlib.Path):
 def is_vocabulary_learnt(
   chain: Recipe, text: pathlib.Path, target: pathlib.Path
 ) -> bool:
-  """Whether `learn_vocabulary` has written `target`; see there.
+  """Returns whether `learn_vocabulary` has written `target`; see there.
 
   Raises:
     InputError: it was made with other settings or of other text, or holds

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.config import fields, overrides
-from mobilebert_jax.config.command_line import Assignment
+from mobilebert_jax.config.command_line import Assignment, Given
 from mobilebert_jax.config.model import FrozenMap
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
@@ -72,7 +72,7 @@ class Recipe:
       known.add(name)
 
   def needs_task_data(self) -> bool:
-    """Whether a run reads '{task_data}'."""
+    """Returns whether a run reads '{task_data}'."""
     return any(TASK_DATA in named(run) for run in self.runs.values())
 
   def runs_on_data(self) -> dict[str, TrainConfig]:
@@ -126,6 +126,33 @@ def load(file: str, assignments: Sequence[Assignment] = ()) -> Recipe:
   return Recipe(
     vocabulary=values.pop(VOCABULARY), data=values.pop(DATA), runs=values
   )
+
+
+def describe(given: Given) -> str:
+  """What a recipe says of itself; its settings and those of its runs.
+
+  Of a run only the settings that are not as by default: the rest is told by
+  `train.py --help` with a config of that task.
+
+  Args:
+    given: a command line; without --config there is nothing to say.
+
+  Raises:
+    InputError: as `load`.
+  """
+  file = given['config']
+  if not file:
+    return ''
+  path, _, variant = file.partition(':')
+  groups = overrides.call(path, 'get_recipe', variant, _checked)
+  mine = _by_group(given.assignments['config'], groups)
+  texts = [overrides.heading(file)]
+  for name, values in groups.items():
+    kind, where = _KINDS.get(name, TrainConfig), fields.name(name)
+    overrides.override(values, mine[name], kind, where)
+    group = overrides.group_of(kind, where, values.get('task'))
+    texts += overrides.blocks(group, values, all_settings=name in _KINDS)
+  return '\n\n'.join(texts)
 
 
 def resolve(

@@ -281,7 +281,7 @@ def group_size(groups: str) -> int:
   if mesh:
     sizes = dict(re.findall(r"'([^']*)'=(\d+)", mesh.group(1)))
     part = re.findall(r"'([^']*)'(?::\(\d+\)(\d+))?", mesh.group(2))
-    return math.prod(int(own or sizes[name]) for name, own in part)
+    return math.prod(int(size or sizes[name]) for name, size in part)
   table = re.match(r'\[(\d+),(\d+)\]<=', groups)
   if table:
     return int(table.group(2))

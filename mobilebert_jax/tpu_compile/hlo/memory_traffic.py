@@ -94,7 +94,7 @@ def _fusion(
 
 
 def _is_alias(program: Program, instruction: Instruction) -> bool:
-  """Whether a fusion only names its operand anew.
+  """Returns whether a fusion only names its operand anew.
 
   The TPU compiler writes another tiling of the same memory as a copy in place.
   """
