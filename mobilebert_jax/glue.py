@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mobilebert_jax.config import overrides
 from mobilebert_jax.config.command_line import Command, Flag
-from mobilebert_jax.runtime import cluster, exit_status
+from mobilebert_jax.runtime import distributed, exit_status
 from mobilebert_jax.runtime.errors import InputError
 
 _CONFIG = 'configs/glue_{task}.py'
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]):
     )
     for name in names
   }
-  cluster.refuse_several(COMMAND.name)
+  distributed.refuse_several(COMMAND.name)
   # After the flags: this loads jax and all that the runs need.
   from mobilebert_jax.experiments.glue import suite
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from mobilebert_jax.config import overrides
 from mobilebert_jax.config.command_line import Command, Flag, Prefix
 from mobilebert_jax.experiments.sweep import grid
-from mobilebert_jax.runtime import cluster, exit_status
+from mobilebert_jax.runtime import distributed, exit_status
 
 COMMAND = Command(
   'python -m mobilebert_jax.sweep',
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]):
       given['config'], [*given.assignments['config'], *more]
     ),
   )
-  cluster.refuse_several(COMMAND.name)
+  distributed.refuse_several(COMMAND.name)
   # After the flags: this loads jax and all that the runs need.
   from mobilebert_jax.experiments.sweep import search
 

@@ -25,7 +25,8 @@ from mobilebert_jax.config.command_line import (
   Prefix,
 )
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.runtime import cluster, distributed
+from mobilebert_jax.runtime import distributed
+from mobilebert_jax.runtime import distributed as runtime_distributed
 from mobilebert_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _EXAMPLES = {
 # The flags of a run of many processes.
 PROCESSES = tuple(
   Flag(name, text, otherwise='found by JAX')
-  for name, text in cluster.FLAGS.items()
+  for name, text in runtime_distributed.FLAGS.items()
 )
 
 
@@ -385,7 +386,7 @@ def agreed(given: Given) -> TrainConfig:
     InputError: a mistake in the config file or an override, in any of the
       processes; or their command lines differ.
   """
-  distributed.initialize(given.only(tuple(cluster.FLAGS)))
+  distributed.initialize(given.only(tuple(runtime_distributed.FLAGS)))
   config = distributed.raise_on_all(
     lambda: load(given['config'], given.assignments['config'])
   )

@@ -2,11 +2,11 @@
 
 In the order in which to read:
 
-  pretrained: `from_pretrained`, `save_pretrained`, `resize_token_embeddings`.
+  pretrained: `from_pretrained`, `save_pretrained`, `resize_token_embeddings`;
+    loading is source, mapping, and initial values for what is missing.
   names: the one table of parameter names; a source's keys to the table's.
   mapping: tensors to parameters and back, by the table.
   source: finds the weights behind a name, and the class they are of.
-  load: source, mapping, and initial values for what is missing.
   save: whole directories, or none.
   formats: safetensors, torch's .bin, TensorFlow 1, sharded files.
 """

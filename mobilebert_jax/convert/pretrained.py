@@ -1,24 +1,196 @@
-"""`from_pretrained`, `save_pretrained` and what users need beside them."""
+"""Loads and saves models: `from_pretrained`, `save_pretrained`.
 
+Loading finds the weights, converts them and draws what they lack.
+"""
+
+import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mobilebert_jax import models
-from mobilebert_jax.convert import save
-from mobilebert_jax.convert.load import LoadResult as LoadResult
-from mobilebert_jax.convert.load import Params
-from mobilebert_jax.convert.load import load_pretrained as load_pretrained
-from mobilebert_jax.convert.mapping import LoadReport as LoadReport
+from mobilebert_jax.config import model_json
+from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.convert import mapping, save
+from mobilebert_jax.convert import source as sources
+from mobilebert_jax.convert.mapping import LoadReport
+from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 Path = str | os.PathLike[str]
+
+# The heads whose size is the number of labels.
+_LABELLED = ('classifier', 'qa_outputs')
+
+_log = logging.getLogger(__name__)
+
+
+class LoadResult(NamedTuple):
+  """A model, its parameters as NumPy arrays, and what loading found out."""
+
+  model: nn.Module
+  params: Params
+  report: LoadReport
+
+
+def load_pretrained(
+  model_class: type[nn.Module] | None,
+  name_or_path: Path,
+  *,
+  config: MobileBertConfig | None = None,
+  dtype: str = 'float32',
+  param_dtype: str = 'float32',
+  remat: str = 'none',
+  layers: str = 'scan',
+  add_pooling_layer: bool | None = None,
+  revision: str | None = None,
+  token: str | bool | None = None,
+  cache_dir: Path | None = None,
+  local_files_only: bool = False,
+  subfolder: str = '',
+  ignore_mismatched_sizes: bool = False,
+  key: jax.Array | None = None,
+  **config_overrides: Any,
+) -> LoadResult:
+  """Loads a model; the parameters stay in host memory.
+
+  A head that the checkpoint lacks is drawn anew and reported, and so is one
+  whose number of labels is changed by an override. Anything else that is
+  missing, unused or mis-shaped is an error. Semantics of the options are
+  those of transformers' `from_pretrained`.
+
+  Args:
+    model_class: one of the eight model classes; None is the class that the
+      checkpoint was saved from.
+    name_or_path: a name on the Hugging Face hub, a transformers directory, a
+      `.safetensors` or `.bin` file, an index of several, or a TensorFlow 1
+      checkpoint of google-research (with its config JSON beside it).
+    config: used instead of the one beside the weights.
+    dtype: dtype to compute in; see `models.Compute`.
+    param_dtype: dtype of the parameters, or 'auto' for the stored ones.
+    remat: see `models.Compute`.
+    layers: see `models.Compute`.
+    add_pooling_layer: for `MobileBertModel` only.
+    revision: branch, tag or commit on the hub.
+    token: the hub's access token.
+    cache_dir: where downloads are kept.
+    local_files_only: never use the network.
+    subfolder: directory inside the model.
+    ignore_mismatched_sizes: draw every mis-shaped parameter anew.
+    key: random key for new parameters; `jax.random.key(0)` unless given.
+    **config_overrides: fields of `MobileBertConfig`, for example `num_labels`.
+
+  Returns:
+    The model, nested dicts of numpy arrays, and a report.
+
+  Raises:
+    InputError: nothing readable there, or weights that do not fit.
+  """
+  source = sources.find(
+    name_or_path,
+    revision=revision,
+    token=token,
+    cache_dir=cache_dir,
+    local_files_only=local_files_only,
+    subfolder=subfolder,
+  )
+  is_kept = param_dtype == 'auto'
+  compute = models.Compute(
+    dtype=dtype,
+    param_dtype='float32' if is_kept else param_dtype,
+    remat=remat,
+    layers=layers,
+  )
+  stored = config or _stored_config(source)
+  tensors = source.read()
+  if config is None and source.key_format == 'tf1':
+    stored = _with_tf1_labels(stored, tensors)
+  wanted = stored.replace(**config_overrides)
+  model = _build(
+    model_class, source, tensors, wanted, compute, add_pooling_layer
+  )
+  flat, report = mapping.to_params(
+    tensors,
+    flatten_dict(models.abstract_params(model), sep='/'),
+    wanted,
+    key_format=source.key_format,
+    where=f'{source.name} does not fit {type(model).__name__}',
+    resizable=_LABELLED if wanted.num_labels != stored.num_labels else (),
+    ignore_mismatched_sizes=ignore_mismatched_sizes,
+  )
+  if not is_kept:
+    target = jnp.dtype(compute.param_dtype)
+    flat = {path: x.astype(target, copy=False) for path, x in flat.items()}
+  # New parameters get the dtype of those that are there.
+  some = next(iter(flat.values())).dtype if flat else np.dtype(np.float32)
+  drawn = models.init_some(model, report.newly_initialised, key)
+  for path, value in drawn.items():
+    flat[path] = np.asarray(value).astype(some)
+  _log_report(source.name, report)
+  return LoadResult(model, unflatten_dict(flat, sep='/'), report)
+
+
+def _stored_config(source: sources.Source) -> MobileBertConfig:
+  if source.config is None:
+    raise InputError(
+      f'{source.name} has no config.json (bert_config.json for TensorFlow) '
+      'beside its weights; add it, or pass config=.'
+    )
+  return model_json.load_config(source.config)
+
+
+def _with_tf1_labels(
+  config: MobileBertConfig, tensors: Mapping[str, np.ndarray]
+) -> MobileBertConfig:
+  """Sets the number of labels, which google-research's config lacks."""
+  for name in ('output_bias', 'classifier/output_bias'):
+    if name in tensors:
+      return config.replace(num_labels=tensors[name].size)
+  return config
+
+
+def _build(
+  model_class: type[nn.Module] | None,
+  source: sources.Source,
+  tensors: Mapping[str, np.ndarray],
+  config: MobileBertConfig,
+  compute: models.Compute,
+  add_pooling_layer: bool | None,
+) -> nn.Module:
+  options: dict[str, Any] = {}
+  if model_class is None:
+    model_class, options = sources.detect_class(source, tensors)
+  if add_pooling_layer is not None:
+    options['add_pooling_layer'] = add_pooling_layer
+  if options and model_class is not models.MobileBertModel:
+    raise InputError(
+      f'add_pooling_layer is for MobileBertModel, not {model_class.__name__}.'
+    )
+  return model_class(config, compute=compute, **options)
+
+
+def _log_report(name: str, report: LoadReport) -> None:
+  if report.newly_initialised:
+    _log.warning(
+      '%s: newly initialised, train before use: %s',
+      name,
+      ', '.join(report.newly_initialised),
+    )
+  if report.mismatched:
+    _log.warning(
+      '%s: of these, stored in another shape: %s',
+      name,
+      ', '.join(report.mismatched),
+    )
+  if report.unused:
+    _log.info('%s: not used: %s', name, ', '.join(report.unused))
 
 
 def from_pretrained(

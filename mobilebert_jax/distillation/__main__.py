@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mobilebert_jax.config.command_line import Command, Flag
-from mobilebert_jax.runtime import cluster, exit_status, files
+from mobilebert_jax.runtime import distributed, exit_status, files
 
 COMMAND = Command(
   'python -m mobilebert_jax.distillation',
@@ -37,7 +37,7 @@ COMMAND = Command(
 def main(argv: Sequence[str]):
   """Parses the command line, measures and prints."""
   given = COMMAND.parse(argv[1:])
-  cluster.refuse_several(COMMAND.name)
+  distributed.refuse_several(COMMAND.name)
   # After the flags: this loads jax and all that the measurement needs.
   from mobilebert_jax.distillation import agreement
   from mobilebert_jax.training.workdir import Workdir

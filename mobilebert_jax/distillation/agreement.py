@@ -25,7 +25,7 @@ from mobilebert_jax.models.typing import Batch, Params
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import setup, train_state
+from mobilebert_jax.training import setup, train_step
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.workdir import Workdir
 
@@ -145,7 +145,7 @@ def of_run(place: Workdir, teacher_name: str | None = None) -> dict[str, Any]:
   pair = Pair(student, loaded.model, loaded.layers, config.distillation)
   split = setup.load_split(config, task, tokenizer, task.splits.evaluation[0])
   with jax.set_mesh(mesh):
-    shardings = train_state.parameter_shardings(student, mesh)
+    shardings = train_step.parameter_shardings(student, mesh)
     return measure(
       pair,
       device_mesh.put_tree(params, shardings),

@@ -21,7 +21,8 @@ from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.distillation.transfer import Pair
 from mobilebert_jax.models.typing import Batch, Metrics, Params
-from mobilebert_jax.training import setup, train_state, train_step
+from mobilebert_jax.training import setup, train_step
+from mobilebert_jax.training import train_step as training_train_step
 from mobilebert_jax.training.method import (
   Method,
   MethodBuilder,
@@ -29,8 +30,7 @@ from mobilebert_jax.training.method import (
   supervised_step,
 )
 from mobilebert_jax.training.optimizer import Optimizer, make_optimizer
-from mobilebert_jax.training.train_state import TrainState
-from mobilebert_jax.training.train_step import TrainStep
+from mobilebert_jax.training.train_step import TrainState, TrainStep
 
 # With a teacher's parameters beside state and batch.
 DistillationStep = Callable[
@@ -185,7 +185,7 @@ def distillation_step(
     state is donated.
   """
   model, stage = stage_loss.pair.student, stage_loss.stage
-  _, shardings = train_state.abstract_state(
+  _, shardings = training_train_step.abstract_state(
     model, tx, mesh, config.mesh.param_sharding
   )
 

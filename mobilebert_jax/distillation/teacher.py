@@ -23,7 +23,7 @@ from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import train_state
+from mobilebert_jax.training import train_step
 from mobilebert_jax.training.mesh import ParamSharding
 from mobilebert_jax.training.workdir import best_model
 
@@ -95,15 +95,15 @@ def shardings(
   Raises:
     InputError: a mesh that does not divide them, or the attention heads.
   """
-  train_state.check_heads(model, mesh, "the teacher's num_attention_heads")
-  return train_state.parameter_shardings(model, mesh, param_sharding)
+  train_step.check_heads(model, mesh, "the teacher's num_attention_heads")
+  return train_step.parameter_shardings(model, mesh, param_sharding)
 
 
 def abstract(
   model: nn.Module, mesh: Mesh, param_sharding: ParamSharding
 ) -> Params:
   """Returns shapes, dtypes and shardings of a teacher's parameters."""
-  return train_state.abstract_arrays(
+  return train_step.abstract_arrays(
     models.abstract_params(model), shardings(model, mesh, param_sharding)
   )
 

@@ -368,7 +368,9 @@ def _statistics_sums(
   """Returns the sums of the terms that are on and read statistics."""
   terms = {'mean': losses.mean, 'variance': losses.variance}
   return {
-    name: term(*pair, weights).sum
-    for (name, term), *pair in zip(terms.items(), teacher, student)
+    name: term(of_teacher, of_student, weights).sum
+    for (name, term), of_teacher, of_student in zip(
+      terms.items(), teacher, student
+    )
     if name in config.factors
   }

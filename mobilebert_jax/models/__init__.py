@@ -4,11 +4,11 @@ In the order in which to read:
 
   model: the arguments of a call; embeddings, encoder, pooler.
   embeddings: words, trigram, positions, token types.
-  encoder: the stack of blocks, scanned or unrolled.
-  bottleneck, attention, feed_forward: the parts of a block.
+  encoder: bottlenecks, stacked FFNs, the block, the stack of blocks.
+  attention: self-attention, and masks.
   heads, lm_head: the seven models with heads.
   outputs: what the models return.
-  layers, activations: Dense, Embed, NoNorm and LayerNorm; ACT2FN.
+  layers: Dense, Embed, NoNorm and LayerNorm, the activations (ACT2FN).
   packing: rows that hold several examples.
   compute: dtypes, loop over the layers, rematerialisation.
   init: initial parameters and their shapes.
@@ -16,18 +16,14 @@ In the order in which to read:
 """
 
 from mobilebert_jax.models.attention import SelfAttention as SelfAttention
-from mobilebert_jax.models.bottleneck import Bottleneck as Bottleneck
-from mobilebert_jax.models.bottleneck import (
-  OutputBottleneck as OutputBottleneck,
-)
 from mobilebert_jax.models.compute import Compute as Compute
 from mobilebert_jax.models.embeddings import (
   MobileBertEmbeddings as MobileBertEmbeddings,
 )
+from mobilebert_jax.models.encoder import Bottleneck as Bottleneck
 from mobilebert_jax.models.encoder import Encoder as Encoder
-from mobilebert_jax.models.feed_forward import (
-  FeedForwardStack as FeedForwardStack,
-)
+from mobilebert_jax.models.encoder import FeedForwardStack as FeedForwardStack
+from mobilebert_jax.models.encoder import OutputBottleneck as OutputBottleneck
 from mobilebert_jax.models.heads import (
   MobileBertForMaskedLM as MobileBertForMaskedLM,
 )

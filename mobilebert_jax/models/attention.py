@@ -1,12 +1,13 @@
 """Multi-head self-attention inside a block, and its masks."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mobilebert_jax.models.bottleneck import BlockInputs
 from mobilebert_jax.models.layers import (
   ConfiguredModule,
   Dense,
@@ -85,6 +86,15 @@ def apply_mask(
   # Added, not selected: that is what lets gradients pass through a fully
   # hidden row as they do in the reference.
   return scores + bias.astype(scores.dtype)
+
+
+class BlockInputs(NamedTuple):
+  """What attention reads, and the residual that is added to its result."""
+
+  query: Float[Array, 'B S Q']
+  key: Float[Array, 'B S Q']
+  value: Float[Array, 'B S W']
+  residual: Float[Array, 'B S C']
 
 
 class SelfAttention(ConfiguredModule):

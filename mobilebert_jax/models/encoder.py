@@ -1,4 +1,9 @@
-"""The stack of blocks: scanned or unrolled, with optional rematerialisation."""
+"""The encoder: bottlenecks, stacked feed-forward networks, blocks, their stack.
+
+In this order: what leads into a block and out of it, the networks inside it,
+the block, and the stack of blocks, scanned or unrolled, with optional
+rematerialisation (paper, section 3.1 and figure 1c).
+"""
 
 from typing import NamedTuple
 
@@ -7,13 +12,118 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from mobilebert_jax.models.attention import SelfAttention
-from mobilebert_jax.models.bottleneck import Bottleneck, OutputBottleneck
+from mobilebert_jax.models.attention import BlockInputs, SelfAttention
 from mobilebert_jax.models.compute import REMAT_POLICIES
-from mobilebert_jax.models.feed_forward import FeedForwardStack
-from mobilebert_jax.models.layers import ConfiguredModule
+from mobilebert_jax.models.layers import (
+  TORCH_LAYER_NORM_EPS,
+  Activation,
+  ConfiguredModule,
+  Dense,
+  block_axis,
+  block_norm,
+  inner_axis,
+)
 from mobilebert_jax.models.partitioning import constrain
 from mobilebert_jax.runtime.errors import InputError
+
+
+class Bottleneck(ConfiguredModule):
+  """Brings the stream to the block's width (paper, section 3.1, Figure 1)."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B S D']) -> BlockInputs:
+    """Projects a block's input and says who reads what."""
+    c = self.config
+    if not c.use_bottleneck:
+      return BlockInputs(x, x, x, x)
+    narrow = _Projection(c, self.compute, name='input')(x)
+    if c.key_query_shared_bottleneck:
+      # Under use_bottleneck_attention the reference keeps these parameters
+      # without using them; XLA then drops the product.
+      shared = _Projection(c, self.compute, name='attention')(x)
+    if c.use_bottleneck_attention:
+      return BlockInputs(narrow, narrow, narrow, narrow)
+    if c.key_query_shared_bottleneck:
+      return BlockInputs(shared, shared, x, narrow)
+    return BlockInputs(x, x, x, narrow)
+
+
+class _Projection(ConfiguredModule):
+  """norm(dense(x)), from the stream's width to the block's."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B S D']) -> Float[Array, 'B S C']:
+    c, compute, axes = self.config, self.compute, ('hidden', 'bottleneck')
+    x = Dense(c.intra_bottleneck_size, axes, c, compute, name='dense')(x)
+    x = constrain(x, 'batch', 'sequence', None)
+    return block_norm(c, compute, 'bottleneck', name='norm')(x)
+
+
+class OutputBottleneck(ConfiguredModule):
+  """norm(dropout(dense(y)) + x): back to the stream's width."""
+
+  @nn.compact
+  def __call__(
+    self,
+    y: Float[Array, 'B S C'],
+    x: Float[Array, 'B S D'],
+    *,
+    deterministic: bool = True,
+  ) -> Float[Array, 'B S D']:
+    """Adds what the block computed, y, to the stream, x."""
+    c, compute, axes = self.config, self.compute, ('bottleneck', 'hidden')
+    y = Dense(c.hidden_size, axes, c, compute, name='dense')(y)
+    dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
+    y = dropout(y, deterministic=deterministic)
+    return block_norm(c, compute, 'hidden', name='norm')(y + x)
+
+
+class FeedForwardStack(ConfiguredModule):
+  """`num_feedforward_networks` networks in a row (paper, section 3.2)."""
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'B S C'], *, deterministic: bool = True
+  ) -> Float[Array, 'B S C']:
+    """Applies all networks, each with its own residual."""
+    count = self.config.num_feedforward_networks
+    for j in range(count):
+      network = _FeedForward(
+        self.config, self.compute, is_last=j == count - 1, name=f'ffn_{j}'
+      )
+      x = network(x, deterministic=deterministic)
+    return x
+
+
+class _FeedForward(ConfiguredModule):
+  """norm(W2 act(W1 x) + x).
+
+  The last network of a block is special in the reference: its LayerNorm has
+  torch's epsilon, and it has dropout where no bottleneck follows.
+  """
+
+  is_last: bool = False
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'B S C'], *, deterministic: bool
+  ) -> Float[Array, 'B S C']:
+    c, compute = self.config, self.compute
+    wide, narrow = 'intermediate', block_axis(c)
+
+    def dense(features, axes, name):
+      return Dense(features, axes, c, compute, name=name)
+
+    y = dense(c.intermediate_size, (narrow, wide), 'intermediate')(x)
+    y = constrain(y, 'batch', 'sequence', 'intermediate')
+    y = Activation(c.hidden_act, compute, name='activation')(y)
+    y = dense(c.true_hidden_size, (wide, narrow), 'output')(y)
+    y = constrain(y, 'batch', 'sequence', None)
+    if self.is_last and not c.use_bottleneck:
+      dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
+      y = dropout(y, deterministic=deterministic)
+    eps = TORCH_LAYER_NORM_EPS if self.is_last else None
+    return block_norm(c, compute, inner_axis(c), eps=eps, name='norm')(y + x)
 
 
 class Options(NamedTuple):

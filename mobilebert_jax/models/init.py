@@ -1,7 +1,7 @@
 """Initialises parameters, all or some; tells their shapes."""
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import flax.linen as nn
@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from mobilebert_jax.models.heads import MobileBertForMultipleChoice
-
-Params = Mapping[str, Any]
+from mobilebert_jax.models.typing import Params
 
 
 def init_boxed(model: nn.Module, key: jax.Array) -> Params:

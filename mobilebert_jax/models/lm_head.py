@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mobilebert_jax.models.activations import Activation
 from mobilebert_jax.models.layers import (
+  Activation,
   ConfiguredModule,
   Dense,
   Norm,

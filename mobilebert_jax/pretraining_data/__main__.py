@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from mobilebert_jax.config.command_line import Command, Flag
 from mobilebert_jax.pretraining_data import flags
-from mobilebert_jax.runtime import cluster, exit_status
+from mobilebert_jax.runtime import distributed, exit_status
 
 COMMAND = Command(
   'python -m mobilebert_jax.pretraining_data',
@@ -37,7 +37,7 @@ COMMAND = Command(
 def main(argv: Sequence[str]):
   """Parses the command line, writes, and says what has been written."""
   given = COMMAND.parse(argv[1:])
-  cluster.refuse_several(COMMAND.name)
+  distributed.refuse_several(COMMAND.name)
   asked = flags.read(given)
   shard = flags.shard(given['shard'])
   from mobilebert_jax.pretraining_data.writing import write

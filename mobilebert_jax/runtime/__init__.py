@@ -7,8 +7,7 @@ In the order in which to read:
   object_store       gs://, the one user of gcsfs
   local_copies       objects of gs:// as files, once for each machine
   hub                models by name: here, on gs://, or on the hub
-  cluster            which process this is: from flags or the environment
-  distributed        several processes as one run: agree, print, compare
+  distributed        which process this is; several as one run
   peer_failure       what a process prints when another one is lost
   preemption         SIGTERM
   lock               one run at a time in a directory

@@ -12,7 +12,7 @@ from mobilebert_jax.runtime import hub
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import inputs
-from mobilebert_jax.training import train_state
+from mobilebert_jax.training import train_step
 from mobilebert_jax.training.method import MethodInputs, supervised_step
 
 
@@ -86,7 +86,7 @@ def lower_stage(
   layers = run.model.config.num_hidden_layers
   assert config.num_steps is not None
   tx = method.make_stage_optimizer(config, layers, config.num_steps)
-  state, _ = train_state.abstract_state(
+  state, _ = train_step.abstract_state(
     run.model, tx, mesh, config.mesh.param_sharding
   )
   if not method.uses_teacher(config, stage):

@@ -15,10 +15,10 @@ from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import distillation, inputs
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
-from mobilebert_jax.training import evaluate, setup, train_state
+from mobilebert_jax.training import evaluate, setup, train_step
 from mobilebert_jax.training.method import MethodInputs, supervised_step
 from mobilebert_jax.training.optimizer import Optimizer, make_optimizer
-from mobilebert_jax.training.train_state import TrainState
+from mobilebert_jax.training.train_step import TrainState
 
 AbstractBatch = dict[str, jax.ShapeDtypeStruct]
 # A run whose length follows from its data; it decides constants alone.
@@ -255,7 +255,7 @@ def _is_stable(lowered: Any, compiled: Any) -> bool:
 def _state(of: CompilationPlan, model: Any, tx: Optimizer) -> TrainState:
   """Returns shapes and shardings of the state that a run has."""
   sharded = of.config.mesh.param_sharding
-  return train_state.abstract_state(model, tx, of.mesh, sharded)[0]
+  return train_step.abstract_state(model, tx, of.mesh, sharded)[0]
 
 
 def _method_inputs(of: CompilationPlan, model: Any) -> MethodInputs:

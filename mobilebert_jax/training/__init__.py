@@ -5,8 +5,8 @@ In the order in which to read:
   hooks        the points at which a test looks on or stops a run
   setup        task, data, tokenizer, model, mesh and batches, put together
   method       what a run learns by; supervised by default
-  train_state  parameters, optimizer state and key, and where they lie
-  train_step   one compiled step: loss, gradients, update
+  train_step   the state (parameters, optimizer state, key) and one compiled
+               step: loss, gradients, update
   optimizer    AdamW or LAMB, schedule, decay mask, clipping
   layerwise    LAMB, and a learning rate for each block
   mesh         devices as a mesh; arrays onto it and back
@@ -16,7 +16,6 @@ In the order in which to read:
   workdir      the files of a run, and whether they may be used
   finish       predictions, curves, report, results
   scoring      the scores of a saved model, for eval.py
-  prefetch     batches on the devices before their step
   profiling    traces of some steps
   failures     errors of libraries and of numbers, in one sentence
 """

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime import digests, distributed, files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training.train_state import TrainState
+from mobilebert_jax.training.train_step import TrainState
 
 # Orbax logs several lines for each save through absl, warnings among them that
 # an array format has nothing to merge, and an error many times over; what
@@ -191,7 +191,7 @@ class Checkpoints:
     """Reads a checkpoint, bit for bit.
 
     Args:
-      abstract: shapes, dtypes and shardings (`train_state.abstract_state`).
+      abstract: shapes, dtypes and shardings (`train_step.abstract_state`).
       step: which one; None: the newest.
 
     Returns:

@@ -11,6 +11,7 @@ import jax
 
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert.pretrained import load_pretrained, save_pretrained
+from mobilebert_jax.data.batching import loader
 from mobilebert_jax.models.typing import Metrics, Params
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime import (
@@ -25,10 +26,9 @@ from mobilebert_jax.training import (
   failures,
   finish,
   mesh,
-  prefetch,
   profiling,
   setup,
-  train_state,
+  train_step,
 )
 from mobilebert_jax.training.checkpoint import Checkpoints, DamagedError
 from mobilebert_jax.training.evaluate import Evaluator
@@ -36,7 +36,7 @@ from mobilebert_jax.training.hooks import Hook
 from mobilebert_jax.training.method import SUPERVISED, MethodBuilder
 from mobilebert_jax.training.run_state import RunState
 from mobilebert_jax.training.setup import Run
-from mobilebert_jax.training.train_state import TrainState
+from mobilebert_jax.training.train_step import TrainState
 from mobilebert_jax.training.workdir import Workdir
 
 
@@ -87,10 +87,10 @@ def train(
     run = setup.build(config, place, is_resumed, method)
     model, task, learning = run.start.model, run.task, run.method
     whole_run.enter_context(jax.set_mesh(run.mesh))
-    abstract, _ = train_state.abstract_state(
+    abstract, _ = train_step.abstract_state(
       model, learning.optimizer, run.mesh, config.mesh.param_sharding
     )
-    batches = prefetch.Prefetch(
+    batches = loader.Prefetch(
       run.batches, functools.partial(mesh.put_batch, mesh=run.mesh)
     )
     watch = preemption.Watch()
@@ -262,7 +262,7 @@ def _restore(
   return state, RunState(**values)
 
 
-def _next_batch(batches: prefetch.Prefetch, step: int) -> Any:
+def _next_batch(batches: loader.Prefetch, step: int) -> Any:
   try:
     return next(batches)
   except Exception as error:

@@ -15,7 +15,7 @@ from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import setup, train_state
+from mobilebert_jax.training import setup, train_step
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.evaluate import Evaluator, Split
 from mobilebert_jax.training.optimizer import make_optimizer
@@ -105,6 +105,6 @@ def _from_workdir(
 
 def _state(
   config: TrainConfig, model: Any, mesh: Mesh
-) -> tuple[train_state.TrainState, train_state.TrainState]:
+) -> tuple[train_step.TrainState, train_step.TrainState]:
   tx = make_optimizer(config.optimizer, total_steps=1)
-  return train_state.abstract_state(model, tx, mesh)
+  return train_step.abstract_state(model, tx, mesh)

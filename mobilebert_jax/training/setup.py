@@ -31,7 +31,7 @@ from mobilebert_jax.runtime.progress import Work
 from mobilebert_jax.tasks import TASKS, Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import profiling, train_state
+from mobilebert_jax.training import profiling, train_step
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.method import (
   SUPERVISED,
@@ -39,7 +39,7 @@ from mobilebert_jax.training.method import (
   MethodBuilder,
   MethodInputs,
 )
-from mobilebert_jax.training.train_state import TrainState
+from mobilebert_jax.training.train_step import TrainState
 from mobilebert_jax.training.workdir import Workdir
 
 SCRATCH = 'scratch'
@@ -54,7 +54,7 @@ class Start:
   Attributes:
     model: the task's model.
     params: its parameters; from scratch the key to draw them with, on their
-      devices (`train_state.create_state`); None where a checkpoint will bring
+      devices (`train_step.create_state`); None where a checkpoint will bring
       them.
     tokenizer: what the data is encoded with.
     notes: sentences for the user, such as which weights are newly initialised.
@@ -148,7 +148,7 @@ def _find(
   else:
     tokenizer = method.default_tokenizer(config)
     start = begin(config, task, examples[task.splits.train], tokenizer)
-  train_state.check_mesh(start.model, mesh, config.mesh.param_sharding)
+  train_step.check_mesh(start.model, mesh, config.mesh.param_sharding)
   # Before the data is encoded, which may take long.
   inputs = MethodInputs(config, task, start.model, start.tokenizer, mesh)
   method_for = method.prepare(inputs)
@@ -186,7 +186,7 @@ def first_state(run: Run) -> TrainState:
     # Stopped before the first checkpoint: begin anew, with the same bits.
     start = _begin_with(config, run.task, start.tokenizer)
   assert start.params is not None
-  state = train_state.create_state(
+  state = train_step.create_state(
     start.model,
     run.method.optimizer,
     run.mesh,

@@ -12,7 +12,7 @@ from mobilebert_jax.distillation import stages
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import glue
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import setup, train_state
+from mobilebert_jax.training import setup, train_step
 from mobilebert_jax.training.optimizer import make_optimizer
 from tests.support import custom_data
 
@@ -89,7 +89,7 @@ def test_config_builds_its_abstract_state(repo, run, tmp_path, monkeypatch):
   model = task.head(architecture, compute=setup.compute_of(config))
   mesh = device_mesh.make_mesh()
   tx = make_optimizer(config.optimizer, 10)
-  shapes, _ = train_state.abstract_state(model, tx, mesh)
+  shapes, _ = train_step.abstract_state(model, tx, mesh)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
   assert count > 100_000
 
@@ -104,7 +104,7 @@ def test_the_small_sst2_model_has_the_size_that_its_docstring_names(repo, norm):
   model = task.head(MobileBertConfig(**settings))
   mesh = device_mesh.make_mesh()
   tx = make_optimizer(config.optimizer, 10)
-  shapes, _ = train_state.abstract_state(model, tx, mesh)
+  shapes, _ = train_step.abstract_state(model, tx, mesh)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
   assert 2.2e6 < count < 2.4e6
 

@@ -15,7 +15,7 @@ from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.distillation.method import DISTILLATION
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import setup, train_state
+from mobilebert_jax.training import setup, train_step
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, hooking, one_device
@@ -43,7 +43,7 @@ def states(config, workdir):
   """Every checkpoint's state, on the host."""
   run = setup.build(config, Workdir(workdir), True, DISTILLATION)
   tx = run.method.optimizer
-  abstract, _ = train_state.abstract_state(run.start.model, tx, run.mesh)
+  abstract, _ = train_step.abstract_state(run.start.model, tx, run.mesh)
   with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
     return {
       step: jax.device_get(

@@ -13,7 +13,7 @@ import pytest
 from mobilebert_jax import models
 from mobilebert_jax.distillation.method import DISTILLATION
 from mobilebert_jax.distillation.teacher import Teacher
-from mobilebert_jax.training import mesh, setup, train_state
+from mobilebert_jax.training import mesh, setup, train_step
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, one_device
 
@@ -41,9 +41,7 @@ def drawn(run, tx):
     lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(leaf.dtype),
     models.abstract_params(model),
   )
-  return train_state.create_state(
-    model, tx, run.mesh, params, jax.random.key(0)
-  )
+  return train_step.create_state(model, tx, run.mesh, params, jax.random.key(0))
 
 
 def moved(method, state, batch, number):

@@ -12,7 +12,8 @@ import pytest
 from mobilebert_jax import losses, models
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import optimizer, train_state, train_step
+from mobilebert_jax.training import optimizer, train_step
+from mobilebert_jax.training import train_step as training_train_step
 from tests.support import packed
 
 ROWS, LENGTH, MOST = 16, 12, 4
@@ -104,7 +105,7 @@ def trained(sizes, micro_batches, which):
   found = []
   with jax.set_mesh(mesh):
     params = packed.make_params(model)
-    state = train_state.create_state(
+    state = training_train_step.create_state(
       model, SGD, mesh, params, jax.random.key(2)
     )
     step = train_step.make_train_step(

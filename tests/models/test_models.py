@@ -12,7 +12,7 @@ from absl.testing import parameterized
 
 import mobilebert_jax as mb
 from mobilebert_jax import models
-from mobilebert_jax.models.bottleneck import BlockInputs
+from mobilebert_jax.models.attention import BlockInputs
 from mobilebert_jax.models.embeddings import trigram
 from tests.support import cases
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mobilebert_jax.runtime import cluster, distributed
+from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime.errors import InputError, RunError
 
 GOOD = {
@@ -20,7 +20,7 @@ SLURM = {
 
 
 def test_flags_say_which_process_this_is():
-  assert cluster.find(GOOD) == {
+  assert distributed.discover(GOOD) == {
     'coordinator_address': '10.0.0.1:8476',
     'num_processes': 4,
     'process_id': 3,
@@ -28,8 +28,11 @@ def test_flags_say_which_process_this_is():
 
 
 def test_a_plain_start_joins_nobody():
-  assert cluster.find({}) is None
-  assert cluster.find({**GOOD, 'num_processes': '1', 'process_id': '0'}) is None
+  assert distributed.discover({}) is None
+  assert (
+    distributed.discover({**GOOD, 'num_processes': '1', 'process_id': '0'})
+    is None
+  )
 
 
 @pytest.mark.parametrize(
@@ -48,22 +51,22 @@ def test_a_plain_start_joins_nobody():
 def test_wrong_flags(flag, value, message):
   flags = {**GOOD, flag: value}
   with pytest.raises(InputError, match=message):
-    cluster.find({k: v for k, v in flags.items() if v is not None})
+    distributed.discover({k: v for k, v in flags.items() if v is not None})
 
 
 def test_slurm_is_found_by_jax_itself(monkeypatch):
   for name, value in SLURM.items():
     monkeypatch.setenv(name, value)
-  assert cluster.find({}) == {}
+  assert distributed.discover({}) == {}
   with pytest.raises(InputError, match='predict runs as one process, but this'):
-    cluster.refuse_several('predict')
+    distributed.refuse_several('predict')
 
 
 def test_a_task_of_slurm_that_is_alone_joins_nobody(monkeypatch):
   for name, value in {**SLURM, 'SLURM_NTASKS': '1'}.items():
     monkeypatch.setenv(name, value)
-  assert cluster.find({}) is None
-  cluster.refuse_several('predict')
+  assert distributed.discover({}) is None
+  distributed.refuse_several('predict')
 
 
 def test_on_a_cloud_tpu_also_a_single_process_joins(monkeypatch):
@@ -76,10 +79,10 @@ def test_on_a_cloud_tpu_also_a_single_process_joins(monkeypatch):
   monkeypatch.setenv('TPU_WORKER_ID', '0')
   monkeypatch.setenv('MEGASCALE_NUM_SLICES', '1')
   monkeypatch.delenv('JAX_PLATFORMS', raising=False)
-  assert cluster.find({}) == {}
+  assert distributed.discover({}) == {}
   # A command that leaves the TPU alone, while another one uses it.
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
-  assert cluster.find({}) is None
+  assert distributed.discover({}) is None
 
 
 def test_alone_everything_is_a_plain_call(capsys):

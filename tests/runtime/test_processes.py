@@ -23,7 +23,6 @@ FLAGS = ('--config.eval_batch_size=7', '--config.log_every=1')
 NOISE = re.compile(r'^\[Gloo\] .*\n', re.M)
 SCRIPT = """
 import sys
-from mobilebert_jax.runtime import cluster
 from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.config import overrides
@@ -34,7 +33,7 @@ from mobilebert_jax.runtime.errors import InputError
 def main(argv):
   how = Flag('how', '', is_positional=True)
   given = Command('x', '', (how, *overrides.PROCESSES)).parse(argv[1:])
-  distributed.initialize(given.only(tuple(cluster.FLAGS)))
+  distributed.initialize(given.only(tuple(distributed.FLAGS)))
   index = distributed.process_index()
   assert distributed.process_count() == 3
   distributed.print_on_primary(f'told by {index}')

@@ -17,7 +17,8 @@ from mobilebert_jax import losses
 from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.models import partitioning
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import train_state, train_step
+from mobilebert_jax.training import train_step
+from mobilebert_jax.training import train_step as training_train_step
 from mobilebert_jax.training.optimizer import UNDECAYED, make_optimizer
 
 # Name -> (config, dtype, learning rate); nothing has dropout.
@@ -142,7 +143,7 @@ def train_ours(
   with jax.set_mesh(mesh):
     step = train_step.make_train_step(model, loss, tx, mesh)
     params = ours.params_from(model, state)
-    current = train_state.create_state(
+    current = training_train_step.create_state(
       model, tx, mesh, params, jax.random.key(0)
     )
     for batch in batches:

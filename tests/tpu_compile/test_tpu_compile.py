@@ -29,13 +29,8 @@ from mobilebert_jax.tpu_compile import (
 from mobilebert_jax.tpu_compile import session as tpu_compile_session
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
 from mobilebert_jax.tpu_compile.hlo.counts import Collective, Counts
-from mobilebert_jax.training import (
-  evaluate,
-  loop,
-  setup,
-  train_state,
-  train_step,
-)
+from mobilebert_jax.training import evaluate, loop, setup, train_step
+from mobilebert_jax.training import train_step as training_train_step
 from tests.support import custom_data, tiny
 
 CUSTOM = {
@@ -190,7 +185,7 @@ def test_a_step_compiles_once_and_gives_a_state_like_its_own(tmp_path):
     params = models.init_params(
       plan.task.head(plan.architecture), jax.random.key(0)
     )
-    new = train_state.create_state(
+    new = training_train_step.create_state(
       plan.task.head(plan.architecture),
       tx,
       plan.mesh,

@@ -9,7 +9,7 @@ import pytest
 
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training.checkpoint import Checkpoints, DamagedError
-from mobilebert_jax.training.train_state import TrainState
+from mobilebert_jax.training.train_step import TrainState
 
 TX = optax.adamw(1e-3)
 

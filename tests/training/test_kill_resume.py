@@ -13,7 +13,7 @@ import jax
 from safetensors.numpy import load_file
 
 from mobilebert_jax.reporting import metrics_log
-from mobilebert_jax.training import mesh, setup, train_state
+from mobilebert_jax.training import mesh, setup, train_step
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.workdir import Workdir
@@ -76,7 +76,7 @@ def final_state(path: pathlib.Path):
   task = setup.find_task(config)
   model = setup.resume(config, task, workdir).model
   tx = make_optimizer(config.optimizer, 8)
-  abstract, _ = train_state.abstract_state(model, tx, mesh.make_mesh())
+  abstract, _ = train_step.abstract_state(model, tx, mesh.make_mesh())
   with Checkpoints(workdir.checkpoints) as checkpoints:
     state, values = checkpoints.restore(abstract)
     assert checkpoints.steps() == [2, 4, 6, 8]

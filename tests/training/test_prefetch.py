@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.data.batching import loader
-from mobilebert_jax.training.prefetch import Prefetch
+from mobilebert_jax.data.batching.loader import Prefetch
 from tests.support import packed
 
 

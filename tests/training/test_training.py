@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from mobilebert_jax import models
-from mobilebert_jax.training import evaluate, optimizer, train_state, train_step
+from mobilebert_jax.training import evaluate, optimizer, train_step
 from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import train_step as training_train_step
 from tests.support.steps import (
   ADAMW,
   CONFIG,
@@ -30,7 +31,9 @@ def run(model, *, steps=3, mesh=(-1, 1, 1), accumulation_steps=1, tx=SGD):
   mesh = device_mesh.make_mesh(*mesh)
   params = draw_params(model.config)
   with jax.set_mesh(mesh):
-    state = train_state.create_state(model, tx, mesh, params, jax.random.key(2))
+    state = training_train_step.create_state(
+      model, tx, mesh, params, jax.random.key(2)
+    )
     step = train_step.make_train_step(model, loss, tx, mesh, accumulation_steps)
     values = []
     for index in range(steps):
@@ -111,9 +114,9 @@ def test_the_state_keeps_its_layout_and_the_callers_parameters():
   mesh = device_mesh.make_mesh(2, 4, 1)
   model = make_model()
   params = draw_params(CONFIG)
-  _, places = train_state.abstract_state(model, ADAMW, mesh)
+  _, places = training_train_step.abstract_state(model, ADAMW, mesh)
   with jax.set_mesh(mesh):
-    state = train_state.create_state(
+    state = training_train_step.create_state(
       model, ADAMW, mesh, params, jax.random.key(2)
     )
     step = train_step.make_train_step(model, loss, ADAMW, mesh)
@@ -130,7 +133,7 @@ def test_the_state_keeps_its_layout_and_the_callers_parameters():
 def test_the_step_has_sharding_constraints():
   mesh = device_mesh.make_mesh()
   model = make_model()
-  shapes, _ = train_state.abstract_state(model, ADAMW, mesh)
+  shapes, _ = training_train_step.abstract_state(model, ADAMW, mesh)
   with jax.set_mesh(mesh):
     step = train_step.make_train_step(model, loss, ADAMW, mesh)
     batch = device_mesh.put_batch(make_batch(), mesh)
