@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from mobilebert_jax.config import overrides
 from mobilebert_jax.config.command_line import Command, Flag
 from mobilebert_jax.runtime import distributed, exit_status, files
-from mobilebert_jax.runtime import distributed as runtime_distributed
 from mobilebert_jax.runtime.errors import InputError
 
 _PACKAGES = (
@@ -51,7 +50,7 @@ COMMAND = Command(
 def main(argv: Sequence[str]):
   """Parses the command line and checks."""
   given = COMMAND.parse(argv[1:])
-  distributed.initialize(given.only(tuple(runtime_distributed.FLAGS)))
+  distributed.initialize(given.only(tuple(distributed.FLAGS)))
   count = distributed.process_count()
   wanted = given['processes']
   if wanted is not None and count != wanted:

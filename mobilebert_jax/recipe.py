@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from mobilebert_jax.config import overrides
 from mobilebert_jax.config.command_line import Command, Flag, Given, Prefix
 from mobilebert_jax.runtime import distributed, exit_status, files
-from mobilebert_jax.runtime import distributed as runtime_distributed
 
 
 def _describe(given: Given) -> str:
@@ -81,7 +80,7 @@ COMMAND = Command(
 def main(argv: Sequence[str]):
   """Parses the command line and runs the chain."""
   given = COMMAND.parse(argv[1:])
-  distributed.initialize(given.only(tuple(runtime_distributed.FLAGS)))
+  distributed.initialize(given.only(tuple(distributed.FLAGS)))
   from mobilebert_jax.experiments.recipe import chain, recipe
 
   assigned = given.assignments['config']

@@ -26,7 +26,6 @@ from mobilebert_jax.config.command_line import (
 )
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime import distributed
-from mobilebert_jax.runtime import distributed as runtime_distributed
 from mobilebert_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ _EXAMPLES = {
 # The flags of a run of many processes.
 PROCESSES = tuple(
   Flag(name, text, otherwise='found by JAX')
-  for name, text in runtime_distributed.FLAGS.items()
+  for name, text in distributed.FLAGS.items()
 )
 
 
@@ -386,7 +385,7 @@ def agreed(given: Given) -> TrainConfig:
     InputError: a mistake in the config file or an override, in any of the
       processes; or their command lines differ.
   """
-  distributed.initialize(given.only(tuple(runtime_distributed.FLAGS)))
+  distributed.initialize(given.only(tuple(distributed.FLAGS)))
   config = distributed.raise_on_all(
     lambda: load(given['config'], given.assignments['config'])
   )

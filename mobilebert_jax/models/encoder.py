@@ -236,6 +236,9 @@ class Encoder(ConfiguredModule):
         policy=REMAT_POLICIES[compute.remat],
         prevent_cse=unrolled,
       )
+    # Flax traces the block once more to check what is constant; without that,
+    # random numbers in a block would be others. Nothing is drawn, nothing lost.
+    draws = self.is_initializing() or not options.deterministic
     # A fully unrolled scan is the plain loop: the same stacked parameters and
     # the same dropout keys, but straight-line code.
     layers = nn.scan(
@@ -246,6 +249,7 @@ class Encoder(ConfiguredModule):
       split_rngs={'params': True, 'dropout': True},
       in_axes=(0, nn.broadcast),
       metadata_params={nn.PARTITION_NAME: 'layers'},
+      check_constancy_invariants=draws,
     )(c, compute, options, name='layers')
     head_masks = None if head_mask is None else self._head_masks(head_mask)
     y, outputs = layers(x, head_masks, mask)

@@ -132,7 +132,7 @@ class Norm(nn.Module):
   (x - mean(x)) / sqrt(var(x) + eps) * scale + bias.
 
   Attributes:
-    kind: 'no_norm' or 'layer_norm'.
+    kind: one of `config.model.NORMALIZATIONS`.
     axis: logical name of the normalised axis.
     eps: LayerNorm's epsilon.
     compute: dtypes.

@@ -42,10 +42,11 @@ def main(argv: Sequence[str]):
   shard = flags.shard(given['shard'])
   from mobilebert_jax.pretraining_data.writing import write
 
-  summary = write(
-    asked.options, asked.inputs, asked.output, asked.tokenizer, shard,
-    given['workers'],
-  )  # fmt: skip
+  with flags.translate_errors():
+    summary = write(
+      asked.options, asked.inputs, asked.output, asked.tokenizer, shard,
+      given['workers'],
+    )  # fmt: skip
   print(flags.closing_line(asked.output, summary))
 
 

@@ -1,6 +1,8 @@
 """What the commands that prepare data have in common."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from mobilebert_jax.config.command_line import Flag, Given, flags_of
@@ -85,3 +87,17 @@ def closing_line(output: str, summary: dict | None) -> str:
     f'files, of {counts["tokens"]:,} tokens in {summary["documents"]:,} '
     'documents.'
   )
+
+
+@contextlib.contextmanager
+def translate_errors() -> Iterator[None]:
+  """Names the command's flags where an InputError names a run's settings.
+
+  Raises:
+    InputError: the block raised one.
+  """
+  try:
+    yield
+  except InputError as error:
+    named = re.sub(r'\bconfig\.options\.(?=\w)', '--', str(error))
+    raise InputError(named) from None

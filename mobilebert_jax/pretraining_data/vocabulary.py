@@ -96,7 +96,8 @@ def main(argv: Sequence[str]):
     raise InputError(
       f'{target} is there already; name a new directory with --output.'
     )
-  tokenizer = learn(options, given['input'], given['text_column'])
+  with flags.translate_errors():
+    tokenizer = learn(options, given['input'], given['text_column'])
   from mobilebert_jax.convert.save import atomic_directory
 
   with atomic_directory(target) as new:

@@ -15,7 +15,8 @@ no official format. Reading and batching lie below, in `mobilebert_jax.data`.
 
 To add one: write its `Task` and `TaskSpec` in a module's `SPECS`, name that
 module here, and its options in `config/task_options.py`. A task's module is
-imported when the task is asked for.
+imported when the task is asked for. A task with the form of GLUE's needs no
+module: it is a row of `glue.TABLE`.
 """
 
 import importlib

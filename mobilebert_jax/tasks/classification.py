@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from mobilebert_jax import losses
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.examples.encoding import (
+from mobilebert_jax.data.examples.chunks import (
   Progress,
   in_chunks,
   room_for_text,

@@ -17,7 +17,7 @@ from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import SubmissionOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.examples.encoding import (
+from mobilebert_jax.data.examples.chunks import (
   Progress,
   in_chunks,
   room_for_text,

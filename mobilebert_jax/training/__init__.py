@@ -11,8 +11,9 @@ In the order in which to read:
   layerwise    LAMB, and a learning rate for each block
   mesh         devices as a mesh; arrays onto it and back
   evaluate     scores and predictions, every example once
-  checkpoint   what is saved, restored and kept, and whether it is whole
-  run_state    what a run knows beside its arrays
+  checkpoint   what is saved and restored, and whether it is whole; the latest
+               and the best are kept
+  run_state    position, scores, and which evaluation is the best
   workdir      the files of a run, and whether they may be used
   finish       predictions, curves, report, results
   scoring      the scores of a saved model, for eval.py

@@ -118,7 +118,7 @@ def build(
     InputError: what is wrong on one process, on all of them.
   """
   run = distributed.raise_on_all(
-    lambda: _find(config, workdir, is_resumed, method)
+    lambda: _assemble(config, workdir, is_resumed, method)
   )
   if not is_resumed:
     for note in run.start.notes:
@@ -132,7 +132,7 @@ def build(
   return run
 
 
-def _find(
+def _assemble(
   config: TrainConfig,
   workdir: Workdir,
   is_resumed: bool,

@@ -302,7 +302,9 @@ WRONG = {
   'no workers': (['--workers=0'], '--workers=0: there must be at least 1'),
   'no input': (['--input=absent'], 'absent: there is no such file or'),
   'twice': (['--input', '{text}', '{text}'], 'the file is named twice'),
-  'no column': (['--text_column=body'], r"a.jsonl:1: there is no 'body'"),
+  'no column': (
+    ['--text_column=body'], r"a.jsonl:1: there is no 'body' \(--text_column\)",
+  ),
   'no tokenizer': (['--tokenizer=absent.txt'], 'absent.txt'),
   'a file': (['--output={text}/a.jsonl'], 'a.jsonl is a file; give a dir'),
   'not empty': (['--output={text}'], r'holds something else \(a.jsonl\); name'),

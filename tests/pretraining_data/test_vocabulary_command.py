@@ -66,7 +66,10 @@ def test_only_so_much_is_read(text):
       ['--min_frequenz=3'],
       'no flag --min_frequenz; did you mean --min_frequency?',
     ),
-    (['--text_column=content'], "b.jsonl.gz:1: there is no 'content'"),
+    (
+      ['--text_column=content'],
+      "b.jsonl.gz:1: there is no 'content' (--text_column)",
+    ),
     (['--input=absent'], 'absent: there is no such file or directory'),
   ],
 )

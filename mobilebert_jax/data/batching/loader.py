@@ -318,7 +318,7 @@ class Prefetch:
 
   Args:
     batches: where they come from.
-    put: sends a batch to the devices (`sharding.put_batch`) without waiting.
+    put: sends a batch to the devices (`mesh.put_batch`) without waiting.
   """
 
   def __init__(self, batches: TrainIterator, put: Callable[[NumpyBatch], Any]):

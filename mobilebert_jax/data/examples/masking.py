@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mobilebert_jax.data.batching.features import Features, Gathered, Ragged
-from mobilebert_jax.data.examples.encoding import Progress, room_for_text
+from mobilebert_jax.data.examples.chunks import Progress, room_for_text
 from mobilebert_jax.data.random_streams import Stream, philox, unit_interval
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.losses import IGNORE_INDEX

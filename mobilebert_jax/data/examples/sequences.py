@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mobilebert_jax.data.examples.encoding import room_for_text
+from mobilebert_jax.data.examples.chunks import room_for_text
 from mobilebert_jax.data.random_streams import Draws, Stream, philox
 from mobilebert_jax.data.readers import sentences as sentence_ends
 from mobilebert_jax.data.readers.documents import Document

@@ -182,8 +182,8 @@ def _from_objects(
     place = f'{path}:{number}'
     if column not in row:
       raise InputError(
-        f'{place}: there is no {column!r} with the text; it has '
-        f'{", ".join(map(repr, row)) or "nothing"}.'
+        f'{place}: there is no {column!r} (config.options.text_column); it '
+        f'has {", ".join(map(repr, row)) or "nothing"}.'
       )
     value = row[column]
     lines = [value] if isinstance(value, str) else value

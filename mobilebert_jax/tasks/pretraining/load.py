@@ -15,7 +15,7 @@ from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import PretrainingOptions, TextOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.examples import sequences
-from mobilebert_jax.data.examples.encoding import Progress
+from mobilebert_jax.data.examples.chunks import Progress
 from mobilebert_jax.data.examples.masking import (
   Masking,
   gathered_labels,

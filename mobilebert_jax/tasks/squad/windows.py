@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 
 from mobilebert_jax.config.task_options import SpanOptions
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.examples.encoding import Progress, in_chunks
+from mobilebert_jax.data.examples.chunks import Progress, in_chunks
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizer

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mobilebert_jax.data.batching.features import Features, Ragged
-from mobilebert_jax.data.examples.encoding import (
+from mobilebert_jax.data.examples.chunks import (
   Progress,
   in_chunks,
   room_for_text,

@@ -1,6 +1,6 @@
 import pytest
 
-from mobilebert_jax.data.examples.encoding import in_chunks, room_for_text
+from mobilebert_jax.data.examples.chunks import in_chunks, room_for_text
 from mobilebert_jax.runtime.errors import InputError
 
 
