@@ -59,7 +59,7 @@ def _run(train, job):
         exec(code, {})
       train.main(argv)
 
-    status = exit_status.run(start)
+    status = exit_status.run(start, continues=True)
     sys.stdout.flush()
     sys.stderr.flush()
     # As at a normal end: what was registered with atexit.

@@ -43,9 +43,17 @@ RUNS = {
   ),
   'student-v5p': ('scaling.py:student', 'v5p:2x2x1', _SMALL),
 }  # fmt: skip
+# Two minutes of a slow machine, for another chip and nothing else.
+_LONG = ('student-v5p',)
 
 
-@pytest.mark.parametrize('name', RUNS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=[pytest.mark.long] if name in _LONG else [])
+    for name in RUNS
+  ],
+)
 def test_what_train_py_runs_compiles_for_a_slice(name, tmp_path, repo):
   """Memory, FLOPs, communication and dtypes, as the command reports them."""
   config, where, settings = RUNS[name]
@@ -263,6 +271,7 @@ def test_usable_memory_is_what_the_compiler_says(name):
   assert more in (0, 1)
 
 
+@pytest.mark.long
 def test_what_does_not_fit_and_the_setting_that_makes_it_fit():
   """On a chip that is made small: the setting that is named does fit."""
   where = topology.parse('v5e:2x2')

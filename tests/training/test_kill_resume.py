@@ -47,7 +47,9 @@ def start(repo, config, workdir, pause):
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,
     text=True,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    # A cache that others share might be killed with it, half-written.
+    env=os.environ
+    | {'JAX_PLATFORMS': 'cpu', 'JAX_ENABLE_COMPILATION_CACHE': '0'},
   )  # fmt: skip
 
 
