@@ -116,6 +116,7 @@ needs_libtpu = pytest.mark.skipif(
 
 
 @needs_libtpu
+@pytest.mark.tpu
 @pytest.mark.long
 def test_the_papers_job_fits_a_slice(repo, tmp_path):
   """Teacher and student, 2048 x 512, on 256 chips: what the docs quote."""
@@ -146,6 +147,7 @@ def test_the_papers_job_fits_a_slice(repo, tmp_path):
 
 
 @needs_libtpu
+@pytest.mark.tpu
 def test_a_stage_computes_what_it_needs_and_no_more(place):
   """FLOPs of the compiled steps are those of the formula, stage by stage."""
   config = distilling.config(

@@ -26,6 +26,7 @@ from tests.support import tiny
 
 pytestmark = [
   pytest.mark.scale,
+  pytest.mark.tpu,
   pytest.mark.skipif(
     importlib.util.find_spec('libtpu') is None,
     reason="libtpu is not installed: pip install '.[tpu]'",

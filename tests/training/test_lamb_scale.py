@@ -20,6 +20,7 @@ from tests.support.numpy_lamb import LAMB
 
 pytestmark = [
   pytest.mark.scale,
+  pytest.mark.tpu,
   pytest.mark.skipif(
     importlib.util.find_spec('libtpu') is None,
     reason="libtpu is not installed: pip install '.[tpu]'",
