@@ -39,7 +39,14 @@ _WALLS = {
   'argparse': {'config.command_line'},
   'seqeval': {'metrics.tagging'},
   'sklearn': {'metrics.classification'},
-  'scipy': {'metrics.classification', 'metrics.probabilities'},
+  'scipy': {
+    'export.operations',
+    'metrics.classification',
+    'metrics.probabilities',
+  },
+  # Loaded by export.requirements, for export.onnx.
+  'onnx': set(),
+  'flatbuffers': set(),
 }
 
 

@@ -18,6 +18,7 @@ FOLDERS = {
   'tasks': 'what is learnt and how it is scored',
   'training': 'one run: loop, step, mesh, checkpoints',
   'pipelines': 'ready-made uses',
+  'export': 'the model as it is served, and its files',
   'pretraining_data': 'text to examples for pre-training',
   'distillation': 'the method that learns from a teacher',
   'launch': 'a run from its config, by its method',

@@ -1,0 +1,351 @@
+"""Parameters become the weights of the served model, in float64.
+
+NoNorm is affine, and so is nearly everything beside it: what a NoNorm scales
+and shifts is absorbed by what writes and what reads (paper, section 3.3: NoNorm
+is there to be cheap). Between two readers a value x may therefore be kept as
+another one, r, with x = scale * r + offset for each channel:
+
+- `scale` collects the NoNorm scales along a stream of residuals, which thereby
+  has additions alone. It stays 1 where a LayerNorm reads the stream.
+- `offset` is a constant. Subtracting it costs nothing, since the biases of what
+  reads take it over, and it is what makes float32 exact: channels that carry
+  large constants cancel in the readers, and digits are lost. It is free for the
+  stream between blocks, the narrow stream inside one, the shared bottleneck,
+  keys (a softmax ignores what all keys share) and values (a softmax's weights
+  add up to 1). Keys and values have no bias then.
+
+Which constants: the channels' means over sequences of tokens (`means`).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.export import graph as graphs
+from mobilebert_jax.export.graph import Graph, Outputs
+from mobilebert_jax.export.operations import numpy_operations
+
+# A stream whose scale leaves this range in some channel is scaled explicitly,
+# and begins anew: far from overflow and from what float16 can hold.
+_SCALE_RANGE = (2.0**-24, 2.0**24)
+
+Means = Mapping[str, np.ndarray]
+
+
+class Affine(NamedTuple):
+  """How a value is kept: it is `scale` * (what is kept) + `offset`."""
+
+  scale: np.ndarray
+  offset: np.ndarray
+
+
+def fold(
+  head: str,
+  config: MobileBertConfig,
+  params: Any,
+  outputs: Outputs = graphs.NO_MORE,
+  *,
+  means: Means | None = None,
+  dtype: Any = np.float32,
+) -> Graph:
+  """Returns the served form of a model.
+
+  Args:
+    head: transformers' name of the class.
+    config: the architecture.
+    params: parameters of that class (`models`), with the blocks stacked.
+    outputs: what the served model computes beside the class's outputs.
+    means: constants to subtract, by name of the tensor (`measure_means`); None:
+      none but those that parameters give.
+    dtype: of the weights; everything before is float64.
+  """
+  weights = _Folding(config, params, means or {}).weights(head, outputs)
+  return Graph(
+    head,
+    config,
+    {name: np.asarray(value, dtype) for name, value in weights.items()},
+    outputs,
+  )
+
+
+def measure_means(
+  head: str,
+  config: MobileBertConfig,
+  params: Any,
+  batches: Iterable[Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+  """Returns the means of the channels of every tensor that has a free constant.
+
+  Args:
+    head: transformers' name of the class.
+    config: the architecture.
+    params: its parameters.
+    batches: inputs by name, as `graph.apply` takes them; tokens that the mask
+      hides do not count.
+
+  Returns:
+    name of the tensor -> mean of each channel, of the values that the unfolded
+    model has there; float64.
+  """
+  folding = _Folding(config, params, {})
+  graph = Graph(head, config, folding.weights(head, Outputs()))
+  sums: dict[str, np.ndarray] = {}
+  count = 0.0
+  for batch in batches:
+    seen = np.asarray(batch['attention_mask']).reshape(-1) != 0
+
+    def note(name: str, value: Any, seen: np.ndarray = seen) -> Any:
+      if name in folding.kept:
+        sums[name] = sums.get(name, 0.0) + value[seen].sum(axis=0)
+      return value
+
+    graphs.apply(graph, numpy_operations(), batch, note)
+    count += seen.sum()
+  return {
+    name: folding.kept[name].scale * total / max(count, 1.0)
+    + folding.kept[name].offset
+    for name, total in sums.items()
+  }
+
+
+class _Folding:
+  """Folds one model; `kept` tells how each tensor of a stream is kept."""
+
+  def __init__(self, config: MobileBertConfig, params: Any, means: Means):
+    self.config, self.params, self.means = config, params, means
+    self.kept: dict[str, Affine] = {}
+    self.result: dict[str, np.ndarray] = {}
+
+  def weights(self, head: str, outputs: Outputs) -> dict[str, np.ndarray]:
+    body = self.params
+    if head != 'MobileBertModel':
+      body = self.params['mobilebert']
+    stream = self.embeddings(body['embeddings'])
+    streams = [stream]
+    for layer in range(self.config.num_hidden_layers):
+      block = _layer(body['encoder']['layers'], layer)
+      stream = self.block(f'layer_{layer}', block, stream)
+      streams.append(stream)
+    self.head(head, body, stream)
+    if head == 'MobileBertModel':
+      self.unfold('last_hidden_state', stream)
+    if not self.config.classifier_activation:
+      self.unfold('pooled', stream)
+    if outputs.hidden_states:
+      for index, affine in enumerate(streams):
+        self.unfold(f'hidden_states.{index}', affine)
+    return self.result
+
+  # Parts of the model.
+
+  def embeddings(self, p: Any) -> Affine:
+    c, name = self.config, 'embeddings'
+    self.result[f'{name}/words'] = _array(p['word_embeddings']['embedding'])
+    positions = _array(p['position_embeddings']['embedding'])
+    types = _array(p['token_type_embeddings']['embedding'])
+    one = np.ones(c.hidden_size)
+    kernel, bias = None, np.zeros(c.hidden_size)
+    if c.trigram_input or c.embedding_size != c.hidden_size:
+      kernel, bias = _dense(p['embedding_transformation'])
+    if c.normalization_type == 'layer_norm':
+      affine = self.layer_norm(name, p['norm'])
+      positions = positions + bias
+    else:
+      scale, shift = _norm(p['norm'])
+      # A kernel takes the scale; bare word vectors keep it for their readers.
+      kept = scale if kernel is None else one
+      if kernel is not None:
+        kernel = kernel * scale
+      elif not _is_moderate(scale):
+        self.result[f'{name}/word_scale'], kept = scale, one
+      offset = self.mean(name, shift)
+      factor = scale / kept
+      positions = (positions + bias) * factor + (shift - offset) / kept
+      types = types * factor
+      affine = Affine(kept, offset)
+      self.kept[name] = affine
+    if kernel is not None:
+      self.result[f'{name}/transformation/kernel'] = kernel
+    self.result[f'{name}/positions'] = positions
+    self.result[f'{name}/token_types'] = types
+    return affine
+
+  def block(self, name: str, p: Any, x: Affine) -> Affine:
+    c = self.config
+    narrow = query = key = value = x
+    if c.use_bottleneck:
+      parts = p['bottleneck']
+      narrow = self.projection(f'{name}/bottleneck', parts['input'], x)
+      if c.use_bottleneck_attention:
+        query = key = value = narrow
+      elif c.key_query_shared_bottleneck:
+        shared = self.projection(f'{name}/shared', parts['attention'], x)
+        query = key = shared
+    y = self.attention(
+      f'{name}/attention', p['attention'], narrow, query, key, value
+    )
+    for j in range(c.num_feedforward_networks):
+      part, ffn = f'{name}/ffn_{j}', p['feed_forward'][f'ffn_{j}']
+      self.dense(f'{part}/intermediate', ffn['intermediate'], y)
+      self.activation(f'{part}/activation', ffn.get('activation', {}))
+      y = self.residual(f'{part}/output', _dense(ffn['output']), ffn['norm'], y)
+    if c.use_bottleneck:
+      output = p['output_bottleneck']
+      dense = _read(_dense(output['dense']), y)
+      y = self.residual(f'{name}/output', dense, output['norm'], x)
+    return y
+
+  def projection(self, name: str, p: Any, x: Affine) -> Affine:
+    """norm(dense(x)): a bottleneck into the block."""
+    kernel, bias = _read(_dense(p['dense']), x)
+    if self.config.normalization_type == 'layer_norm':
+      self.put(name, kernel, bias)
+      return self.layer_norm(name, p['norm'])
+    scale, shift = _norm(p['norm'])
+    bias = bias * scale + shift
+    offset = self.mean(name, bias)
+    self.put(name, kernel * scale, bias - offset)
+    self.kept[name] = Affine(np.ones_like(scale), offset)
+    return self.kept[name]
+
+  def attention(
+    self, name: str, p: Any, x: Affine, query: Affine, key: Affine,
+    value: Affine,
+  ) -> Affine:  # fmt: skip
+    root = self.config.head_dim**-0.5
+    kernel, bias = _read(_dense(p['query']), query)
+    self.put(f'{name}/query', kernel * root, bias * root)
+    kernel, _ = _read(_dense(p['key']), key)
+    self.result[f'{name}/key/kernel'] = kernel
+    kernel, constant = _read(_dense(p['value']), value)
+    self.result[f'{name}/value/kernel'] = kernel
+    context = Affine(np.ones_like(constant), constant)
+    dense = _read(_dense(p['output']), context)
+    return self.residual(f'{name}/output', dense, p['norm'], x)
+
+  def head(self, head: str, body: Any, x: Affine):
+    p, pooled = self.params, x
+    if 'pooler' in body:
+      self.dense('pooler', body['pooler'], x)
+      pooled = Affine(np.ones_like(x.scale), np.zeros_like(x.offset))
+    if 'predictions' in p:
+      self.masked_lm(p['predictions'], x)
+    if 'seq_relationship' in p:
+      self.dense('classifier', p['seq_relationship'], pooled)
+    if 'classifier' in p:
+      per_token = head == 'MobileBertForTokenClassification'
+      self.dense('classifier', p['classifier'], x if per_token else pooled)
+    if 'qa_outputs' in p:
+      kernel, bias = _read(_dense(p['qa_outputs']), x)
+      for i, end in enumerate(('start', 'end')):
+        span = slice(i, i + 1)
+        self.put(f'classifier/{end}', kernel[:, span], bias[span])
+
+  def masked_lm(self, p: Any, x: Affine):
+    c = self.config
+    self.dense('masked_lm/transform', p['transform'], x)
+    self.activation('masked_lm/activation', p.get('activation', {}))
+    scale, bias = _norm(p['norm'])
+    self.result['masked_lm/norm/scale'] = scale
+    self.result['masked_lm/norm/bias'] = bias
+    decoder_bias = p['bias']
+    if not c.tie_word_embeddings:
+      self.result['masked_lm/words'] = _array(p['decoder']['embedding'])
+      decoder_bias = p['decoder']['bias']
+    self.result['masked_lm/bias'] = _array(decoder_bias)
+    if c.hidden_size > c.embedding_size:
+      self.result['masked_lm/rest/kernel'] = _array(p['dense']['kernel'])
+
+  # What the parts are made of.
+
+  def put(self, name: str, kernel: np.ndarray, bias: np.ndarray):
+    self.result[f'{name}/kernel'] = kernel
+    self.result[f'{name}/bias'] = bias
+
+  def dense(self, name: str, p: Any, x: Affine):
+    self.put(name, *_read(_dense(p), x))
+
+  def activation(self, name: str, p: Any):
+    for part, value in p.items():
+      self.result[f'{name}/{part}'] = _array(value)
+
+  def residual(
+    self,
+    name: str,
+    dense: tuple[np.ndarray, np.ndarray],
+    norm: Any,
+    x: Affine,
+  ) -> Affine:
+    """norm(y @ kernel + bias + x), x being a stream."""
+    kernel, bias = dense
+    bias = bias + x.offset
+    if self.config.normalization_type == 'layer_norm':
+      self.put(f'{name}/dense', kernel, bias)
+      return self.layer_norm(name, norm)
+    scale, shift = _norm(norm)
+    kept = scale * x.scale
+    if not _is_moderate(kept):
+      # Begins anew: the stream is multiplied, once.
+      self.result[f'{name}/stream_scale'] = kept
+      kept = np.ones_like(kept)
+    constant = scale * bias + shift
+    offset = self.mean(name, constant)
+    self.put(
+      f'{name}/dense', kernel * (scale / kept), (constant - offset) / kept
+    )
+    self.kept[name] = Affine(kept, offset)
+    return self.kept[name]
+
+  def layer_norm(self, name: str, p: Any) -> Affine:
+    """A LayerNorm gives the stream its scale; its shift is free."""
+    scale, shift = _norm(p)
+    name = f'{name}/norm'
+    offset = self.mean(name, shift)
+    self.result[f'{name}/scale'] = scale
+    self.result[f'{name}/bias'] = shift - offset
+    self.kept[name] = Affine(np.ones_like(scale), offset)
+    return self.kept[name]
+
+  def mean(self, name: str, otherwise: np.ndarray) -> np.ndarray:
+    """The constant to subtract; without a measured one, the known part."""
+    return np.asarray(self.means.get(name, otherwise), np.float64)
+
+  def unfold(self, name: str, affine: Affine):
+    if np.any(affine.scale != 1):
+      self.result[f'{name}/scale'] = affine.scale
+    if np.any(affine.offset):
+      self.result[f'{name}/offset'] = affine.offset
+
+
+def _array(value: Any) -> np.ndarray:
+  return np.asarray(value, np.float64)
+
+
+def _dense(p: Any) -> tuple[np.ndarray, np.ndarray]:
+  return _array(p['kernel']), _array(p['bias'])
+
+
+def _norm(p: Any) -> tuple[np.ndarray, np.ndarray]:
+  return _array(p['scale']), _array(p['bias'])
+
+
+def _read(
+  dense: tuple[np.ndarray, np.ndarray], x: Affine
+) -> tuple[np.ndarray, np.ndarray]:
+  """A dense layer that reads what is kept of x, in the place of x."""
+  kernel, bias = dense
+  return x.scale[:, None] * kernel, bias + x.offset @ kernel
+
+
+def _is_moderate(scale: np.ndarray) -> bool:
+  low, high = _SCALE_RANGE
+  return bool(np.all((np.abs(scale) >= low) & (np.abs(scale) <= high)))
+
+
+def _layer(tree: Any, index: int) -> Any:
+  """The parameters of one block, of those that are stacked on axis 0."""
+  if isinstance(tree, Mapping):
+    return {name: _layer(value, index) for name, value in tree.items()}
+  return np.asarray(tree[index])

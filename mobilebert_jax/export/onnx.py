@@ -1,0 +1,284 @@
+"""ONNX: the served graph as nodes; the one module that knows `onnx`.
+
+A file has dynamic batch and length, int64 inputs, transformers' names of inputs
+and outputs, and each weight once, under the name that `graph` gives it. So has
+each tensor: a node's output is called 'layer_3/ffn_1/output', not 'Add_127'.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mobilebert_jax.export import graph as graphs
+from mobilebert_jax.export.graph import Graph
+from mobilebert_jax.export.requirements import load
+from mobilebert_jax.runtime import files
+
+# LayerNormalization is from 17 on.
+OPSET = 17
+# What a reader of opset 17 understands, whatever version of onnx writes.
+_IR_VERSION = 8
+
+
+def build(graph: Graph, input_names: Mapping[str, str] | None = None) -> Any:
+  """Returns a model as an `onnx.ModelProto`.
+
+  Args:
+    graph: the served model; the dtype of its weights is that of the outputs.
+    input_names: what the inputs are called, by transformers' names; None: as
+      there.
+
+  Raises:
+    InputError: `onnx` is not installed.
+  """
+  onnx = load('onnx', 'onnx')
+  helper, types = onnx.helper, onnx.TensorProto
+  dtype = next(iter(graph.weights.values())).dtype
+  operations = OnnxOperations(onnx, dtype)
+  named = {name: name for name in graphs.INPUTS} | dict(input_names or {})
+  has_choices = graph.head == 'MobileBertForMultipleChoice'
+  axes = ['batch', *(['choices'] if has_choices else []), 'length']
+  outputs = graphs.apply(
+    graph, operations, {name: named[name] for name in graphs.INPUTS},
+    operations.rename,
+  )  # fmt: skip
+  results = [operations.output(value, name) for name, value in outputs.items()]
+  kind = helper.np_dtype_to_tensor_dtype(dtype)
+  model = helper.make_model(
+    helper.make_graph(
+      operations.nodes,
+      graph.head,
+      [
+        helper.make_tensor_value_info(named[name], types.INT64, axes)
+        for name in graphs.INPUTS
+      ],
+      [
+        helper.make_tensor_value_info(name, kind, axes_of(graph, name))
+        for name in results
+      ],
+      operations.initializers,
+    ),
+    opset_imports=[helper.make_opsetid('', OPSET)],
+    ir_version=_IR_VERSION,
+    producer_name='mobilebert_jax',
+  )
+  onnx.checker.check_model(model)
+  return model
+
+
+def axes_of(graph: Graph, output: str) -> list[str | int]:
+  """Returns the axes of an output: names of those that vary, or sizes."""
+  c = graph.config
+  rows = 'batch'
+  if graph.head == 'MobileBertForMultipleChoice':
+    rows = 'batch * choices'
+    if output == 'logits':
+      return ['batch', 'choices']
+  if output.startswith('attentions.'):
+    return [rows, c.num_attention_heads, 'length', 'length']
+  if output == 'last_hidden_state' or output.startswith('hidden_states.'):
+    return [rows, 'length', c.hidden_size]
+  if output == 'pooler_output':
+    return [rows, c.hidden_size]
+  if output in ('start_logits', 'end_logits'):
+    return [rows, 'length']
+  if output == 'prediction_logits' or graph.head == 'MobileBertForMaskedLM':
+    return [rows, 'length', c.vocab_size]
+  if graph.head == 'MobileBertForTokenClassification':
+    return [rows, 'length', c.num_labels]
+  if graph.head == 'MobileBertForSequenceClassification':
+    return [rows, c.num_labels]
+  return [rows, 2]
+
+
+def save(model: Any, path: pathlib.Path):
+  """Writes a model; the file appears only when it is whole."""
+  with files.replacing(path) as partial:
+    partial.write_bytes(model.SerializeToString())
+
+
+class OnnxOperations:
+  """Operations that write nodes; values are names.
+
+  Args:
+    onnx: the module.
+    dtype: of weights and values.
+  """
+
+  def __init__(self, onnx: Any, dtype: Any):
+    self._onnx, self._dtype = onnx, np.dtype(dtype)
+    self.nodes: list[Any] = []
+    self.initializers: list[Any] = []
+    self._constants: set[str] = set()
+    self._names: set[str] = set()
+
+  def rename(self, name: str, value: str) -> str:
+    """Gives what the last node computes a name; a hook of `graph.apply`."""
+    if not self.nodes or value != self.nodes[-1].output[0]:
+      return value
+    if name in self._names or not value.startswith('/'):
+      return value
+    self._names.add(name)
+    self.nodes[-1].output[0] = name
+    self.nodes[-1].name = name
+    return name
+
+  def output(self, value: str, name: str) -> str:
+    """Returns the name of an output of the graph."""
+    self.nodes.append(
+      self._onnx.helper.make_node('Identity', [value], [name], name)
+    )
+    return name
+
+  def weight(self, name, value):
+    return self._constant(name, np.asarray(value, self._dtype))
+
+  def number(self, value):
+    return self._constant(f'/{value!r}', np.asarray(value, self._dtype))
+
+  def take(self, table, ids):
+    return self._node('Gather', table, ids, axis=0)
+
+  def positions(self, table, ids):
+    length = self._node('Shape', ids, start=-1)
+    return self._node('Slice', table, self._ints(0), length, self._ints(0))
+
+  def trigram(self, words):
+    edge = self._ints(0, 1, 0, 0, 1, 0)
+    padded = self._node('Pad', words, edge)
+    axis, last = self._ints(1), self._ints(np.iinfo(np.int64).max)
+    following = self._node('Slice', padded, self._ints(2), last, axis)
+    previous = self._node('Slice', padded, self._ints(0), self._ints(-2), axis)
+    return self._node('Concat', following, words, previous, axis=-1)
+
+  def rows(self, x):
+    return self._node('Flatten', x, axis=2)
+
+  def tokens(self, x, ids):
+    return self._reshape(x, self._node('Shape', ids), -1)
+
+  def scalars(self, x, ids):
+    return self._node('Reshape', x, self._node('Shape', ids))
+
+  def first(self, x):
+    zero = self._constant('/first', np.asarray(0, np.int64))
+    return self._node('Gather', x, zero, axis=1)
+
+  def split(self, x, size, whole):
+    axis = self._ints(1)
+    narrow = self._node('Slice', x, self._ints(0), self._ints(size), axis)
+    if size == whole:
+      return x, None
+    rest = self._node('Slice', x, self._ints(size), self._ints(whole), axis)
+    return narrow, rest
+
+  def merge_choices(self, ids):
+    return self._node('Flatten', ids, axis=2)
+
+  def split_choices(self, logits, ids):
+    return self._node('Reshape', logits, self._node('Shape', ids, end=2))
+
+  def split_heads(self, x, ids, heads):
+    split = self._reshape(x, self._node('Shape', ids), heads, -1)
+    return self._node('Transpose', split, perm=[0, 2, 1, 3])
+
+  def merge_heads(self, x):
+    return self.rows(self._node('Transpose', x, perm=[0, 2, 1, 3]))
+
+  def scores(self, q, k):
+    return self._node(
+      'MatMul', q, self._node('Transpose', k, perm=[0, 1, 3, 2])
+    )
+
+  def mix(self, probabilities, v):
+    return self._node('MatMul', probabilities, v)
+
+  def mask_bias(self, mask):
+    seen = self._node('Cast', mask, to=self._onnx.TensorProto.BOOL)
+    lowest = float(np.finfo(self._dtype).min)
+    bias = self._node('Where', seen, self.number(0.0), self.number(lowest))
+    return self._node('Unsqueeze', bias, self._ints(1, 2))
+
+  def softmax(self, x):
+    return self._node('Softmax', x, axis=-1)
+
+  def linear(self, x, kernel):
+    return self._node('MatMul', x, kernel)
+
+  def linear_transposed(self, x, table):
+    return self._node('Gemm', x, table, transB=1)
+
+  def layer_norm(self, x, eps, scale, bias):
+    return self._node('LayerNormalization', x, scale, bias, epsilon=eps)
+
+  def add(self, x, y):
+    return self._node('Add', x, y)
+
+  def subtract(self, x, y):
+    return self._node('Sub', x, y)
+
+  def multiply(self, x, y):
+    return self._node('Mul', x, y)
+
+  def divide(self, x, y):
+    return self._node('Div', x, y)
+
+  def maximum(self, x, y):
+    # A node of its own, which runtimes fuse.
+    if y == '/0.0':
+      return self._node('Relu', x)
+    return self._node('Max', x, y)
+
+  def minimum(self, x, y):
+    return self._node('Min', x, y)
+
+  def where_positive(self, x, yes, no):
+    is_positive = self._node('Greater', x, self.number(0.0))
+    return self._node('Where', is_positive, yes, no)
+
+  def tanh(self, x):
+    return self._node('Tanh', x)
+
+  def erf(self, x):
+    return self._node('Erf', x)
+
+  def sigmoid(self, x):
+    return self._node('Sigmoid', x)
+
+  def exp(self, x):
+    return self._node('Exp', x)
+
+  def log1p(self, x):
+    return self._node('Log', self.add(x, self.number(1.0)))
+
+  def expm1(self, x):
+    return self.subtract(self._node('Exp', x), self.number(1.0))
+
+  def sqrt(self, x):
+    return self._node('Sqrt', x)
+
+  def _reshape(self, x: str, shape: str, *more: int) -> str:
+    whole = self._node('Concat', shape, self._ints(*more), axis=0)
+    return self._node('Reshape', x, whole)
+
+  def _ints(self, *values: int) -> str:
+    name = f'/{"_".join(map(str, values))}'
+    return self._constant(name, np.asarray(values, np.int64))
+
+  def _constant(self, name: str, value: np.ndarray) -> str:
+    if name not in self._constants:
+      self._constants.add(name)
+      self.initializers.append(self._onnx.numpy_helper.from_array(value, name))
+    return name
+
+  def _node(self, kind: str, *inputs: str, **attributes: Any) -> str:
+    # Until it is renamed; weights and inputs do not begin with a slash.
+    name = f'/{kind}_{len(self.nodes)}'
+    self.nodes.append(
+      self._onnx.helper.make_node(
+        kind, list(inputs), [name], name, **attributes
+      )
+    )
+    return name

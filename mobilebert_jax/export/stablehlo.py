@@ -1,0 +1,114 @@
+"""StableHLO by jax.export: a file for CPU, TPU and CUDA, any batch and length.
+
+A later jax reads what an earlier one wrote, for the six months that jax.export
+promises; an earlier one may not read what a later one wrote. A process without
+this package reads it too:
+
+```python
+exported = jax.export.deserialize(open('model.stablehlo', 'rb').read())
+outputs = exported.call(input_ids, attention_mask, token_type_ids)
+```
+"""
+
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from mobilebert_jax.export import graph as graphs
+from mobilebert_jax.export.graph import Graph
+from mobilebert_jax.export.operations import jax_operations
+from mobilebert_jax.export.requirements import load
+from mobilebert_jax.runtime.errors import InputError
+
+PLATFORMS = ('cpu', 'tpu', 'cuda')
+
+
+def served(graph: Graph) -> Any:
+  """Returns a function of (input_ids, attention_mask, token_type_ids).
+
+  It returns the outputs by name; the weights are constants of it.
+  """
+
+  def serve(input_ids, attention_mask, token_type_ids):
+    inputs = (input_ids, attention_mask, token_type_ids)
+    return graphs.apply(
+      graph, jax_operations(), dict(zip(graphs.INPUTS, inputs))
+    )
+
+  return serve
+
+
+def build(graph: Graph, *, parameters_inside: bool = True) -> Any:
+  """Returns a `jax.export.Exported`.
+
+  Args:
+    graph: the served model.
+    parameters_inside: whether the weights are in the file; else they are the
+      first argument of the call, a dictionary like `graph.weights`.
+
+  Raises:
+    InputError: `flatbuffers`, which jax.export writes files with, is missing.
+  """
+  load('flatbuffers', 'stablehlo')
+  # The length is bounded: the table of positions has no more rows.
+  longest = graph.config.max_position_embeddings
+  has_choices = graph.head == 'MobileBertForMultipleChoice'
+  axes = 'b, n, s' if has_choices else 'b, s'
+  shape = jax.export.symbolic_shape(axes, constraints=[f's <= {longest}'])
+  ids = [jax.ShapeDtypeStruct(shape, jnp.int32)] * len(graphs.INPUTS)
+  arguments: list[Any] = ids
+  if parameters_inside:
+    function = served(graph)
+  else:
+    weights = {
+      name: jax.ShapeDtypeStruct(value.shape, value.dtype)
+      for name, value in graph.weights.items()
+    }
+
+    def function(weights, *inputs):
+      return served(graph._replace(weights=weights))(*inputs)
+
+    arguments = [weights, *ids]
+  return jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+
+
+class Loaded:
+  """A file of StableHLO, with sentences where jax.export has none.
+
+  Args:
+    data: what the file holds.
+
+  Raises:
+    InputError: it is not such a file, or one of a newer jax.
+  """
+
+  def __init__(self, data: bytes):
+    try:
+      self.exported = jax.export.deserialize(bytearray(data))
+    except Exception as error:
+      raise InputError(
+        'the file is no StableHLO that this jax '
+        f'({jax.__version__}) reads: {str(error).splitlines()[0]}.'
+      ) from None
+
+  def __call__(self, *inputs: np.ndarray) -> dict[str, Any]:
+    """Returns the outputs by name.
+
+    Args:
+      inputs: input_ids, attention_mask, token_type_ids.
+
+    Raises:
+      InputError: the sequences are longer than the model has positions.
+    """
+    try:
+      return self.exported.call(*inputs)
+    except ValueError as error:
+      if 'refin' not in str(error).lower():
+        raise
+      raise InputError(
+        f'the sequences have {inputs[0].shape[-1]} tokens, more than the model '
+        'has positions: truncate them.'
+      ) from None
