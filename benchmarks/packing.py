@@ -38,7 +38,6 @@ from mobilebert_jax.data.batching.features import Features, Ragged
 from mobilebert_jax.data.readers import tables
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_step
-from mobilebert_jax.training import train_step as training_train_step
 
 MODES = ('padded', 'bucketed', 'packed')
 
@@ -149,9 +148,7 @@ def contender(batches, preset: Preset, mesh):
   model = mb.MobileBertForSequenceClassification(config, compute)
   tx = optimizer.make_optimizer(OptimizerConfig(), 1000)
   params = mb.init_params(model, jax.random.key(0))
-  state = [
-    training_train_step.create_state(model, tx, mesh, params, jax.random.key(1))
-  ]
+  state = [train_step.create_state(model, tx, mesh, params, jax.random.key(1))]
   step = train_step.make_train_step(model, loss, tx, mesh)
   by_shape = {batch['input_ids'].shape: batch for batch in batches}
   rounds = [

@@ -22,7 +22,6 @@ from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.distillation.transfer import Pair
 from mobilebert_jax.models.typing import Batch, Metrics, Params
 from mobilebert_jax.training import setup, train_step
-from mobilebert_jax.training import train_step as training_train_step
 from mobilebert_jax.training.method import (
   Method,
   MethodBuilder,
@@ -185,7 +184,7 @@ def distillation_step(
     state is donated.
   """
   model, stage = stage_loss.pair.student, stage_loss.stage
-  _, shardings = training_train_step.abstract_state(
+  _, shardings = train_step.abstract_state(
     model, tx, mesh, config.mesh.param_sharding
   )
 

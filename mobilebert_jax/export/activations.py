@@ -40,7 +40,7 @@ def _shifted(ops, x, summand):
 
 
 def _relu(ops, x):
-  return ops.maximum(x, ops.number(0.0))
+  return ops.relu(x)
 
 
 def _gelu(ops, x):

@@ -90,7 +90,7 @@ def measure_means(
     model has there; float64.
   """
   folding = _Folding(config, params, {})
-  graph = Graph(head, config, folding.weights(head, Outputs()))
+  graph = Graph(head, config, folding.weights(head, graphs.NO_MORE))
   sums: dict[str, np.ndarray] = {}
   count = 0.0
   for batch in batches:
@@ -129,9 +129,10 @@ class _Folding:
       stream = self.block(f'layer_{layer}', block, stream)
       streams.append(stream)
     self.head(head, body, stream)
-    if head == 'MobileBertModel':
+    names = Graph(head, self.config, {}, outputs).output_names
+    if 'last_hidden_state' in names:
       self.unfold('last_hidden_state', stream)
-    if not self.config.classifier_activation:
+    if 'pooler_output' in names and not self.config.classifier_activation:
       self.unfold('pooled', stream)
     if outputs.hidden_states:
       for index, affine in enumerate(streams):
@@ -145,7 +146,6 @@ class _Folding:
     self.result[f'{name}/words'] = _array(p['word_embeddings']['embedding'])
     positions = _array(p['position_embeddings']['embedding'])
     types = _array(p['token_type_embeddings']['embedding'])
-    one = np.ones(c.hidden_size)
     kernel, bias = None, np.zeros(c.hidden_size)
     if c.trigram_input or c.embedding_size != c.hidden_size:
       kernel, bias = _dense(p['embedding_transformation'])
@@ -155,17 +155,18 @@ class _Folding:
     else:
       scale, shift = _norm(p['norm'])
       # A kernel takes the scale; bare word vectors keep it for their readers.
-      kept = scale if kernel is None else one
+      kept = np.ones_like(scale)
       if kernel is not None:
         kernel = kernel * scale
-      elif not _is_moderate(scale):
-        self.result[f'{name}/word_scale'], kept = scale, one
+      elif _is_moderate(scale):
+        kept = scale
+      else:
+        self.result[f'{name}/word_scale'] = scale
       offset = self.mean(name, shift)
       factor = scale / kept
       positions = (positions + bias) * factor + (shift - offset) / kept
       types = types * factor
-      affine = Affine(kept, offset)
-      self.kept[name] = affine
+      affine = self.keep(name, kept, offset)
     if kernel is not None:
       self.result[f'{name}/transformation/kernel'] = kernel
     self.result[f'{name}/positions'] = positions
@@ -207,8 +208,7 @@ class _Folding:
     bias = bias * scale + shift
     offset = self.mean(name, bias)
     self.put(name, kernel * scale, bias - offset)
-    self.kept[name] = Affine(np.ones_like(scale), offset)
-    return self.kept[name]
+    return self.keep(name, np.ones_like(scale), offset)
 
   def attention(
     self, name: str, p: Any, x: Affine, query: Affine, key: Affine,
@@ -295,8 +295,7 @@ class _Folding:
     self.put(
       f'{name}/dense', kernel * (scale / kept), (constant - offset) / kept
     )
-    self.kept[name] = Affine(kept, offset)
-    return self.kept[name]
+    return self.keep(name, kept, offset)
 
   def layer_norm(self, name: str, p: Any) -> Affine:
     """A LayerNorm gives the stream its scale; its shift is free."""
@@ -305,7 +304,11 @@ class _Folding:
     offset = self.mean(name, shift)
     self.result[f'{name}/scale'] = scale
     self.result[f'{name}/bias'] = shift - offset
-    self.kept[name] = Affine(np.ones_like(scale), offset)
+    return self.keep(name, np.ones_like(scale), offset)
+
+  def keep(self, name: str, scale: np.ndarray, offset: np.ndarray) -> Affine:
+    """Notes how the tensor of this name is kept."""
+    self.kept[name] = Affine(scale, offset)
     return self.kept[name]
 
   def mean(self, name: str, otherwise: np.ndarray) -> np.ndarray:

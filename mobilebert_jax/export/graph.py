@@ -1,10 +1,10 @@
 """The model as it is served: one description, any backend.
 
 The forward pass over folded weights (`folding`), in the few operations of
-`operations.Operations`, which JAX, NumPy, ONNX and TensorFlow each have. It
-has no dropout and no packed rows; activations are [B * S, channels], blocks are
-written one after another, and NoNorm is gone (paper, section 3.3: it is a scale
-and a shift, so its neighbours take it over).
+`operations.Operations`, which NumPy, JAX and ONNX each have. It has no dropout
+and no packed rows; activations are [B * S, channels], blocks are written one
+after another, and NoNorm is gone (paper, section 3.3: it is a scale and a
+shift, so its neighbours take it over).
 
 Every weight and every tensor has a name that does not change ('layer_3/ffn_1/
 output'), and passes a hook on its way: to look at it, to quantise it, to
@@ -162,7 +162,7 @@ class _Forward:
     ops, c = self.ops, self.config
     words = ops.take(self.weight('embeddings/words'), self.ids)
     words = self.tensor('embeddings/words_taken', words)
-    if c.trigram_input or c.embedding_size != c.hidden_size:
+    if 'embeddings/transformation/kernel' in self.weights:
       wide = ops.trigram(words) if c.trigram_input else words
       x = self.dense('embeddings/transformation', ops.rows(wide))
     else:
@@ -246,10 +246,7 @@ class _Forward:
         pooled = ops.tanh(self.dense('pooler', pooled))
       pooled = self.tensor('pooled', pooled)
       if 'pooler_output' in self.graph.output_names:
-        is_stream = not self.config.classifier_activation
-        result['pooler_output'] = (
-          self.unfolded('pooled', pooled) if is_stream else pooled
-        )
+        result['pooler_output'] = self.unfolded('pooled', pooled)
     match name:
       case 'MobileBertModel':
         last = self.unfolded('last_hidden_state', x)
@@ -303,7 +300,7 @@ class _Forward:
     return self.hook(name, value)
 
   def dense(self, name: str, x: Any) -> Any:
-    """X @ kernel + bias; keys and values have no bias that counts."""
+    """Returns x @ kernel + bias; keys and values have no bias that counts."""
     y = self.ops.linear(x, self.weight(f'{name}/kernel'))
     if f'{name}/bias' in self.weights:
       y = self.ops.add(y, self.weight(f'{name}/bias'))

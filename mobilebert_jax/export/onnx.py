@@ -167,10 +167,10 @@ class OnnxOperations:
     return self._node('Gather', x, zero, axis=1)
 
   def split(self, x, size, whole):
-    axis = self._ints(1)
-    narrow = self._node('Slice', x, self._ints(0), self._ints(size), axis)
     if size == whole:
       return x, None
+    axis = self._ints(1)
+    narrow = self._node('Slice', x, self._ints(0), self._ints(size), axis)
     rest = self._node('Slice', x, self._ints(size), self._ints(whole), axis)
     return narrow, rest
 
@@ -222,14 +222,12 @@ class OnnxOperations:
   def multiply(self, x, y):
     return self._node('Mul', x, y)
 
-  def divide(self, x, y):
-    return self._node('Div', x, y)
-
   def maximum(self, x, y):
-    # A node of its own, which runtimes fuse.
-    if y == '/0.0':
-      return self._node('Relu', x)
     return self._node('Max', x, y)
+
+  def relu(self, x):
+    # A node of its own, which runtimes fuse.
+    return self._node('Relu', x)
 
   def minimum(self, x, y):
     return self._node('Min', x, y)

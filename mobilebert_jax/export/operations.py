@@ -2,8 +2,8 @@
 
 `Operations` is what a backend must have; `ArrayOperations` computes at once,
 with NumPy (float64: what others are measured against) or with JAX (what
-LiteRT, StableHLO and prediction are made of). ONNX's and TensorFlow's write
-nodes of a graph instead: `onnx_operations`, `tensorflow_operations`.
+StableHLO is made of). ONNX's write nodes of a graph instead:
+`onnx.OnnxOperations`.
 
 Letters: B batch, S length, N = B * S tokens, C and O channels, H heads, K
 channels of a head.
@@ -95,14 +95,14 @@ class Operations(Protocol):
   def multiply(self, x: Any, y: Any) -> Any:
     """Returns x * y."""
 
-  def divide(self, x: Any, y: Any) -> Any:
-    """Returns x / y."""
-
   def number(self, value: float) -> Any:
     """Returns a constant, without a name."""
 
   def maximum(self, x: Any, y: Any) -> Any:
     """Returns the larger of the two."""
+
+  def relu(self, x: Any) -> Any:
+    """Returns x where it is above 0, else 0."""
 
   def minimum(self, x: Any, y: Any) -> Any:
     """Returns the smaller of the two."""
@@ -224,12 +224,11 @@ class ArrayOperations:
     x, y = self._aligned(x, y)
     return x * y
 
-  def divide(self, x, y):
-    x, y = self._aligned(x, y)
-    return x / y
-
   def maximum(self, x, y):
     return self._np.maximum(*self._aligned(x, y))
+
+  def relu(self, x):
+    return self.maximum(x, self.number(0.0))
 
   def minimum(self, x, y):
     return self._np.minimum(*self._aligned(x, y))

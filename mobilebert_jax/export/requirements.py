@@ -5,14 +5,6 @@ from types import ModuleType
 
 from mobilebert_jax.runtime.errors import InputError
 
-# What else an extra needs to be told of.
-_INSTALL = {
-  'litert': (
-    'pip install --no-deps litert-converter ai-edge-litert ai-edge-quantizer '
-    '&& pip install immutabledict backports.strenum flatbuffers tqdm'
-  ),
-}
-
 
 def load(name: str, extra: str) -> ModuleType:
   """Imports a package of an extra.
@@ -27,7 +19,7 @@ def load(name: str, extra: str) -> ModuleType:
   try:
     return importlib.import_module(name)
   except ImportError as error:
-    line = _INSTALL.get(extra, f"pip install 'mobilebert_jax[{extra}]'")
     raise InputError(
-      f'{name} cannot be imported ({error}); {line} brings it.'
+      f'{name} cannot be imported ({error}); '
+      f"pip install 'mobilebert_jax[{extra}]' brings it."
     ) from None

@@ -13,7 +13,6 @@ from mobilebert_jax import losses, models
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_step
-from mobilebert_jax.training import train_step as training_train_step
 from tests.support import packed
 
 ROWS, LENGTH, MOST = 16, 12, 4
@@ -105,9 +104,7 @@ def trained(sizes, micro_batches, which):
   found = []
   with jax.set_mesh(mesh):
     params = packed.make_params(model)
-    state = training_train_step.create_state(
-      model, SGD, mesh, params, jax.random.key(2)
-    )
+    state = train_step.create_state(model, SGD, mesh, params, jax.random.key(2))
     step = train_step.make_train_step(
       model, functools.partial(loss, 'pretraining'), SGD, mesh, micro_batches
     )

@@ -23,7 +23,6 @@ from mobilebert_jax.training import (
   train_step,
 )
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import train_step as training_train_step
 from tests.support import packed, tiny
 
 # Plain descent: the parameters add up the gradients.
@@ -213,9 +212,7 @@ def trained(batching, *, mesh=(8, 1, 1), accumulation_steps=1, head='choice'):
   task_loss = functools.partial(packed.loss, head)
   values, rows = [], []
   with jax.set_mesh(mesh):
-    state = training_train_step.create_state(
-      model, SGD, mesh, params, jax.random.key(2)
-    )
+    state = train_step.create_state(model, SGD, mesh, params, jax.random.key(2))
     step = train_step.make_train_step(
       model, task_loss, SGD, mesh, accumulation_steps
     )

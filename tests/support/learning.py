@@ -18,7 +18,6 @@ from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.models import partitioning
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import train_step
-from mobilebert_jax.training import train_step as training_train_step
 from mobilebert_jax.training.optimizer import UNDECAYED, make_optimizer
 
 # Name -> (config, dtype, learning rate); nothing has dropout.
@@ -143,7 +142,7 @@ def train_ours(
   with jax.set_mesh(mesh):
     step = train_step.make_train_step(model, loss, tx, mesh)
     params = ours.params_from(model, state)
-    current = training_train_step.create_state(
+    current = train_step.create_state(
       model, tx, mesh, params, jax.random.key(0)
     )
     for batch in batches:

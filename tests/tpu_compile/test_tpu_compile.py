@@ -30,7 +30,6 @@ from mobilebert_jax.tpu_compile import session as tpu_compile_session
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
 from mobilebert_jax.tpu_compile.hlo.counts import Collective, Counts
 from mobilebert_jax.training import evaluate, loop, setup, train_step
-from mobilebert_jax.training import train_step as training_train_step
 from tests.support import custom_data, tiny
 
 CUSTOM = {
@@ -185,7 +184,7 @@ def test_a_step_compiles_once_and_gives_a_state_like_its_own(tmp_path):
     params = models.init_params(
       plan.task.head(plan.architecture), jax.random.key(0)
     )
-    new = training_train_step.create_state(
+    new = train_step.create_state(
       plan.task.head(plan.architecture),
       tx,
       plan.mesh,

@@ -12,7 +12,6 @@ from mobilebert_jax import models
 from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_step
-from mobilebert_jax.training import train_step as training_train_step
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.layerwise import Rates
 from tests.support import faults, steps
@@ -216,7 +215,7 @@ def test_a_reset_is_taken_where_other_steps_are_skipped(name):
 
   params, grad = (stacked(x, jnp.float32) for x in (start, grads[0]))
   bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), grad)
-  state = training_train_step.TrainState(
+  state = train_step.TrainState(
     jnp.int32(0), params, tx.init(params), jax.random.key(0)
   )
   found = [state]
@@ -266,7 +265,7 @@ def random_grads(index):
 @pytest.fixture(scope='module')
 def on_one_device():
   params = steps.draw_params(steps.CONFIG)
-  state = training_train_step.TrainState(
+  state = train_step.TrainState(
     jnp.int32(0), params, TX.init(params), jax.random.key(0)
   )
   step = jax.jit(lambda s, g: train_step.apply_gradients(s, TX, 1.0, g)[0])
@@ -278,16 +277,14 @@ def on_one_device():
 def test_on_a_mesh_norms_are_those_of_whole_variables(on_one_device, tmp_path):
   """And a state that has been on the disk goes on with the same bits."""
   mesh = device_mesh.make_mesh(2, 2, 2)
-  abstract, places = training_train_step.abstract_state(MODEL, TX, mesh)
+  abstract, places = train_step.abstract_state(MODEL, TX, mesh)
   divided = [p for p in jax.tree.leaves(places.opt_state) if any(p.spec)]
   assert len(divided) == 2 * sum(
     any(p.spec) for p in jax.tree.leaves(places.params)
   )
   params = steps.draw_params(steps.CONFIG)
   with jax.set_mesh(mesh), Checkpoints(tmp_path) as checkpoints:
-    state = training_train_step.create_state(
-      MODEL, TX, mesh, params, jax.random.key(0)
-    )
+    state = train_step.create_state(MODEL, TX, mesh, params, jax.random.key(0))
     step = jax.jit(
       lambda s, g: train_step.apply_gradients(s, TX, 1.0, g)[0],
       out_shardings=places,
@@ -314,7 +311,7 @@ def test_under_pmap():
   params = stacked(start, jnp.float32)
   narrow = [stacked(grad, jnp.float32) for grad in grads[:3]]
   *_, (expected, _) = every_step(tx, params, narrow)
-  one = training_train_step.TrainState(
+  one = train_step.TrainState(
     jnp.int32(0), params, tx.init(params), jax.random.key(0)
   )
   state = jax.tree.map(lambda x: jnp.stack([x, x]), one)

@@ -14,7 +14,6 @@ from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.tpu_compile import topology
 from mobilebert_jax.training import layerwise, optimizer, train_step
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import train_step as training_train_step
 from tests.support import steps
 from tests.support.numpy_lamb import LAMB
 
@@ -52,7 +51,7 @@ def test_layer_wise_updates_stay_where_their_parameters_are():
     for name, x in steps.make_batch(size=16, length=64).items()
   }
   with jax.set_mesh(mesh):
-    state, _ = training_train_step.abstract_state(model, tx, mesh)
+    state, _ = train_step.abstract_state(model, tx, mesh)
     step = train_step.make_train_step(model, steps.loss, tx, mesh)
     text = step.lower(state, batch).compile().as_text()
   # What the model reads is collected in bfloat16; masters, moments and updates

@@ -23,7 +23,6 @@ from mobilebert_jax.models import packing
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_step
-from mobilebert_jax.training import train_step as training_train_step
 from tests.support import packed
 
 pytestmark = pytest.mark.scale
@@ -101,7 +100,7 @@ def run(name, sizes, *, steps=1, dropout=0.0):
   model, mesh = make_model(name, dropout), make_mesh(sizes)
   values, norms = [], []
   with jax.set_mesh(mesh):
-    state = training_train_step.create_state(
+    state = train_step.create_state(
       model, SGD, mesh, jax.random.key(1), jax.random.key(2)
     )
     step = train_step.make_train_step(model, loss, SGD, mesh, steps)
@@ -161,7 +160,7 @@ def test_packed_micro_batches_on_a_mesh_are_one_padded_batch(sizes):
       row_multiple=device_mesh.batch_divisor(mesh) * steps,
     )  # fmt: skip
     with jax.set_mesh(mesh):
-      state = training_train_step.create_state(
+      state = train_step.create_state(
         model, SGD, mesh, packed.make_params(model), jax.random.key(2)
       )
       step = train_step.make_train_step(
@@ -201,7 +200,7 @@ PARTS = {
 def test_parameters_and_moments_really_lie_in_parts():
   model, mesh = make_model('teacher', 0.0), make_mesh((2, 2, 2))
   with jax.set_mesh(mesh):
-    state = training_train_step.create_state(
+    state = train_step.create_state(
       model, ADAMW, mesh, jax.random.key(1), jax.random.key(2)
     )
     step = train_step.make_train_step(model, loss, ADAMW, mesh)
@@ -221,7 +220,7 @@ def test_parameters_and_moments_really_lie_in_parts():
 @pytest.mark.parametrize('sizes', MESHES, ids=str)
 def test_drawn_parameters_have_one_devices_bits_on_every_mesh(sizes):
   model, mesh = make_model('teacher', 0.0), make_mesh(sizes)
-  state = training_train_step.create_state(
+  state = train_step.create_state(
     model, ADAMW, mesh, jax.random.key(1), jax.random.key(2)
   )
   expected = models.init_params(model, jax.random.key(1))
@@ -232,7 +231,7 @@ def test_the_full_teacher_on_eight_devices():
   """294 million parameters: a quarter of each matrix, and whole vectors."""
   model = models.MobileBertModel(MobileBertConfig.ib_bert_large())
   mesh = make_mesh((2, 2, 2))
-  abstract, _ = training_train_step.abstract_state(model, ADAMW, mesh)
+  abstract, _ = train_step.abstract_state(model, ADAMW, mesh)
   assert models.count_params(abstract.params) == 294_467_840
 
   def part_bytes(tree):
@@ -246,7 +245,7 @@ def test_the_full_teacher_on_eight_devices():
   assert moments == pytest.approx(2 * parameters, rel=1e-6)
   assert parameters < 0.31 * 4 * 294_467_840
   whole = make_mesh((8, 1, 1))
-  replicated, _ = training_train_step.abstract_state(model, ADAMW, whole)
+  replicated, _ = train_step.abstract_state(model, ADAMW, whole)
   assert part_bytes(replicated.params) == 4 * 294_467_840
 
 
@@ -254,7 +253,7 @@ def test_the_full_teacher_on_eight_devices():
 def test_the_step_has_sharding_constraints_on_every_block(steps):
   model, mesh = make_model('teacher', 0.1), make_mesh((2, 2, 2))
   with jax.set_mesh(mesh):
-    shapes, _ = training_train_step.abstract_state(model, SGD, mesh)
+    shapes, _ = train_step.abstract_state(model, SGD, mesh)
     step = train_step.make_train_step(model, loss, SGD, mesh, steps)
     batch = device_mesh.put_batch(make_batch(0), mesh)
     text = step.lower(shapes, batch).as_text()
@@ -281,9 +280,9 @@ def test_a_mesh_that_does_not_divide_the_model(sizes, changes, message):
   model = models.MobileBertForMaskedLM(CONFIGS['teacher'].replace(**changes))
   mesh = make_mesh(sizes)
   with pytest.raises(InputError, match=message):
-    training_train_step.check_mesh(model, mesh)
+    train_step.check_mesh(model, mesh)
   with pytest.raises(InputError, match=message):
-    training_train_step.abstract_state(model, SGD, mesh)
+    train_step.abstract_state(model, SGD, mesh)
 
 
 def test_pmap_gives_the_numbers_of_the_jit_step():
@@ -301,7 +300,7 @@ def test_pmap_gives_the_numbers_of_the_jit_step():
     return train_step.apply_gradients(state, SGD, value, grads)
 
   params = models.init_params(model, jax.random.key(1))
-  one = training_train_step.TrainState(
+  one = train_step.TrainState(
     jnp.int32(0), params, SGD.init(params), jax.random.key(2)
   )
   state = jax.tree.map(lambda x: jnp.stack([x] * devices), one)
@@ -327,7 +326,7 @@ def test_moments_in_bfloat16_learn_as_in_float32():
     config = OptimizerConfig(learning_rate=3e-3, moments_dtype=dtype)
     tx = optimizer.make_optimizer(config, 60)
     with jax.set_mesh(mesh):
-      state = training_train_step.create_state(
+      state = train_step.create_state(
         model, tx, mesh, jax.random.key(1), jax.random.key(2)
       )
       step = train_step.make_train_step(model, loss, tx, mesh)

@@ -8,7 +8,6 @@ import pytest
 
 from mobilebert_jax.training import failures, train_step
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import train_step as training_train_step
 from mobilebert_jax.training.run_state import RunState
 from tests.support import steps
 
@@ -26,7 +25,7 @@ def test_a_nan_in_one_row_of_a_batch_on_any_mesh(sizes, accumulation_steps):
   model, count = steps.make_model(), int(np.prod(sizes))
   mesh = device_mesh.make_mesh(*sizes, devices=jax.devices()[:count])
   with jax.set_mesh(mesh):
-    state = training_train_step.create_state(
+    state = train_step.create_state(
       model, steps.ADAMW, mesh, jax.random.key(1), jax.random.key(2)
     )
     step = train_step.make_train_step(

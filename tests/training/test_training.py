@@ -10,7 +10,6 @@ import pytest
 from mobilebert_jax import models
 from mobilebert_jax.training import evaluate, optimizer, train_step
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import train_step as training_train_step
 from tests.support.steps import (
   ADAMW,
   CONFIG,
@@ -31,9 +30,7 @@ def run(model, *, steps=3, mesh=(-1, 1, 1), accumulation_steps=1, tx=SGD):
   mesh = device_mesh.make_mesh(*mesh)
   params = draw_params(model.config)
   with jax.set_mesh(mesh):
-    state = training_train_step.create_state(
-      model, tx, mesh, params, jax.random.key(2)
-    )
+    state = train_step.create_state(model, tx, mesh, params, jax.random.key(2))
     step = train_step.make_train_step(model, loss, tx, mesh, accumulation_steps)
     values = []
     for index in range(steps):
@@ -114,9 +111,9 @@ def test_the_state_keeps_its_layout_and_the_callers_parameters():
   mesh = device_mesh.make_mesh(2, 4, 1)
   model = make_model()
   params = draw_params(CONFIG)
-  _, places = training_train_step.abstract_state(model, ADAMW, mesh)
+  _, places = train_step.abstract_state(model, ADAMW, mesh)
   with jax.set_mesh(mesh):
-    state = training_train_step.create_state(
+    state = train_step.create_state(
       model, ADAMW, mesh, params, jax.random.key(2)
     )
     step = train_step.make_train_step(model, loss, ADAMW, mesh)
@@ -133,7 +130,7 @@ def test_the_state_keeps_its_layout_and_the_callers_parameters():
 def test_the_step_has_sharding_constraints():
   mesh = device_mesh.make_mesh()
   model = make_model()
-  shapes, _ = training_train_step.abstract_state(model, ADAMW, mesh)
+  shapes, _ = train_step.abstract_state(model, ADAMW, mesh)
   with jax.set_mesh(mesh):
     step = train_step.make_train_step(model, loss, ADAMW, mesh)
     batch = device_mesh.put_batch(make_batch(), mesh)

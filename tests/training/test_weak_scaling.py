@@ -16,7 +16,6 @@ from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
 from mobilebert_jax.training import evaluate, optimizer, train_step
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import train_step as training_train_step
 
 pytestmark = pytest.mark.scale
 
@@ -66,7 +65,7 @@ def step_of(head, devices, accumulation_steps=1):
   model, loss = HEADS[head], LOSSES[head]
   mesh = device_mesh.make_mesh(devices, devices=jax.devices()[:devices])
   with jax.set_mesh(mesh):
-    state, _ = training_train_step.abstract_state(model, ADAMW, mesh)
+    state, _ = train_step.abstract_state(model, ADAMW, mesh)
     step = train_step.make_train_step(
       model, loss, ADAMW, mesh, accumulation_steps
     )
@@ -150,7 +149,7 @@ def test_evaluation_sends_the_loss_alone(has_loss):
       lambda outputs, batch: {'best': jnp.argmax(outputs.logits, axis=-1)},
       masked_lm_loss if has_loss else None,
     )
-    state, _ = training_train_step.abstract_state(model, ADAMW, mesh)
+    state, _ = train_step.abstract_state(model, ADAMW, mesh)
     compiled = step.lower(state.params, make_batch(64, mesh)).compile()
   counts = hlo_counts.count(compiled.as_text())
   assert counts.flops > 0
