@@ -2,12 +2,11 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from mobilebert_jax.config.command_line import Flag, Given, flags_of
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
-from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.errors import InputError, reworded
 
 if TYPE_CHECKING:
   from mobilebert_jax.tokenizer import MobileBertTokenizerFast
@@ -89,15 +88,6 @@ def closing_line(output: str, summary: dict | None) -> str:
   )
 
 
-@contextlib.contextmanager
-def translate_errors() -> Iterator[None]:
-  """Names the command's flags where an InputError names a run's settings.
-
-  Raises:
-    InputError: the block raised one.
-  """
-  try:
-    yield
-  except InputError as error:
-    named = re.sub(r'\bconfig\.options\.(?=\w)', '--', str(error))
-    raise InputError(named) from None
+def translate_errors() -> contextlib.AbstractContextManager[None]:
+  """Names the command's flags where an InputError names a run's settings."""
+  return reworded(lambda text: re.sub(r'\bconfig\.options\.(?=\w)', '--', text))

@@ -1,5 +1,8 @@
 """The exceptions that are told in one sentence, without a traceback."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 
 class InputError(ValueError):
   """A wrong value, file or flag, told in one sentence.
@@ -18,3 +21,19 @@ class RunError(RuntimeError):
   right, and the run can continue once the cause is removed. The commands exit
   with status 1.
   """
+
+
+@contextlib.contextmanager
+def reworded(change: Callable[[str], str]) -> Iterator[None]:
+  """Changes the message of an InputError that the block raises.
+
+  Args:
+    change: takes the message, returns what is said instead.
+
+  Raises:
+    InputError: the block raised one.
+  """
+  try:
+    yield
+  except InputError as error:
+    raise InputError(change(str(error))) from None

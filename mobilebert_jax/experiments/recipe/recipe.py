@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import re
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.config import fields, overrides
@@ -14,7 +14,7 @@ from mobilebert_jax.config.model import FrozenMap
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.pretraining_data.vocabulary import VocabularyOptions
-from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.errors import InputError, reworded
 
 # What a run may name in braces, beside the runs before it.
 TEXT, TASK_DATA, VOCABULARY, DATA = 'text', 'task_data', 'vocabulary', 'data'
@@ -235,17 +235,9 @@ _SETTING = re.compile(
 _OF_DATA = {field.name for field in dataclasses.fields(PretrainingDataOptions)}
 
 
-@contextlib.contextmanager
-def translate_errors() -> Iterator[None]:
-  """Names the recipe's settings where an InputError names others.
-
-  Raises:
-    InputError: the block raised one.
-  """
-  try:
-    yield
-  except InputError as error:
-    raise InputError(_SETTING.sub(_renamed, str(error))) from None
+def translate_errors() -> contextlib.AbstractContextManager[None]:
+  """Names the recipe's settings where an InputError names others."""
+  return reworded(lambda text: _SETTING.sub(_renamed, text))
 
 
 def _renamed(result: re.Match[str]) -> str:
