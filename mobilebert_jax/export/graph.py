@@ -29,6 +29,28 @@ Weights = Mapping[str, np.ndarray]
 INPUTS = ('input_ids', 'attention_mask', 'token_type_ids')
 
 
+class Names(NamedTuple):
+  """What a file calls its inputs and outputs.
+
+  Attributes:
+    inputs: names for `INPUTS`, in that order.
+    outputs: the outputs that the file has, in its order; None: all, in
+      transformers' order.
+  """
+
+  inputs: tuple[str, str, str] = INPUTS
+  outputs: tuple[str, ...] | None = None
+
+
+NAMES: Mapping[str, Names] = {
+  'transformers': Names(),
+  # MLPerf Mobile finds both by their positions.
+  'mlperf': Names(
+    ('input_ids', 'input_mask', 'segment_ids'), ('end_logits', 'start_logits')
+  ),
+}
+
+
 class Outputs(NamedTuple):
   """What is computed beside the outputs that a class always has.
 

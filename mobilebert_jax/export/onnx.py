@@ -1,4 +1,4 @@
-"""ONNX: the served graph as nodes; the one module that knows `onnx`.
+"""ONNX: the served graph as nodes, and onnxruntime.
 
 A file has dynamic batch and length, int64 inputs, transformers' names of inputs
 and outputs, and each weight once, under the name that `graph` gives it. So has
@@ -15,6 +15,7 @@ from mobilebert_jax.export import graph as graphs
 from mobilebert_jax.export.graph import Graph
 from mobilebert_jax.export.requirements import load
 from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
 
 # LayerNormalization is from 17 on.
 OPSET = 17
@@ -22,13 +23,14 @@ OPSET = 17
 _IR_VERSION = 8
 
 
-def build(graph: Graph, input_names: Mapping[str, str] | None = None) -> Any:
+def build(
+  graph: Graph, names: graphs.Names = graphs.NAMES['transformers']
+) -> Any:
   """Returns a model as an `onnx.ModelProto`.
 
   Args:
     graph: the served model; the dtype of its weights is that of the outputs.
-    input_names: what the inputs are called, by transformers' names; None: as
-      there.
+    names: what inputs and outputs are called.
 
   Raises:
     InputError: `onnx` is not installed.
@@ -37,22 +39,23 @@ def build(graph: Graph, input_names: Mapping[str, str] | None = None) -> Any:
   helper, types = onnx.helper, onnx.TensorProto
   dtype = next(iter(graph.weights.values())).dtype
   operations = OnnxOperations(onnx, dtype)
-  named = {name: name for name in graphs.INPUTS} | dict(input_names or {})
   has_choices = graph.head == 'MobileBertForMultipleChoice'
   axes = ['batch', *(['choices'] if has_choices else []), 'length']
   outputs = graphs.apply(
-    graph, operations, {name: named[name] for name in graphs.INPUTS},
-    operations.rename,
-  )  # fmt: skip
-  results = [operations.output(value, name) for name, value in outputs.items()]
+    graph, operations, dict(zip(graphs.INPUTS, names.inputs)), operations.rename
+  )
+  results = [
+    operations.output(outputs[name], name)
+    for name in names.outputs or graph.output_names
+  ]
   kind = helper.np_dtype_to_tensor_dtype(dtype)
   model = helper.make_model(
     helper.make_graph(
       operations.nodes,
       graph.head,
       [
-        helper.make_tensor_value_info(named[name], types.INT64, axes)
-        for name in graphs.INPUTS
+        helper.make_tensor_value_info(name, types.INT64, axes)
+        for name in names.inputs
       ],
       [
         helper.make_tensor_value_info(name, kind, axes_of(graph, name))
@@ -93,10 +96,67 @@ def axes_of(graph: Graph, output: str) -> list[str | int]:
   return [rows, 2]
 
 
-def save(model: Any, path: pathlib.Path):
-  """Writes a model; the file appears only when it is whole."""
+def save(
+  graph: Graph,
+  path: pathlib.Path,
+  names: graphs.Names = graphs.NAMES['transformers'],
+):
+  """Writes a file, which appears only when it is whole.
+
+  Args:
+    graph: the served model.
+    path: where to.
+    names: what inputs and outputs are called.
+
+  Raises:
+    InputError: `onnx` is not installed.
+  """
+  model = build(graph, names)
   with files.replacing(path) as partial:
     partial.write_bytes(model.SerializeToString())
+
+
+class Loaded:
+  """A file in onnxruntime, on the CPU.
+
+  Args:
+    path: the file.
+    names: what its inputs are called.
+    threads: how many compute; 0: as many as there are cores.
+
+  Raises:
+    InputError: `onnxruntime` is not installed, or it does not read the file.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    names: graphs.Names = graphs.NAMES['transformers'],
+    *,
+    threads: int = 0,
+  ):
+    runtime = load('onnxruntime', 'onnx')
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+      self._session = runtime.InferenceSession(
+        str(path), options, providers=['CPUExecutionProvider']
+      )
+    except Exception as error:
+      raise InputError(
+        f'{path} is no ONNX that onnxruntime {runtime.__version__} reads: '
+        f'{str(error).splitlines()[0]}.'
+      ) from None
+    self._inputs = names.inputs
+    self._outputs = [output.name for output in self._session.get_outputs()]
+
+  def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the outputs by name for inputs by transformers' names."""
+    feeds = {
+      named: np.asarray(inputs[name], np.int64)
+      for name, named in zip(graphs.INPUTS, self._inputs)
+    }
+    return dict(zip(self._outputs, self._session.run(None, feeds)))
 
 
 class OnnxOperations:

@@ -10,6 +10,8 @@ outputs = exported.call(input_ids, attention_mask, token_type_ids)
 ```
 """
 
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,10 +19,12 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from mobilebert_jax.convert.formats import safetensors
 from mobilebert_jax.export import graph as graphs
 from mobilebert_jax.export.graph import Graph
 from mobilebert_jax.export.operations import jax_operations
 from mobilebert_jax.export.requirements import load
+from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
 PLATFORMS = ('cpu', 'tpu', 'cuda')
@@ -75,40 +79,66 @@ def build(graph: Graph, *, parameters_inside: bool = True) -> Any:
   return jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
 
 
+def save(graph: Graph, path: pathlib.Path, *, parameters_inside: bool = True):
+  """Writes a file, which appears only when it is whole.
+
+  Args:
+    graph: the served model.
+    path: where to.
+    parameters_inside: see `build`; else the weights are written beside it, as
+      `model.safetensors` by their names in the graph.
+
+  Raises:
+    InputError: `flatbuffers` is not installed.
+  """
+  data = build(graph, parameters_inside=parameters_inside).serialize()
+  if not parameters_inside:
+    weights = path.with_suffix('.safetensors')
+    with files.replacing(weights) as partial:
+      safetensors.write(partial, graph.weights)
+  with files.replacing(path) as partial:
+    partial.write_bytes(data)
+
+
 class Loaded:
   """A file of StableHLO, with sentences where jax.export has none.
 
   Args:
-    data: what the file holds.
+    path: the file; weights that are not in it are found beside it.
 
   Raises:
-    InputError: it is not such a file, or one of a newer jax.
+    InputError: it is no such file, or one of a newer jax.
   """
 
-  def __init__(self, data: bytes):
+  def __init__(self, path: pathlib.Path):
+    load('flatbuffers', 'stablehlo')
     try:
-      self.exported = jax.export.deserialize(bytearray(data))
+      self.exported = jax.export.deserialize(bytearray(path.read_bytes()))
     except Exception as error:
       raise InputError(
-        'the file is no StableHLO that this jax '
-        f'({jax.__version__}) reads: {str(error).splitlines()[0]}.'
+        f'{path} is no StableHLO that this jax ({jax.__version__}) reads: '
+        f'{str(error).splitlines()[0]}.'
       ) from None
+    weights = path.with_suffix('.safetensors')
+    self._weights = []
+    if len(self.exported.in_avals) > len(graphs.INPUTS):
+      self._weights = [safetensors.read(weights)]
+    self._call = jax.jit(self.exported.call)
 
-  def __call__(self, *inputs: np.ndarray) -> dict[str, Any]:
-    """Returns the outputs by name.
-
-    Args:
-      inputs: input_ids, attention_mask, token_type_ids.
+  def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the outputs by name for inputs by transformers' names.
 
     Raises:
       InputError: the sequences are longer than the model has positions.
     """
+    ids = [np.asarray(inputs[name], np.int32) for name in graphs.INPUTS]
     try:
-      return self.exported.call(*inputs)
+      outputs = self._call(*self._weights, *ids)
     except ValueError as error:
       if 'refin' not in str(error).lower():
         raise
       raise InputError(
-        f'the sequences have {inputs[0].shape[-1]} tokens, more than the model '
+        f'the sequences have {ids[0].shape[-1]} tokens, more than the model '
         'has positions: truncate them.'
       ) from None
+    return {name: np.asarray(value) for name, value in outputs.items()}

@@ -6,10 +6,11 @@ import pytest
 from mobilebert_jax.export import folding, graph
 from mobilebert_jax.export.graph import Outputs
 from mobilebert_jax.export.operations import numpy_operations
+from mobilebert_jax.runtime.errors import InputError
 from tests.support import served
 
 onnx = pytest.importorskip('onnx')
-runtime = pytest.importorskip('onnxruntime')
+pytest.importorskip('onnxruntime')
 # Here, behind the check that it can be imported.
 from mobilebert_jax.export import onnx as export_onnx  # noqa: E402
 
@@ -17,29 +18,25 @@ pytestmark = pytest.mark.parity
 EVERYTHING = Outputs(hidden_states=True, attentions=True, pooler=True)
 
 
-def session(model):
-  return runtime.InferenceSession(
-    model.SerializeToString(), providers=['CPUExecutionProvider']
-  )
+def names(values):
+  return [value.name for value in values]
 
 
-def run(loaded, batch, names=None):
-  named = names or {}
-  feeds = {
-    named.get(name, name): np.int64(value) for name, value in batch.items()
-  }
-  outputs = [output.name for output in loaded.get_outputs()]
-  return dict(zip(outputs, loaded.run(None, feeds)))
+def save(folded, directory, *names):
+  path = directory / 'model.onnx'
+  export_onnx.save(folded, path, *names)
+  return path
 
 
-def check(head, **changes):
+def check(head, directory, **changes):
   model, params = served.make(head, dtype='float32', **changes)
   folded = folding.fold(head, model.config, params, EVERYTHING)
-  loaded = session(export_onnx.build(folded))
-  assert [x.name for x in loaded.get_inputs()] == list(graph.INPUTS)
+  path = save(folded, directory)
+  assert names(onnx.load(path).graph.input) == list(graph.INPUTS)
+  loaded = export_onnx.Loaded(path)
   for rows, length in ((3, 7), (1, 1), (2, 12)):
     batch = served.make_batch(head, rows=rows, length=length)
-    result = run(loaded, batch)
+    result = loaded(batch)
     wanted = graph.apply(folded, numpy_operations(), batch)
     assert tuple(result) == folded.output_names
     for name, value in wanted.items():
@@ -52,8 +49,8 @@ def check(head, **changes):
 
 
 @pytest.mark.parametrize('head', served.HEADS)
-def test_all_classes(head):
-  check(head)
+def test_all_classes(head, tmp_path):
+  check(head, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +66,8 @@ def test_all_classes(head):
   ],
   ids=str,
 )
-def test_flags(changes):
-  check('MobileBertForPreTraining', **changes)
+def test_flags(changes, tmp_path):
+  check('MobileBertForPreTraining', tmp_path, **changes)
 
 
 def test_each_weight_stands_once_under_its_name():
@@ -89,15 +86,24 @@ def test_each_weight_stands_once_under_its_name():
   assert {'layer_1/ffn_0/output', 'masked_lm/logits', 'logits'} <= named
 
 
-def test_names_of_inputs(tmp_path):
+def test_names_of_mlperf(tmp_path):
   head = 'MobileBertForQuestionAnswering'
   model, params = served.make(head, dtype='float32')
   folded = folding.fold(head, model.config, params)
-  names = {'attention_mask': 'input_mask', 'token_type_ids': 'segment_ids'}
-  path = tmp_path / 'model.onnx'
-  export_onnx.save(export_onnx.build(folded, names), path)
-  loaded = session(onnx.load(path))
-  inputs = [x.name for x in loaded.get_inputs()]
-  assert inputs == ['input_ids', 'input_mask', 'segment_ids']
+  mlperf = graph.NAMES['mlperf']
+  path = save(folded, tmp_path, mlperf)
+  written = onnx.load(path).graph
+  assert names(written.input) == ['input_ids', 'input_mask', 'segment_ids']
+  assert names(written.output) == ['end_logits', 'start_logits']
   batch = served.make_batch(head)
-  assert run(loaded, batch, names)['start_logits'].shape == (3, 7)
+  result = export_onnx.Loaded(path, mlperf)(batch)
+  wanted = graph.apply(folded, numpy_operations(), batch)
+  for name, value in wanted.items():
+    np.testing.assert_allclose(result[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_another_file_is_told(tmp_path):
+  path = tmp_path / 'model.onnx'
+  path.write_bytes(b'not one')
+  with pytest.raises(InputError, match='is no ONNX that onnxruntime'):
+    export_onnx.Loaded(path)

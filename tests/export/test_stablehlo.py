@@ -21,6 +21,12 @@ def fold(head):
   return folding.fold(head, model.config, params)
 
 
+def save(folded, directory, **options):
+  path = directory / 'model.stablehlo'
+  stablehlo.save(folded, path, **options)
+  return path
+
+
 def assert_close(result, folded, batch):
   wanted = graph.apply(folded, numpy_operations(), batch)
   assert {*result} == {*wanted}
@@ -29,39 +35,40 @@ def assert_close(result, folded, batch):
 
 
 @pytest.mark.parametrize('head', HEADS)
-def test_any_batch_and_length(head):
+def test_any_batch_and_length(head, tmp_path):
   folded = fold(head)
-  loaded = stablehlo.Loaded(stablehlo.build(folded).serialize())
+  loaded = stablehlo.Loaded(save(folded, tmp_path))
   assert loaded.exported.platforms == stablehlo.PLATFORMS
   for rows, length in ((3, 7), (1, 12)):
     batch = served.make_batch(head, rows=rows, length=length)
-    assert_close(loaded(*batch.values()), folded, batch)
+    assert_close(loaded(batch), folded, batch)
 
 
-def test_parameters_outside():
+def test_parameters_outside(tmp_path):
   folded = fold('MobileBertForSequenceClassification')
   inside = stablehlo.build(folded).serialize()
-  exported = stablehlo.build(folded, parameters_inside=False)
-  data = exported.serialize()
-  assert len(data) < len(inside)
+  path = save(folded, tmp_path, parameters_inside=False)
+  assert path.stat().st_size < len(inside)
   batch = served.make_batch(folded.head)
-  result = jax.export.deserialize(data).call(
-    dict(folded.weights), *batch.values()
-  )
+  assert_close(stablehlo.Loaded(path)(batch), folded, batch)
+  exported = jax.export.deserialize(bytearray(path.read_bytes()))
+  result = exported.call(dict(folded.weights), *batch.values())
   assert_close(result, folded, batch)
 
 
-def test_too_long_a_sequence_is_told():
+def test_too_long_a_sequence_is_told(tmp_path):
   folded = fold('MobileBertForNextSentencePrediction')
-  loaded = stablehlo.Loaded(stablehlo.build(folded).serialize())
+  loaded = stablehlo.Loaded(save(folded, tmp_path))
   batch = served.make_batch(folded.head, length=13)
   with pytest.raises(InputError, match='have 13 tokens, more than the model'):
-    loaded(*batch.values())
+    loaded(batch)
 
 
-def test_another_file_is_told():
+def test_another_file_is_told(tmp_path):
+  path = tmp_path / 'model.stablehlo'
+  path.write_bytes(b'not one')
   with pytest.raises(InputError, match='is no StableHLO that this jax'):
-    stablehlo.Loaded(b'not one')
+    stablehlo.Loaded(path)
 
 
 READER = """
@@ -75,9 +82,7 @@ print(exported.call(ids, ids, ids)['logits'].shape)
 
 
 def test_a_process_without_this_package(tmp_path):
-  path = tmp_path / 'model.stablehlo'
-  folded = fold('MobileBertForNextSentencePrediction')
-  path.write_bytes(stablehlo.build(folded).serialize())
+  path = save(fold('MobileBertForNextSentencePrediction'), tmp_path)
   done = subprocess.run(
     [sys.executable, '-c', READER, str(path)],
     capture_output=True,

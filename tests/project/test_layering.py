@@ -44,8 +44,9 @@ _WALLS = {
     'metrics.classification',
     'metrics.probabilities',
   },
-  # Loaded by export.requirements, for export.onnx.
+  # Loaded by export.requirements, in one module each.
   'onnx': set(),
+  'onnxruntime': set(),
   'flatbuffers': set(),
 }
 
