@@ -88,9 +88,12 @@ def atomic_directory(
 
 
 def _move_into(partial: pathlib.Path, target: pathlib.Path) -> None:
-  new = {file.name for file in partial.iterdir()}
-  for file in partial.iterdir():
-    os.replace(file, target / file.name)
+  new = {entry.name for entry in partial.iterdir()}
+  for name in new:
+    if (target / name).is_dir():
+      # A directory takes no place that is not empty; partial goes with it.
+      os.replace(target / name, partial / f'{name}.replaced')
+    os.replace(partial / name, target / name)
   _remove_other_weights(target, new)
 
 

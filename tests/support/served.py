@@ -7,6 +7,8 @@ import numpy as np
 
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.convert.pretrained import save_pretrained
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 TINY = {
   'vocab_size': 40, 'hidden_size': 16, 'embedding_size': 8,
@@ -53,6 +55,20 @@ def make(head, *, zeros=0.0, dtype='float64', **changes):
   shapes = models.abstract_params(model)
   params = jax.tree_util.tree_map_with_path(draw, shapes)
   return model, jax.tree.map(lambda x: np.asarray(x, dtype), params)
+
+
+WORDS = (
+  '[PAD] [UNK] [CLS] [SEP] [MASK] paris is the capital of france . , ? where '
+  'i live in berlin a b c good bad film was not who wrote it ada'
+).split()
+
+
+def write(directory, head, **changes):
+  """Writes a tiny model with a tokenizer of WORDS; returns the directory."""
+  changes = {'max_position_embeddings': 32, **changes}
+  model, params = make(head, dtype='float32', **changes)
+  save_pretrained(directory, model, params, MobileBertTokenizerFast(WORDS))
+  return directory
 
 
 def make_batch(head, *, rows=3, length=7, vocab=40, seed=1):

@@ -1,0 +1,180 @@
+"""The settings of an export."""
+
+import dataclasses
+from typing import Literal
+
+import mobilebert_jax
+from mobilebert_jax.config import fields
+from mobilebert_jax.config.fields import setting
+from mobilebert_jax.runtime.errors import InputError
+
+FORMATS = ('litert', 'onnx', 'saved_model', 'stablehlo')
+# What each format can be quantised to, without calibration.
+QUANTIZATIONS = {
+  'litert': ('dynamic_int8', 'weight_only_int8'),
+  'onnx': ('dynamic_int8',),
+  'saved_model': (),
+  'stablehlo': (),
+}
+# Without loading them: the model classes.
+CLASSES = tuple(
+  name
+  for name in mobilebert_jax.__all__
+  if name.startswith('MobileBertFor') or name == 'MobileBertModel'
+)
+_CHOICES = 'MobileBertForMultipleChoice'
+_ANSWERS = 'MobileBertForQuestionAnswering'
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+  """What is exported, as what, and where to."""
+
+  model: str = setting(
+    help='the workdir of a run, a transformers directory, or a hub name'
+  )
+  format: Literal['litert', 'onnx', 'saved_model', 'stablehlo'] = setting(
+    help='what is written'
+  )
+  output: str = setting(help='directory to write')
+  quantize: Literal['none', 'dynamic_int8', 'weight_only_int8'] = setting(
+    'none',
+    help='also write a smaller file: weights in 8 bits, and with dynamic_int8 '
+    'products of integers; litert takes both, onnx dynamic_int8',
+  )
+  names: Literal['transformers', 'mlperf'] = setting(
+    'transformers',
+    help='names of inputs and outputs; mlperf, for question answering, has '
+    'input_ids, input_mask, segment_ids; end_logits, start_logits',
+  )
+  lengths: tuple[int, ...] | None = setting(
+    None,
+    help='litert: lengths in tokens, each a signature of the file; none: the '
+    'length of the training, 384 for question answering',
+  )
+  batch_size: int = setting(
+    1, help='litert: texts of a call, which are fixed there', at_least=1
+  )
+  choices: int | None = setting(
+    None,
+    help='litert: choices of an example of multiple choice; none: as many as '
+    'the texts have',
+    at_least=2,
+  )
+  hidden_states: bool = setting(
+    False, help="output the embeddings' output and each block's"
+  )
+  attentions: bool = setting(
+    False, help="output each block's attention probabilities"
+  )
+  pooler: bool = setting(
+    False, help='output the pooled output, of classes that compute one'
+  )
+  parameters: Literal['inside', 'outside'] = setting(
+    'inside', help='stablehlo: where the weights are; outside: in a file beside'
+  )
+  texts: str | None = setting(
+    None,
+    help='real inputs, .txt (one on each line), .jsonl, .csv or .tsv, with the '
+    'columns that predict reads; none: the validation split of the run',
+  )
+  check: int = setting(
+    64, help='texts that the written files are checked with', at_least=1
+  )
+  tokenizer: str | None = setting(
+    None, help="another tokenizer, a directory or a hub name; none: the model's"
+  )
+  architecture: str | None = setting(
+    None, help='the class to export; none: the one that was saved'
+  )
+  python: str | None = setting(
+    None,
+    help='litert: a Python that has litert-converter, if this one has not',
+  )
+  force: bool = setting(
+    False, help='replace files in an output that is not empty'
+  )
+  push_to_hub: str | None = setting(
+    None, help='then upload the directory as this repository, OWNER/NAME'
+  )
+  private: bool = setting(False, help='a new repository is private')
+  revision: str | None = setting(
+    None, help='branch, tag or commit on the hub; none: the main branch'
+  )
+  token: str | None = setting(
+    None, help='access token of the hub; none: that of your login', repr=False
+  )
+  cache_dir: str | None = setting(
+    None, help="where downloads are kept; none: huggingface_hub's own"
+  )
+  local_files_only: bool = setting(False, help='do not use the network')
+  subfolder: str = setting('', help='directory inside the model')
+
+  def __post_init__(self):
+    """Checks each value, and those that do not go together.
+
+    Raises:
+      InputError: naming the flag, its value and what would be right.
+    """
+    fields.check(self, 'ExportOptions')
+    if self.architecture is not None and self.architecture not in CLASSES:
+      raise fields.wrong(
+        '--architecture', self.architecture, f'one of {", ".join(CLASSES)}'
+      )
+    known = QUANTIZATIONS[self.format]
+    if self.quantize != 'none' and self.quantize not in known:
+      raise InputError(
+        f'--quantize={self.quantize} does not go with --format={self.format}, '
+        f'which takes {" or ".join(("none", *known))}.'
+      )
+    for name, default in (
+      ('lengths', None), ('batch_size', 1), ('choices', None), ('python', None),
+    ):  # fmt: skip
+      if getattr(self, name) != default and self.format != 'litert':
+        raise InputError(
+          f'--{name} is for --format=litert; {self.format} files take any '
+          'batch and length.'
+        )
+    if self.parameters != 'inside' and self.format != 'stablehlo':
+      raise InputError('--parameters=outside is for --format=stablehlo.')
+    if self.names != 'transformers' and self.format == 'stablehlo':
+      raise InputError(
+        f'--names={self.names} does not go with --format=stablehlo, whose '
+        'inputs have positions and no names.'
+      )
+    if self.private and self.push_to_hub is None:
+      raise InputError('--private is for --push_to_hub.')
+    lengths = self.lengths or ()
+    if self.lengths is not None and (
+      not lengths or min(lengths) < 2 or len(set(lengths)) < len(lengths)
+    ):
+      raise fields.wrong(
+        '--lengths', lengths, 'different numbers of at least 2 tokens'
+      )
+
+  @property
+  def hub(self) -> dict[str, object]:
+    """The options of `from_pretrained`."""
+    names = (
+      'revision', 'token', 'cache_dir', 'local_files_only', 'subfolder',
+    )  # fmt: skip
+    return {name: getattr(self, name) for name in names}
+
+  def check_class(self, head: str):
+    """Refuses what does not go with the model's class.
+
+    Args:
+      head: transformers' name of the class.
+
+    Raises:
+      InputError: naming the flag.
+    """
+    if self.names == 'mlperf' and head != _ANSWERS:
+      raise InputError(
+        f'--names=mlperf is for question answering, and {self.model} is a '
+        f'{head}.'
+      )
+    if self.choices is not None and head != _CHOICES:
+      raise InputError(
+        f'--choices is for multiple choice, and {self.model} is a {head}.'
+      )

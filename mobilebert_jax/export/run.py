@@ -1,0 +1,206 @@
+"""One export from beginning to end: load, fold, write, check, publish."""
+
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mobilebert_jax import models
+from mobilebert_jax.config import model_json
+from mobilebert_jax.convert import save
+from mobilebert_jax.export import check, folding
+from mobilebert_jax.export import source as sources
+from mobilebert_jax.export import texts as real_texts
+from mobilebert_jax.export.check import Comparison
+from mobilebert_jax.export.formats import FORMATS, Written
+from mobilebert_jax.export.graph import Outputs
+from mobilebert_jax.export.options import ExportOptions
+from mobilebert_jax.export.source import Source
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
+
+# Texts whose means are subtracted while folding: more change no digit.
+_MEASURED = 32
+# A float file that is farther from the model than this is wrong.
+_TOLERANCE = 1e-3
+_ANSWERS = 'MobileBertForQuestionAnswering'
+_ANSWER_LENGTH = 384
+
+
+class File(NamedTuple):
+  """A file that was written and checked.
+
+  Attributes:
+    path: relative to the exported directory.
+    bytes: its size.
+    comparison: with the model.
+    is_quantized: whether its weights are in 8 bits.
+  """
+
+  path: str
+  bytes: int
+  comparison: Comparison
+  is_quantized: bool
+
+
+class Report(NamedTuple):
+  """What an export wrote.
+
+  Attributes:
+    directory: where.
+    files: the files, checked.
+    texts: what they were checked with, such as "the run's validation split".
+    runtime: what ran them, with its version.
+    usage: lines of Python that load the first file and call it.
+    seconds: from beginning to end.
+  """
+
+  directory: pathlib.Path
+  files: tuple[File, ...]
+  texts: str
+  runtime: str
+  usage: str
+  seconds: float
+
+
+def export(
+  options: ExportOptions, say: Callable[[str], None] = lambda line: None
+) -> Report:
+  """Writes a model for other programs, and proves it by its own runtime.
+
+  Nothing is at `options.output` before all is written and checked.
+
+  Args:
+    options: what, as what, where to.
+    say: is told each step in a line.
+
+  Returns:
+    What was written, and how far it is from the model.
+
+  Raises:
+    InputError: whatever is wrong with the options or the model, a package that
+      is missing, or a file that its runtime does not compute as the model does.
+  """
+  begun = time.monotonic()
+  chosen = FORMATS[options.format]
+  chosen.check_packages()
+  output = files.path(options.output)
+  _check_output(output, options.force)
+  say(f'reading {options.model}')
+  source = sources.load(options)
+  options.check_class(source.head)
+  lengths = _lengths(options, source)
+  parameters = models.count_params(source.params)
+  say(f'{source.head}: {parameters:,} parameters')
+  wanted = _MEASURED + options.check
+  longest = lengths[-1] if options.format == 'litert' else source.max_length
+  texts, note = real_texts.find(source, options.texts, wanted, longest)
+  if note is not None:
+    say(f'note: {note}')
+  measured, checked = _parts(len(texts), options.check)
+  say(
+    f'{len(checked)} texts to check with and {len(measured)} to fold with, of '
+    f'up to {longest} tokens: {texts.origin}'
+  )
+  fold = _folder(source, options)
+  means = folding.measure_means(
+    source.head, source.config, source.params, texts.batches(measured, lengths)
+  )
+  with save.atomic_directory(output) as directory:
+    _write_beside(source, directory)
+    say(f'writing {options.format}')
+    written = chosen.write(fold(means), source, options, lengths, directory)
+    for note in (note for file in written for note in file.notes):
+      say(f'note: {note}')
+    say(f'checking in {chosen.version()}')
+    model = check.compiled(source)
+    references = check.references(
+      source, model, fold(None, 'float64'), texts.batches(checked, lengths)
+    )
+    checked_files = tuple(
+      _check(source, model, file, directory, references) for file in written
+    )
+    usage = chosen.usage.format(path=written[0].path)
+    return Report(
+      output, checked_files, texts.origin, chosen.version(), usage,
+      time.monotonic() - begun,
+    )  # fmt: skip
+
+
+def _check_output(output: pathlib.Path, force: bool):
+  """Refuses an output that holds something."""
+  if output.is_dir() and any(output.iterdir()) and not force:
+    raise InputError(
+      f'--output={output} is not empty; pass --force to replace files in it.'
+    )
+
+
+def _lengths(options: ExportOptions, source: Source) -> tuple[int, ...]:
+  """The lengths that texts are padded to, ascending."""
+  positions = source.config.max_position_embeddings
+  if options.format != 'litert':
+    longest = source.max_length
+    return (*(n for n in real_texts.LENGTHS if n < longest), longest)
+  if options.lengths is not None:
+    longest = max(options.lengths)
+    if longest > positions:
+      raise InputError(
+        f'--lengths={longest} is more than the {positions} positions of '
+        f'{options.model}.'
+      )
+    return tuple(sorted(options.lengths))
+  if source.head == _ANSWERS and source.run is None:
+    return (min(_ANSWER_LENGTH, source.max_length),)
+  return (source.max_length,)
+
+
+def _parts(count: int, wanted: int) -> tuple[range, range]:
+  """Which texts are folded with, and which are checked with: others, if any."""
+  measured = range(min(_MEASURED, max(1, count // 2)))
+  checked = range(len(measured) if count > 1 else 0, count)
+  return measured, checked[:wanted]
+
+
+def _folder(source: Source, options: ExportOptions):
+  """Returns a function of (means, dtype) that makes the served model."""
+  outputs = Outputs(options.hidden_states, options.attentions, options.pooler)
+
+  def fold(means, dtype='float32'):
+    return folding.fold(
+      source.head, source.config, source.params, outputs, means=means,
+      dtype=dtype,
+    )  # fmt: skip
+
+  return fold
+
+
+def _write_beside(source: Source, directory: pathlib.Path):
+  """Writes what is needed to use the file: config and tokenizer."""
+  model_json.save_config(source.config, directory, architectures=(source.head,))
+  source.tokenizer.save_pretrained(directory)
+
+
+def _check(
+  source: Source,
+  model: check.Runtime,
+  file: Written,
+  directory: pathlib.Path,
+  references: list[check.Reference],
+) -> File:
+  """Runs a file; a wrong one ends the export."""
+  comparison = check.compare(source, model, file.open(), references)
+  difference = comparison.logits
+  allowed = sys.float_info.max if file.is_quantized else _TOLERANCE
+  if difference > allowed:
+    raise InputError(
+      f'{file.path} was not written: its outputs differ from '
+      f"the model's by {difference:.1e} of the largest."
+    )
+  path = directory / file.path
+  sizes = [
+    part.stat().st_size
+    for part in ([path] if path.is_file() else path.rglob('*'))
+    if part.is_file()
+  ]
+  return File(file.path, sum(sizes), comparison, file.is_quantized)
