@@ -66,7 +66,7 @@ def compiled(source: Source) -> Runtime:
 
   @jax.jit
   def apply(params, inputs):
-    outputs = source.model.apply({'params': params}, **inputs)
+    outputs: Any = source.model.apply({'params': params}, **inputs)
     return {name: outputs[name] for name in outputs.keys()}
 
   return lambda inputs: jax.device_get(apply(source.params, inputs))

@@ -1,7 +1,7 @@
 """The settings of an export."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import mobilebert_jax
 from mobilebert_jax.config import fields
@@ -153,7 +153,7 @@ class ExportOptions:
       )
 
   @property
-  def hub(self) -> dict[str, object]:
+  def hub(self) -> dict[str, Any]:
     """The options of `from_pretrained`."""
     names = (
       'revision', 'token', 'cache_dir', 'local_files_only', 'subfolder',

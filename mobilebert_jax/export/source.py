@@ -48,7 +48,7 @@ class Source:
   @property
   def config(self) -> MobileBertConfig:
     """The architecture."""
-    return self.model.config  # type: ignore[attr-defined]
+    return self.model.config
 
   @property
   def is_multi_label(self) -> bool:
@@ -73,7 +73,7 @@ def load(options: ExportOptions) -> Source:
     cls = sources.MODEL_CLASSES[options.architecture]
   model, params, report = load_pretrained(
     cls, name, param_dtype='auto', **options.hub
-  )  # type: ignore[arg-type]
+  )
   if report.newly_initialised:
     raise InputError(
       f'{options.model} has no weights for {type(model).__name__} '
@@ -83,7 +83,7 @@ def load(options: ExportOptions) -> Source:
   tokenizer = MobileBertTokenizerFast.from_pretrained(
     options.tokenizer or name, **options.hub
   )
-  config: Any = model.config  # type: ignore[attr-defined]
+  config: Any = model.config
   if len(tokenizer) > config.vocab_size:
     raise InputError(
       f'the tokenizer has {len(tokenizer)} tokens, but the model only '

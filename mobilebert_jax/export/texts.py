@@ -114,7 +114,7 @@ def from_run(source: Source, count: int, max_length: int) -> Texts:
   if isinstance(examples, tuple):
     examples = examples[:count]
   encoded = setup.encode_split(config, task, source.tokenizer, split, examples)
-  strings = ()
+  strings: tuple[tuple[str, ...], ...] = ()
   if isinstance(examples, tuple):
     strings = tuple(tuple(task.texts(example)) for example in examples)
   return Texts(encoded.features, f"the run's {split} split", strings)

@@ -350,3 +350,17 @@ def test_published_config_has_the_reference_tensor_count():
   for copies, count in ((True, 1121), (False, 1119)):
     tensors = mapping.to_tensors(params, expected, config, tied_copies=copies)
     assert len(tensors) == count
+
+
+def test_safetensors_of_any_layout_in_memory(tmp_path):
+  path = tmp_path / 'model.safetensors'
+  array = np.arange(6, dtype=np.float32).reshape(2, 3)
+  tensors = {
+    'transposed': array.T,
+    'strided': array[:, ::2],
+    'scalar': array[0, 0],
+  }
+  safetensors.write(path, tensors)
+  for name, value in safetensors.read(path).items():
+    np.testing.assert_array_equal(value, tensors[name])
+    assert value.shape == np.shape(tensors[name])

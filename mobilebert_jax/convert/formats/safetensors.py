@@ -71,8 +71,12 @@ def write(
 
   Args:
     path: the file to write.
-    tensors: name -> C-contiguous array.
+    tensors: name -> array, of any layout in memory.
   """
   import safetensors.numpy
 
-  safetensors.numpy.save_file(dict(tensors), path, metadata={'format': 'pt'})
+  # safetensors writes the memory as it lies, transposed arrays too.
+  laid_out = {
+    name: np.asarray(value, order='C') for name, value in tensors.items()
+  }
+  safetensors.numpy.save_file(laid_out, path, metadata={'format': 'pt'})
