@@ -9,4 +9,35 @@ In the order in which to read:
   onnx: ONNX files.
   stablehlo: StableHLO by jax.export.
   requirements: packages that only a format needs.
+
+and from a model to a directory:
+
+  options: the settings of an export.
+  source: the model that is exported, with its tokenizer.
+  texts: real texts as it reads them.
+  formats: what each format writes, and the runtime that proves it.
+  check: what was written, compared with the model.
+  run: `export`, from beginning to end.
+
+  from mobilebert_jax.export import ExportOptions, export
+
+  report = export(ExportOptions('runs/glue_sst2', 'onnx', 'sst2_onnx'))
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from mobilebert_jax.export.options import ExportOptions
+  from mobilebert_jax.export.run import File, Report, export
+
+__all__ = ['ExportOptions', 'File', 'Report', 'export']
+_PLACES = {'ExportOptions': 'options'}
+
+
+def __getattr__(name: str) -> Any:
+  """Imports a public name when it is first used (PEP 562)."""
+  if name not in __all__:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  module = importlib.import_module(f'{__name__}.{_PLACES.get(name, "run")}')
+  return getattr(module, name)

@@ -21,7 +21,7 @@ from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.runtime import exit_status
 
 if TYPE_CHECKING:
-  from mobilebert_jax.export.run import File, Report
+  from mobilebert_jax.export.run import Report
 
 _VALUES = {'model': 'RUN_OR_DIR_OR_HUB_NAME', 'output': 'DIR'}
 
@@ -58,31 +58,11 @@ def main(argv: Sequence[str]):
 
 def _print(report: 'Report'):
   for file in report.files:
-    for line in describe(file):
+    for line in file.describe():
       print(line)
   print(f'wrote {report.directory} in {report.seconds:.0f} s; load it with')
   for line in report.usage.splitlines():
     print(f'  {line}')
-
-
-def describe(file: 'File') -> list[str]:
-  """Returns what is known of a file, in lines."""
-  found = file.comparison
-  lines = [f'{file.path}: {file.bytes / 1e6:.1f} MB']
-  difference = f'{found.logits:.1e} of the largest output'
-  if found.probabilities is not None:
-    difference = f'{found.probabilities:.1e} in probabilities, {difference}'
-  lines.append(f'  largest difference from float64: {difference}')
-  if found.decided:
-    lines.append(
-      f'  decisions that differ: {found.differ:,} of {found.decided:,}, in '
-      f'{found.texts:,} texts'
-    )
-  lines.append(
-    f'  speed: {found.seconds * 1e3:.1f} ms for a text of {found.length} '
-    f'tokens (JAX, here: {found.model_seconds * 1e3:.1f} ms)'
-  )
-  return lines
 
 
 if __name__ == '__main__':

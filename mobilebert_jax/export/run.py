@@ -43,6 +43,27 @@ class File(NamedTuple):
   comparison: Comparison
   is_quantized: bool
 
+  def describe(self) -> list[str]:
+    """Returns what is known of it, in lines."""
+    found = self.comparison
+    difference = f'{found.logits:.1e} of the largest output'
+    if found.probabilities is not None:
+      difference = f'{found.probabilities:.1e} in probabilities, {difference}'
+    lines = [
+      f'{self.path}: {self.bytes / 1e6:.1f} MB',
+      f'  largest difference from float64: {difference}',
+    ]
+    if found.decided:
+      lines.append(
+        f'  decisions that differ: {found.differ:,} of {found.decided:,}, in '
+        f'{found.texts:,} texts'
+      )
+    lines.append(
+      f'  speed: {found.seconds * 1e3:.1f} ms for a text of {found.length} '
+      f'tokens (JAX, here: {found.model_seconds * 1e3:.1f} ms)'
+    )
+    return lines
+
 
 class Report(NamedTuple):
   """What an export wrote.

@@ -92,6 +92,8 @@ def load(options: ExportOptions) -> Source:
   longest = min(config.max_position_embeddings, tokenizer.model_max_length)
   if run is not None:
     longest = min(longest, run.read_config().data.max_length)
+  # Whoever reads the file cuts texts as training did.
+  tokenizer.model_max_length = longest
   directory = files.path(name) if files.path(name).is_dir() else None
   return Source(
     options.model, model, params, tokenizer, longest, directory, run

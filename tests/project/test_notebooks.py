@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import one_device
 
-_NAMES = ('glue', 'squad', 'convert')
+_NAMES = ('glue', 'squad', 'convert', 'export')
 _KEYS = {
   'code': {
     'cell_type', 'id', 'metadata', 'source', 'execution_count', 'outputs'
@@ -140,6 +140,15 @@ def test_convert(repo, tmp_path, monkeypatch, capsys):
   out = capsys.readouterr().out
   assert "'config.json', 'model.safetensors'" in out
   assert 'nothing to compare with' in out
+
+
+def test_export(repo, tmp_path, monkeypatch, capsys):
+  with one_device.used():
+    execute(read(repo, 'export'), 'export', tmp_path, monkeypatch)
+  out = capsys.readouterr().out
+  assert '12 texts to check with and 12 to fold with' in out
+  assert 'stablehlo/model.stablehlo: 0.' in out
+  assert re.search('stablehlo: (entail|neutral|contra).*: Two hours', out)
 
 
 @pytest.mark.parity
