@@ -1,0 +1,287 @@
+"""LiteRT (.tflite), what phones run: by jax.export, without TensorFlow.
+
+Shapes are fixed: a file has a signature for each length, of one batch size. All
+signatures share the weights. Rows that are shorter are padded, which MobileBERT
+sees: its trigram reads the embedding of the [PAD] behind the last token. What a
+file computes is what the model computes for rows padded to the file's length.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import jax.scipy.special
+import numpy as np
+
+from mobilebert_jax.export import graph as graphs
+from mobilebert_jax.export.graph import Graph
+from mobilebert_jax.export.operations import ArrayOperations
+from mobilebert_jax.export.requirements import load
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
+
+SIGNATURE = 'serving_default'
+# Instead of 'logits', where the file ends in a softmax.
+PROBABILITIES = 'probabilities'
+
+
+def build(
+  graph: Graph,
+  lengths: Sequence[int],
+  *,
+  batch_size: int = 1,
+  choices: int = 2,
+  names: graphs.Names = graphs.NAMES['transformers'],
+  probabilities: bool = False,
+) -> bytes:
+  """Returns the bytes of a file in float32.
+
+  Args:
+    graph: the served model.
+    lengths: a signature for each; one alone is called 'serving_default',
+      several 'serving_default_128' and so on.
+    batch_size: rows of every call.
+    choices: of a multiple choice model: texts of an example.
+    names: what inputs and outputs are called, and their order.
+    probabilities: whether a softmax follows the logits, as MediaPipe wants it;
+      the output is then called 'probabilities'.
+
+  Raises:
+    InputError: a length that the model cannot have, a softmax of a model
+      without logits, or a package that is not installed.
+  """
+  _check(graph, lengths, batch_size, choices, probabilities)
+  wanted = tuple(names.outputs or graph.output_names)
+  signatures = {}
+  for length in sorted(lengths):
+    shape: tuple[int, ...] = (batch_size, length)
+    if graph.head == 'MobileBertForMultipleChoice':
+      shape = (batch_size, choices, length)
+    name = SIGNATURE if len(lengths) == 1 else f'{SIGNATURE}_{length}'
+    signatures[name] = _export(graph, shape, wanted, probabilities)
+  if probabilities:
+    wanted = tuple(PROBABILITIES if x == 'logits' else x for x in wanted)
+  return _convert(signatures, names.inputs, wanted)
+
+
+def save(graph: Graph, path: pathlib.Path, lengths: Sequence[int], **options):
+  """Writes a file, which appears only when it is whole.
+
+  Args:
+    graph: the served model.
+    path: where to.
+    lengths: see `build`, as are the options.
+    **options: of `build`.
+
+  Raises:
+    InputError: as `build`.
+  """
+  data = build(graph, lengths, **options)
+  with files.replacing(path) as partial:
+    partial.write_bytes(data)
+
+
+def _check(
+  graph: Graph,
+  lengths: Sequence[int],
+  batch_size: int,
+  choices: int,
+  probabilities: bool,
+):
+  longest = graph.config.max_position_embeddings
+  if not lengths or len(set(lengths)) < len(lengths):
+    raise InputError(f'lengths {list(lengths)}: give each length once.')
+  for length in lengths:
+    if not 1 <= length <= longest:
+      raise InputError(
+        f'length {length}: it has to be between 1 and the {longest} positions '
+        'of the model.'
+      )
+  if batch_size < 1 or choices < 1:
+    raise InputError(
+      f'batch size {batch_size}, choices {choices}: both have to be 1 or more.'
+    )
+  if probabilities and 'logits' not in graph.output_names:
+    raise InputError(
+      f'{graph.head} has no output called logits to take probabilities of.'
+    )
+
+
+class _Operations(ArrayOperations):
+  """JAX's operations, with look-ups as LiteRT has them."""
+
+  def take(self, table, ids):
+    # The converter makes EMBEDDING_LOOKUP of it, which quantisers know; what
+    # `take` alone becomes (GATHER_ND) they leave in float32.
+    look_up = jax.lax.composite(
+      lambda i, t: jnp.take(t, i, axis=0, mode='clip'), 'odml.embedding_lookup'
+    )
+    rows = look_up(ids.reshape(-1), table)
+    return rows.reshape(*ids.shape, table.shape[-1])
+
+
+def _export(
+  graph: Graph,
+  shape: tuple[int, ...],
+  wanted: Sequence[str],
+  probabilities: bool,
+) -> bytes:
+  """Returns the served model for inputs of a shape, as StableHLO."""
+  operations = _Operations(jnp, jax.scipy.special, np.float32)
+
+  def serve(*inputs):
+    outputs = graphs.apply(
+      graph, operations, dict(zip(graphs.INPUTS, inputs, strict=True))
+    )
+    if probabilities:
+      outputs['logits'] = operations.softmax(outputs['logits'])
+    return tuple(outputs[name] for name in wanted)
+
+  ids = [jax.ShapeDtypeStruct(shape, jnp.int32)] * len(graphs.INPUTS)
+  # A file has all inputs, whether the model reads them or not.
+  jitted = jax.jit(serve, keep_unused=True)
+  exported = jax.export.export(jitted, platforms=('cpu',))(*ids)
+  return exported.mlir_module_serialized
+
+
+def _convert(
+  signatures: Mapping[str, bytes],
+  inputs: Sequence[str],
+  outputs: Sequence[str],
+) -> bytes:
+  """Returns a file with a signature for each StableHLO module.
+
+  The converter's interface is not documented: what `litert_torch` calls.
+  """
+  load('litert_converter', 'litert')
+  converter = load('litert_converter.converter_api_ext', 'litert')
+  ir = load('litert_converter.mlir.ir', 'litert')
+  passes = load('litert_converter.mlir.passmanager', 'litert')
+  stablehlo = load('litert_converter.mlir.dialects.stablehlo', 'litert')
+  context = ir.Context()
+  converter.prepare_mlir_context(context)
+  with context, ir.Location.unknown():
+    modules = []
+    for name, data in signatures.items():
+      module = stablehlo.deserialize_portable_artifact(context, data)
+      if not isinstance(module, ir.Module):
+        module = ir.Module(module)
+      converter.set_signature(
+        module.operation,
+        signature_name=name,
+        input_names=list(inputs),
+        output_names=list(outputs),
+      )
+      modules.append(module)
+    merged = converter.merge_modules(modules)
+    converter.run_convert_to_tfl_passes(
+      merged, passes.PassManager(), converter.ConvertToTFLConfig()
+    )
+    return converter.export_flatbuffer_to_bytes(merged.operation)
+
+
+class Loaded:
+  """A file in LiteRT's interpreter, with the delegate that is its default.
+
+  A call takes the shortest signature that the rows fit into.
+
+  Args:
+    path: the file.
+    names: what its inputs are called.
+    threads: how many compute; None: the interpreter's default.
+
+  Raises:
+    InputError: `ai_edge_litert` is not installed, it does not read the file, or
+      the file calls its inputs otherwise.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    names: graphs.Names = graphs.NAMES['transformers'],
+    *,
+    threads: int | None = None,
+  ):
+    runtime = load('ai_edge_litert.interpreter', 'litert')
+    try:
+      interpreter = runtime.Interpreter(str(path), num_threads=threads)
+      interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+      raise InputError(
+        f'{path} is no file that LiteRT reads: {str(error).splitlines()[0]}.'
+      ) from None
+    self._inputs = names.inputs
+    self._signatures = {}
+    for signature, parts in interpreter.get_signature_list().items():
+      if {*parts['inputs']} != {*names.inputs}:
+        raise InputError(
+          f'{path} has the inputs {", ".join(parts["inputs"])} instead of '
+          f'{", ".join(names.inputs)}.'
+        )
+      runner = interpreter.get_signature_runner(signature)
+      shape = runner.get_input_details()[names.inputs[0]]['shape']
+      self._signatures[tuple(shape.tolist())] = runner
+    # The interpreter owns what the signatures run.
+    self._interpreter = interpreter
+
+  @property
+  def shapes(self) -> list[tuple[int, ...]]:
+    """The shapes of the inputs that the file takes, shortest first."""
+    return sorted(self._signatures, key=lambda shape: shape[-1])
+
+  def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the outputs by name for inputs by transformers' names.
+
+    Rows are padded to the file's length and cut back, and run in batches of
+    the file's size.
+
+    Raises:
+      InputError: the sequences are longer than the file's, or have another
+        number of choices.
+    """
+    ids = [np.asarray(inputs[name], np.int32) for name in graphs.INPUTS]
+    shape = ids[0].shape
+    fitting = [
+      s
+      for s in self.shapes
+      if s[1:-1] == shape[1:-1] and s[-1] >= shape[-1]
+    ]  # fmt: skip
+    if not fitting:
+      raise InputError(
+        f'the inputs have the shape {shape}, and the file takes '
+        f'{" or ".join(map(str, self.shapes))}: truncate them, or export with '
+        'that length.'
+      )
+    takes = fitting[0]
+    runner = self._signatures[takes]
+    rows, size = shape[0], takes[0]
+    batches = max(1, -(-rows // size))
+    ends = [(0, 0)] * (len(shape) - 2) + [(0, takes[-1] - shape[-1])]
+    padded = [np.pad(x, [(0, batches * size - rows), *ends]) for x in ids]
+    collected: dict[str, list[np.ndarray]] = {}
+    for i in range(batches):
+      feeds = {
+        name: x[i * size : (i + 1) * size]
+        for name, x in zip(self._inputs, padded)
+      }
+      for name, value in runner(**feeds).items():
+        collected.setdefault(name, []).append(value)
+    outputs = {}
+    for name, values in collected.items():
+      value = np.concatenate(values)
+      # Hidden states have a row for each choice.
+      kept = rows * (len(value) // (batches * size))
+      outputs[name] = _cut(name, value[:kept], shape[-1])
+    return outputs
+
+
+def _cut(name: str, value: np.ndarray, length: int) -> np.ndarray:
+  """Takes away what an output has for padding."""
+  if name.startswith('attentions.'):
+    return value[:, :, :length, :length]
+  # Everything with three axes, and starts and ends, is for each token.
+  if value.ndim == 3 or name in ('start_logits', 'end_logits'):
+    return value[:, :length]
+  return value
