@@ -14,7 +14,8 @@ another one, r, with x = scale * r + offset for each channel:
   keys (a softmax ignores what all keys share) and values (a softmax's weights
   add up to 1). Keys and values have no bias then.
 
-Which constants: the channels' means over sequences of tokens (`means`).
+Which constants: the channels' means over sequences of tokens (`means`), those
+of texts or, without any, of `default_batches`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,9 @@ from mobilebert_jax.export.operations import numpy_operations
 # A stream whose scale leaves this range in some channel is scaled explicitly,
 # and begins anew: far from overflow and from what float16 can hold.
 _SCALE_RANGE = (2.0**-24, 2.0**24)
+
+# Of BERT's vocabulary: special tokens, and where whole words begin.
+_CLS, _SEP, _FIRST_WORD = 101, 102, 1996
 
 Means = Mapping[str, np.ndarray]
 
@@ -108,6 +112,43 @@ def measure_means(
     + folding.kept[name].offset
     for name, total in sums.items()
   }
+
+
+def default_batches(
+  head: str, config: MobileBertConfig
+) -> list[dict[str, np.ndarray]]:
+  """Returns a fixed set of token sequences, for means where there is no text.
+
+  64 sequences of 4 to 64 tokens, half of them pairs. Ids are drawn as words
+  occur (by Zipf's law, for vocabularies begin with what is frequent); with
+  BERT's vocabulary between its '[CLS]' and '[SEP]' and without its unused ids.
+
+  Args:
+    head: transformers' name of the class.
+    config: the architecture.
+
+  Returns:
+    batches as `measure_means` takes them.
+  """
+  rng = np.random.default_rng(0)
+  is_bert = config.vocab_size >= _FIRST_WORD * 2
+  first = _FIRST_WORD if is_bert else 0
+  words = config.vocab_size - first
+  longest = min(64, config.max_position_embeddings)
+  lengths = np.linspace(min(4, longest), longest, 8).astype(int)
+  batches = []
+  for length in lengths:
+    shape = (8, length)
+    ids = first + np.int32(np.exp(rng.uniform(0, np.log(words), shape)) - 1)
+    types = np.zeros(shape, np.int32)
+    types[4:, length // 2 :] = min(1, config.type_vocab_size - 1)
+    if is_bert:
+      ids[:, 0], ids[:, -1], ids[4:, length // 2 - 1] = _CLS, _SEP, _SEP
+    if head == 'MobileBertForMultipleChoice':
+      ids, types = ids.reshape(4, 2, -1), types.reshape(4, 2, -1)
+    inputs = (ids, np.ones_like(ids), types)
+    batches.append(dict(zip(graphs.INPUTS, inputs)))
+  return batches
 
 
 class _Folding:

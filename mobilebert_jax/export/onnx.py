@@ -3,6 +3,11 @@
 A file has dynamic batch and length, int64 inputs, transformers' names of inputs
 and outputs, and each weight once, under the name that `graph` gives it. So has
 each tensor: a node's output is called 'layer_3/ffn_1/output', not 'Add_127'.
+
+With `int8=True` the kernels and the word table are integers of 8 bits, and so
+are their products: activations are quantised as they come ('dynamic'). That is
+a quarter of the size and needs no calibration; transformers.js calls such a
+file 'q8' and looks for `QUANTIZED` beside `MODEL`.
 """
 
 import pathlib
@@ -21,16 +26,24 @@ from mobilebert_jax.runtime.errors import InputError
 OPSET = 17
 # What a reader of opset 17 understands, whatever version of onnx writes.
 _IR_VERSION = 8
+# What optimum and transformers.js call the files, in a directory `onnx`.
+MODEL = 'model.onnx'
+QUANTIZED = 'model_quantized.onnx'
+_LONGEST = 'max_position_embeddings'
 
 
 def build(
-  graph: Graph, names: graphs.Names = graphs.NAMES['transformers']
+  graph: Graph,
+  names: graphs.Names = graphs.NAMES['transformers'],
+  *,
+  int8: bool = False,
 ) -> Any:
   """Returns a model as an `onnx.ModelProto`.
 
   Args:
     graph: the served model; the dtype of its weights is that of the outputs.
     names: what inputs and outputs are called.
+    int8: whether products are of integers.
 
   Raises:
     InputError: `onnx` is not installed.
@@ -38,7 +51,7 @@ def build(
   onnx = load('onnx', 'onnx')
   helper, types = onnx.helper, onnx.TensorProto
   dtype = next(iter(graph.weights.values())).dtype
-  operations = OnnxOperations(onnx, dtype)
+  operations = (DynamicInt8 if int8 else OnnxOperations)(onnx, dtype)
   has_choices = graph.head == 'MobileBertForMultipleChoice'
   axes = ['batch', *(['choices'] if has_choices else []), 'length']
   outputs = graphs.apply(
@@ -67,6 +80,8 @@ def build(
     ir_version=_IR_VERSION,
     producer_name='mobilebert_jax',
   )
+  longest = str(graph.config.max_position_embeddings)
+  helper.set_model_props(model, {_LONGEST: longest})
   onnx.checker.check_model(model)
   return model
 
@@ -100,6 +115,8 @@ def save(
   graph: Graph,
   path: pathlib.Path,
   names: graphs.Names = graphs.NAMES['transformers'],
+  *,
+  int8: bool = False,
 ):
   """Writes a file, which appears only when it is whole.
 
@@ -107,11 +124,12 @@ def save(
     graph: the served model.
     path: where to.
     names: what inputs and outputs are called.
+    int8: whether products are of integers.
 
   Raises:
     InputError: `onnx` is not installed.
   """
-  model = build(graph, names)
+  model = build(graph, names, int8=int8)
   with files.replacing(path) as partial:
     partial.write_bytes(model.SerializeToString())
 
@@ -149,9 +167,21 @@ class Loaded:
       ) from None
     self._inputs = names.inputs
     self._outputs = [output.name for output in self._session.get_outputs()]
+    notes = self._session.get_modelmeta().custom_metadata_map
+    self._longest = int(notes.get(_LONGEST, np.iinfo(np.int64).max))
 
   def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the outputs by name for inputs by transformers' names."""
+    """Returns the outputs by name for inputs by transformers' names.
+
+    Raises:
+      InputError: the sequences are longer than the model has positions.
+    """
+    length = np.shape(inputs['input_ids'])[-1]
+    if length > self._longest:
+      raise InputError(
+        f'the sequences have {length} tokens, more than the {self._longest} '
+        'positions of the model: truncate them.'
+      )
     feeds = {
       named: np.asarray(inputs[name], np.int64)
       for name, named in zip(graphs.INPUTS, self._inputs)
@@ -340,3 +370,79 @@ class OnnxOperations:
       )
     )
     return name
+
+
+class DynamicInt8(OnnxOperations):
+  """Operations whose products of weights are of integers.
+
+  A weight is (q - 128) * scale with q in 8 bits and a scale for each channel
+  that it writes; for the word table, for each word, so that a table that also
+  scores the vocabulary stands once. What it is multiplied with gets a scale and
+  a zero point when it is there. Classifiers stay float: they are small, and
+  nothing after them evens out errors.
+
+  q is unsigned because onnxruntime adds pairs of products in 16 bits where a
+  CPU has no instruction for more; signed weights would overflow them.
+  """
+
+  def __init__(self, onnx: Any, dtype: Any):
+    super().__init__(onnx, dtype)
+    self._values: dict[str, np.ndarray] = {}
+    self._quantized: dict[str, tuple[str, str, str]] = {}
+
+  def weight(self, name, value):
+    # Written by what reads it, as float or as integers.
+    self._values[name] = np.asarray(value, self._dtype)
+    return name
+
+  def take(self, table, ids):
+    if table != 'embeddings/words':
+      return super().take(table, ids)
+    integers, scales, zero = self._integers(table, axis=0)
+    rows = self._node('Gather', integers, ids, axis=0)
+    centred = self._node('Sub', self._cast(rows), self._cast(zero))
+    scale = self._node('Gather', scales, ids, axis=0)
+    return self.multiply(centred, self._node('Unsqueeze', scale, self._ints(2)))
+
+  def linear(self, x, kernel):
+    if kernel.startswith('classifier'):
+      return super().linear(x, kernel)
+    return self._product(x, *self._integers(kernel, axis=1))
+
+  def linear_transposed(self, x, table):
+    integers, scales, zero = self._integers(table, axis=0)
+    turned = self._node('Transpose', integers, perm=[1, 0])
+    return self._product(x, turned, scales, zero)
+
+  def _product(self, x: str, integers: str, scales: str, zero: str) -> str:
+    # These nodes in this order are what onnxruntime makes one of.
+    if x not in self._quantized:
+      rows = self._node('DynamicQuantizeLinear', x)
+      more = (f'{rows}_scale', f'{rows}_zero_point')
+      self.nodes[-1].output.extend(more)
+      self._quantized[x] = (rows, *more)
+    rows, scale, offset = self._quantized[x]
+    whole = self._node('MatMulInteger', rows, integers, offset, zero)
+    return self.multiply(self._cast(whole), self.multiply(scale, scales))
+
+  def _integers(self, name: str, axis: int) -> tuple[str, str, str]:
+    """Returns a weight's integers, scales along an axis, and zero point."""
+    value = self._values[name]
+    largest = np.abs(value).max(axis=1 - axis, keepdims=True)
+    scales = np.where(largest > 0, largest, 1) / 127
+    integers = np.round(value / scales).astype(np.int16) + 128
+    return (
+      self._constant(f'{name}_quantized', integers.astype(np.uint8)),
+      self._constant(f'{name}_scale', scales.astype(self._dtype).reshape(-1)),
+      self._constant('/zero_point', np.asarray(128, np.uint8)),
+    )
+
+  def _cast(self, x: str) -> str:
+    kind = self._onnx.helper.np_dtype_to_tensor_dtype(self._dtype)
+    return self._node('Cast', x, to=kind)
+
+  def _node(self, kind, *inputs, **attributes):
+    for name in inputs:
+      if name in self._values:
+        self._constant(name, self._values[name])
+    return super()._node(kind, *inputs, **attributes)

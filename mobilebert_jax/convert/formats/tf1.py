@@ -1,7 +1,7 @@
 """Reads TensorFlow 1 checkpoints, of both formats that TensorFlow had.
 
-The only module that imports tensorflow. No maintained library reads the
-format without it.
+With `export.saved_model`, the only module that imports tensorflow. No
+maintained library reads the format without it.
 """
 
 import os
