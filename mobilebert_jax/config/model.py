@@ -69,6 +69,15 @@ class FrozenMap(dict):
     return (FrozenMap, (dict(self),))
 
 
+def _frozen(value: Any) -> Any:
+  """Returns a JSON value in which nothing can change."""
+  if isinstance(value, Mapping):
+    return FrozenMap({key: _frozen(item) for key, item in value.items()})
+  if isinstance(value, list | tuple):
+    return tuple(_frozen(item) for item in value)
+  return value
+
+
 def _error(field: str, value: Any, allowed: str) -> InputError:
   return fields.wrong(f'MobileBertConfig.{field}', value, allowed)
 
@@ -185,11 +194,19 @@ class MobileBertConfig:
     help='which loss sequence classification uses; None decides from '
     "`num_labels` and the labels' dtype as transformers does",
   )
+  task_specific_params: Mapping[str, Any] | None = fields.setting(
+    None,
+    help='how the model is used, by the name of a pipeline: for '
+    "'question-answering' how texts are cut and answers chosen",
+  )
 
   def __post_init__(self):
     self._set_labels()
     fields.check(self, 'MobileBertConfig')
     self._check_consistency()
+    if self.task_specific_params is not None:
+      frozen = _frozen(self.task_specific_params)
+      object.__setattr__(self, 'task_specific_params', frozen)
 
   @property
   def true_hidden_size(self) -> int:

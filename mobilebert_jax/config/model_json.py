@@ -58,7 +58,7 @@ _NEUTRAL_KEYS = frozenset({
   'gradient_checkpointing', 'is_decoder', 'is_encoder_decoder',
   'output_attentions', 'output_hidden_states', 'output_past',
   'prefix', 'pruned_heads', 'return_dict', 'sep_token_id',
-  'task_specific_params', 'tf_legacy_loss', 'tokenizer_class', 'torch_dtype',
+  'tf_legacy_loss', 'tokenizer_class', 'torch_dtype',
   'torchscript', 'true_hidden_size', 'use_bfloat16', 'use_cache',
 })  # fmt: skip
 _FIELDS = tuple(field.name for field in dataclasses.fields(MobileBertConfig))
@@ -144,8 +144,9 @@ def to_dict(
   del values['num_labels']
   values['id2label'] = {str(i): name for i, name in config.id2label.items()}
   values['true_hidden_size'] = config.true_hidden_size
-  if config.problem_type is None:
-    del values['problem_type']
+  for name in ('problem_type', 'task_specific_params'):
+    if values[name] is None:
+      del values[name]
   return dict(sorted(values.items()))
 
 

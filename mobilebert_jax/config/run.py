@@ -16,7 +16,9 @@ from mobilebert_jax.config.model import FrozenMap, MobileBertConfig
 from mobilebert_jax.runtime.errors import InputError
 
 # The task decides these fields of the model's config.
-TASK_FIELDS = ('num_labels', 'id2label', 'label2id', 'problem_type')
+TASK_FIELDS = (
+  'num_labels', 'id2label', 'label2id', 'problem_type', 'task_specific_params',
+)  # fmt: skip
 MODEL_FIELDS = tuple(
   field.name
   for field in dataclasses.fields(MobileBertConfig)

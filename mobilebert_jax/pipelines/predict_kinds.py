@@ -90,13 +90,14 @@ _ANSWER = (
     'max_answer_length',
     'tokens of an answer',
     int,
-    15,
+    otherwise='what the model was trained with, or 15',
     value='N',
     limits=_POSITIVE,
   ),
   Flag(
     'may_be_unanswerable',
-    'the empty answer is an answer, too (SQuAD 2.0)',
+    'the empty answer is an answer, too (SQuAD 2.0); as it is for a run that '
+    'learnt from such questions',
     bool,
     False,
   ),
@@ -146,7 +147,11 @@ def _answer(pipe: Any, items: Sequence[Fields], flags: Given) -> list[Result]:
     list(items),
     top_k=flags['top_k'],
     max_answer_len=flags['max_answer_length'],
-    handle_impossible_answer=flags['may_be_unanswerable'],
+    handle_impossible_answer=(
+      flags['may_be_unanswerable']
+      if 'may_be_unanswerable' in flags.named
+      else None
+    ),
   )
   result = [result] if len(items) == 1 else result
   listed = [[one] if isinstance(one, dict) else one for one in result]

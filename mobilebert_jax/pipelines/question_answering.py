@@ -1,13 +1,24 @@
-"""Question answering: the span of a text that answers a question."""
+"""Question answering: the span of a text that answers a question.
 
+There are two ways to cut long texts and to choose among their parts' answers:
+that of transformers' pipeline, and, for a model that says how it was trained
+and scored (`task_specific_params` of its config), that of run_squad, which
+training and eval.py follow.
+"""
+
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
-from mobilebert_jax.metrics.probabilities import log_softmax
+from mobilebert_jax.config import fields
+from mobilebert_jax.config.task_options import NullSpanOptions, SpanOptions
+from mobilebert_jax.data.readers.squad import Question
+from mobilebert_jax.metrics.probabilities import log_softmax, softmax
 from mobilebert_jax.metrics.spans import best_spans
 from mobilebert_jax.models import MobileBertForQuestionAnswering
 from mobilebert_jax.pipelines.base import (
@@ -16,12 +27,34 @@ from mobilebert_jax.pipelines.base import (
   encoded_rows,
 )
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks.squad import answers as span_answers
+from mobilebert_jax.tasks.squad import windows
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+
+_INPUTS = ('input_ids', 'token_type_ids')
+# The longest answer, where nothing else is said: transformers' default.
+_MAX_ANSWER_LEN = 15
 
 
 class QuestionAnswering(Pipeline):
-  """Extracts answers (`QuestionAnsweringPipeline` of transformers 4)."""
+  """Extracts answers (`QuestionAnsweringPipeline` of transformers 4).
+
+  Attributes:
+    rules: how the model was trained to answer, from its config; None: it does
+      not say.
+  """
 
   model_class = MobileBertForQuestionAnswering
+
+  def __init__(
+    self,
+    model: nn.Module,
+    params: Mapping[str, Any],
+    tokenizer: MobileBertTokenizerFast,
+    batch_size: int = 8,
+  ):
+    super().__init__(model, params, tokenizer, batch_size)
+    self.rules = _rules(self.config.task_specific_params or {})
 
   def __call__(
     self,
@@ -30,12 +63,16 @@ class QuestionAnswering(Pipeline):
     *,
     top_k: int = 1,
     doc_stride: int | None = None,
-    max_answer_len: int = 15,
+    max_answer_len: int | None = None,
     max_seq_len: int | None = None,
-    handle_impossible_answer: bool = False,
-    align_to_words: bool = True,
+    handle_impossible_answer: bool | None = None,
+    align_to_words: bool | None = None,
   ) -> Any:
     """Answers questions from texts.
+
+    A model that says how it was trained answers as eval.py does, unless
+    `doc_stride`, `max_seq_len` or `align_to_words` is given; any other, as
+    transformers' pipeline does.
 
     Args:
       question: a question or a list of them; or, without `context`, a mapping
@@ -44,28 +81,46 @@ class QuestionAnswering(Pipeline):
       top_k: how many answers.
       doc_stride: tokens that the parts of a long text share; None is half of
         `max_seq_len`, at most 128.
-      max_answer_len: tokens of an answer.
+      max_answer_len: tokens of an answer; None is what the model says, or 15.
       max_seq_len: tokens of a part with its question; None is 384 or what the
         model takes.
-      handle_impossible_answer: also offer "no answer", the empty string.
-      align_to_words: widen answers to whole words.
+      handle_impossible_answer: also offer "no answer", the empty string; None
+        is no, unless the model learnt to tell when there is none.
+      align_to_words: widen answers to whole words; None is yes, but for a
+        model that says how it was trained.
 
     Returns:
       Per question a mapping with `score`, `start`, `end` (characters of the
       text) and `answer`, or a list of those if several are wanted and found;
-      for several questions a list.
+      for several questions a list. The score is a probability: among the
+      spans of a part of the text, or, as in eval.py's nbest_predictions.json,
+      among the best answers.
 
     Raises:
       InputError: an empty or missing question or context, or lengths that
         leave no room for the text.
     """
     check_count('top_k', top_k)
-    check_count('max_answer_len', max_answer_len)
+    if max_answer_len is not None:
+      check_count('max_answer_len', max_answer_len)
+    examples = _examples(question, context)
+    cutting = (doc_stride, max_seq_len, align_to_words)
+    if self.rules is not None and cutting == (None, None, None):
+      rules = self.rules
+      if max_answer_len is not None:
+        rules = dataclasses.replace(rules, max_answer_length=max_answer_len)
+      results = self._answer_by_rules(
+        rules, examples, top_k, handle_impossible_answer
+      )
+      return results[0] if len(results) == 1 else results
+    if max_answer_len is None:
+      max_answer_len = _MAX_ANSWER_LEN
+    if align_to_words is None:
+      align_to_words = True
     if max_seq_len is None:
       max_seq_len = min(self.max_length, 384)
     if doc_stride is None:
       doc_stride = min(max_seq_len // 2, 128)
-    examples = _examples(question, context)
     encodings = [
       self.tokenize(
         [asked],
@@ -91,6 +146,42 @@ class QuestionAnswering(Pipeline):
       answers = sorted(answers, key=lambda a: a['score'], reverse=True)[:top_k]
       results.append(answers[0] if len(answers) == 1 else answers)
     return results[0] if len(results) == 1 else results
+
+  def _answer_by_rules(
+    self,
+    rules: SpanOptions,
+    examples: Sequence[tuple[str, str]],
+    top_k: int,
+    may_be_impossible: bool | None,
+  ) -> list[Any]:
+    """Returns the answers that evaluation gives (`tasks.squad`)."""
+    questions = [
+      Question(str(i), asked, text) for i, (asked, text) in enumerate(examples)
+    ]
+    features = windows.encode(rules, questions, self.tokenizer, self.max_length)
+    columns = [features.sequences[name] for name in _INPUTS]
+    rows = [
+      {
+        name: column.values[column.offsets[i] : column.offsets[i + 1]].tolist()
+        for name, column in zip(_INPUTS, columns)
+      }
+      for i in range(len(features))
+    ]
+    picked = self.run(rows)
+    predictions = {
+      f'{side}_logits': _stacked([row[side] for row in picked])
+      for side in ('start', 'end')
+    }
+    result = span_answers.find(
+      rules, predictions, questions, features, max(top_k, rules.n_best)
+    )
+    threshold = None
+    if isinstance(rules, NullSpanOptions) and may_be_impossible is None:
+      may_be_impossible = True
+    if may_be_impossible:
+      threshold = getattr(rules, 'null_score_threshold', None) or 0.0
+    chosen = [_ranked(one, threshold)[:top_k] for one in result]
+    return [listed[0] if len(listed) == 1 else listed for listed in chosen]
 
   def _answers(
     self,
@@ -124,6 +215,62 @@ class QuestionAnswering(Pipeline):
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
     """Returns start and end logits."""
     return {'start': outputs.start_logits, 'end': outputs.end_logits}
+
+
+def _rules(params: Mapping[str, Any]) -> SpanOptions | None:
+  """Returns what a config says about questions; None: nothing of ours.
+
+  Raises:
+    InputError: a value that is none.
+  """
+  known = {field.name for field in dataclasses.fields(NullSpanOptions)}
+  values = params.get('question-answering')
+  if not isinstance(values, Mapping) or not values or set(values) - known:
+    return None
+  kind = NullSpanOptions if 'null_score_threshold' in values else SpanOptions
+  rules = kind(**values)
+  fields.check(rules, 'task_specific_params.question-answering')
+  return rules
+
+
+def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+  """Returns rows of any lengths as one array; nothing reads what fills it."""
+  stacked = np.zeros((len(rows), max(map(len, rows))), np.float32)
+  for i, row in enumerate(rows):
+    stacked[i, : len(row)] = row
+  return stacked
+
+
+def _ranked(
+  result: span_answers.SpanPrediction, threshold: float | None
+) -> list[dict[str, Any]]:
+  """Returns answers, best first.
+
+  Args:
+    result: what the model says to a question.
+    threshold: no answer comes first where its odds are above; None: it is no
+      answer.
+  """
+  spans = list(result.spans)
+  if threshold is not None:
+    is_first = result.null_odds > threshold or not spans
+    spans.insert(0 if is_first else 1, result.null)
+  if not spans:
+    return []
+  scores = softmax(np.array([span.score for span in spans]))
+  answers: list[dict[str, Any]] = [
+    {
+      'score': float(score),
+      'start': span.begin,
+      'end': span.end,
+      'answer': span.text,
+    }
+    for span, score in zip(spans, scores)
+  ]
+  # The first one is decided by the threshold, the others by their scores.
+  return answers[:1] + sorted(
+    answers[1:], key=lambda answer: answer['score'], reverse=True
+  )
 
 
 def _examples(question: Any, context: Any) -> list[tuple[str, str]]:

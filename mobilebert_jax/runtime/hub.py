@@ -1,12 +1,13 @@
-"""Finds the files of a model: here, on gs://, or else on the hub.
+"""Models on the Hugging Face hub: finding, uploading and describing them.
 
-The only module that imports huggingface_hub.
+A model's files are looked for here, on gs://, and else on the hub. The only
+module that imports huggingface_hub.
 """
 
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.runtime import files, local_copies
@@ -14,6 +15,11 @@ from mobilebert_jax.runtime.errors import InputError
 
 # 'name' or 'owner/name', as the hub allows them.
 _HUB_NAME = re.compile(r'[\w-][\w.-]*(/[\w-][\w.-]*)?')
+
+
+def is_hub_name(name: str | os.PathLike[str]) -> bool:
+  """Returns whether a model on the hub may be called so."""
+  return _HUB_NAME.fullmatch(str(name)) is not None
 
 
 def local_directory(
@@ -38,7 +44,7 @@ def local_directory(
     return directory
   if path.is_file() or path.with_name(f'{path.name}.index').is_file():
     return path.parent
-  if not _HUB_NAME.fullmatch(str(name_or_path)):
+  if not is_hub_name(name_or_path):
     raise InputError(
       f'{name_or_path} does not exist; give a directory, a weights file, or '
       "a name on the Hugging Face hub such as 'google/mobilebert-uncased'."
@@ -124,9 +130,6 @@ def _download(
   from huggingface_hub import errors
 
   revision = options['revision'] or 'main'
-  # The bases name the transport's own errors (a proxy's, a broken stream's),
-  # whichever HTTP library this release of huggingface_hub is built on.
-  transport: Any = (*errors.HfHubHTTPError.__bases__, OSError)
   try:
     path = huggingface_hub.hf_hub_download(
       repo, filename, endpoint=os.environ.get('HF_ENDPOINT'), **options
@@ -151,10 +154,10 @@ def _download(
     raise InputError(
       f'{repo!r} is no name on the hub: {str(error).rstrip(".")}.'
     ) from None
-  except transport as error:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    reason = reason.rstrip('.')
-    raise InputError(f'cannot download {repo}/{filename}: {reason}.') from None
+  except _transport_errors() as error:
+    raise InputError(
+      f'cannot download {repo}/{filename}: {_reason(error)}.'
+    ) from None
   return pathlib.Path(path), True
 
 
@@ -165,3 +168,128 @@ def _is_cached(repo: str, cache_dir: str | os.PathLike[str] | None) -> bool:
   root = pathlib.Path(cache_dir or constants.HF_HUB_CACHE)
   snapshots = root / f'models--{repo.replace("/", "--")}' / 'snapshots'
   return snapshots.is_dir() and any(snapshots.iterdir())
+
+
+def upload(
+  directory: str | os.PathLike[str],
+  repo: str,
+  *,
+  private: bool | None = None,
+  revision: str | None = None,
+  token: str | bool | None = None,
+  commit_message: str | None = None,
+) -> str:
+  """Uploads a directory as one commit to a model on the hub.
+
+  Files of the same names are replaced; others that the model has stay.
+
+  Args:
+    directory: a local directory.
+    repo: 'owner/name', or a name of one's own; made if it is not there.
+    private: whether a new model is shown to its owner alone; None is the
+      account's default.
+    revision: a branch, made if it is not there; None is the main branch.
+    token: access token with the right to write; True or None is the one that
+      `hf auth login` stored.
+    commit_message: its first line.
+
+  Returns:
+    The model's address.
+
+  Raises:
+    InputError: no directory, a wrong name, no token, no right to write, or the
+      hub cannot be reached.
+  """
+  source = pathlib.Path(directory)
+  if not source.is_dir() or not any(source.iterdir()):
+    raise InputError(f'{source} holds no files to upload to the hub.')
+  if not is_hub_name(repo):
+    raise InputError(
+      f'{str(repo)!r} is no name on the hub; give owner/name, such as '
+      "'anna/mobilebert-reviews'."
+    )
+  import huggingface_hub
+  from huggingface_hub import errors
+
+  api = huggingface_hub.HfApi(endpoint=os.environ.get('HF_ENDPOINT'))
+  if not isinstance(token, str) and huggingface_hub.get_token() is None:
+    raise InputError(
+      f'uploading to {repo} needs an access token with the right to write; run '
+      '`hf auth login`, or set HF_TOKEN.'
+    )
+  try:
+    url = api.create_repo(repo, private=private, exist_ok=True, token=token)
+    if revision is not None:
+      api.create_branch(
+        url.repo_id, branch=revision, exist_ok=True, token=token
+      )
+    api.upload_folder(
+      repo_id=url.repo_id,
+      folder_path=source,
+      revision=revision,
+      token=token,
+      commit_message=commit_message or 'Upload by mobilebert_jax',
+    )
+  except errors.HFValidationError as error:
+    raise InputError(
+      f'{repo!r} is no name on the hub: {_reason(error)}.'
+    ) from None
+  except errors.HfHubHTTPError as error:
+    status = getattr(error.response, 'status_code', None)
+    if status in (401, 403):
+      problem = (
+        'the hub does not accept the token' if status == 401 else
+        'the token has no right to write there'
+      )  # fmt: skip
+      raise InputError(
+        f'cannot upload to {repo}: {problem}; make one with the right to '
+        'write, and run `hf auth login` or set HF_TOKEN.'
+      ) from None
+    raise InputError(f'cannot upload to {repo}: {_reason(error)}.') from None
+  except ValueError as error:
+    # Of the model card's metadata: the reasons are in the lines below.
+    reason = ' '.join(str(error).split()).rstrip('.')
+    raise InputError(f'cannot upload to {repo}: {reason}.') from None
+  except _transport_errors() as error:
+    raise InputError(
+      f'cannot upload to {repo}: the hub cannot be reached ({_reason(error)}).'
+    ) from None
+  return str(url)
+
+
+def card_metadata(
+  values: Mapping[str, Any], results: Sequence[Mapping[str, Any]] = ()
+) -> str:
+  """Returns the YAML at the head of a model card, as the hub reads it.
+
+  Args:
+    values: its fields, such as `library_name`, `tags` and `base_model`; None
+      is left out.
+    results: arguments of `huggingface_hub.EvalResult`, a score each.
+  """
+  import huggingface_hub
+
+  fields = {name: value for name, value in values.items() if value is not None}
+  if results:
+    fields['eval_results'] = [
+      huggingface_hub.EvalResult(**result) for result in results
+    ]
+  data = huggingface_hub.ModelCardData(**fields)
+  return data.to_yaml(line_break='\n')
+
+
+def _transport_errors() -> Any:
+  """Returns the errors of the way to the hub: a proxy's, a broken stream's.
+
+  They are bases of huggingface_hub's own, whichever HTTP library this release
+  is built on.
+  """
+  from huggingface_hub import errors
+
+  return (*errors.HfHubHTTPError.__bases__, OSError)
+
+
+def _reason(error: Exception) -> str:
+  """Returns the first line of an error, without its full stop."""
+  reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+  return reason.rstrip('.')

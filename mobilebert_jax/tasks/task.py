@@ -115,6 +115,10 @@ class Task:
     splits: The names of the splits.
     problem_type: transformers' `problem_type` for a sequence classification
       head, else None.
+    usage_params: `usage_params(scores)` gives `task_specific_params` of the
+      model's config: how it is used, by the name of a pipeline. Its argument
+      are the scores of the evaluation that the weights are saved after, {}
+      before there is one.
   """
 
   name: str
@@ -133,6 +137,7 @@ class Task:
   token_outputs: frozenset[str] = frozenset()
   splits: Splits = SPLITS
   problem_type: str | None = None
+  usage_params: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None
 
   def __post_init__(self):
     """Refuses a task that the loop could not score."""
@@ -151,7 +156,10 @@ class Task:
 
   def model_overrides(self) -> dict[str, Any]:
     """Returns the fields of `MobileBertConfig` that the task decides."""
-    overrides: dict[str, Any] = {}
+    # What the model came with is about the task that it came from.
+    overrides: dict[str, Any] = {'task_specific_params': None}
+    if self.usage_params:
+      overrides['task_specific_params'] = self.usage_params({})
     if self.problem_type:
       overrides['problem_type'] = self.problem_type
       overrides['num_labels'] = len(self.labels) or 1

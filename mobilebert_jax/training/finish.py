@@ -1,4 +1,4 @@
-"""What a run writes at its end: predictions, curves, report, results."""
+"""What a run writes for others: its best weights; at its end, the results."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,12 +7,13 @@ import jax
 import numpy as np
 
 from mobilebert_jax import models
-from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.models.typing import Params
-from mobilebert_jax.reporting import metrics_log, pictures, report
-from mobilebert_jax.runtime import distributed, files
+from mobilebert_jax.reporting import metrics_log, model_card, pictures, report
+from mobilebert_jax.runtime import distributed, files, hub
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tasks.task import Predictions
+from mobilebert_jax.training import mesh, setup
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.run_state import RunState
 from mobilebert_jax.training.setup import Run
@@ -26,7 +27,6 @@ def write(
   run: Run,
   run_state: RunState,
   step: int,
-  params: Params,
   predict: Callable[[Split], Predictions],
 ) -> dict[str, Any]:
   """Writes everything that shows what was learnt; `results.json` last.
@@ -38,20 +38,14 @@ def write(
     run: the run.
     run_state: its scores.
     step: its last step.
-    params: the best weights.
     predict: the predictions for a split with the best weights.
 
   Returns:
     What `results.json` holds.
   """
   config, workdir, task, splits = run.config, run.workdir, run.task, run.splits
-  results: dict[str, Any] = {
-    'task': task.name,
-    'primary_metric': task.primary_metric,
-    'first': {'step': 0, **run_state.first},
-    'final': {'step': step, **run_state.last},
-    'best': {'step': run_state.best_step, **run_state.best},
-  }
+  results = _scores_so_far(run, run_state)
+  results['final'] = {'step': step, **run_state.last}
   if config.nonfinite == 'skip':
     results['skipped_steps'] = run_state.skipped_steps
   shown, *others = (*task.splits.evaluation, *task.splits.test)
@@ -68,7 +62,7 @@ def write(
     pictures.draw_curves(workdir.curves, records, task.primary_metric)
     findings = report.Findings(
       results=results,
-      about=_about(config, task, splits, results, params),
+      about=_about(run, step),
       labels=task.labels,
       split=shown,
       outcomes=outcomes,
@@ -78,10 +72,75 @@ def write(
       batch_size=config.batch_size,
     )
     report.write(workdir.report, workdir.pictures, workdir.curves, findings)
+    _write_card(run, results)
     files.write_json(workdir.results, results)
 
   distributed.run_on_primary(show)
   return results
+
+
+def save_best(run: Run, run_state: RunState, params: Params):
+  """Writes the best weights as a transformers directory, with a model card.
+
+  Args:
+    run: the run.
+    run_state: its scores so far.
+    params: the weights.
+  """
+  host = mesh.fetch_tree(params)
+  model, tokenizer = run.start.model, run.start.tokenizer
+  usage = _usage(run, run_state.best)
+  config = model.config.replace(task_specific_params=usage or None)
+  results = _scores_so_far(run, run_state)
+
+  def save():
+    save_pretrained(
+      run.workdir.model, model.clone(config=config), host, tokenizer
+    )
+    _write_card(run, results)
+
+  distributed.run_on_primary(save)
+
+
+def _scores_so_far(run: Run, run_state: RunState) -> dict[str, Any]:
+  """Returns what `results.json` holds, without the final scores."""
+  return {
+    'task': run.task.name,
+    'primary_metric': run.task.primary_metric,
+    'first': {'step': 0, **run_state.first},
+    'best': {'step': run_state.best_step, **run_state.best},
+  }
+
+
+def _usage(run: Run, scores: Mapping[str, float]) -> Mapping[str, Any]:
+  """Returns `task_specific_params` after an evaluation."""
+  usage = run.task.usage_params
+  return usage(scores) if usage else {}
+
+
+def _write_card(run: Run, results: Mapping[str, Any]):
+  config, start = run.config, run.start
+  is_hub_name = (
+    config.init != setup.SCRATCH
+    and hub.is_hub_name(config.init)
+    and not files.path(config.init).exists()
+  )
+  step = results.get('final', results['best'])['step']
+  summary = model_card.ModelSummary(
+    head=run.task.head.__name__,
+    max_length=config.data.max_length,
+    lower_case=start.tokenizer.do_lower_case,
+    labels=run.task.labels,
+    usage=_usage(run, results['best']),
+    config=config,
+    results=results,
+    about=_about(run, step, model_card.last_part),
+    base_model=config.init if is_hub_name else None,
+    versions=model_card.installed_versions(),
+  )
+  files.write_text(
+    run.workdir.model / model_card.NAME, model_card.card(summary)
+  )
 
 
 def closing_line(results: Mapping[str, Any], workdir: Workdir) -> str:
@@ -117,27 +176,31 @@ def _write_predictions(
 
 
 def _about(
-  config: TrainConfig,
-  task: Task,
-  splits: Mapping[str, Split],
-  results: Mapping[str, Any],
-  params: Any,
+  run: Run, step: int, show_path: Callable[[str], str] = str
 ) -> list[tuple[str, str]]:
-  """Returns the rows of the report's table about the run."""
+  """Returns the rows of a table about the run.
+
+  Args:
+    run: the run.
+    step: its steps.
+    show_path: from a directory to what is shown of it.
+  """
+  config, task, splits = run.config, run.task, run.splits
   counts = ', '.join(
     f'{name} {len(split.examples):,}' for name, split in splits.items()
   )
   data = config.data
-  source = data.source if data.path is None else f'{data.source}, {data.path}'
-  steps = results['final']['step']
-  seen = steps * config.batch_size / len(splits[task.splits.train].examples)
+  source: str = data.source
+  if data.path is not None:
+    source = f'{source}, {show_path(data.path)}'
+  parameters = models.count_params(models.abstract_params(run.start.model))
+  seen = step * config.batch_size / len(splits[task.splits.train].examples)
   devices = jax.devices()
   return [
-    ('model', f'{task.head.__name__}, {models.count_params(params):,} '
-     'parameters'),
-    ('started from', config.init),
+    ('model', f'{task.head.__name__}, {parameters:,} parameters'),
+    ('started from', show_path(config.init)),
     ('data', f'{source}; examples: {counts}'),
-    ('training', f'{steps:,} steps of {config.batch_size} examples, '
+    ('training', f'{step:,} steps of {config.batch_size} examples, '
      f'{seen:.3g} times the training data'),
     ('optimizer', f'{_OPTIMIZERS[config.optimizer.name]}, learning rate '
      f'{config.optimizer.learning_rate:g}, weight decay '

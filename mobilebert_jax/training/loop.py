@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.convert.pretrained import load_pretrained, save_pretrained
+from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.models.typing import Metrics, Params
 from mobilebert_jax.reporting import metrics_log
@@ -214,7 +214,7 @@ def train(
             if is_best:
               # Before the checkpoint that knows about it: a kill between the
               # two repeats this evaluation.
-              _save_model(run, state.params)
+              finish.save_best(run, run_state, state.params)
 
           # ---------------------------------------------------------- Save ---
           if step > first and (is_best or run_state.is_finished or is_saved):
@@ -234,7 +234,7 @@ def train(
     if run_state.best_step != step:
       params = _best_params(run_state.best_step, run, checkpoints, abstract)
     predict = functools.partial(evaluator.predictions, params)
-    results = finish.write(run, run_state, step, params, predict)
+    results = finish.write(run, run_state, step, predict)
   distributed.print_on_primary(finish.closing_line(results, place))
   return results
 
@@ -280,15 +280,6 @@ def _diverged(
 
 def _format_scores(scores: Mapping[str, float]) -> str:
   return ', '.join(f'{name} {value:.4f}' for name, value in scores.items())
-
-
-def _save_model(run: Run, params: Params):
-  """Writes the best weights as a transformers directory."""
-  host = mesh.fetch_tree(params)
-  model, tokenizer = run.start.model, run.start.tokenizer
-  distributed.run_on_primary(
-    lambda: save_pretrained(run.workdir.model, model, host, tokenizer)
-  )
 
 
 def _interrupted(

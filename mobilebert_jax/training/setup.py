@@ -287,6 +287,7 @@ def begin(
     InputError: whatever is wrong with init, tokenizer or model settings.
   """
   tokenizer = _find_tokenizer(config, task, train, default_tokenizer)
+  _set_length(config, tokenizer)
   start = _begin_with(config, task, tokenizer)
   check_lengths(config, start.model.config)
   return start
@@ -306,7 +307,19 @@ def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
   architecture = workdir.read_model_config().replace(**settings)
   check_lengths(config, architecture)
   model = task.head(architecture, compute=compute_of(config))
-  return Start(model, None, workdir.read_tokenizer())
+  tokenizer = workdir.read_tokenizer()
+  _set_length(config, tokenizer)
+  return Start(model, None, tokenizer)
+
+
+def _set_length(config: TrainConfig, tokenizer: MobileBertTokenizerFast):
+  """Makes the run's length the tokenizer's, for whoever uses the model.
+
+  Whatever limit it came with: longer texts than those that the model learnt
+  from are cut, and shorter ones need not be. Encoding the data does not read
+  it.
+  """
+  tokenizer.model_max_length = config.data.max_length
 
 
 def load_split(

@@ -99,6 +99,12 @@ def test_missing_keys_mean_another_thing_in_each_format():
     MobileBertConfig.ib_bert_large(id2label={0: 'no', 1: 'yes'}),
     MobileBertConfig(pad_token_id=None, classifier_dropout=0.2),
     MobileBertConfig(tie_word_embeddings=False, use_bottleneck=False),
+    MobileBertConfig(
+      task_specific_params={
+        'question-answering': {'doc_stride': 128, 'null_score_threshold': None},
+        'another': {'list': [1, {'deep': 2}]},
+      }
+    ),
   ],
 )
 def test_transformers_json_round_trip(config, tmp_path):
@@ -139,6 +145,19 @@ def test_a_published_derivative(shared_data):
   path = shared_data / 'configs' / 'hf-mobilebert-derivative-config.json'
   config = model_json.load_config(path)
   assert config == MobileBertConfig.mobilebert(num_hidden_layers=20)
+
+
+def test_usage_is_frozen_and_hashable():
+  usage = {'question-answering': {'doc_stride': 128}}
+  config = MobileBertConfig(task_specific_params=usage)
+  assert config.task_specific_params == usage and hash(config)
+  usage['question-answering']['doc_stride'] = 1
+  assert config.task_specific_params['question-answering']['doc_stride'] == 128
+  with pytest.raises(TypeError):
+    config.task_specific_params['question-answering']['doc_stride'] = 1
+  assert 'task_specific_params' not in model_json.to_dict(MobileBertConfig())
+  with pytest.raises(InputError, match='task_specific_params'):
+    MobileBertConfig(task_specific_params=3)
 
 
 def test_unknown_keys_are_told(caplog):

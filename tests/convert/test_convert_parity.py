@@ -269,3 +269,18 @@ def test_bfloat16_reaches_transformers_unchanged(tmp_path):
   word = params['mobilebert']['embeddings']['word_embeddings']['embedding']
   theirs = reference.mobilebert.embeddings.word_embeddings.weight.detach()
   np.testing.assert_array_equal(theirs.float().numpy(), word.astype(np.float32))
+
+
+def test_transformers_keeps_what_a_run_says_about_its_use(tmp_path):
+  """The rules for questions pass through its config unread and unchanged."""
+  usage = {'question-answering': {'doc_stride': 128, 'n_best': 20}}
+  cls = models.MobileBertForQuestionAnswering
+  model, params = tiny(cls)
+  config = model.config.replace(task_specific_params=usage)
+  save_pretrained(tmp_path / 'ours', model.clone(config=config), params)
+  reference = transformers.MobileBertForQuestionAnswering.from_pretrained(
+    tmp_path / 'ours'
+  )
+  assert reference.config.task_specific_params == usage
+  reference.save_pretrained(tmp_path / 'theirs')
+  assert model_json.load_config(tmp_path / 'theirs') == config

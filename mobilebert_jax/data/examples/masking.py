@@ -318,7 +318,10 @@ def _tokenised(
   current = 0
   for chunk in _chunks(lines):
     encoded = tokenizer(
-      [line for _, line in chunk], add_special_tokens=False, padding=False
+      [line for _, line in chunk],
+      add_special_tokens=False,
+      padding=False,
+      verbose=False,
     )
     for (index, _), ids in zip(chunk, encoded['input_ids'], strict=True):
       if index != current:

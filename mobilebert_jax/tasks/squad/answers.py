@@ -26,11 +26,21 @@ _CLS = 0
 
 
 class Span(NamedTuple):
-  """An answer: its text and the logits of its first and last token."""
+  """An answer.
+
+  Attributes:
+    text: its text.
+    start_logit: of its first token.
+    end_logit: of its last token.
+    begin: its first character in the context.
+    end: the character behind it.
+  """
 
   text: str
   start_logit: float
   end_logit: float
+  begin: int = 0
+  end: int = 0
 
   @property
   def score(self) -> float:
@@ -95,7 +105,7 @@ def find(
     spans: dict[str, Span] = {}
     for begin, end, start_logit, end_logit in offered:
       text = example.context[begin:end]
-      spans.setdefault(text, Span(text, start_logit, end_logit))
+      spans.setdefault(text, Span(text, start_logit, end_logit, begin, end))
       if len(spans) == count:
         break
     lowest = first + int(np.argmin(cls[first:behind].sum(axis=1)))

@@ -1,5 +1,6 @@
 """Questions about a text, answered by a span of it: SQuAD 1.1 and 2.0."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +66,22 @@ def span_task(
     outcomes=functools.partial(outcomes, options),
     dummy_examples=dummy_examples,
     splits=splits,
+    usage_params=functools.partial(usage_params, options, splits.evaluation[0]),
   )
+
+
+def usage_params(
+  options: SpanOptions, split: str, scores: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+  """Returns how texts are cut and answers chosen; see `Task`.
+
+  A threshold that the options leave open is the one with the best F1 on the
+  split, as soon as it is known.
+  """
+  params = dataclasses.asdict(options)
+  if params.get('null_score_threshold', 0.0) is None:
+    params['null_score_threshold'] = scores.get(f'{split}/best_f1_thresh')
+  return {'question-answering': params}
 
 
 def dummy_examples(words: int) -> tuple[Question, ...]:
