@@ -20,13 +20,5 @@ from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = config.presets.fine_tuning(
-    small_epochs=10.0,
-    task='custom_classification',
-    data={'source': 'files', 'path': 'data', 'max_length': 128},
-    optimizer={'learning_rate': 3e-5},
-    batch_size=32,
-    eval_batch_size=64,
-    num_epochs=3.0,
-  )
+  variants = config.presets.custom('custom_classification', learning_rate=3e-5)
   return config.config_dict(**config.choose(variant, variants))

@@ -20,13 +20,7 @@ from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = config.presets.fine_tuning(
-    small_epochs=10.0,
-    task='custom_qa',
-    data={'source': 'files', 'path': 'data', 'max_length': 384},
-    optimizer={'learning_rate': 4e-5},
-    batch_size=32,
-    eval_batch_size=64,
-    num_epochs=3.0,
+  variants = config.presets.custom(
+    'custom_qa', learning_rate=4e-5, max_length=384
   )
   return config.config_dict(**config.choose(variant, variants))

@@ -19,18 +19,13 @@ from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = config.presets.fine_tuning(
-    small_epochs=2.0,
-    task='qnli',
-    data={
-      'source': 'tfds',
-      'max_length': 128,
-      'buckets': (32, 48, 64, 96, 128),
-    },
-    optimizer={'learning_rate': 3e-5},
+  variants = config.presets.glue(
+    'qnli',
+    buckets=(32, 48, 64, 96, 128),
+    learning_rate=3e-5,
     batch_size=32,
-    eval_batch_size=64,
     num_epochs=4.0,
+    small_epochs=2.0,
     eval_every=2000,
   )
   return config.config_dict(**config.choose(variant, variants))

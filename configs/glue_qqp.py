@@ -22,18 +22,13 @@ from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = config.presets.fine_tuning(
-    small_epochs=1.0,
-    task='qqp',
-    data={
-      'source': 'tfds',
-      'max_length': 128,
-      'buckets': (16, 24, 32, 48, 64, 128),
-    },
-    optimizer={'learning_rate': 3e-5},
+  variants = config.presets.glue(
+    'qqp',
+    buckets=(16, 24, 32, 48, 64, 128),
+    learning_rate=3e-5,
     batch_size=32,
-    eval_batch_size=64,
     num_epochs=4.0,
+    small_epochs=1.0,
     eval_every=4000,
   )
   return config.config_dict(**config.choose(variant, variants))

@@ -19,17 +19,12 @@ from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = config.presets.fine_tuning(
-    small_epochs=10.0,
-    task='rte',
-    data={
-      'source': 'tfds',
-      'max_length': 128,
-      'buckets': (32, 48, 64, 96, 128),
-    },
-    optimizer={'learning_rate': 5e-5},
+  variants = config.presets.glue(
+    'rte',
+    buckets=(32, 48, 64, 96, 128),
+    learning_rate=5e-5,
     batch_size=16,
-    eval_batch_size=64,
     num_epochs=10.0,
+    small_epochs=10.0,
   )
   return config.config_dict(**config.choose(variant, variants))

@@ -19,17 +19,12 @@ from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = config.presets.fine_tuning(
-    small_epochs=3.0,
-    task='sst2',
-    data={
-      'source': 'tfds',
-      'max_length': 64,
-      'buckets': (8, 16, 24, 32, 48, 64),
-    },
-    optimizer={'learning_rate': 3e-5},
+  variants = config.presets.glue(
+    'sst2',
+    buckets=(8, 16, 24, 32, 48, 64),
+    learning_rate=3e-5,
     batch_size=32,
-    eval_batch_size=64,
     num_epochs=5.0,
+    small_epochs=3.0,
   )
   return config.config_dict(**config.choose(variant, variants))

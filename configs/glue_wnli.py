@@ -23,17 +23,12 @@ from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = config.presets.fine_tuning(
-    small_epochs=3.0,
-    task='wnli',
-    data={
-      'source': 'tfds',
-      'max_length': 128,
-      'buckets': (32, 48, 64, 96, 128),
-    },
-    optimizer={'learning_rate': 2e-5},
+  variants = config.presets.glue(
+    'wnli',
+    buckets=(32, 48, 64, 96, 128),
+    learning_rate=2e-5,
     batch_size=16,
-    eval_batch_size=64,
     num_epochs=3.0,
+    small_epochs=3.0,
   )
   return config.config_dict(**config.choose(variant, variants))

@@ -18,13 +18,7 @@ from mobilebert_jax import config
 
 
 def get_config(variant: str = ''):
-  variants = config.presets.fine_tuning(
-    small_epochs=10.0,
-    task='masked_lm',
-    data={'source': 'files', 'path': 'data', 'max_length': 128},
-    optimizer={'learning_rate': 1e-4},
-    batch_size=64,
-    eval_batch_size=64,
-    num_epochs=3.0,
+  variants = config.presets.custom(
+    'masked_lm', learning_rate=1e-4, batch_size=64
   )
   return config.config_dict(**config.choose(variant, variants))

@@ -14,7 +14,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 
-from mobilebert_jax.config import overrides
+from mobilebert_jax.config import flags
 from mobilebert_jax.config.command_line import Command, Flag
 from mobilebert_jax.runtime import distributed, exit_status, files
 from mobilebert_jax.runtime.errors import InputError
@@ -41,7 +41,7 @@ COMMAND = Command(
       otherwise='nothing is written',
       value='DIR',
     ),
-    *overrides.PROCESSES,
+    *flags.PROCESSES,
   ),
   example='--processes=4 --workdir=gs://BUCKET/runs',
 )

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mobilebert_jax.config import overrides
+from mobilebert_jax.config import flags
 from mobilebert_jax.config.command_line import Command, Flag, Given, Prefix
 from mobilebert_jax.runtime import distributed, exit_status, files
 
@@ -59,7 +59,7 @@ COMMAND = Command(
       value='N',
       limits={'at_least': 0},
     ),
-    *overrides.PROCESSES,
+    *flags.PROCESSES,
   ),
   example='--config=configs/recipe_small.py:pretraining --text=TEXTS '
   '--workdir=runs/recipe',

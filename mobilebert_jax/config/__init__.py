@@ -17,6 +17,7 @@ To be read in this order; no module here loads jax:
   run           TrainConfig: everything that decides a training run
   presets       settings that many config files share
   command_line  flags, help and errors of every command
+  flags         flags that several commands have in common
   overrides     config files, and --config.a.b=VALUE
 """
 

@@ -178,6 +178,10 @@ class Given:
     """The values of those of some flags that were given."""
     return {name: self.values[name] for name in names if name in self.named}
 
+  def of(self, flags: Sequence[Flag]) -> dict[str, Any]:
+    """The values of some flags, by name."""
+    return {flag.name: self.values[flag.name] for flag in flags}
+
   def options(self, kind: type[T]) -> T:
     """A dataclass of settings, made of the flags for its fields.
 

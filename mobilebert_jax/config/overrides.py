@@ -24,6 +24,7 @@ from mobilebert_jax.config.command_line import (
   Given,
   Prefix,
 )
+from mobilebert_jax.config.flags import PROCESSES
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime.errors import InputError
@@ -40,11 +41,6 @@ _EXAMPLES = {
   'get_config': 'configs/quickstart.py',
   'get_recipe': 'configs/recipe_small.py',
 }
-# The flags of a run of many processes.
-PROCESSES = tuple(
-  Flag(name, text, otherwise='found by JAX')
-  for name, text in distributed.FLAGS.items()
-)
 
 
 class Group(NamedTuple):

@@ -159,8 +159,9 @@ def distillation(strategy: str) -> dict[str, Settings]:
       'auxiliary', whose run is as long as theirs in all.
 
   Returns:
-    For `cli.choose`: '' is MobileBERT, 'tiny' the paper's smaller student, 's'
-    and 'xs' have the sizes of MobileBERT-EdgeTPU, 'small' is for two CPU cores.
+    For `config.choose`: '' is MobileBERT, 'tiny' the paper's smaller student,
+    's' and 'xs' have the sizes of MobileBERT-EdgeTPU, 'small' is for two CPU
+    cores.
   """
 
   def distilled(transfer: int, distil: int, settings: Settings) -> Settings:
@@ -241,7 +242,7 @@ def fine_tuning(*, small_epochs: float, **settings: Any) -> dict[str, Settings]:
       takes over those that `small` does not give.
 
   Returns:
-    For `cli.choose`: '' is google/mobilebert-uncased, and each of
+    For `config.choose`: '' is google/mobilebert-uncased, and each of
     `SMALL_VARIANTS` a small model from scratch.
   """
   settings = {'init': 'google/mobilebert-uncased', **settings}
@@ -252,6 +253,73 @@ def fine_tuning(*, small_epochs: float, **settings: Any) -> dict[str, Settings]:
   }
 
 
+def custom(
+  task: str,
+  *,
+  learning_rate: float,
+  max_length: int = 128,
+  batch_size: int = 32,
+  small_epochs: float = 10.0,
+) -> dict[str, Settings]:
+  """The variants of a config file for a user's own files.
+
+  Args:
+    task: a task that reads them from `data.path`.
+    learning_rate: of the published model.
+    max_length: tokens of an example.
+    batch_size: of the published model.
+    small_epochs: length of a run of the small model.
+
+  Returns:
+    For `config.choose`; see `fine_tuning`.
+  """
+  return fine_tuning(
+    small_epochs=small_epochs,
+    task=task,
+    data={'source': 'files', 'path': 'data', 'max_length': max_length},
+    optimizer={'learning_rate': learning_rate},
+    batch_size=batch_size,
+    eval_batch_size=64,
+    num_epochs=3.0,
+  )
+
+
+def glue(
+  task: str,
+  *,
+  buckets: tuple[int, ...],
+  learning_rate: float,
+  batch_size: int,
+  num_epochs: float,
+  small_epochs: float,
+  **settings: Any,
+) -> dict[str, Settings]:
+  """The variants of a config file for one of GLUE's tasks.
+
+  Args:
+    task: its name.
+    buckets: lengths of batches, in tokens; the last is the longest example's.
+    learning_rate: of the published model.
+    batch_size: of the published model.
+    num_epochs: length of its run.
+    small_epochs: length of a run of the small model.
+    **settings: fields of TrainConfig beside these.
+
+  Returns:
+    For `config.choose`; see `fine_tuning`.
+  """
+  return fine_tuning(
+    small_epochs=small_epochs,
+    task=task,
+    data={'source': 'tfds', 'max_length': buckets[-1], 'buckets': buckets},
+    optimizer={'learning_rate': learning_rate},
+    batch_size=batch_size,
+    eval_batch_size=64,
+    num_epochs=num_epochs,
+    **settings,
+  )
+
+
 def squad(task: str) -> dict[str, Settings]:
   """The variants of SQuAD's config files.
 
@@ -259,7 +327,7 @@ def squad(task: str) -> dict[str, Settings]:
     task: 'squad_v1' or 'squad_v2'.
 
   Returns:
-    For `cli.choose`: '' is google/mobilebert-uncased with the settings that
+    For `config.choose`: '' is google/mobilebert-uncased with the settings that
     google-research publishes for MobileBERT, 'small' a small model from
     scratch on shorter windows.
   """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import mobilebert_jax
 from mobilebert_jax.config import fields, model_json
 from mobilebert_jax.config.command_line import Command, Flag, Given
+from mobilebert_jax.config.flags import HUB
 from mobilebert_jax.runtime import exit_status, files
 from mobilebert_jax.runtime.errors import InputError
 
@@ -73,20 +74,7 @@ COMMAND = Command(
       value='FILE',
     ),
     Flag('max_shard_size', 'size of the largest file of weights', str, '5GB'),
-    Flag(
-      'revision',
-      'branch, tag or commit on the hub',
-      otherwise='the main branch',
-    ),
-    Flag('token', 'access token of the hub', otherwise='that of your login'),
-    Flag(
-      'cache_dir',
-      'where downloads are kept',
-      otherwise="huggingface_hub's own",
-      value='DIR',
-    ),
-    Flag('local_files_only', 'do not use the network', bool, False),
-    Flag('subfolder', 'directory inside the model', str, '', 'none'),
+    *HUB,
     Flag('force', 'replace files in a DST that is not empty', bool, False),
   ),
   example='google/mobilebert-uncased mobilebert --dtype=bfloat16',
@@ -115,12 +103,7 @@ def convert(given: Given):
   from mobilebert_jax.convert.pretrained import load_pretrained
   from mobilebert_jax.runtime import hub
 
-  options = {
-    name: given[name]
-    for name in (
-      'revision', 'token', 'cache_dir', 'local_files_only', 'subfolder',
-    )
-  }  # fmt: skip
+  options = given.of(HUB)
   source, name = given['source'], given['architecture']
   cls = sources.MODEL_CLASSES[name] if name else None
   config = model_json.load_config(given['config']) if given['config'] else None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from mobilebert_jax.config.command_line import Flag, Given
+from mobilebert_jax.config.flags import HUB
 from mobilebert_jax.pipelines.predict_inputs import Form
 from mobilebert_jax.runtime.errors import InputError
 
@@ -212,20 +213,7 @@ FLAGS = (
     Literal['float32', 'bfloat16'],
     'float32',
   ),
-  Flag(
-    'revision',
-    'branch, tag or commit on the hub',
-    otherwise='the main branch',
-  ),
-  Flag('token', 'access token of the hub', otherwise='that of your login'),
-  Flag(
-    'cache_dir',
-    'where downloads are kept',
-    otherwise="huggingface_hub's own",
-    value='DIR',
-  ),
-  Flag('local_files_only', 'do not use the network', bool, False),
-  Flag('subfolder', 'directory inside the model', str, '', 'none'),
+  *HUB,
 )
 
 
@@ -244,13 +232,7 @@ def load(name: str, flags: Given) -> Any:
   from mobilebert_jax.training.workdir import best_model
 
   source = best_model(flags['model'])
-  options = {
-    'revision': flags['revision'],
-    'token': flags['token'],
-    'cache_dir': flags['cache_dir'],
-    'local_files_only': flags['local_files_only'],
-    'subfolder': flags['subfolder'],
-  }
+  options = flags.of(HUB)
   model_class = PIPELINES[name].model_class
   try:
     loaded = load_pretrained(

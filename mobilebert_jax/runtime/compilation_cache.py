@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from mobilebert_jax.runtime import files
-from mobilebert_jax.runtime.errors import InputError
 
 
 @contextlib.contextmanager
@@ -30,13 +29,7 @@ def used(directory: str | None) -> Iterator[None]:
   import jax
   from jax.experimental.compilation_cache import compilation_cache
 
-  path = files.absolute(directory)
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise InputError(
-      f'config.compilation_cache_dir: {path} cannot be made: {error.strerror}.'
-    ) from None
+  path = files.make_directory(directory, 'config.compilation_cache_dir')
   config: Any = jax.config
   before = config.jax_compilation_cache_dir
   _set(config, compilation_cache, str(path))

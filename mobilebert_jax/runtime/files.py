@@ -63,6 +63,23 @@ def absolute(name: Name) -> pathlib.Path:
   return result if is_remote(result) else result.resolve()
 
 
+def make_directory(name: Name, setting: str) -> pathlib.Path:
+  """Makes the directory that a setting names, unless it is there.
+
+  Raises:
+    InputError: it cannot be made.
+  """
+  result = absolute(name)
+  try:
+    result.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(
+      f'{setting}={str(result)!r} cannot be made ({error.strerror}); name a '
+      'directory that may be written to.'
+    ) from None
+  return result
+
+
 def is_remote(name: Name) -> bool:
   """Returns whether a name is one of an object store."""
   return os.fspath(name).startswith(object_store.PREFIX)

@@ -36,6 +36,8 @@ from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.losses import Term
 from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.reporting.outcomes import Outcome
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
 
 Examples = tuple[Any, ...]
 Predictions = Mapping[str, np.ndarray]
@@ -176,6 +178,24 @@ def keep_logits(
   """`Task.predict` of a head with one array of logits: keeps it."""
   del batch
   return {'logits': outputs.logits}
+
+
+def custom_path(data: DataConfig, kind: str) -> pathlib.Path:
+  """The file or directory that a task on the user's own data reads.
+
+  Args:
+    data: `source` must be 'files'.
+    kind: what is wanted there, such as 'text'.
+
+  Raises:
+    InputError: another source, or no path.
+  """
+  if data.source != 'files' or data.path is None:
+    raise InputError(
+      f'config.data.source={data.source!r} does not fit a task on your own '
+      f'{kind}; use "files" and set config.data.path to a file or a directory.'
+    )
+  return files.path(data.path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from mobilebert_jax.data.readers import choice_files
 from mobilebert_jax.data.readers import tfds as readers_tfds
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
+from tests.support import tfds_downloads
 from tests.support.choice_files import QUESTION, changed, write_csqa
 
 SPLITS = ('train', 'validation', 'test')
@@ -346,15 +347,7 @@ def prepare_race(raw, folder):
 
 
 def prepare_race_as_users_do(raw, folder):
-  tfds = pytest.importorskip('tensorflow_datasets')
-  with (
-    mock.patch.object(
-      tfds.download.DownloadManager,
-      'download_and_extract',
-      lambda self, url: tfds.core.Path(raw),
-    ),
-    mock.patch.object(readers_tfds, '_require_reachable'),
-  ):
+  with tfds_downloads.replaced(raw):
     for group in choice_files.RACE_GROUPS:
       readers_tfds.prepare(f'race/{group}', str(folder))
 

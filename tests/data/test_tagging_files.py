@@ -1,7 +1,5 @@
 """CoNLL columns: right and wrong files, TFDS, and the official data."""
 
-from unittest import mock
-
 import pytest
 
 from mobilebert_jax.config.run import DataConfig
@@ -9,6 +7,7 @@ from mobilebert_jax.data.readers import conll
 from mobilebert_jax.data.readers import tfds as readers_tfds
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
+from tests.support import tfds_downloads
 from tests.support.tagging_files import WNUT, write
 
 CONLL = """-DOCSTART- -X- O O
@@ -188,7 +187,6 @@ def test_missing_files_and_wrong_sources(tmp_path):
 
 
 def test_tfds_gives_what_the_files_give(tmp_path):
-  tfds = pytest.importorskip('tensorflow_datasets')
   text = (
     CONLL.replace(' I-NP', ' B-NP').replace(' I-VP', ' B-VP')
     .replace('I-ORG', 'B-ORG').replace('I-MISC', 'B-MISC')
@@ -197,14 +195,7 @@ def test_tfds_gives_what_the_files_give(tmp_path):
   raw = tmp_path / 'raw'
   names = ('train.txt', 'valid.txt', 'test.txt')
   files = write(raw, 'conll2003', text, names)
-  with (
-    mock.patch.object(
-      tfds.download.DownloadManager,
-      'download_and_extract',
-      lambda self, url: tfds.core.Path(raw),
-    ),
-    mock.patch.object(readers_tfds, '_require_reachable'),
-  ):
+  with tfds_downloads.replaced(raw):
     readers_tfds.prepare('conll2003', str(tmp_path / 'tfds'))
   stored = DataConfig(source='tfds', path=str(tmp_path / 'tfds'))
   labels = make('conll2003', files).labels

@@ -12,7 +12,7 @@ from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
 from mobilebert_jax.tasks.glue import AX, TABLE
-from tests.support import glue_files
+from tests.support import glue_files, tfds_downloads
 
 tfds = pytest.importorskip('tensorflow_datasets')
 
@@ -33,22 +33,11 @@ def raw(tmp_path_factory):
   return folder
 
 
-def download_from(raw):
-  return mock.patch.object(
-    tfds.download.DownloadManager,
-    'download_and_extract',
-    lambda self, url: raw.parent,
-  )
-
-
 @pytest.fixture(scope='module')
 def data_dir(raw, tmp_path_factory):
   """glue/sst2 prepared by TFDS's own builder, from files instead of a URL."""
   path = tmp_path_factory.mktemp('tfds')
-  with (
-    download_from(raw),
-    mock.patch.object(readers_tfds, '_require_reachable'),
-  ):
+  with tfds_downloads.replaced(raw.parent):
     readers_tfds.prepare('glue/sst2', str(path))
   return str(path)
 
@@ -149,11 +138,10 @@ def test_both_sources_give_the_same_examples(name, tmp_path):
     (files / 'AX.tsv').write_text(glue_files.DIAGNOSTICS)
   stored = tmp_path / 'tfds'
   with (
-    download_from(folder),
+    tfds_downloads.replaced(folder.parent),
     mock.patch.object(
       tfds.download.DownloadManager, 'download', downloads(folder, tmp_path)
     ),
-    mock.patch.object(readers_tfds, '_require_reachable'),
   ):
     readers_tfds.prepare(f'glue/{name}', str(stored))
     if name == 'mnli':
@@ -210,10 +198,7 @@ def downloads(folder, directory):
 
 
 def test_the_prepare_command(raw, tmp_path, capsys):
-  with (
-    download_from(raw),
-    mock.patch.object(readers_tfds, '_require_reachable'),
-  ):
+  with tfds_downloads.replaced(raw.parent):
     assert (
       exit_status.run(
         prepare.main, ['prepare', 'glue/sst2', '--data_dir', str(tmp_path)]

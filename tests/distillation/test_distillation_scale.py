@@ -1,7 +1,6 @@
 """Teacher and student on meshes, and compiled for a TPU slice."""
 
 import functools
-import importlib.util
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ from mobilebert_jax.tpu_compile import program, report, topology
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
-from tests.support import distilling, one_device
+from tests.support import distilling, libtpu, one_device
 
 pytestmark = pytest.mark.scale
 MESHES = {
@@ -109,13 +108,7 @@ def test_any_mesh_and_placement_gives_the_same_numbers(
     )  # fmt: skip
 
 
-needs_libtpu = pytest.mark.skipif(
-  importlib.util.find_spec('libtpu') is None,
-  reason="libtpu is not installed: pip install '.[tpu]'",
-)
-
-
-@needs_libtpu
+@libtpu.needed
 @pytest.mark.tpu
 @pytest.mark.long
 def test_the_papers_job_fits_a_slice(repo, tmp_path):
@@ -146,7 +139,7 @@ def test_the_papers_job_fits_a_slice(repo, tmp_path):
   assert found['cost']['chip_hours'] == pytest.approx(812, rel=0.1)
 
 
-@needs_libtpu
+@libtpu.needed
 @pytest.mark.tpu
 def test_a_stage_computes_what_it_needs_and_no_more(place):
   """FLOPs of the compiled steps are those of the formula, stage by stage."""

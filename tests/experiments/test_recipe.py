@@ -60,7 +60,9 @@ def test_overrides_go_to_their_groups(given):
     ('--config.tutor.num_steps=3', 'vocabulary, data, teacher, student'),
     ('--config.num_steps=3', 'vocabulary, data, teacher, student'),
     ('--config.teacher.num_stepps=3', 'teacher: config has no field'),
-    ('--config.vocabulary.size=1', 'vocabulary: config.vocabulary.size is 1'),
+    ('--config.teacher.seed=x', "teacher: config.seed is 'x'"),
+    ('--config.vocabulary.size=x', "config.vocabulary.size is 'x'"),
+    ('--config.vocabulary.size=1', 'config.vocabulary.size is 1'),
     ('--config.data.masking=often', "config.data.masking is 'often'"),
     ('--config.teacher.init={student}', 'config.teacher names {student}'),
     ('--config.teacher.init={', 'unpaired braces'),
@@ -70,6 +72,24 @@ def test_wrong_overrides(given, override, words):
   with pytest.raises(InputError) as error:
     load(given[0], [override])
   assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'override',
+  [
+    '--config.num_steps=3',
+    '--config.teacher.num_stepps=3',
+    '--config.teacher.seed=x',
+    '--config.vocabulary.size=x',
+  ],
+)
+def test_help_says_what_is_wrong_in_the_same_words(given, override, tmp_path):
+  with pytest.raises(InputError) as error:
+    load(given[0], [override])
+  args = arguments(given, tmp_path / 'chain', override)
+  with pytest.raises(InputError) as told:
+    recipe.describe(command.COMMAND.parse(args))
+  assert str(told.value) == str(error.value)
 
 
 def test_wrong_recipe_files(given, tmp_path):

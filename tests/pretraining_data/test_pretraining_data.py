@@ -20,18 +20,6 @@ from tests.support.pretraining_sets import (
 )
 
 
-@pytest.fixture(scope='module')
-def text(tmp_path_factory):
-  return write_two_files(tmp_path_factory.mktemp('text'))
-
-
-@pytest.fixture(scope='module')
-def static(text, tmp_path_factory):
-  """A data set with masks."""
-  folder = tmp_path_factory.mktemp('static') / 'set'
-  return folder, write(text, folder, masking='static', duplicates=2)
-
-
 def test_blocks_are_whole_documents(text):
   options = PretrainingDataOptions(**SMALL)
   plan = blocks.plan([text], options)
@@ -148,15 +136,20 @@ def million(tmp_path_factory):
   return read_all(folder / 'set'), summary
 
 
+def predicted(examples):
+  """Tokens, places to predict, which of them count; tokens seen and meant."""
+  ids = examples.integers('input_ids', 512)
+  positions = examples.integers('masked_lm_positions', 77)
+  counts = examples.floats('masked_lm_weights', 77) > 0
+  seen = np.take_along_axis(ids, positions, axis=1)[counts]
+  targets = examples.integers('masked_lm_ids', 77)[counts]
+  return ids, positions, counts, seen, targets
+
+
 def test_a_million_tokens_are_masked_as_bert_says(million):
   """15%, and of these 80% [MASK], 10% random, 10% kept, to 0.2 points."""
   examples, summary = million
-  ids = examples.integers('input_ids', 512)
-  positions = examples.integers('masked_lm_positions', 77)
-  targets = examples.integers('masked_lm_ids', 77)
-  counts = examples.floats('masked_lm_weights', 77) > 0
-  seen = np.take_along_axis(ids, positions, axis=1)[counts]
-  targets = targets[counts]
+  _, _, _, seen, targets = predicted(examples)
   ordinary = (examples.integers('input_mask', 512).sum(axis=1) - 3).sum()
   is_mask, is_kept = seen == TOKENIZER.mask_token_id, seen == targets
   shares = {
@@ -177,13 +170,9 @@ def test_a_million_tokens_are_masked_as_bert_says(million):
 
 def test_no_special_token_is_predicted_or_drawn(million):
   examples, _ = million
-  ids = examples.integers('input_ids', 512)
-  positions = examples.integers('masked_lm_positions', 77)
-  targets = examples.integers('masked_lm_ids', 77)
-  counts = examples.floats('masked_lm_weights', 77) > 0
+  ids, positions, counts, seen, targets = predicted(examples)
   special = list(TOKENIZER.all_special_ids)
-  assert not np.isin(targets[counts], special).any()
-  seen = np.take_along_axis(ids, positions, axis=1)[counts]
+  assert not np.isin(targets, special).any()
   others = [i for i in special if i != TOKENIZER.mask_token_id]
   assert not np.isin(seen, others).any()
   # Nothing but what is predicted has become [MASK], each place once.

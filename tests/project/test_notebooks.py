@@ -52,6 +52,12 @@ def execute(notebook, name, directory, monkeypatch):
   return space
 
 
+def printed(name, repo, directory, monkeypatch, capsys):
+  """Runs a notebook; returns what it prints."""
+  execute(read(repo, name), name, directory, monkeypatch)
+  return capsys.readouterr().out
+
+
 def test_all_notebooks_are_known(repo):
   assert {p.stem for p in (repo / 'notebooks').iterdir()} == set(_NAMES)
 
@@ -114,8 +120,7 @@ def test_the_installation_follows_the_accelerator(repo, monkeypatch):
 
 def test_glue(repo, tmp_path, monkeypatch, capsys):
   with one_device.used():
-    execute(read(repo, 'glue'), 'glue', tmp_path, monkeypatch)
-  out = capsys.readouterr().out
+    out = printed('glue', repo, tmp_path, monkeypatch, capsys)
   assert 'entailment: validation/accuracy went from' in out
   assert '## Worst mistakes on validation' in out
   assert re.search(r'\(0\.\d{3}\): A delight from start to end', out)
@@ -124,8 +129,7 @@ def test_glue(repo, tmp_path, monkeypatch, capsys):
 
 def test_squad(repo, tmp_path, monkeypatch, capsys):
   with one_device.used():
-    execute(read(repo, 'squad'), 'squad', tmp_path, monkeypatch)
-  out = capsys.readouterr().out
+    out = printed('squad', repo, tmp_path, monkeypatch, capsys)
   assert "'validation/f1':" in out
   assert '(expected: Ada Lovelace)' in out
   for name in ('report/certainty.png', 'predictions/predictions.json'):
@@ -136,8 +140,7 @@ def test_convert(repo, tmp_path, monkeypatch, capsys):
   # An import of None fails as that of a missing package does.
   for name in ('torch', 'transformers'):
     monkeypatch.setitem(sys.modules, name, None)
-  execute(read(repo, 'convert'), 'convert', tmp_path, monkeypatch)
-  out = capsys.readouterr().out
+  out = printed('convert', repo, tmp_path, monkeypatch, capsys)
   assert "'config.json', 'model.safetensors'" in out
   assert 'nothing to compare with' in out
 
@@ -154,5 +157,5 @@ def test_export(repo, tmp_path, monkeypatch, capsys):
 @pytest.mark.parity
 def test_convert_with_transformers(repo, tmp_path, monkeypatch, capsys):
   pytest.importorskip('transformers')
-  execute(read(repo, 'convert'), 'convert', tmp_path, monkeypatch)
-  assert 'largest difference: ' in capsys.readouterr().out
+  out = printed('convert', repo, tmp_path, monkeypatch, capsys)
+  assert 'largest difference: ' in out

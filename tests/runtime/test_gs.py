@@ -35,7 +35,7 @@ from mobilebert_jax.training import loop, mesh, scoring, setup, train_step
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.workdir import Workdir
-from tests.support import gs, processes, tiny
+from tests.support import gs, processes, tfds_downloads, tiny
 
 pytestmark = pytest.mark.scale
 RUN = f'{gs.BUCKET}/runs/tiny'
@@ -383,14 +383,8 @@ def test_a_workdir_must_be_in_a_bucket_and_free(local, remote):
 
 
 def test_prepared_tfds_data_is_copied_and_read(tmp_path, cache, monkeypatch):
-  tfds = pytest.importorskip('tensorflow_datasets')
   tiny.write_data(tmp_path)
-  with monkeypatch.context() as patch:
-    patch.setattr(
-      tfds.download.DownloadManager, 'download_and_extract',
-      lambda self, url: tmp_path,
-    )  # fmt: skip
-    patch.setattr(readers_tfds, '_require_reachable', lambda url: None)
+  with tfds_downloads.replaced(tmp_path):
     readers_tfds.prepare('glue/sst2', str(tmp_path / 'tfds'))
   place = f'{gs.BUCKET}/tfds'
   upload(tmp_path / 'tfds', place)

@@ -25,14 +25,14 @@ SCRIPT = """
 import sys
 from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime import exit_status
-from mobilebert_jax.config import overrides
+from mobilebert_jax.config import flags
 from mobilebert_jax.config.command_line import Command, Flag
 from mobilebert_jax.runtime.errors import InputError
 
 
 def main(argv):
   how = Flag('how', '', is_positional=True)
-  given = Command('x', '', (how, *overrides.PROCESSES)).parse(argv[1:])
+  given = Command('x', '', (how, *flags.PROCESSES)).parse(argv[1:])
   distributed.initialize(given.only(tuple(distributed.FLAGS)))
   index = distributed.process_index()
   assert distributed.process_count() == 3

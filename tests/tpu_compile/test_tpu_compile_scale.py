@@ -5,7 +5,6 @@ What runs compile is checked on the command's own report; each is compiled once.
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import os
 import re
@@ -22,16 +21,9 @@ from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.tpu_compile import analytic, program, session, topology
 from mobilebert_jax.tpu_compile.hlo import counts
 from mobilebert_jax.training import mesh as device_mesh
-from tests.support import tiny
+from tests.support import libtpu, tiny
 
-pytestmark = [
-  pytest.mark.scale,
-  pytest.mark.tpu,
-  pytest.mark.skipif(
-    importlib.util.find_spec('libtpu') is None,
-    reason="libtpu is not installed: pip install '.[tpu]'",
-  ),
-]
+pytestmark = [pytest.mark.scale, pytest.mark.tpu, libtpu.needed]
 
 # (config, topology, settings). Small batches: the step's own size is compiled,
 # once and for all, for docs/explanation/scaling.md.

@@ -1,6 +1,5 @@
 """LAMB with layer-wise rates, compiled for TPUs by libtpu (extra 'tpu')."""
 
-import importlib.util
 import re
 
 import jax
@@ -14,17 +13,10 @@ from mobilebert_jax.config.run import OptimizerConfig
 from mobilebert_jax.tpu_compile import topology
 from mobilebert_jax.training import layerwise, optimizer, train_step
 from mobilebert_jax.training import mesh as device_mesh
-from tests.support import steps
+from tests.support import libtpu, steps
 from tests.support.numpy_lamb import LAMB
 
-pytestmark = [
-  pytest.mark.scale,
-  pytest.mark.tpu,
-  pytest.mark.skipif(
-    importlib.util.find_spec('libtpu') is None,
-    reason="libtpu is not installed: pip install '.[tpu]'",
-  ),
-]
+pytestmark = [pytest.mark.scale, pytest.mark.tpu, libtpu.needed]
 LAYERS = 4
 
 

@@ -64,14 +64,7 @@ def encode(
   Raises:
     InputError: the directory cannot be made; or whatever `function` raises.
   """
-  folder = files.path(directory)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise InputError(
-      f'config.data.cache_dir={str(folder)!r} cannot be made '
-      f'({error.strerror}); name a directory that may be written to.'
-    ) from None
+  folder = files.make_directory(directory, 'config.data.cache_dir')
   key = key_of(examples, tokenizer, settings)
   path = folder / f'{key}.npz'
   features = None

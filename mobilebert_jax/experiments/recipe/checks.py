@@ -195,10 +195,8 @@ def check_runs(
   result: dict[str, CheckedRun] = {}
   for name, config in resolved.items():
     models = {before: run.model for before, run in result.items()}
-    try:
+    with recipe.in_run(name):
       result[name] = _check_run(chain, config, name, models)
-    except InputError as error:
-      raise InputError(f'{name}: {error}') from None
   return result
 
 

@@ -107,22 +107,15 @@ def load(file: str, assignments: Sequence[Assignment] = ()) -> Recipe:
   Raises:
     InputError: no such file, an error in it, an unknown field, a wrong value.
   """
-  path, _, variant = file.partition(':')
-  groups = overrides.call(path, 'get_recipe', variant, _checked)
-  mine = _by_group(assignments, groups)
   values: dict[str, Any] = {}
-  for name, config in groups.items():
-    kind = _KINDS.get(name, TrainConfig)
-    place = fields.name() if kind is TrainConfig else fields.name(name)
-    try:
-      overrides.override(config, mine[name], kind, place)
-      if kind is TrainConfig:
-        values[name] = overrides.to_train_config(config)
-      else:
-        with translate_errors():
-          values[name] = kind(**config)
-    except InputError as error:
-      raise InputError(f'{name}: {error}') from None
+  for name, group in _groups(file, assignments).items():
+    kind = _KINDS.get(name)
+    if kind is None:
+      with in_run(name):
+        values[name] = overrides.to_train_config(group)
+    else:
+      with translate_errors():
+        values[name] = kind(**group)
   return Recipe(
     vocabulary=values.pop(VOCABULARY), data=values.pop(DATA), runs=values
   )
@@ -143,16 +136,17 @@ def describe(given: Given) -> str:
   file = given['config']
   if not file:
     return ''
-  path, _, variant = file.partition(':')
-  groups = overrides.call(path, 'get_recipe', variant, _checked)
-  mine = _by_group(given.assignments['config'], groups)
   texts = [overrides.heading(file)]
-  for name, values in groups.items():
+  for name, values in _groups(file, given.assignments['config']).items():
     kind, where = _KINDS.get(name, TrainConfig), fields.name(name)
-    overrides.override(values, mine[name], kind, where)
     group = overrides.group_of(kind, where, values.get('task'))
     texts += overrides.blocks(group, values, all_settings=name in _KINDS)
   return '\n\n'.join(texts)
+
+
+def in_run(name: str) -> contextlib.AbstractContextManager[None]:
+  """Says of which run an InputError is, whose settings it calls config.x."""
+  return reworded(lambda text: f'{name}: {text}')
 
 
 def resolve(
@@ -194,6 +188,23 @@ def names(text: str) -> set[str]:
     return {name for _, name, _, _ in result if name is not None}
   except ValueError as error:
     raise InputError(f'{text!r} has unpaired braces ({error}).') from None
+
+
+def _groups(
+  file: str, assignments: Sequence[Assignment]
+) -> dict[str, dict[str, Any]]:
+  """What `_checked` makes of FILE[:VARIANT], with overrides."""
+  path, _, variant = file.partition(':')
+  groups = overrides.call(path, 'get_recipe', variant, _checked)
+  mine = _by_group(assignments, groups)
+  for name, values in groups.items():
+    kind = _KINDS.get(name)
+    if kind is None:
+      with in_run(name):
+        overrides.override(values, mine[name])
+    else:
+      overrides.override(values, mine[name], kind, fields.name(name))
+  return groups
 
 
 def _checked(made: Any) -> dict[str, dict[str, Any]]:

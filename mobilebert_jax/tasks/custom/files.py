@@ -10,9 +10,8 @@ from mobilebert_jax.config.task_options import FileOptions
 from mobilebert_jax.data.random_streams import hash_rank
 from mobilebert_jax.data.readers import tables
 from mobilebert_jax.data.readers.tables import TableRow
-from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.task import Splits
+from mobilebert_jax.tasks.task import Splits, custom_path
 
 # What a split's file may be called, in a directory.
 _STEMS = {
@@ -99,13 +98,7 @@ def find(
     InputError: A named file is absent, there is no training file, or a split
       has several.
   """
-  if data.source != 'files' or data.path is None:
-    raise InputError(
-      f'config.data.source={data.source!r} does not fit a task on your own '
-      'data; use '
-      '"files" and set config.data.path to a file or a directory.'
-    )
-  root = files.path(data.path)
+  root = custom_path(data, 'data')
   paths = {}
   for split, stems in _STEMS.items():
     named = getattr(options, f'{split}_file')

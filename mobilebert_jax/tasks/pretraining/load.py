@@ -35,7 +35,7 @@ from mobilebert_jax.data.records.stored_features import (
 from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime import distributed, files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.task import Splits
+from mobilebert_jax.tasks.task import Splits, custom_path
 from mobilebert_jax.tokenizer import MobileBertTokenizer
 
 # Running text has nothing to hand in, so there is no test split.
@@ -66,13 +66,7 @@ def _text_paths(
   options: TextOptions, data: DataConfig
 ) -> tuple[tuple[pathlib.Path, ...], tuple[pathlib.Path, ...]]:
   """Finds the files to learn from and those to test with, if named."""
-  if data.source != 'files' or data.path is None:
-    raise InputError(
-      f'config.data.source={data.source!r} does not fit a task on your own '
-      'text; use '
-      '"files" and set config.data.path to a text file or a directory.'
-    )
-  root = files.path(data.path)
+  root = custom_path(data, 'text')
   folder = root.parent if root.is_file() else root
 
   def named(name: str | None) -> tuple[pathlib.Path, ...]:
