@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mobilebert_jax.config import fields
 from mobilebert_jax.config.command_line import Command, Flag, flags_of
+from mobilebert_jax.config.flags import HUB
 from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.runtime import exit_status
 
@@ -38,8 +39,8 @@ def _flags() -> tuple[Flag, ...]:
     )
     for name in ('model', 'format', 'output')
   )
-  others = flags_of(ExportOptions, but=[flag.name for flag in required])
-  return required + others
+  others = flags_of(ExportOptions, but=[*(f.name for f in required), 'hub'])
+  return required + others + HUB
 
 
 COMMAND = Command('python -m mobilebert_jax.export', __doc__, _flags())
@@ -48,7 +49,12 @@ COMMAND = Command('python -m mobilebert_jax.export', __doc__, _flags())
 def main(argv: Sequence[str]):
   """Parses the command line and exports."""
   given = COMMAND.parse(argv[1:])
-  options = ExportOptions(**given.values)
+  values = {
+    name: value
+    for name, value in given.values.items()
+    if name not in given.of(HUB)
+  }
+  options = ExportOptions(**values, hub=given.of(HUB))
   # After the flags: this loads jax.
   from mobilebert_jax.export.run import export
 
@@ -63,6 +69,8 @@ def _print(report: 'Report'):
   print(f'wrote {report.directory} in {report.seconds:.0f} s; load it with')
   for line in report.usage.splitlines():
     print(f'  {line}')
+  if report.url is not None:
+    print(f'uploaded to {report.url}')
 
 
 if __name__ == '__main__':

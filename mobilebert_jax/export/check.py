@@ -17,6 +17,8 @@ from mobilebert_jax.runtime.errors import InputError
 
 Outputs = Mapping[str, np.ndarray]
 Runtime = Callable[[NumpyBatch], Outputs]
+# What a file has in the place of 'logits' if it ends in a softmax.
+PROBABILITIES = 'probabilities'
 # Repetitions of what is timed, after one that is not.
 _TIMES = 7
 
@@ -125,14 +127,18 @@ def compare(
       continue
     for name, value in outputs.items():
       seen = _seen(source.head, name, inputs)
-      wanted, got = exact[name], np.asarray(value, np.float64)
+      got = np.asarray(value, np.float64)
+      if name == PROBABILITIES:
+        wanted = scipy.special.softmax(exact['logits'], axis=-1)
+      else:
+        wanted = exact[name]
       if seen is not None:
         wanted, got = wanted[seen], got[seen]
       largest = np.abs(wanted).max(initial=1e-30)
       logits = max(logits, np.abs(got - wanted).max(initial=0) / largest)
     for name in labels:
       one, other = (
-        _probabilities(source, name, x[name], inputs) for x in (exact, outputs)
+        _probabilities(source, name, x, inputs) for x in (exact, outputs)
       )
       most = np.abs(one - other).max(initial=0)
       probabilities = max(probabilities or 0.0, float(most))
@@ -185,12 +191,12 @@ def _scored(source: Source) -> tuple[str, ...]:
 
 
 def _decided(
-  source: Source, outputs: Mapping[str, Any], inputs: NumpyBatch
+  source: Source, outputs: Outputs, inputs: NumpyBatch
 ) -> dict[str, np.ndarray]:
   """What is decided: labels, tokens, or where answers begin and end."""
   result = {}
   for name in _scored(source):
-    value = _probabilities(source, name, outputs[name], inputs)
+    value = _probabilities(source, name, outputs, inputs)
     if source.is_multi_label:
       result[name] = value > 0.5
     else:
@@ -199,10 +205,12 @@ def _decided(
 
 
 def _probabilities(
-  source: Source, name: str, logits: np.ndarray, inputs: NumpyBatch
+  source: Source, name: str, outputs: Outputs, inputs: NumpyBatch
 ) -> np.ndarray:
   """Probabilities in float64; of tokens, only where the mask is."""
-  logits = np.asarray(logits, np.float64)
+  if PROBABILITIES in outputs:
+    return np.asarray(outputs[PROBABILITIES], np.float64)
+  logits = np.asarray(outputs[name], np.float64)
   if source.is_multi_label:
     return scipy.special.expit(logits)
   seen = inputs['attention_mask'] != 0

@@ -4,16 +4,19 @@ Each has one function that writes its files into a directory and says how they
 are run. What a format needs is imported there: the others do without it.
 """
 
+import functools
 import importlib.metadata
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from mobilebert_jax.export.check import Runtime
-from mobilebert_jax.export.graph import NAMES, Graph
+from mobilebert_jax.export.graph import NAMES, Graph, Names
 from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.export.requirements import load
 from mobilebert_jax.export.source import Source
+from mobilebert_jax.runtime import files
+from mobilebert_jax.runtime.errors import InputError
 
 
 class Written(NamedTuple):
@@ -32,89 +35,198 @@ class Written(NamedTuple):
   notes: tuple[str, ...] = ()
 
 
+class Job(NamedTuple):
+  """What a format writes.
+
+  Attributes:
+    graph: the served model.
+    source: the model that it was made of.
+    options: how.
+    lengths: what texts are padded to, ascending.
+    choices: of an example of multiple choice; None of other models.
+  """
+
+  graph: Graph
+  source: Source
+  options: ExportOptions
+  lengths: tuple[int, ...]
+  choices: int | None
+
+
 class Format(NamedTuple):
   """A format of served models.
 
   Attributes:
     runtime: the package that runs its files, by the name of its distribution.
-    needs: pairs of a package, as it is imported, and the extra that has it.
+    extra: of this project, which has the packages (`requirements.load`).
+    packages: those packages, as they are imported.
     write: writes its files.
     usage: the lines of Python that load the first file and call it.
   """
 
   runtime: str
-  needs: tuple[tuple[str, str], ...]
-  write: Callable[
-    [Graph, Source, ExportOptions, tuple[int, ...], pathlib.Path],
-    tuple[Written, ...],
-  ]
+  extra: str
+  packages: tuple[str, ...]
+  write: Callable[[Job, pathlib.Path], tuple[Written, ...]]
   usage: str
 
-  def check_packages(self):
+  def check_packages(self, options: ExportOptions):
     """Refuses to begin what cannot be finished.
 
     Raises:
       InputError: a package is missing; with the line that installs it.
     """
-    for package, extra in self.needs:
-      load(package, extra)
+    packages = self.packages
+    if options.format == 'litert' and options.python is None:
+      packages += ('litert_converter',)
+      packages += ('ai_edge_quantizer',) * (options.quantize != 'none')
+    for package in packages:
+      load(package, self.extra)
 
   def version(self) -> str:
     """Returns the runtime with its version."""
     return f'{self.runtime} {importlib.metadata.version(self.runtime)}'
 
 
-def _onnx(graph, source, options, lengths, directory):
+def _onnx(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
   from mobilebert_jax.export import onnx
 
-  names = NAMES[options.names]
-  path = directory / 'onnx' / 'model.onnx'
-  path.parent.mkdir()
-  onnx.save(graph, path, names)
-  written = [
-    Written('onnx/model.onnx', False, lambda: onnx.Loaded(path, names))
-  ]
-  if options.quantize != 'none':
-    # What optimum and transformers.js call it.
-    smaller = path.with_name('model_quantized.onnx')
-    onnx.quantize(path, smaller)
-    written.append(
-      Written(
-        'onnx/model_quantized.onnx', True, lambda: onnx.Loaded(smaller, names)
-      )
-    )
+  names = NAMES[job.options.names]
+  (directory / 'onnx').mkdir()
+  written = []
+  for file in (onnx.MODEL, onnx.QUANTIZED):
+    is_quantized = file == onnx.QUANTIZED
+    if is_quantized and job.options.quantize == 'none':
+      continue
+    path = directory / 'onnx' / file
+    onnx.save(job.graph, path, names, int8=is_quantized)
+    run = functools.partial(onnx.Loaded, path, names)
+    written.append(Written(f'onnx/{file}', is_quantized, run))
   return tuple(written)
 
 
-def _saved_model(graph, source, options, lengths, directory):
+def _saved_model(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
   from mobilebert_jax.export import saved_model
 
-  names = NAMES[options.names]
+  names = NAMES[job.options.names]
   # TF Serving takes the directory above, and the number for a version.
   path = directory / 'saved_model' / '1'
   path.parent.mkdir()
-  saved_model.save(graph, path, names)
+  saved_model.save(job.graph, path, names)
   return (
-    Written('saved_model/1', False, lambda: saved_model.Loaded(path, names)),
+    Written(
+      'saved_model/1', False, functools.partial(saved_model.Loaded, path, names)
+    ),
   )
 
 
-def _stablehlo(graph, source, options, lengths, directory):
+def _stablehlo(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
   from mobilebert_jax.export import stablehlo
 
   path = directory / 'stablehlo' / 'model.stablehlo'
   path.parent.mkdir()
-  is_inside = options.parameters == 'inside'
-  stablehlo.save(graph, path, parameters_inside=is_inside)
+  is_inside = job.options.parameters == 'inside'
+  stablehlo.save(job.graph, path, parameters_inside=is_inside)
   return (
-    Written('stablehlo/model.stablehlo', False, lambda: stablehlo.Loaded(path)),
+    Written(
+      'stablehlo/model.stablehlo',
+      False,
+      functools.partial(stablehlo.Loaded, path),
+    ),
   )
 
 
+def _litert(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
+  from mobilebert_jax.export import litert
+
+  write, loaded, notes = _litert_writer(job)
+  if job.source.labels:
+    text = ''.join(f'{label}\n' for label in job.source.labels)
+    files.write_text(directory / 'labels.txt', text)
+  written = []
+  for kind in (None, job.options.quantize):
+    if kind == 'none':
+      continue
+    file = 'model.tflite' if kind is None else f'model_{kind}.tflite'
+    path = directory / file
+    write(path, quantization=kind)
+    run = functools.partial(litert.Loaded, path, loaded)
+    written.append(Written(file, kind is not None, run, notes))
+    # Once is enough.
+    notes = ()
+  return tuple(written)
+
+
+def _litert_writer(
+  job: Job,
+) -> tuple[Callable[..., None], Names, tuple[str, ...]]:
+  """How a model of this kind is written: its client decides.
+
+  Returns:
+    A function of (path, quantization), the names in the file, and notes.
+  """
+  from mobilebert_jax.export import litert, mediapipe
+
+  graph, source, options, lengths, choices = job
+  python = options.python
+  is_plain = len(lengths) == 1 and options.batch_size == 1
+  names = NAMES[options.names]
+  if options.names == 'mlperf' and is_plain:
+    if lengths != (mediapipe.ANSWERING_LENGTH,):
+      raise InputError(
+        f'--names=mlperf has {mediapipe.ANSWERING_LENGTH} tokens, not '
+        f'{lengths[0]}; leave --lengths out.'
+      )
+    write = functools.partial(
+      mediapipe.save_question_answerer,
+      graph,
+      tokenizer=source.tokenizer,
+      python=python,
+    )
+    return write, names, ()
+  if source.labels and not source.is_multi_label and is_plain:
+    write = functools.partial(
+      mediapipe.save_classifier,
+      graph,
+      length=lengths[0],
+      tokenizer=source.tokenizer,
+      labels=source.labels,
+      python=python,
+    )
+    return write, names, ()
+  write = functools.partial(
+    litert.save,
+    graph,
+    lengths=lengths,
+    batch_size=options.batch_size,
+    choices=options.choices or choices or 2,
+    names=names,
+    python=python,
+  )
+  notes: tuple[str, ...] = ()
+  if source.labels:
+    notes = (
+      "MediaPipe's TextClassifier does not take this file: it wants one "
+      'length, one text a call, and labels that exclude each other.',
+    )
+  return write, names, notes
+
+
 FORMATS: Mapping[str, Format] = {
+  'litert': Format(
+    'ai-edge-litert',
+    'litert',
+    ('ai_edge_litert',),
+    _litert,
+    """\
+interpreter = ai_edge_litert.interpreter.Interpreter('{path}')
+serve = interpreter.get_signature_runner()
+outputs = serve(**inputs)""",
+  ),
   'onnx': Format(
     'onnxruntime',
-    (('onnx', 'onnx'), ('onnxruntime', 'onnx')),
+    'onnx',
+    ('onnx', 'onnxruntime'),
     _onnx,
     """\
 session = onnxruntime.InferenceSession('{path}')
@@ -123,7 +235,8 @@ outputs = session.run(None, dict(inputs))""",
   ),
   'saved_model': Format(
     'tensorflow',
-    (('tensorflow', 'tf'),),
+    'tf',
+    ('tensorflow',),
     _saved_model,
     """\
 serve = tf.saved_model.load('{path}').signatures['serving_default']
@@ -132,7 +245,8 @@ outputs = serve(**inputs)""",
   ),
   'stablehlo': Format(
     'jax',
-    (('flatbuffers', 'stablehlo'),),
+    'stablehlo',
+    ('flatbuffers',),
     _stablehlo,
     """\
 data = pathlib.Path('{path}').read_bytes()

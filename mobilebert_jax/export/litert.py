@@ -7,7 +7,10 @@ file computes is what the model computes for rows padded to the file's length.
 """
 
 import pathlib
+import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.export
@@ -16,6 +19,7 @@ import jax.scipy.special
 import numpy as np
 
 from mobilebert_jax.export import graph as graphs
+from mobilebert_jax.export import litert_tools
 from mobilebert_jax.export.graph import Graph
 from mobilebert_jax.export.operations import ArrayOperations
 from mobilebert_jax.export.requirements import load
@@ -35,6 +39,7 @@ def build(
   choices: int = 2,
   names: graphs.Names = graphs.NAMES['transformers'],
   probabilities: bool = False,
+  python: str | None = None,
 ) -> bytes:
   """Returns the bytes of a file in float32.
 
@@ -47,6 +52,7 @@ def build(
     names: what inputs and outputs are called, and their order.
     probabilities: whether a softmax follows the logits, as MediaPipe wants it;
       the output is then called 'probabilities'.
+    python: an interpreter that has litert-converter; None: this one.
 
   Raises:
     InputError: a length that the model cannot have, a softmax of a model
@@ -63,22 +69,42 @@ def build(
     signatures[name] = _export(graph, shape, wanted, probabilities)
   if probabilities:
     wanted = tuple(PROBABILITIES if x == 'logits' else x for x in wanted)
-  return _convert(signatures, names.inputs, wanted)
+  arguments: dict[str, Any] = {
+    'signatures': signatures,
+    'inputs': names.inputs,
+    'outputs': wanted,
+  }
+  if python is not None:
+    return _run(python, 'convert', **arguments)
+  load('litert_converter', 'litert')
+  return litert_tools.convert(**arguments)
 
 
-def save(graph: Graph, path: pathlib.Path, lengths: Sequence[int], **options):
+def save(
+  graph: Graph,
+  path: pathlib.Path,
+  lengths: Sequence[int],
+  *,
+  quantization: str | None = None,
+  python: str | None = None,
+  **options: Any,
+):
   """Writes a file, which appears only when it is whole.
 
   Args:
     graph: the served model.
     path: where to.
     lengths: see `build`, as are the options.
+    quantization: see `quantize`; None: float32.
+    python: an interpreter that has the packages; None: this one.
     **options: of `build`.
 
   Raises:
-    InputError: as `build`.
+    InputError: as `build` and `quantize`.
   """
-  data = build(graph, lengths, **options)
+  data = build(graph, lengths, python=python, **options)
+  if quantization is not None:
+    data = quantize(data, quantization, python=python)
   with files.replacing(path) as partial:
     partial.write_bytes(data)
 
@@ -146,40 +172,45 @@ def _export(
   return exported.mlir_module_serialized
 
 
-def _convert(
-  signatures: Mapping[str, bytes],
-  inputs: Sequence[str],
-  outputs: Sequence[str],
-) -> bytes:
-  """Returns a file with a signature for each StableHLO module.
+def quantize(data: bytes, kind: str, *, python: str | None = None) -> bytes:
+  """Returns a file with integer weights.
 
-  The converter's interface is not documented: what `litert_torch` calls.
+  What is packed behind the file (`mediapipe.append_files`) is lost: quantise
+  first.
+
+  Args:
+    data: a file in float32.
+    kind: 'dynamic_int8' or 'weight_only_int8'.
+    python: an interpreter that has ai-edge-quantizer; None: this one.
+
+  Raises:
+    InputError: there is no such kind, or `ai_edge_quantizer` is not installed.
   """
-  load('litert_converter', 'litert')
-  converter = load('litert_converter.converter_api_ext', 'litert')
-  ir = load('litert_converter.mlir.ir', 'litert')
-  passes = load('litert_converter.mlir.passmanager', 'litert')
-  stablehlo = load('litert_converter.mlir.dialects.stablehlo', 'litert')
-  context = ir.Context()
-  converter.prepare_mlir_context(context)
-  with context, ir.Location.unknown():
-    modules = []
-    for name, data in signatures.items():
-      module = stablehlo.deserialize_portable_artifact(context, data)
-      if not isinstance(module, ir.Module):
-        module = ir.Module(module)
-      converter.set_signature(
-        module.operation,
-        signature_name=name,
-        input_names=list(inputs),
-        output_names=list(outputs),
-      )
-      modules.append(module)
-    merged = converter.merge_modules(modules)
-    converter.run_convert_to_tfl_passes(
-      merged, passes.PassManager(), converter.ConvertToTFLConfig()
-    )
-    return converter.export_flatbuffer_to_bytes(merged.operation)
+  if kind not in litert_tools.KINDS:
+    known = ', '.join(litert_tools.KINDS)
+    raise InputError(f'no quantisation is called {kind}: {known}.')
+  if python is not None:
+    return _run(python, 'quantize', data=data, kind=kind)
+  load('ai_edge_quantizer', 'litert')
+  return litert_tools.quantize(data, kind)
+
+
+def _run(python: str, task: str, **arguments: Any) -> bytes:
+  """Runs a tool in another Python, which needs nothing of this package."""
+  with tempfile.TemporaryDirectory() as made:
+    directory = pathlib.Path(made)
+    litert_tools.write_request(directory, task, **arguments)
+    command = [python, '-I', litert_tools.__file__, made]
+    try:
+      done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+      raise InputError(
+        f'--python={python} cannot be run: {error.strerror}.'
+      ) from None
+    if done.returncode:
+      lines = done.stderr.strip().splitlines() or ['no message']
+      raise InputError(f'--python={python} cannot {task}: {lines[-1]}.')
+    return (directory / litert_tools.RESULT).read_bytes()
 
 
 class Loaded:

@@ -13,7 +13,7 @@ import pathlib
 import zipfile
 from collections.abc import Sequence
 
-from mobilebert_jax.export import bert_metadata, litert, litert_quantization
+from mobilebert_jax.export import bert_metadata, litert
 from mobilebert_jax.export import graph as graphs
 from mobilebert_jax.export.graph import Graph
 from mobilebert_jax.export.requirements import load
@@ -39,6 +39,7 @@ def save_classifier(
   labels: Sequence[str],
   *,
   quantization: str | None = None,
+  python: str | None = None,
 ):
   """Writes a file for MediaPipe's `TextClassifier`.
 
@@ -50,7 +51,8 @@ def save_classifier(
     length: of all rows, with [CLS] and [SEP].
     tokenizer: the model's.
     labels: a name for each of the model's labels.
-    quantization: a key of `litert_quantization.KINDS`; None: float32.
+    quantization: see `litert.quantize`; None: float32.
+    python: an interpreter that has the packages; None: this one.
 
   Raises:
     InputError: a model, labels or a tokenizer that MediaPipe cannot use, or a
@@ -66,7 +68,8 @@ def save_classifier(
       f'{len(labels)} labels for a model of {graph.config.num_labels}.'
     )
   _save(
-    graph, path, length, tokenizer, labels, ('probability',), quantization
+    graph, path, length, tokenizer, labels, ('probability',), quantization,
+    python,
   )  # fmt: skip
 
 
@@ -76,6 +79,7 @@ def save_question_answerer(
   tokenizer: MobileBertTokenizerFast,
   *,
   quantization: str | None = None,
+  python: str | None = None,
 ):
   """Writes a file for the Task Library's `BertQuestionAnswerer`.
 
@@ -86,7 +90,8 @@ def save_question_answerer(
     graph: the served model, a MobileBertForQuestionAnswering.
     path: where to; the file appears only when it is whole.
     tokenizer: the model's.
-    quantization: a key of `litert_quantization.KINDS`; None: float32.
+    quantization: see `litert.quantize`; None: float32.
+    python: an interpreter that has the packages; None: this one.
 
   Raises:
     InputError: a model or a tokenizer that the Task Library cannot use, or a
@@ -100,7 +105,8 @@ def save_question_answerer(
   outputs = graphs.NAMES['mlperf'].outputs
   assert outputs is not None
   _save(
-    graph, path, ANSWERING_LENGTH, tokenizer, None, outputs, quantization
+    graph, path, ANSWERING_LENGTH, tokenizer, None, outputs, quantization,
+    python,
   )  # fmt: skip
 
 
@@ -112,6 +118,7 @@ def _save(
   labels: Sequence[str] | None,
   outputs: Sequence[str],
   quantization: str | None,
+  python: str | None,
 ):
   packed = {bert_metadata.VOCABULARY: _vocabulary(tokenizer)}
   if labels is not None:
@@ -128,10 +135,11 @@ def _save(
     [length],
     names=graphs.NAMES['mlperf' if labels is None else 'transformers'],
     probabilities=labels is not None,
+    python=python,
   )
   data = add_metadata(data, graph.head, outputs, has_labels=labels is not None)
   if quantization is not None:
-    data = litert_quantization.quantize(data, quantization)
+    data = litert.quantize(data, quantization, python=python)
   with files.replacing(path) as partial:
     partial.write_bytes(append_files(data, packed))
 

@@ -1,6 +1,7 @@
 """The settings of an export."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import mobilebert_jax
@@ -98,17 +99,12 @@ class ExportOptions:
     None, help='then upload the directory as this repository, OWNER/NAME'
   )
   private: bool = setting(False, help='a new repository is private')
-  revision: str | None = setting(
-    None, help='branch, tag or commit on the hub; none: the main branch'
+  hub: Mapping[str, Any] = setting(
+    default_factory=dict,
+    help='options of from_pretrained for names on the hub: revision, token, '
+    'cache_dir, local_files_only, subfolder',
+    repr=False,
   )
-  token: str | None = setting(
-    None, help='access token of the hub; none: that of your login', repr=False
-  )
-  cache_dir: str | None = setting(
-    None, help="where downloads are kept; none: huggingface_hub's own"
-  )
-  local_files_only: bool = setting(False, help='do not use the network')
-  subfolder: str = setting('', help='directory inside the model')
 
   def __post_init__(self):
     """Checks each value, and those that do not go together.
@@ -151,14 +147,6 @@ class ExportOptions:
       raise fields.wrong(
         '--lengths', lengths, 'different numbers of at least 2 tokens'
       )
-
-  @property
-  def hub(self) -> dict[str, Any]:
-    """The options of `from_pretrained`."""
-    names = (
-      'revision', 'token', 'cache_dir', 'local_files_only', 'subfolder',
-    )  # fmt: skip
-    return {name: getattr(self, name) for name in names}
 
   def check_class(self, head: str):
     """Refuses what does not go with the model's class.

@@ -3,21 +3,23 @@
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json
 from mobilebert_jax.convert import save
-from mobilebert_jax.export import check, folding
+from mobilebert_jax.export import check, folding, mediapipe_tokenizer
 from mobilebert_jax.export import source as sources
 from mobilebert_jax.export import texts as real_texts
 from mobilebert_jax.export.check import Comparison
-from mobilebert_jax.export.formats import FORMATS, Written
+from mobilebert_jax.export.formats import FORMATS, Format, Job, Written
 from mobilebert_jax.export.graph import Outputs
 from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.export.source import Source
-from mobilebert_jax.runtime import files
+from mobilebert_jax.export.texts import Texts
+from mobilebert_jax.reporting import model_card
+from mobilebert_jax.runtime import files, hub
 from mobilebert_jax.runtime.errors import InputError
 
 # Texts whose means are subtracted while folding: more change no digit.
@@ -74,6 +76,7 @@ class Report(NamedTuple):
     texts: what they were checked with, such as "the run's validation split".
     runtime: what ran them, with its version.
     usage: lines of Python that load the first file and call it.
+    url: where it was uploaded to; None: nowhere.
     seconds: from beginning to end.
   """
 
@@ -82,6 +85,7 @@ class Report(NamedTuple):
   texts: str
   runtime: str
   usage: str
+  url: str | None
   seconds: float
 
 
@@ -105,7 +109,9 @@ def export(
   """
   begun = time.monotonic()
   chosen = FORMATS[options.format]
-  chosen.check_packages()
+  chosen.check_packages(options)
+  if options.push_to_hub is not None:
+    hub.check_upload(options.push_to_hub, options.hub.get('token'))
   output = files.path(options.output)
   _check_output(output, options.force)
   say(f'reading {options.model}')
@@ -117,21 +123,26 @@ def export(
   wanted = _MEASURED + options.check
   longest = lengths[-1] if options.format == 'litert' else source.max_length
   texts, note = real_texts.find(source, options.texts, wanted, longest)
-  if note is not None:
-    say(f'note: {note}')
+  for sentence in (note, *_hints(options, source, texts)):
+    if sentence is not None:
+      say(f'note: {sentence}')
   measured, checked = _parts(len(texts), options.check)
   say(
     f'{len(checked)} texts to check with and {len(measured)} to fold with, of '
     f'up to {longest} tokens: {texts.origin}'
   )
   fold = _folder(source, options)
+  batches = list(texts.batches(measured, lengths))
+  if note is not None:
+    batches = folding.default_batches(source.head, source.config)
   means = folding.measure_means(
-    source.head, source.config, source.params, texts.batches(measured, lengths)
+    source.head, source.config, source.params, batches
   )
   with save.atomic_directory(output) as directory:
     _write_beside(source, directory)
     say(f'writing {options.format}')
-    written = chosen.write(fold(means), source, options, lengths, directory)
+    job = Job(fold(means), source, options, lengths, texts.features.choices)
+    written = chosen.write(job, directory)
     for note in (note for file in written for note in file.notes):
       say(f'note: {note}')
     say(f'checking in {chosen.version()}')
@@ -143,10 +154,15 @@ def export(
       _check(source, model, file, directory, references) for file in written
     )
     usage = chosen.usage.format(path=written[0].path)
-    return Report(
-      output, checked_files, texts.origin, chosen.version(), usage,
-      time.monotonic() - begun,
-    )  # fmt: skip
+    _write_card(source, checked_files, texts, chosen, usage, directory)
+  url = None
+  if options.push_to_hub is not None:
+    say(f'uploading to {options.push_to_hub}')
+    url = _upload(output, options)
+  return Report(
+    output, checked_files, texts.origin, chosen.version(), usage, url,
+    time.monotonic() - begun,
+  )  # fmt: skip
 
 
 def _check_output(output: pathlib.Path, force: bool):
@@ -171,9 +187,43 @@ def _lengths(options: ExportOptions, source: Source) -> tuple[int, ...]:
         f'{options.model}.'
       )
     return tuple(sorted(options.lengths))
-  if source.head == _ANSWERS and source.run is None:
-    return (min(_ANSWER_LENGTH, source.max_length),)
+  if source.head == _ANSWERS and (
+    source.run is None or options.names == 'mlperf'
+  ):
+    return (min(_ANSWER_LENGTH, positions),)
   return (source.max_length,)
+
+
+def _hints(
+  options: ExportOptions, source: Source, texts: Texts
+) -> Iterator[str]:
+  """Sentences on what will be different where the file is used."""
+  if source.labels and source.labels[0] == 'LABEL_0':
+    yield (
+      'the labels are called LABEL_0 and so on; name them by id2label in the '
+      "model's config.json."
+    )
+  if options.format != 'litert' or not texts.strings:
+    return
+  if source.head == _ANSWERS and options.names != 'mlperf':
+    yield (
+      'for the Task Library and MLPerf Mobile, add --names=mlperf to the '
+      'command.'
+    )
+  if source.labels and any(len(text) > 1 for text in texts.strings):
+    yield (
+      'the model reads pairs of texts, and a MediaPipe TextClassifier gives it '
+      'one.'
+    )
+  strings = [part for text in texts.strings for part in text]
+  different = sum(
+    mediapipe_tokenizer.differs(source.tokenizer, text) for text in strings
+  )
+  yield (
+    "MediaPipe's tokenizer, which keeps accents and lower-cases A to Z alone, "
+    f'reads {different / len(strings):.1%} of the texts otherwise than '
+    "the model's."
+  )
 
 
 def _parts(count: int, wanted: int) -> tuple[range, range]:
@@ -200,6 +250,60 @@ def _write_beside(source: Source, directory: pathlib.Path):
   """Writes what is needed to use the file: config and tokenizer."""
   model_json.save_config(source.config, directory, architectures=(source.head,))
   source.tokenizer.save_pretrained(directory)
+
+
+def _write_card(
+  source: Source,
+  checked: tuple[File, ...],
+  texts: Texts,
+  chosen: Format,
+  usage: str,
+  directory: pathlib.Path,
+):
+  """Writes the model's card with a section on the files."""
+  text = source.card
+  if text is None:
+    summary = model_card.summary_of(
+      source.head, source.config, source.tokenizer
+    )
+    text = model_card.card(summary)
+  use = ['```python', *usage.splitlines(), '```']
+  checked_by = (
+    f'Checked in {chosen.version()} on {checked[0].comparison.texts} texts '
+    f'({texts.origin}).'
+  )
+  lines = [
+    checked_by,
+    '',
+    *(line for file in checked for line in _in_card(file)),
+  ]
+  text = model_card.with_section(text, 'Use', use)
+  text = model_card.with_section(text, 'Files', lines)
+  files.write_text(directory / model_card.NAME, text)
+
+
+def _in_card(file: File) -> list[str]:
+  """What a card says of a file: nothing that another day changes."""
+  head, *others = file.describe()
+  return [f'- `{file.path}`{head.removeprefix(file.path)}', *(
+    f'  - {line.strip()}' for line in others if 'speed' not in line
+  )]  # fmt: skip
+
+
+def _upload(output: pathlib.Path, options: ExportOptions) -> str:
+  assert options.push_to_hub is not None
+  try:
+    return hub.upload(
+      output,
+      options.push_to_hub,
+      private=options.private or None,
+      token=options.hub.get('token'),
+      commit_message=f'{options.format}, exported by mobilebert_jax',
+    )
+  except InputError as error:
+    raise InputError(
+      f'{error} The files are in {output}; `hf upload` sends them, too.'
+    ) from None
 
 
 def _check(

@@ -1,7 +1,6 @@
 """What is exported: a model and its tokenizer."""
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +10,8 @@ from mobilebert_jax.convert import source as sources
 from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.models.typing import Params
-from mobilebert_jax.runtime import files
+from mobilebert_jax.reporting import model_card
+from mobilebert_jax.runtime import files, hub
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training.workdir import Workdir, best_model, is_workdir
@@ -28,7 +28,7 @@ class Source:
     tokenizer: the tokenizer.
     max_length: tokens that texts are cut to: those of the training, of the
       tokenizer or of the table of positions.
-    directory: the directory of the model's files, where it has one here.
+    card: the text of its model card, where it has one.
     run: the run that made it, where it is a run.
   """
 
@@ -37,7 +37,7 @@ class Source:
   params: Params
   tokenizer: MobileBertTokenizerFast
   max_length: int
-  directory: pathlib.Path | None
+  card: str | None
   run: Workdir | None
 
   @property
@@ -49,6 +49,14 @@ class Source:
   def config(self) -> MobileBertConfig:
     """The architecture."""
     return self.model.config
+
+  @property
+  def labels(self) -> tuple[str, ...]:
+    """The names of a text classifier's labels; () of other models."""
+    labels = self.config.id2label or {}
+    if self.head != 'MobileBertForSequenceClassification' or len(labels) < 2:
+      return ()
+    return tuple(labels[i] for i in sorted(labels))
 
   @property
   def is_multi_label(self) -> bool:
@@ -94,7 +102,8 @@ def load(options: ExportOptions) -> Source:
     longest = min(longest, run.read_config().data.max_length)
   # Whoever reads the file cuts texts as training did.
   tokenizer.model_max_length = longest
-  directory = files.path(name) if files.path(name).is_dir() else None
-  return Source(
-    options.model, model, params, tokenizer, longest, directory, run
-  )
+  found = hub.resolve(name, [model_card.NAME], **options.hub)
+  card = None
+  if found:
+    card = found[model_card.NAME].read_text(encoding='utf-8')
+  return Source(options.model, model, params, tokenizer, longest, card, run)

@@ -170,6 +170,30 @@ def _is_cached(repo: str, cache_dir: str | os.PathLike[str] | None) -> bool:
   return snapshots.is_dir() and any(snapshots.iterdir())
 
 
+def check_upload(repo: str, token: str | bool | None = None):
+  """Refuses an upload that cannot succeed, before there is anything to upload.
+
+  Args:
+    repo: 'owner/name', or a name of one's own.
+    token: see `upload`.
+
+  Raises:
+    InputError: a wrong name, or no token.
+  """
+  if not is_hub_name(repo):
+    raise InputError(
+      f'{str(repo)!r} is no name on the hub; give owner/name, such as '
+      "'anna/mobilebert-reviews'."
+    )
+  import huggingface_hub
+
+  if not isinstance(token, str) and huggingface_hub.get_token() is None:
+    raise InputError(
+      f'uploading to {repo} needs an access token with the right to write; run '
+      '`hf auth login`, or set HF_TOKEN.'
+    )
+
+
 def upload(
   directory: str | os.PathLike[str],
   repo: str,
@@ -203,20 +227,11 @@ def upload(
   source = pathlib.Path(directory)
   if not source.is_dir() or not any(source.iterdir()):
     raise InputError(f'{source} holds no files to upload to the hub.')
-  if not is_hub_name(repo):
-    raise InputError(
-      f'{str(repo)!r} is no name on the hub; give owner/name, such as '
-      "'anna/mobilebert-reviews'."
-    )
+  check_upload(repo, token)
   import huggingface_hub
   from huggingface_hub import errors
 
   api = huggingface_hub.HfApi(endpoint=os.environ.get('HF_ENDPOINT'))
-  if not isinstance(token, str) and huggingface_hub.get_token() is None:
-    raise InputError(
-      f'uploading to {repo} needs an access token with the right to write; run '
-      '`hf auth login`, or set HF_TOKEN.'
-    )
   try:
     url = api.create_repo(repo, private=private, exist_ok=True, token=token)
     if revision is not None:

@@ -18,7 +18,7 @@ schema = pytest.importorskip(
   'ai_edge_litert.schema_py_generated', reason='runs LiteRT'
 )
 # Here, behind the check that they can be imported.
-from mobilebert_jax.export import litert, litert_quantization  # noqa: E402
+from mobilebert_jax.export import litert  # noqa: E402
 
 CLASSIFIER = 'MobileBertForSequenceClassification'
 EVERYTHING = Outputs(hidden_states=True, attentions=True, pooler=True)
@@ -211,7 +211,7 @@ def test_integer_weights(head, kind, operations, tmp_path):
   )  # fmt: skip
   float_path = save(folded, tmp_path, [12])
   path = tmp_path / 'quantized.tflite'
-  path.write_bytes(litert_quantization.quantize(float_path.read_bytes(), kind))
+  path.write_bytes(litert.quantize(float_path.read_bytes(), kind))
   whole, model = count_bytes(read(float_path)), read(path)
   counts = count_bytes(model)
   assert whole['INT8'] == 0
@@ -256,7 +256,7 @@ def test_files_that_cannot_be(tmp_path):
   with pytest.raises(InputError, match='has no output called logits'):
     litert.build(answering, [8], probabilities=True)
   with pytest.raises(InputError, match='no quantisation is called int3: dynam'):
-    litert_quantization.quantize(b'', 'int3')
+    litert.quantize(b'', 'int3')
 
 
 def test_inputs_that_do_not_fit_are_told(tmp_path):
