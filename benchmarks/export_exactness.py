@@ -33,6 +33,7 @@ from mobilebert_jax.export import folding, graph, onnx, saved_model, stablehlo
 from mobilebert_jax.export.operations import numpy_operations
 
 HEAD = 'MobileBertForSequenceClassification'
+FORMATS = ('StableHLO', 'ONNX', 'SavedModel', 'LiteRT')
 Batch = Mapping[str, np.ndarray]
 Run = Callable[[Batch], np.ndarray]
 
@@ -183,7 +184,10 @@ def torch_run(model: Any, params: Any, directory: pathlib.Path) -> Run:
 
 
 def format_runs(
-  folded: graph.Graph, directory: pathlib.Path, lengths: Sequence[int]
+  folded: graph.Graph,
+  directory: pathlib.Path,
+  lengths: Sequence[int],
+  wanted: Sequence[str],
 ) -> Iterator[tuple[str, Run]]:
   """What export writes, each in its runtime; a missing package is printed."""
 
@@ -210,6 +214,8 @@ def format_runs(
     formats['LiteRT'] = lambda path: litert.save(folded, path, lengths)
     loaders['LiteRT'] = litert.Loaded
   for name, save in formats.items():
+    if name not in wanted:
+      continue
     path = directory / name
     try:
       save(path)
@@ -260,7 +266,7 @@ def measure(kind: str, args: Any) -> tuple[str, dict[str, str]]:
       run = torch_run(model, params, directory / 'torch')
       cells['transformers, torch'] = errors(run, batches, wanted)
     cells['model.apply'] = errors(plain(model, params), batches, wanted)
-    for name, run in format_runs(fold(means), directory, lengths):
+    for name, run in format_runs(fold(means), directory, lengths, args.formats):
       cells[name] = errors(run, batches, wanted)
     for title, constants in (
       ('ONNX, means without text', defaults),
@@ -284,6 +290,7 @@ def main():
   parser.add_argument('--vocab', type=pathlib.Path)
   parser.add_argument('--texts', type=int, default=256)
   parser.add_argument('--models', nargs='+', default=[*CHANGES])
+  parser.add_argument('--formats', nargs='+', default=FORMATS)
   parser.add_argument('--no_torch', action='store_true')
   args = parser.parse_args()
   print(side_by_side.machine())

@@ -7,8 +7,8 @@ Sequence classification at its published size, random weights, the same in both;
 dynamic batch and length; all in onnxruntime with all of its optimisations.
 torch writes two files: its exporter of today, and the one by TorchScript, which
 optimum used. (onnxruntime.transformers' optimiser for 'bert' fuses nothing in
-the former nor in ours.) Calls alternate in one process. Prints milliseconds (medians) and, in brackets,
-speed relative to torch's file.
+the former nor in ours.) Calls alternate in one process. Prints milliseconds
+(medians) and, in brackets, speed relative to torch's file.
 """
 
 import argparse

@@ -6,8 +6,14 @@ In the order in which to read:
   folding: parameters become its weights: NoNorm and large constants vanish.
   operations: what a backend must have; NumPy's and JAX's.
   activations: transformers' activations in a backend's operations.
-  onnx: ONNX files.
+  onnx: ONNX files, float or of 8 bits.
   stablehlo: StableHLO by jax.export.
+  saved_model: TensorFlow SavedModels.
+  litert: LiteRT (.tflite) files.
+  litert_tools: the programs that make them, here or in another Python.
+  mediapipe: such files for MediaPipe and the Task Library.
+  bert_metadata: what these files say of their tensors.
+  mediapipe_tokenizer: how MediaPipe reads a text.
   requirements: packages that only a format needs.
 
 and from a model to a directory:

@@ -213,6 +213,33 @@ def _run(python: str, task: str, **arguments: Any) -> bytes:
     return (directory / litert_tools.RESULT).read_bytes()
 
 
+def attach(data: bytes, name: str, content: bytes) -> bytes:
+  """Returns a file with something in it that readers find by name.
+
+  Args:
+    data: a file that the converter wrote; one of the quantiser keeps its
+      weights where they would get lost.
+    name: what it is called.
+    content: the bytes.
+
+  Raises:
+    InputError: `ai_edge_litert` or `flatbuffers` is not installed.
+  """
+  flatbuffers = load('flatbuffers', 'litert')
+  schema = load('ai_edge_litert.schema_py_generated', 'litert')
+  root = schema.Model.GetRootAs(bytearray(data), 0)
+  model = schema.ModelT.InitFromObj(root)
+  buffer = schema.BufferT()
+  buffer.data = content
+  model.buffers.append(buffer)
+  entry = schema.MetadataT()
+  entry.name, entry.buffer = name, len(model.buffers) - 1
+  model.metadata = [*(model.metadata or []), entry]
+  builder = flatbuffers.Builder(len(data) + len(content))
+  builder.Finish(model.Pack(builder), file_identifier=b'TFL3')
+  return bytes(builder.Output())
+
+
 class Loaded:
   """A file in LiteRT's interpreter, with the delegate that is its default.
 

@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from mobilebert_jax.export import bert_metadata, litert
 from mobilebert_jax.export import graph as graphs
 from mobilebert_jax.export.graph import Graph
-from mobilebert_jax.export.requirements import load
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 # Tokens of a question with its text.
 ANSWERING_LENGTH = 384
-_BUFFER = b'TFLITE_METADATA'
+_BUFFER = 'TFLITE_METADATA'
 _DESCRIPTIONS = {
   'probability': 'Probability of each label.',
   'end_logits': 'Score of each token as the end of the answer.',
@@ -184,26 +183,13 @@ def add_metadata(
   Raises:
     InputError: `ai_edge_litert` or `flatbuffers` is not installed.
   """
-  schema = load('ai_edge_litert.schema_py_generated', 'litert')
-  flatbuffers = load('flatbuffers', 'litert')
   table = bert_metadata.write(
     name,
     'MobileBERT, exported by mobilebert_jax.',
     [(output, _DESCRIPTIONS[output]) for output in outputs],
     has_labels=has_labels,
   )
-  model = schema.ModelT.InitFromObj(
-    schema.Model.GetRootAs(bytearray(data), 0)
-  )  # fmt: skip
-  buffer = schema.BufferT()
-  buffer.data = table
-  model.buffers.append(buffer)
-  entry = schema.MetadataT()
-  entry.name, entry.buffer = _BUFFER, len(model.buffers) - 1
-  model.metadata = [*(model.metadata or []), entry]
-  builder = flatbuffers.Builder(len(data) + len(table))
-  builder.Finish(model.Pack(builder), file_identifier=b'TFL3')
-  return bytes(builder.Output())
+  return litert.attach(data, _BUFFER, table)
 
 
 def append_files(data: bytes, packed: dict[str, list[str]]) -> bytes:

@@ -5,12 +5,9 @@ from types import ModuleType
 
 from mobilebert_jax.runtime.errors import InputError
 
-# The converter asks for an older typing-extensions than chex does, but runs
-# with the newer one: no resolver puts them together.
-_LITERT = (
-  'pip install --no-deps litert-converter ai-edge-litert ai-edge-quantizer '
-  'immutabledict backports.strenum flatbuffers tqdm'
-)
+# What an extra cannot have: litert-converter asks for an older typing-extensions
+# than chex does, and runs with the newer one.
+_FURTHER = {'litert': ' && pip install --no-deps litert-converter'}
 
 
 def load(name: str, extra: str) -> ModuleType:
@@ -18,8 +15,7 @@ def load(name: str, extra: str) -> ModuleType:
 
   Args:
     name: the package, as it is imported.
-    extra: the extra of this project that has it; 'litert', which is none, for
-      LiteRT's packages.
+    extra: the extra of this project that has it.
 
   Raises:
     InputError: it is not installed; with the line that installs it.
@@ -27,8 +23,8 @@ def load(name: str, extra: str) -> ModuleType:
   try:
     return importlib.import_module(name)
   except ImportError as error:
-    line = f"pip install 'mobilebert_jax[{extra}]'"
     raise InputError(
       f'{name} cannot be imported ({error}); '
-      f'{_LITERT if extra == "litert" else line} brings it.'
+      f"pip install 'mobilebert_jax[{extra}]'{_FURTHER.get(extra, '')} "
+      'brings it.'
     ) from None

@@ -1,7 +1,9 @@
 """StableHLO by jax.export: a file for CPU, TPU and CUDA, any batch and length.
 
 A later jax reads what an earlier one wrote, for the six months that jax.export
-promises; an earlier one may not read what a later one wrote. A process without
+promises (0.12.0 reads what 0.10.2 wrote, with equal results); an earlier one
+may not read what a later one wrote: 0.10.2 opens a file of 0.12.0 and then
+fails in the first call. A process without
 this package reads it too:
 
 ```python

@@ -1,6 +1,6 @@
 """The command, in every format for every class, and what its clients say.
 
-`export` itself runs each file in its runtime and compares; here it is called for
+`export` runs each file in its runtime and compares; here it is called for
 all of them. Each client's own tests have more: `test_onnx`, `test_mediapipe`,
 `test_saved_model`, `test_transformers_js`.
 """

@@ -48,6 +48,10 @@ _WALLS = {
   'onnx': set(),
   'onnxruntime': set(),
   'flatbuffers': set(),
+  'litert_converter': set(),
+  'ai_edge_litert': set(),
+  'ai_edge_quantizer': set(),
+  'mediapipe': set(),
 }
 
 

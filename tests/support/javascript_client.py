@@ -90,7 +90,7 @@ def make_site(directory: pathlib.Path, modules: pathlib.Path) -> pathlib.Path:
 def run(site: pathlib.Path, script: str, request: dict) -> list:
   """Runs a script of `tests/support/javascript` with a request."""
   return json.loads(
-    _output(['node', script], cwd=site, input=json.dumps(request), timeout=300)
+    _output(['node', script], cwd=site, input=json.dumps(request), timeout=500)
   )
 
 

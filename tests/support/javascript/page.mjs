@@ -6,9 +6,13 @@ import {readFileSync} from 'node:fs';
 import puppeteer from 'puppeteer-core';
 
 const {chromium, url, visits} = JSON.parse(readFileSync(0, 'utf8'));
+// Milliseconds; a machine that is busy with other tests takes its time.
+const PATIENCE = 120_000;
 const browser = await puppeteer.launch({
   executablePath: chromium,
+  // Chromium has no sandbox for root, which tests in a container run as.
   args: ['--no-sandbox'],
+  timeout: PATIENCE,
 });
 
 const READ = () => {
@@ -54,6 +58,7 @@ async function take(page, step) {
 const seen = [];
 for (const {query, steps} of visits) {
   const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
   const [addresses, errors] = [[], []];
   page.on('request', (request) => addresses.push(request.url()));
   page.on('pageerror', (error) => errors.push(String(error)));
