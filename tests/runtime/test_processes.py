@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from mobilebert_jax.reporting import metrics_log
-from tests.support import processes, tiny
+from tests.support import compiled, processes, tiny
 from tests.support.faults import SLOW
 
 pytestmark = pytest.mark.scale
@@ -100,13 +100,11 @@ def config(folder):
 
 
 @pytest.fixture(scope='module')
-def env(repo, folder):
+def env(repo):
   return {
     'PYTHONPATH': str(repo),
     # The same programs are compiled again and again.
-    'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+    **compiled.environment(),
   }
 
 

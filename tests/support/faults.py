@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from mobilebert_jax.reporting import metrics_log
 from mobilebert_jax.runtime import digests
-from tests.support import tiny
+from tests.support import compiled, tiny
 
 _REPO = pathlib.Path(__file__).resolve().parents[2]
 # Says what the run is at, and leaves room to be hit there.
@@ -138,12 +138,10 @@ def server(directory: pathlib.Path) -> Iterator[Runs]:
     env=os.environ
     | {
       'JAX_PLATFORMS': 'cpu',
-      'JAX_COMPILATION_CACHE_DIR': str(directory / 'compiled'),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
       'MPLBACKEND': 'Agg',
       'OPENBLAS_NUM_THREADS': '1',
       'PYTHONPATH': str(_REPO),
+      **compiled.environment(),
     },
   )
   try:

@@ -1,14 +1,13 @@
 """Commands over several runs that are killed in the middle of one of them."""
 
-import atexit
-import functools
 import os
 import pathlib
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+
+from tests.support import compiled
 
 # The process kills itself, so that the moment is the same every time.
 _IN_A_RUN = """
@@ -87,13 +86,6 @@ def run_to_file(
   _run(repo, script, args, devices, None)
 
 
-@functools.cache
-def _compiled() -> str:
-  folder = tempfile.TemporaryDirectory()
-  atexit.register(folder.cleanup)
-  return folder.name
-
-
 def _run(
   repo: pathlib.Path,
   script: str,
@@ -108,8 +100,7 @@ def _run(
       'JAX_NUM_CPU_DEVICES': str(devices),
       'JAX_DEFAULT_MATMUL_PRECISION': 'highest',
       # What one has compiled, the next one, which goes on from there, reads.
-      'JAX_COMPILATION_CACHE_DIR': _compiled(),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+      **compiled.environment(),
     }
   killed = subprocess.run(
     [sys.executable, '-c', script, *args],

@@ -9,7 +9,7 @@ import chex
 import pytest
 from safetensors.numpy import load_file
 
-from tests.support import processes, tiny
+from tests.support import compiled, processes, tiny
 from tests.support.faults import SLOW, saved_steps
 
 pytestmark = pytest.mark.faults
@@ -48,9 +48,7 @@ def test_the_others_stop_and_say_why_and_the_run_continues(repo, tmp_path):
   )
   env = {
     'PYTHONPATH': str(repo),
-    'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+    **compiled.environment(),
   }
   flags = [f'--config={config}', '--config.checkpoint_every=1']
   workdir, whole = tmp_path / 'broken', tmp_path / 'whole'
