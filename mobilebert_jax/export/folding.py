@@ -139,7 +139,8 @@ def default_batches(
   batches = []
   for length in lengths:
     shape = (8, length)
-    ids = first + np.int32(np.exp(rng.uniform(0, np.log(words), shape)) - 1)
+    drawn = np.exp(rng.uniform(0, np.log(words), shape)) - 1
+    ids = first + drawn.astype(np.int32)
     types = np.zeros(shape, np.int32)
     types[4:, length // 2 :] = min(1, config.type_vocab_size - 1)
     if is_bert:

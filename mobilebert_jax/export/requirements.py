@@ -5,8 +5,8 @@ from types import ModuleType
 
 from mobilebert_jax.runtime.errors import InputError
 
-# What an extra cannot have: litert-converter asks for an older typing-extensions
-# than chex does, and runs with the newer one.
+# What an extra cannot have: litert-converter asks for an older
+# typing-extensions than chex does, and runs with the newer one.
 _FURTHER = {'litert': ' && pip install --no-deps litert-converter'}
 
 
