@@ -38,7 +38,7 @@ class Names(NamedTuple):
       transformers' order.
   """
 
-  inputs: tuple[str, str, str] = INPUTS
+  inputs: tuple[str, ...] = INPUTS
   outputs: tuple[str, ...] | None = None
 
 
