@@ -45,7 +45,10 @@ nitpicky = True
 nitpick_ignore_regex = [
   (r'py:.*', r'(jax|flax|numpy|np|os|pathlib|tokenizers|collections)\..*'),
   (r'py:.*', r'(Array|ndarray|Params|Path|Bool|Float|Int|Num)'),
-  (r'py:.*', r'mobilebert_jax\..*\.(CharSpan|TokenSpan|LoadResult|TrainConfig)'),
+  (
+    r'py:.*',
+    r'mobilebert_jax\..*\.(CharSpan|TokenSpan|LoadResult|TrainConfig)',
+  ),
   # The first word of a property's docstring, before its colon.
   (r'py:.*', 'True'),
 ]

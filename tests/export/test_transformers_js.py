@@ -6,16 +6,12 @@ import shutil
 import pytest
 
 import mobilebert_jax as mb
-from mobilebert_jax.export import folding
+from mobilebert_jax.export import ExportOptions, export
 from mobilebert_jax.pipelines import pipeline
 from tests.support import javascript_client, served
 
-pytest.importorskip('onnx', reason='onnx is not installed')
-quantization = pytest.importorskip(
-  'onnxruntime.quantization', reason='onnxruntime is not installed'
-)
-# Here, behind the check that it can be imported.
-from mobilebert_jax.export import onnx as export_onnx  # noqa: E402
+for _package in ('onnx', 'onnxruntime'):
+  pytest.importorskip(_package, reason=f'{_package} is not installed')
 
 pytestmark = pytest.mark.clients
 
@@ -80,7 +76,7 @@ def close(value):
 
 
 def write(directory, head, **changes):
-  """Writes what an export has: the model's directory and onnx/model.onnx."""
+  """Writes a model of WORDS as a transformers directory."""
   model, params = served.make(
     head,
     dtype='float32',
@@ -90,9 +86,6 @@ def write(directory, head, **changes):
   )
   tokenizer = mb.MobileBertTokenizerFast(WORDS, model_max_length=LENGTH)
   mb.save_pretrained(directory, model, params, tokenizer)
-  folded = folding.fold(head, model.config, params)
-  (directory / 'onnx').mkdir()
-  export_onnx.save(folded, directory / 'onnx/model.onnx')
 
 
 @pytest.fixture(scope='module')
@@ -104,19 +97,22 @@ def site(tmp_path_factory):
     tmp_path_factory.mktemp('page') / 'site', modules
   )
   for name, (head, changes) in MODELS.items():
-    write(site / name, head, **changes)
+    write(site.parent / 'models' / name, head, **changes)
+    quantize = 'dynamic_int8' if name == 'labels' else 'none'
+    export(
+      ExportOptions(
+        str(site.parent / 'models' / name), 'onnx', str(site / name),
+        quantize=quantize, check=2,
+      )
+    )  # fmt: skip
   (site / 'empty').mkdir()
   (site / 'weightless').mkdir()
   shutil.copy(site / 'labels/config.json', site / 'weightless')
-  quantization.quantize_dynamic(
-    site / 'labels/onnx/model.onnx',
-    site / 'labels/onnx/model_quantized.onnx',
-  )
   return site
 
 
 def ours(site, task, name, *args, **options):
-  return pipeline(task, str(site / name))(*args, **options)
+  return pipeline(task, str(site.parent / 'models' / name))(*args, **options)
 
 
 def in_node(site, *calls):
@@ -276,7 +272,8 @@ def test_answers_of_the_page(site):
     for longest in (1, 4, 30)
   ]
   results = in_node(site, *(('answer', 'answers', [*case]) for case in cases))
-  answers = pipeline('question-answering', str(site / 'answers'))
+  model = str(site.parent / 'models/answers')
+  answers = pipeline('question-answering', model)
   for (question, text, longest), result in zip(cases, results, strict=True):
     wanted = answers(question, text, max_answer_len=longest)
     assert result['answer'] == wanted['answer'], (question, text, longest)
