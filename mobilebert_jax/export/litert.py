@@ -27,6 +27,8 @@ from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
 SIGNATURE = 'serving_default'
+# Another Python has the file, not the package.
+_MAIN = 'import runpy, sys; runpy.run_path(sys.argv[1])["main"](sys.argv[2])'
 # Instead of 'logits', where the file ends in a softmax.
 PROBABILITIES = 'probabilities'
 
@@ -200,7 +202,7 @@ def _run(python: str, task: str, **arguments: Any) -> bytes:
   with tempfile.TemporaryDirectory() as made:
     directory = pathlib.Path(made)
     litert_tools.write_request(directory, task, **arguments)
-    command = [python, '-I', litert_tools.__file__, made]
+    command = [python, '-I', '-c', _MAIN, litert_tools.__file__, made]
     try:
       done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:

@@ -2,8 +2,8 @@
 
 They may be in another Python than this package, since the converter asks for an
 older typing-extensions than chex does. So this file imports nothing of the
-package, and is a script: it reads a request from a directory and writes the
-file there.
+package: `main`, run from this file by the other one, reads a request from a
+directory and writes the result there.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import importlib
 import io
 import json
 import pathlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -121,8 +120,9 @@ def write_request(directory: pathlib.Path, task: str, **arguments: Any):
   (directory / _REQUEST).write_text(json.dumps(request))
 
 
-def main(directory: pathlib.Path):
-  """Does what a request says, and writes `RESULT` beside it."""
+def main(name: str):
+  """Does what the request in a directory says; writes `RESULT` there."""
+  directory = pathlib.Path(name)
   request = json.loads((directory / _REQUEST).read_text())
   read = {
     name: (directory / str(i)).read_bytes()
@@ -133,7 +133,3 @@ def main(directory: pathlib.Path):
   else:
     result = quantize(read['data'], **request['arguments'])
   (directory / RESULT).write_bytes(result)
-
-
-if __name__ == '__main__':
-  main(pathlib.Path(sys.argv[1]))

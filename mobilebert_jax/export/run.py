@@ -47,22 +47,22 @@ class File(NamedTuple):
 
   def describe(self) -> list[str]:
     """Returns what is known of it, in lines."""
-    found = self.comparison
-    difference = f'{found.logits:.1e} of the largest output'
-    if found.probabilities is not None:
-      difference = f'{found.probabilities:.1e} in probabilities, {difference}'
+    result = self.comparison
+    difference = f'{result.logits:.1e} of the largest output'
+    if result.probabilities is not None:
+      difference = f'{result.probabilities:.1e} in probabilities, {difference}'
     lines = [
       f'{self.path}: {self.bytes / 1e6:.1f} MB',
       f'  largest difference from float64: {difference}',
     ]
-    if found.decided:
+    if result.decided:
       lines.append(
-        f'  decisions that differ: {found.differ:,} of {found.decided:,}, in '
-        f'{found.texts:,} texts'
+        f'  decisions that differ: {result.differ:,} of {result.decided:,}, in '
+        f'{result.texts:,} texts'
       )
     lines.append(
-      f'  speed: {found.seconds * 1e3:.1f} ms for a text of {found.length} '
-      f'tokens (JAX, here: {found.model_seconds * 1e3:.1f} ms)'
+      f'  speed: {result.seconds * 1e3:.1f} ms for a text of {result.length} '
+      f'tokens (JAX, here: {result.model_seconds * 1e3:.1f} ms)'
     )
     return lines
 

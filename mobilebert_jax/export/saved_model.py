@@ -141,10 +141,10 @@ class Loaded:
     try:
       outputs = self._serve(**feeds)
     except self._tf.errors.InvalidArgumentError as error:
-      _, found, rest = error.message.partition(_TOO_LONG)
-      if not found:
+      _, begin, rest = error.message.partition(_TOO_LONG)
+      if not begin:
         raise
-      raise InputError(found + rest.split('.')[0] + '.') from None
+      raise InputError(begin + rest.split('.')[0] + '.') from None
     result: dict[str, np.ndarray] = {}
     for name, value in outputs.items():
       if name in _STACKED:

@@ -102,8 +102,8 @@ def load(options: ExportOptions) -> Source:
     longest = min(longest, run.read_config().data.max_length)
   # Whoever reads the file cuts texts as training did.
   tokenizer.model_max_length = longest
-  found = hub.resolve(name, [model_card.NAME], **options.hub)
+  cards = hub.resolve(name, [model_card.NAME], **options.hub)
   card = None
-  if found:
-    card = found[model_card.NAME].read_text(encoding='utf-8')
+  if cards:
+    card = cards[model_card.NAME].read_text(encoding='utf-8')
   return Source(options.model, model, params, tokenizer, longest, card, run)
