@@ -16,7 +16,7 @@ from mobilebert_jax.export.run import export
 from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from tests.support import served
+from tests.support import hub_server, served
 
 CLASSIFY = 'MobileBertForSequenceClassification'
 ANSWER = 'MobileBertForQuestionAnswering'
@@ -143,6 +143,30 @@ def test_force_replaces_and_keeps_the_rest(models, tmp_path, capsys):
   assert (output / 'stablehlo' / 'model.stablehlo').stat().st_ino != before
   assert (output / 'mine.txt').read_text() == 'kept'
   assert not [p for p in tmp_path.iterdir() if p != output]
+
+
+def test_upload(models, tmp_path, monkeypatch, capsys):
+  output = tmp_path / 'out'
+  pushed = ('--push_to_hub=anna/films', '--private', '--check=2')
+  arguments = flags(models(CLASSIFY), output, *pushed)
+  with hub_server.used(monkeypatch, tmp_path / 'hub') as server:
+    # Before anything is written.
+    assert run(*arguments) == 2
+    assert 'needs an access token' in capsys.readouterr().err
+    assert run(*flags(models(CLASSIFY), output, '--push_to_hub=a/b/c')) == 2
+    assert 'is no name on the hub' in capsys.readouterr().err
+    assert not output.exists()
+    token = f'--token={hub_server.TOKEN}'
+    server.refused['/api/repos/create'] = 403
+    assert run(*arguments, token) == 2
+    assert f'The files are in {output}' in capsys.readouterr().err
+    server.refused.clear()
+    assert run(*arguments, token, '--force') == 0
+    assert 'uploaded to http://127.0.0.1' in capsys.readouterr().out
+    assert server.private == {'anna/films': True}
+    there = server.repos['anna/films', 'main']
+    assert there['README.md'] == (output / 'README.md').read_bytes()
+    assert 'stablehlo/model.stablehlo' in there
 
 
 def test_a_regression_and_several_labels_at_once(tmp_path, capsys):

@@ -12,15 +12,7 @@ from tests.support import hub_server
 @pytest.fixture
 def server(monkeypatch, tmp_path):
   """A hub that the environment points to; nobody is logged in."""
-  for name in ('HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HTTP_PROXY', 'http_proxy',
-               'ALL_PROXY', 'all_proxy'):  # fmt: skip
-    monkeypatch.delenv(name, raising=False)
-  monkeypatch.setattr(
-    'huggingface_hub.constants.HF_TOKEN_PATH', str(tmp_path / 'no_token')
-  )
-  monkeypatch.setenv('NO_PROXY', '127.0.0.1')
-  with hub_server.uploads() as (address, kind):
-    monkeypatch.setenv('HF_ENDPOINT', address)
+  with hub_server.used(monkeypatch, tmp_path) as kind:
     yield kind
 
 

@@ -112,3 +112,23 @@ def uploads():
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@contextlib.contextmanager
+def used(monkeypatch, directory):
+  """Yields the handler class of a hub that is the one, nobody logged in.
+
+  Args:
+    monkeypatch: changes the environment.
+    directory: an empty one.
+  """
+  for name in ('HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HTTP_PROXY', 'http_proxy',
+               'ALL_PROXY', 'all_proxy'):  # fmt: skip
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(
+    'huggingface_hub.constants.HF_TOKEN_PATH', str(directory / 'no_token')
+  )
+  monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+  with uploads() as (address, kind):
+    monkeypatch.setenv('HF_ENDPOINT', address)
+    yield kind
