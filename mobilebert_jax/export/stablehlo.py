@@ -121,6 +121,7 @@ class Loaded:
         f'{path} is no StableHLO that this jax ({jax.__version__}) reads: '
         f'{str(error).splitlines()[0]}.'
       ) from None
+    self._path = path
     weights = path.with_suffix('.safetensors')
     self._weights = []
     if len(self.exported.in_avals) > len(graphs.INPUTS):
@@ -131,11 +132,20 @@ class Loaded:
     """Returns the outputs by name for inputs by transformers' names.
 
     Raises:
-      InputError: the sequences are longer than the model has positions.
+      InputError: the sequences are longer than the model has positions, or
+        the file is of a newer jax.
     """
     ids = [np.asarray(inputs[name], np.int32) for name in graphs.INPUTS]
     try:
       outputs = self._call(*self._weights, *ids)
+    except jax.errors.JaxRuntimeError as error:
+      # A file of a newer jax is read, and fails when it is first called.
+      if 'deserialize' not in str(error):
+        raise
+      raise InputError(
+        f'{self._path} was written by a newer jax than this one '
+        f'({jax.__version__}), which cannot run it: use that, or write it here.'
+      ) from None
     except ValueError as error:
       if 'refin' not in str(error).lower():
         raise

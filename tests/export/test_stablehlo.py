@@ -64,6 +64,21 @@ def test_too_long_a_sequence_is_told(tmp_path):
     loaded(batch)
 
 
+def test_a_file_of_a_newer_jax_is_told(tmp_path, monkeypatch):
+  path = save(fold('MobileBertForNextSentencePrediction'), tmp_path)
+  loaded = stablehlo.Loaded(path)
+
+  def unknown(*args):
+    # What jax 0.10.2 says of a file of 0.12.
+    raise jax.errors.JaxRuntimeError(
+      'INVALID_ARGUMENT: Failed to deserialize StableHLO'
+    )
+
+  monkeypatch.setattr(loaded, '_call', unknown)
+  with pytest.raises(InputError, match='written by a newer jax than this one'):
+    loaded(served.make_batch('MobileBertForNextSentencePrediction'))
+
+
 def test_another_file_is_told(tmp_path):
   path = tmp_path / 'model.stablehlo'
   path.write_bytes(b'not one')
