@@ -122,6 +122,8 @@ def export(
   say(f'{source.head}: {parameters:,} parameters')
   wanted = _MEASURED + options.check
   longest = lengths[-1] if options.format == 'litert' else source.max_length
+  # Whoever reads the file cuts texts as training did, or as the file must.
+  source.tokenizer.model_max_length = longest
   texts, note = real_texts.find(source, options.texts, wanted, longest)
   for sentence in (note, *_hints(options, source, texts)):
     if sentence is not None:

@@ -100,8 +100,6 @@ def load(options: ExportOptions) -> Source:
   longest = min(config.max_position_embeddings, tokenizer.model_max_length)
   if run is not None:
     longest = min(longest, run.read_config().data.max_length)
-  # Whoever reads the file cuts texts as training did.
-  tokenizer.model_max_length = longest
   cards = hub.resolve(name, [model_card.NAME], **options.hub)
   card = None
   if cards:

@@ -5,6 +5,7 @@ all of them. Each client's own tests have more: `test_onnx`, `test_mediapipe`,
 `test_saved_model`, `test_transformers_js`.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -103,6 +104,8 @@ def test_lengths_and_batches_of_a_phone(models, tmp_path):
   assert export(options).files[0].comparison.differ == 0
   from mobilebert_jax.export import litert
 
+  beside = json.loads((tmp_path / 'out/tokenizer_config.json').read_text())
+  assert beside['model_max_length'] == 32
   loaded = litert.Loaded(tmp_path / 'out' / 'model.tflite')
   assert loaded.shapes == [(2, 2, 16), (2, 2, 32)]
   with pytest.raises(InputError, match='lengths=33 is more than the 32'):
