@@ -29,23 +29,35 @@ class Reference(NamedTuple):
   Attributes:
     inputs: by transformers' names.
     exact: the outputs in float64.
-    labels: what the model itself, in float32, decides: see `decisions`.
+    model: those of the model itself, in float32.
   """
 
   inputs: NumpyBatch
   exact: Outputs
-  labels: Mapping[str, np.ndarray]
+  model: Outputs
+
+
+class Distance(NamedTuple):
+  """How far outputs are from the right ones.
+
+  Attributes:
+    logits: the largest difference of any output, as a part of that output's
+      largest value; infinite if one is no number.
+    probabilities: the largest difference of any probability; None for a model
+      that has none.
+  """
+
+  logits: float
+  probabilities: float | None
 
 
 class Comparison(NamedTuple):
-  """How far a file's outputs are from the model's.
+  """A file beside the model.
 
   Attributes:
     texts: how many were compared.
-    logits: the largest difference of any output from float64, as a part of
-      that output's largest value; infinite where an output is no number.
-    probabilities: the largest difference of any probability; None for a model
-      that has none.
+    file: how far the file's outputs are from float64.
+    model: how far the model's own are, in float32.
     decided: how many labels, tokens or ends of answers the model decides.
     differ: how many of them the file decides otherwise.
     seconds: for one text of the median length.
@@ -54,8 +66,8 @@ class Comparison(NamedTuple):
   """
 
   texts: int
-  logits: float
-  probabilities: float | None
+  file: Distance
+  model: Distance
   decided: int
   differ: int
   seconds: float
@@ -91,15 +103,14 @@ def references(
   result = []
   for inputs in batches:
     outputs = graphs.apply(exact, numpy_operations(), inputs)
-    # The model knows nothing of the graph: labels are its own.
+    # The model knows nothing of the graph: what it decides is its own.
     computed = model(inputs)
     if not _are_numbers(computed):
       raise InputError(
         f'{source.name} computes values that are no numbers in float32; such '
         'a model is of no use anywhere.'
       )
-    labels = _decided(source, computed, inputs)
-    result.append(Reference(inputs, outputs, labels))
+    result.append(Reference(inputs, outputs, computed))
   return result
 
 
@@ -117,46 +128,69 @@ def compare(
     runtime: the file in its runtime.
     batches: inputs and what is right for them.
   """
-  logits, probabilities = 0.0, None
   texts = decided = differ = 0
-  for inputs, exact, labels in batches:
+  file, own = [], []
+  for reference in batches:
+    inputs = reference.inputs
     outputs = runtime(inputs)
     texts += len(inputs['input_ids'])
+    file.append(_distance(source, reference, outputs))
+    own.append(_distance(source, reference, reference.model))
     if not _are_numbers(outputs):
-      logits = np.inf
       continue
-    for name, value in outputs.items():
-      seen = _seen(source.head, name, inputs)
-      got = np.asarray(value, np.float64)
-      if name == PROBABILITIES:
-        wanted = _MATHS.softmax(exact['logits'])
-      else:
-        wanted = exact[name]
-      if seen is not None:
-        wanted, got = wanted[seen], got[seen]
-      largest = np.abs(wanted).max(initial=1e-30)
-      logits = max(logits, np.abs(got - wanted).max(initial=0) / largest)
-    for name in labels:
-      one, other = (
-        _probabilities(source, name, x, inputs) for x in (exact, outputs)
-      )
-      most = np.abs(one - other).max(initial=0)
-      probabilities = max(probabilities or 0.0, float(most))
-    own = _decided(source, outputs, inputs)
-    for name, value in labels.items():
+    labels = _decided(source, outputs, inputs)
+    for name, value in _decided(source, reference.model, inputs).items():
       decided += value.size
-      differ += int((own[name] != value).sum())
+      differ += int((labels[name] != value).sum())
   middle = batches[len(batches) // 2].inputs
   one_text = {name: value[:1] for name, value in middle.items()}
   return Comparison(
     texts,
-    float(logits),
-    probabilities,
+    _largest(file),
+    _largest(own),
     decided,
     differ,
     _seconds(runtime, one_text),
     _seconds(model, one_text),
     one_text['input_ids'].shape[-1],
+  )
+
+
+def _distance(
+  source: Source, reference: Reference, outputs: Outputs
+) -> Distance:
+  """How far the outputs for one batch are from float64."""
+  if not _are_numbers(outputs):
+    return Distance(np.inf, None)
+  inputs, exact, _ = reference
+  logits, probabilities = 0.0, None
+  for name, value in outputs.items():
+    if name == PROBABILITIES:
+      wanted = _MATHS.softmax(exact['logits'])
+    elif name in exact:
+      wanted = exact[name]
+    else:
+      # The model may return more than is exported.
+      continue
+    got = np.asarray(value, np.float64)
+    seen = _seen(source.head, name, inputs)
+    if seen is not None:
+      wanted, got = wanted[seen], got[seen]
+    largest = np.abs(wanted).max(initial=1e-30)
+    logits = max(logits, float(np.abs(got - wanted).max(initial=0) / largest))
+  for name in _scored(source):
+    one, other = (
+      _probabilities(source, name, x, inputs) for x in (exact, outputs)
+    )
+    most = float(np.abs(one - other).max(initial=0))
+    probabilities = max(probabilities or 0.0, most)
+  return Distance(logits, probabilities)
+
+
+def _largest(distances: Sequence[Distance]) -> Distance:
+  known = [d.probabilities for d in distances if d.probabilities is not None]
+  return Distance(
+    max(d.logits for d in distances), max(known) if known else None
   )
 
 

@@ -48,12 +48,10 @@ class File(NamedTuple):
   def describe(self) -> list[str]:
     """Returns what is known of it, in lines."""
     result = self.comparison
-    difference = f'{result.logits:.1e} of the largest output'
-    if result.probabilities is not None:
-      difference = f'{result.probabilities:.1e} in probabilities, {difference}'
     lines = [
       f'{self.path}: {self.bytes / 1e6:.1f} MB',
-      f'  largest difference from float64: {difference}',
+      f'  largest difference from float64: {_shown(result.file)}; the model in '
+      f'float32: {_shown(result.model)}',
     ]
     if result.decided:
       lines.append(
@@ -65,6 +63,13 @@ class File(NamedTuple):
       f'tokens (JAX, here: {result.model_seconds * 1e3:.1f} ms)'
     )
     return lines
+
+
+def _shown(distance: check.Distance) -> str:
+  """How far outputs are from float64, by what the model is used for."""
+  if distance.probabilities is not None:
+    return f'{distance.probabilities:.1e} in probabilities'
+  return f'{distance.logits:.1e} of the largest output'
 
 
 class Report(NamedTuple):
@@ -317,12 +322,11 @@ def _check(
 ) -> File:
   """Runs a file; a wrong one ends the export."""
   comparison = check.compare(source, model, file.open(), references)
-  difference = comparison.logits
   allowed = sys.float_info.max if file.is_quantized else _TOLERANCE
-  if difference > allowed:
+  if comparison.file.logits > allowed:
     raise InputError(
-      f'{file.path} was not written: its outputs differ from '
-      f"the model's by {difference:.1e} of the largest."
+      f'{file.path} was not written: its outputs differ from those in float64 '
+      f'by {comparison.file.logits:.1e} of the largest.'
     )
   path = directory / file.path
   sizes = [

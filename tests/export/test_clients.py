@@ -57,7 +57,7 @@ def test_every_class_in_every_format(format_, head, models, tmp_path):
   )
   report = export(options)
   [file] = report.files
-  assert file.comparison.logits < 1e-5
+  assert file.comparison.file.logits < 1e-5
   assert file.comparison.differ == 0
   assert file.comparison.texts == 4
   assert (tmp_path / 'out' / 'README.md').is_file()
