@@ -29,7 +29,14 @@ import side_by_side
 
 import mobilebert_jax as mb
 from mobilebert_jax import models
-from mobilebert_jax.export import folding, graph, onnx, saved_model, stablehlo
+from mobilebert_jax.export import (
+  folding,
+  graph,
+  litert,
+  onnx,
+  saved_model,
+  stablehlo,
+)
 from mobilebert_jax.export.operations import numpy_operations
 
 HEAD = 'MobileBertForSequenceClassification'
@@ -200,19 +207,14 @@ def format_runs(
     'StableHLO': lambda path: stablehlo.save(folded, path),
     'ONNX': lambda path: onnx.save(folded, path),
     'SavedModel': lambda path: saved_model.save(folded, path),
+    'LiteRT': lambda path: litert.save(folded, path, lengths),
   }
   loaders: dict[str, Any] = {
     'StableHLO': stablehlo.Loaded,
     'ONNX': onnx.Loaded,
     'SavedModel': saved_model.Loaded,
+    'LiteRT': litert.Loaded,
   }
-  try:
-    from mobilebert_jax.export import litert
-  except ImportError:
-    print('no LiteRT: there is no mobilebert_jax.export.litert')
-  else:
-    formats['LiteRT'] = lambda path: litert.save(folded, path, lengths)
-    loaders['LiteRT'] = litert.Loaded
   for name, save in formats.items():
     if name not in wanted:
       continue
@@ -298,7 +300,8 @@ def main():
   for kind in args.models:
     columns.append(measure(kind, args))
     print(*columns[-1], flush=True)
-  print(side_by_side.table_head([title for title, _ in columns]))
+  print('| | ' + ' | '.join(title for title, _ in columns) + ' |')
+  print('|---|' + '---|' * len(columns))
   for name in columns[0][1]:
     cells = [name, *(column[name] for _, column in columns)]
     print('| ' + ' | '.join(cells) + ' |')
