@@ -49,6 +49,8 @@ nitpick_ignore_regex = [
     r'py:.*',
     r'mobilebert_jax\..*\.(CharSpan|TokenSpan|LoadResult|TrainConfig)',
   ),
+  # Sequence[tuple[str, str]] is cut at its comma.
+  (r'py:.*', r'tuple\[str'),
   # The first word of a property's docstring, before its colon.
   (r'py:.*', 'True'),
 ]
