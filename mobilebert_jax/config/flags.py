@@ -3,6 +3,7 @@
 import functools
 import itertools
 
+import mobilebert_jax
 from mobilebert_jax.config.command_line import Flag
 from mobilebert_jax.runtime import distributed
 
@@ -11,6 +12,12 @@ PROCESSES = tuple(
   itertools.starmap(
     functools.partial(Flag, otherwise='found by JAX'), distributed.FLAGS.items()
   )
+)
+# The model classes, for flags that name one; without loading them.
+CLASSES = tuple(
+  name
+  for name in mobilebert_jax.__all__
+  if name.startswith('MobileBertFor') or name == 'MobileBertModel'
 )
 # How what a name on the hub means is fetched, as `runtime.hub.resolve` has it.
 HUB = (

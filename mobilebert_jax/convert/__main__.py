@@ -10,10 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import mobilebert_jax
 from mobilebert_jax.config import fields, model_json
 from mobilebert_jax.config.command_line import Command, Flag, Given
-from mobilebert_jax.config.flags import HUB
+from mobilebert_jax.config.flags import CLASSES, HUB
 from mobilebert_jax.runtime import exit_status, files
 from mobilebert_jax.runtime.errors import InputError
 
@@ -22,12 +21,6 @@ if TYPE_CHECKING:
 
 _TOKENIZER_FILES = ('vocab.txt', 'tokenizer.json', 'tokenizer_config.json',
                     'special_tokens_map.json', 'added_tokens.json')  # fmt: skip
-# Without loading them: the model classes.
-CLASSES = tuple(
-  name
-  for name in mobilebert_jax.__all__
-  if name.startswith('MobileBertFor') or name == 'MobileBertModel'
-)
 DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 
 COMMAND = Command(

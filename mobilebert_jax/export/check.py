@@ -10,14 +10,13 @@ import numpy as np
 from mobilebert_jax.data.batching.features import NumpyBatch
 from mobilebert_jax.export import graph as graphs
 from mobilebert_jax.export.graph import Graph
+from mobilebert_jax.export.litert import PROBABILITIES
 from mobilebert_jax.export.operations import numpy_operations
 from mobilebert_jax.export.source import Source
 from mobilebert_jax.runtime.errors import InputError
 
 Outputs = Mapping[str, np.ndarray]
 Runtime = Callable[[NumpyBatch], Outputs]
-# What a file has in the place of 'logits' if it ends in a softmax.
-PROBABILITIES = 'probabilities'
 # Repetitions of what is timed, after one that is not.
 _TIMES = 7
 _MATHS = numpy_operations()

@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import mobilebert_jax
 from mobilebert_jax.config import fields
 from mobilebert_jax.config.fields import setting
+from mobilebert_jax.config.flags import CLASSES
 from mobilebert_jax.runtime.errors import InputError
 
-FORMATS = ('litert', 'onnx', 'saved_model', 'stablehlo')
 # What each format can be quantised to, without calibration.
 QUANTIZATIONS = {
   'litert': ('dynamic_int8', 'weight_only_int8'),
@@ -17,12 +16,6 @@ QUANTIZATIONS = {
   'saved_model': (),
   'stablehlo': (),
 }
-# Without loading them: the model classes.
-CLASSES = tuple(
-  name
-  for name in mobilebert_jax.__all__
-  if name.startswith('MobileBertFor') or name == 'MobileBertModel'
-)
 _CHOICES = 'MobileBertForMultipleChoice'
 _ANSWERS = 'MobileBertForQuestionAnswering'
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json
 from mobilebert_jax.convert import save
-from mobilebert_jax.export import check, folding, mediapipe_tokenizer
+from mobilebert_jax.export import check, folding, mediapipe, mediapipe_tokenizer
 from mobilebert_jax.export import source as sources
 from mobilebert_jax.export import texts as real_texts
 from mobilebert_jax.export.check import Comparison
@@ -27,7 +27,6 @@ _MEASURED = 32
 # A float file that is farther from the model than this is wrong.
 _TOLERANCE = 1e-3
 _ANSWERS = 'MobileBertForQuestionAnswering'
-_ANSWER_LENGTH = 384
 
 
 class File(NamedTuple):
@@ -134,14 +133,16 @@ def export(
     if sentence is not None:
       say(f'note: {sentence}')
   measured, checked = _parts(len(texts), options.check)
+  if note is None:
+    batches = list(texts.batches(measured, lengths))
+  else:
+    batches = folding.default_batches(source.head, source.config)
+  folded_with = sum(len(batch['input_ids']) for batch in batches)
   say(
-    f'{len(checked)} texts to check with and {len(measured)} to fold with, of '
+    f'{len(checked)} texts to check with and {folded_with} to fold with, of '
     f'up to {longest} tokens: {texts.origin}'
   )
   fold = _folder(source, options)
-  batches = list(texts.batches(measured, lengths))
-  if note is not None:
-    batches = folding.default_batches(source.head, source.config)
   means = folding.measure_means(
     source.head, source.config, source.params, batches
   )
@@ -197,7 +198,7 @@ def _lengths(options: ExportOptions, source: Source) -> tuple[int, ...]:
   if source.head == _ANSWERS and (
     source.run is None or options.names == 'mlperf'
   ):
-    return (min(_ANSWER_LENGTH, positions),)
+    return (min(mediapipe.ANSWERING_LENGTH, positions),)
   return (source.max_length,)
 
 

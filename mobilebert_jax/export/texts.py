@@ -13,21 +13,19 @@ from mobilebert_jax.export.graph import INPUTS
 from mobilebert_jax.export.source import Source
 from mobilebert_jax.pipelines import predict_inputs
 from mobilebert_jax.pipelines.predict_inputs import Form
+from mobilebert_jax.pipelines.predict_kinds import KINDS
 from mobilebert_jax.runtime.errors import InputError
 
 # A batch is padded to one of these, so that runtimes and jax see few shapes.
 LENGTHS = (16, 32, 64, 128, 256, 384, 512)
 _ROWS = 8
 _COLUMNS = ('input_ids', 'token_type_ids')
-_PAIRS = ('text', 'text_pair')
 _FORMS: Mapping[str, Form] = {
-  'MobileBertForNextSentencePrediction': Form(_PAIRS),
-  'MobileBertForMultipleChoice': Form(
-    ('question', 'choices'), lists=('choices',)
-  ),
-  'MobileBertForQuestionAnswering': Form(('question', 'context')),
+  'MobileBertForNextSentencePrediction': Form(('text', 'text_pair')),
+  'MobileBertForMultipleChoice': KINDS['choose'].form,
+  'MobileBertForQuestionAnswering': KINDS['answer'].form,
 }
-_TEXT = Form(('text',), ('text_pair',))
+_TEXT = KINDS['classify'].form
 
 
 class Texts(NamedTuple):

@@ -29,20 +29,6 @@ PACKAGES = {
 }
 
 
-@pytest.fixture(scope='module')
-def models(tmp_path_factory):
-  """Directories of tiny models, by class."""
-  root = tmp_path_factory.mktemp('models')
-
-  def directory(head):
-    path = root / head
-    if not path.exists():
-      served.write(path, head)
-    return path
-
-  return directory
-
-
 def needs(format_):
   for package in PACKAGES[format_]:
     pytest.importorskip(package)

@@ -20,21 +20,6 @@ from tests.support import hub_server, served
 
 CLASSIFY = 'MobileBertForSequenceClassification'
 ANSWER = 'MobileBertForQuestionAnswering'
-LABELS = {'id2label': {0: 'bad', 1: 'good', 2: 'so so'}}
-
-
-@pytest.fixture(scope='module')
-def models(tmp_path_factory):
-  """Directories of tiny models, by class."""
-  root = tmp_path_factory.mktemp('models')
-
-  def directory(head):
-    path = root / head
-    if not path.exists():
-      served.write(path, head, **(LABELS if head == CLASSIFY else {}))
-    return path
-
-  return directory
 
 
 def run(*arguments):

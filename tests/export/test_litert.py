@@ -5,8 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from mobilebert_jax.export import folding, graph
-from mobilebert_jax.export.graph import NO_MORE, Outputs
+from mobilebert_jax.export import graph
 from mobilebert_jax.export.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import served
@@ -21,12 +20,6 @@ schema = pytest.importorskip(
 from mobilebert_jax.export import litert  # noqa: E402
 
 CLASSIFIER = 'MobileBertForSequenceClassification'
-EVERYTHING = Outputs(hidden_states=True, attentions=True, pooler=True)
-
-
-def fold(head, outputs=NO_MORE, **changes):
-  model, params = served.make(head, dtype='float32', **changes)
-  return folding.fold(head, model.config, params, outputs)
 
 
 def save(folded, directory, lengths, **options):
@@ -57,17 +50,6 @@ def wanted_outputs(folded, batch, length):
     elif folded.head.endswith(('MaskedLM', 'TokenClassification')):
       outputs[name] = value[:, :given]
   return outputs
-
-
-def assert_close(result, wanted, tolerance=1e-5):
-  assert {*result} == {*wanted}
-  for name, value in wanted.items():
-    assert result[name].shape == value.shape, name
-    assert result[name].dtype == np.float32
-    scale = max(1.0, np.abs(value).max())
-    np.testing.assert_allclose(
-      result[name] / scale, value / scale, rtol=0, atol=tolerance, err_msg=name
-    )
 
 
 def read(path):
@@ -101,38 +83,28 @@ def names_of_operations(model):
 
 @pytest.mark.parametrize('head', served.HEADS)
 def test_all_classes(head, tmp_path):
-  folded = fold(head, EVERYTHING)
+  folded = served.fold(head, served.EVERYTHING)
   path = save(folded, tmp_path, [12, 5], batch_size=2)
   loaded = litert.Loaded(path)
   assert [shape[-1] for shape in loaded.shapes] == [5, 12]
   # Fewer rows than the file's batch, as many, and more.
   for rows, length, file_length in ((1, 5, 5), (2, 6, 12), (3, 12, 12)):
     batch = served.make_batch(head, rows=rows, length=length)
-    assert_close(loaded(batch), wanted_outputs(folded, batch, file_length))
+    served.assert_close(
+      loaded(batch), wanted_outputs(folded, batch, file_length)
+    )
 
 
-@pytest.mark.parametrize(
-  'changes',
-  [
-    {'normalization_type': 'layer_norm', 'hidden_act': 'gelu'},
-    {'trigram_input': False, 'hidden_act': 'gelu_new'},
-    {'use_bottleneck_attention': True, 'hidden_act': 'silu'},
-    {'key_query_shared_bottleneck': False, 'hidden_act': 'mish'},
-    {'use_bottleneck': False, 'hidden_act': 'xielu'},
-    {'tie_word_embeddings': False, 'hidden_act': 'prelu'},
-    {'embedding_size': 16, 'hidden_act': 'relu6'},
-  ],
-  ids=str,
-)
+@pytest.mark.parametrize('changes', served.FLAGS, ids=str)
 def test_flags(changes, tmp_path):
-  folded = fold('MobileBertForPreTraining', **changes)
+  folded = served.fold('MobileBertForPreTraining', **changes)
   loaded = litert.Loaded(save(folded, tmp_path, [9]))
   batch = served.make_batch(folded.head, rows=2)
-  assert_close(loaded(batch), wanted_outputs(folded, batch, 9))
+  served.assert_close(loaded(batch), wanted_outputs(folded, batch, 9))
 
 
 def test_lengths_share_the_weights(tmp_path):
-  folded = fold('MobileBertForMaskedLM', vocab_size=500)
+  folded = served.fold('MobileBertForMaskedLM', vocab_size=500)
   one = count_bytes(read(save(folded, tmp_path, [12])))
   path = save(folded, tmp_path, [4, 8, 12])
   model = read(path)
@@ -149,7 +121,7 @@ def test_lengths_share_the_weights(tmp_path):
 
 
 def test_mlperf_has_its_tensors_by_position(tmp_path):
-  folded = fold(
+  folded = served.fold(
     'MobileBertForQuestionAnswering', max_position_embeddings=384
   )  # fmt: skip
   mlperf = graph.NAMES['mlperf']
@@ -169,14 +141,14 @@ def test_mlperf_has_its_tensors_by_position(tmp_path):
     for details in interpreter.get_output_details()
   )
   wanted = wanted_outputs(folded, batch, 384)
-  assert_close({'start_logits': start, 'end_logits': end}, wanted)
-  assert_close(litert.Loaded(path, mlperf)(batch), wanted)
+  served.assert_close({'start_logits': start, 'end_logits': end}, wanted)
+  served.assert_close(litert.Loaded(path, mlperf)(batch), wanted)
   with pytest.raises(InputError, match='instead of input_ids, attention_mask'):
     litert.Loaded(path)
 
 
 def test_probabilities(tmp_path):
-  folded = fold(CLASSIFIER, num_labels=3)
+  folded = served.fold(CLASSIFIER, num_labels=3)
   loaded = litert.Loaded(save(folded, tmp_path, [8], probabilities=True))
   batch = served.make_batch(folded.head, length=8)
   result = loaded(batch)
@@ -205,7 +177,7 @@ def rounded_weight(name, value):
 @pytest.mark.parametrize('head', [CLASSIFIER, 'MobileBertForPreTraining'])
 def test_integer_weights(head, kind, operations, tmp_path):
   # Wide enough for the weights to be most of the file.
-  folded = fold(
+  folded = served.fold(
     head, vocab_size=2000, hidden_size=64, embedding_size=64,
     intra_bottleneck_size=64, intermediate_size=64, num_attention_heads=4,
   )  # fmt: skip
@@ -241,7 +213,7 @@ def test_integer_weights(head, kind, operations, tmp_path):
 
 
 def test_files_that_cannot_be(tmp_path):
-  folded = fold(CLASSIFIER)
+  folded = served.fold(CLASSIFIER)
   for lengths, message in (
     ([13], 'length 13: it has to be between 1 and the 12 positions'),
     ([0], 'length 0: it has to be between 1'),
@@ -252,7 +224,7 @@ def test_files_that_cannot_be(tmp_path):
       litert.build(folded, lengths)
   with pytest.raises(InputError, match='batch size 0, choices 2: both have'):
     litert.build(folded, [8], batch_size=0)
-  answering = fold('MobileBertForQuestionAnswering')
+  answering = served.fold('MobileBertForQuestionAnswering')
   with pytest.raises(InputError, match='has no output called logits'):
     litert.build(answering, [8], probabilities=True)
   with pytest.raises(InputError, match='no quantisation is called int3: dynam'):
@@ -260,7 +232,7 @@ def test_files_that_cannot_be(tmp_path):
 
 
 def test_inputs_that_do_not_fit_are_told(tmp_path):
-  loaded = litert.Loaded(save(fold(CLASSIFIER), tmp_path, [4, 8]))
+  loaded = litert.Loaded(save(served.fold(CLASSIFIER), tmp_path, [4, 8]))
   batch = served.make_batch(CLASSIFIER, length=9)
   with pytest.raises(
     InputError, match=r'shape \(3, 9\), and the file takes \(1, 4\) or \(1, 8\)'

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.export import folding, graph
-from mobilebert_jax.export.graph import Outputs
 from mobilebert_jax.export.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import served
@@ -18,7 +17,6 @@ from onnxruntime import quantization  # noqa: E402
 from mobilebert_jax.export import onnx as export_onnx  # noqa: E402
 
 pytestmark = pytest.mark.parity
-EVERYTHING = Outputs(hidden_states=True, attentions=True, pooler=True)
 
 
 def names(values):
@@ -32,23 +30,16 @@ def save(folded, directory, *names):
 
 
 def check(head, directory, **changes):
-  model, params = served.make(head, dtype='float32', **changes)
-  folded = folding.fold(head, model.config, params, EVERYTHING)
+  folded = served.fold(head, served.EVERYTHING, **changes)
   path = save(folded, directory)
   assert names(onnx.load(path).graph.input) == list(graph.INPUTS)
   loaded = export_onnx.Loaded(path)
   for rows, length in ((3, 7), (1, 1), (2, 12)):
     batch = served.make_batch(head, rows=rows, length=length)
     result = loaded(batch)
-    wanted = graph.apply(folded, numpy_operations(), batch)
     assert tuple(result) == folded.output_names
-    for name, value in wanted.items():
-      assert result[name].shape == value.shape, name
-      assert result[name].dtype == np.float32
-      scale = max(1.0, np.abs(value).max())
-      np.testing.assert_allclose(
-        result[name] / scale, value / scale, rtol=0, atol=1e-5, err_msg=name
-      )
+    wanted = graph.apply(folded, numpy_operations(), batch)
+    served.assert_close(result, wanted)
 
 
 @pytest.mark.parametrize('head', served.HEADS)
@@ -56,19 +47,7 @@ def test_all_classes(head, tmp_path):
   check(head, tmp_path)
 
 
-@pytest.mark.parametrize(
-  'changes',
-  [
-    {'normalization_type': 'layer_norm', 'hidden_act': 'gelu'},
-    {'trigram_input': False, 'hidden_act': 'gelu_new'},
-    {'use_bottleneck_attention': True, 'hidden_act': 'silu'},
-    {'key_query_shared_bottleneck': False, 'hidden_act': 'mish'},
-    {'use_bottleneck': False, 'hidden_act': 'xielu'},
-    {'tie_word_embeddings': False, 'hidden_act': 'prelu'},
-    {'embedding_size': 16, 'hidden_act': 'relu6'},
-  ],
-  ids=str,
-)
+@pytest.mark.parametrize('changes', served.FLAGS, ids=str)
 def test_flags(changes, tmp_path):
   check('MobileBertForPreTraining', tmp_path, **changes)
 

@@ -3,10 +3,9 @@
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from mobilebert_jax.export import folding, graph, saved_model
+from mobilebert_jax.export import graph, saved_model
 from mobilebert_jax.export.graph import Outputs
 from mobilebert_jax.export.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
@@ -17,13 +16,7 @@ tf = pytest.importorskip(
 )
 
 pytestmark = pytest.mark.clients
-EVERYTHING = Outputs(hidden_states=True, attentions=True, pooler=True)
 HEAD = 'MobileBertForSequenceClassification'
-
-
-def fold(head, outputs=graph.NO_MORE, **changes):
-  model, params = served.make(head, dtype='float32', **changes)
-  return folding.fold(head, model.config, params, outputs)
 
 
 def save(folded, directory, *names):
@@ -33,19 +26,13 @@ def save(folded, directory, *names):
 
 
 def assert_close(result, folded, batch):
+  assert {*result} == {*folded.output_names}
   wanted = graph.apply(folded, numpy_operations(), batch)
-  assert {*result} == {*wanted} == {*folded.output_names}
-  for name, value in wanted.items():
-    assert result[name].shape == value.shape, name
-    assert result[name].dtype == np.float32
-    scale = max(1.0, np.abs(value).max())
-    np.testing.assert_allclose(
-      result[name] / scale, value / scale, rtol=0, atol=1e-5, err_msg=name
-    )
+  served.assert_close(result, wanted)
 
 
 def check(head, directory, **changes):
-  folded = fold(head, EVERYTHING, **changes)
+  folded = served.fold(head, served.EVERYTHING, **changes)
   loaded = saved_model.Loaded(save(folded, directory))
   for rows, length in ((3, 7), (1, 1), (2, 12)):
     batch = served.make_batch(head, rows=rows, length=length)
@@ -57,19 +44,7 @@ def test_all_classes(head, tmp_path):
   check(head, tmp_path)
 
 
-@pytest.mark.parametrize(
-  'changes',
-  [
-    {'normalization_type': 'layer_norm', 'hidden_act': 'gelu'},
-    {'trigram_input': False, 'hidden_act': 'gelu_new'},
-    {'use_bottleneck_attention': True, 'hidden_act': 'silu'},
-    {'key_query_shared_bottleneck': False, 'hidden_act': 'mish'},
-    {'use_bottleneck': False, 'hidden_act': 'xielu'},
-    {'tie_word_embeddings': False, 'hidden_act': 'prelu'},
-    {'embedding_size': 16, 'hidden_act': 'relu6'},
-  ],
-  ids=str,
-)
+@pytest.mark.parametrize('changes', served.FLAGS, ids=str)
 def test_flags(changes, tmp_path):
   check('MobileBertForPreTraining', tmp_path, **changes)
 
@@ -78,7 +53,7 @@ def test_flags(changes, tmp_path):
 def test_signature_is_that_of_transformers(head, tmp_path):
   """Its TF classes stacked what a model returns for each layer."""
   outputs = Outputs(hidden_states=True, attentions=True)
-  folded = fold(head, outputs)
+  folded = served.fold(head, outputs)
   model = tf.saved_model.load(save(folded, tmp_path))
   assert list(model.signatures) == ['serving_default']
   serve = model.signatures['serving_default']
@@ -98,7 +73,7 @@ def test_signature_is_that_of_transformers(head, tmp_path):
 
 def test_each_weight_stands_once_under_its_name(tmp_path):
   vocab = 20_000
-  folded = fold('MobileBertForMaskedLM', vocab_size=vocab)
+  folded = served.fold('MobileBertForMaskedLM', vocab_size=vocab)
   path = save(folded, tmp_path)
   model = tf.saved_model.load(path)
   variables = model.signatures['serving_default'].variables
@@ -115,7 +90,7 @@ def test_each_weight_stands_once_under_its_name(tmp_path):
 
 
 def test_names_of_mlperf(tmp_path):
-  folded = fold('MobileBertForQuestionAnswering')
+  folded = served.fold('MobileBertForQuestionAnswering')
   mlperf = graph.NAMES['mlperf']
   path = save(folded, tmp_path, mlperf)
   model = tf.saved_model.load(path)
@@ -126,7 +101,7 @@ def test_names_of_mlperf(tmp_path):
 
 
 def test_too_long_a_sequence_is_refused_by_the_file(tmp_path):
-  path = save(fold(HEAD), tmp_path)
+  path = save(served.fold(HEAD), tmp_path)
   batch = served.make_batch(HEAD, length=13)
   told = 'more tokens than the 12 positions of the model: truncate them.'
   with pytest.raises(InputError, match=f'^the sequences have {told}$'):
@@ -156,7 +131,7 @@ def test_a_directory_with_something_in_it_stays_as_it_is(tmp_path):
   path.mkdir()
   (path / 'notes.txt').write_text('mine')
   with pytest.raises(InputError, match='is not empty: a SavedModel needs'):
-    saved_model.save(fold(HEAD), path)
+    saved_model.save(served.fold(HEAD), path)
   assert [file.name for file in tmp_path.rglob('*.*')] == ['notes.txt']
 
 
@@ -167,7 +142,7 @@ def test_nothing_is_left_of_a_failure(tmp_path, monkeypatch):
 
   monkeypatch.setattr(tf.saved_model, 'save', fail)
   with pytest.raises(OSError):
-    save(fold(HEAD), tmp_path)
+    save(served.fold(HEAD), tmp_path)
   assert not list(tmp_path.iterdir())
 
 
@@ -185,7 +160,7 @@ for rows, length in ((1, 12), (3, 7), (8, 1)):
 
 
 def test_a_process_without_jax_and_this_package(tmp_path):
-  path = save(fold('MobileBertForQuestionAnswering'), tmp_path)
+  path = save(served.fold('MobileBertForQuestionAnswering'), tmp_path)
   done = subprocess.run(
     [sys.executable, '-c', READER, str(path)],
     capture_output=True,

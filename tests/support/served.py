@@ -8,6 +8,8 @@ import numpy as np
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.convert.pretrained import save_pretrained
+from mobilebert_jax.export import folding
+from mobilebert_jax.export.graph import NO_MORE, Outputs
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 TINY = {
@@ -26,6 +28,17 @@ HEADS = (
   'MobileBertForTokenClassification',
   'MobileBertForQuestionAnswering',
 )
+# Every wiring and table that a file may have, each with another activation.
+FLAGS = (
+  {'normalization_type': 'layer_norm', 'hidden_act': 'gelu'},
+  {'trigram_input': False, 'hidden_act': 'gelu_new'},
+  {'use_bottleneck_attention': True, 'hidden_act': 'silu'},
+  {'key_query_shared_bottleneck': False, 'hidden_act': 'mish'},
+  {'use_bottleneck': False, 'hidden_act': 'xielu'},
+  {'tie_word_embeddings': False, 'hidden_act': 'prelu'},
+  {'embedding_size': 16, 'hidden_act': 'relu6'},
+)
+EVERYTHING = Outputs(hidden_states=True, attentions=True, pooler=True)
 
 
 def make(head, *, zeros=0.0, dtype='float64', **changes):
@@ -61,6 +74,30 @@ WORDS = (
   '[PAD] [UNK] [CLS] [SEP] [MASK] paris is the capital of france . , ? where '
   'i live in berlin a b c good bad film was not who wrote it ada'
 ).split()
+
+
+def fold(head, outputs=NO_MORE, **changes):
+  """The served form of a tiny model, in float32."""
+  model, params = make(head, dtype='float32', **changes)
+  return folding.fold(head, model.config, params, outputs)
+
+
+def assert_close(result, wanted, tolerance=1e-5):
+  """A file's outputs are those of NumPy in float64, as a part of the largest.
+
+  Args:
+    result: the file's outputs.
+    wanted: the right ones.
+    tolerance: for values above 1, as a part of the largest.
+  """
+  assert {*result} == {*wanted}
+  for name, value in wanted.items():
+    assert result[name].shape == value.shape, name
+    assert result[name].dtype == np.float32
+    scale = max(1.0, np.abs(value).max())
+    np.testing.assert_allclose(
+      result[name] / scale, value / scale, rtol=0, atol=tolerance, err_msg=name
+    )
 
 
 def write(directory, head, **changes):
