@@ -21,7 +21,7 @@ import jax
 
 import mobilebert_jax as mb
 from mobilebert_jax import models
-from mobilebert_jax.export import folding, graph
+from mobilebert_jax.inference import folding, graph
 
 HEAD = 'MobileBertForSequenceClassification'
 FORMATS = (

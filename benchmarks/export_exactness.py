@@ -37,7 +37,7 @@ from mobilebert_jax.export import (
   saved_model,
   stablehlo,
 )
-from mobilebert_jax.export.operations import numpy_operations
+from mobilebert_jax.inference.operations import numpy_operations
 
 HEAD = 'MobileBertForSequenceClassification'
 FORMATS = ('StableHLO', 'ONNX', 'SavedModel', 'LiteRT')

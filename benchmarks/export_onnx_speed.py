@@ -23,8 +23,8 @@ import torch
 import transformers
 
 import mobilebert_jax as mb
-from mobilebert_jax.export import folding
 from mobilebert_jax.export import onnx as export_onnx
+from mobilebert_jax.inference import folding
 
 HEAD = 'MobileBertForSequenceClassification'
 INPUTS = ('input_ids', 'attention_mask', 'token_type_ids')

@@ -1,11 +1,7 @@
-"""The model as it is served, and the files that others load.
+"""Files that other programs load, made of the served model (`inference`).
 
 In the order in which to read:
 
-  graph: the forward pass, written once for every backend.
-  folding: parameters become its weights: NoNorm and large constants vanish.
-  operations: what a backend must have; NumPy's and JAX's.
-  activations: transformers' activations in a backend's operations.
   onnx: ONNX files, float or of 8 bits.
   stablehlo: StableHLO by jax.export.
   saved_model: TensorFlow SavedModels.

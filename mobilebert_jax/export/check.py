@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from mobilebert_jax.data.batching.features import NumpyBatch
-from mobilebert_jax.export import graph as graphs
-from mobilebert_jax.export.graph import Graph
 from mobilebert_jax.export.litert import PROBABILITIES
-from mobilebert_jax.export.operations import numpy_operations
 from mobilebert_jax.export.source import Source
+from mobilebert_jax.inference import graph as graphs
+from mobilebert_jax.inference.graph import Graph
+from mobilebert_jax.inference.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
 
 Outputs = Mapping[str, np.ndarray]

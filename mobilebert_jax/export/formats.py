@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from mobilebert_jax.export.check import Runtime
-from mobilebert_jax.export.graph import NAMES, Graph, Names
 from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.export.requirements import load
 from mobilebert_jax.export.source import Source
+from mobilebert_jax.inference.graph import NAMES, Graph, Names
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import jax.scipy.special
 import numpy as np
 
-from mobilebert_jax.export import graph as graphs
 from mobilebert_jax.export import litert_tools
-from mobilebert_jax.export.graph import Graph
-from mobilebert_jax.export.operations import ArrayOperations
 from mobilebert_jax.export.requirements import load
+from mobilebert_jax.inference import graph as graphs
+from mobilebert_jax.inference.graph import Graph
+from mobilebert_jax.inference.operations import ArrayOperations
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 

@@ -14,8 +14,8 @@ import zipfile
 from collections.abc import Sequence
 
 from mobilebert_jax.export import bert_metadata, litert
-from mobilebert_jax.export import graph as graphs
-from mobilebert_jax.export.graph import Graph
+from mobilebert_jax.inference import graph as graphs
+from mobilebert_jax.inference.graph import Graph
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast

@@ -9,15 +9,16 @@ from typing import NamedTuple
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json
 from mobilebert_jax.convert import save
-from mobilebert_jax.export import check, folding, mediapipe, mediapipe_tokenizer
+from mobilebert_jax.export import check, mediapipe, mediapipe_tokenizer
 from mobilebert_jax.export import source as sources
 from mobilebert_jax.export import texts as real_texts
 from mobilebert_jax.export.check import Comparison
 from mobilebert_jax.export.formats import FORMATS, Format, Job, Written
-from mobilebert_jax.export.graph import Outputs
 from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.export.source import Source
 from mobilebert_jax.export.texts import Texts
+from mobilebert_jax.inference import folding
+from mobilebert_jax.inference.graph import Outputs
 from mobilebert_jax.reporting import model_card
 from mobilebert_jax.runtime import files, hub
 from mobilebert_jax.runtime.errors import InputError

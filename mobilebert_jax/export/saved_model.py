@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from mobilebert_jax.convert.save import atomic_directory
-from mobilebert_jax.export import graph as graphs
-from mobilebert_jax.export.graph import Graph
 from mobilebert_jax.export.requirements import load
+from mobilebert_jax.inference import graph as graphs
+from mobilebert_jax.inference.graph import Graph
 from mobilebert_jax.runtime.errors import InputError
 
 SIGNATURE = 'serving_default'

@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mobilebert_jax.convert.formats import safetensors
-from mobilebert_jax.export import graph as graphs
-from mobilebert_jax.export.graph import Graph
-from mobilebert_jax.export.operations import jax_operations
 from mobilebert_jax.export.requirements import load
+from mobilebert_jax.inference import graph as graphs
+from mobilebert_jax.inference.graph import Graph
+from mobilebert_jax.inference.operations import jax_operations
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 

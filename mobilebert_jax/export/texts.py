@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mobilebert_jax.data.batching.features import Features, NumpyBatch, Ragged
-from mobilebert_jax.export.graph import INPUTS
 from mobilebert_jax.export.source import Source
+from mobilebert_jax.inference.graph import INPUTS
 from mobilebert_jax.pipelines import predict_inputs
 from mobilebert_jax.pipelines.predict_inputs import Form
 from mobilebert_jax.pipelines.predict_kinds import KINDS

@@ -6,8 +6,8 @@ import pytest
 import scipy.special
 
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.export import folding, graph
-from mobilebert_jax.export.operations import numpy_operations
+from mobilebert_jax.inference import folding, graph
+from mobilebert_jax.inference.operations import numpy_operations
 from tests.support import served
 
 HEAD = 'MobileBertForSequenceClassification'

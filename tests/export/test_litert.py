@@ -5,8 +5,8 @@ import collections
 import numpy as np
 import pytest
 
-from mobilebert_jax.export import graph
-from mobilebert_jax.export.operations import numpy_operations
+from mobilebert_jax.inference import graph
+from mobilebert_jax.inference.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import served
 

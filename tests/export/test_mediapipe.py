@@ -11,8 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from mobilebert_jax.export import folding, graph, mediapipe_tokenizer
-from mobilebert_jax.export.operations import numpy_operations
+from mobilebert_jax.export import mediapipe_tokenizer
+from mobilebert_jax.inference import folding, graph
+from mobilebert_jax.inference.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from tests.support import served

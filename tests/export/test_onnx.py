@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from mobilebert_jax.export import folding, graph
-from mobilebert_jax.export.operations import numpy_operations
+from mobilebert_jax.inference import folding, graph
+from mobilebert_jax.inference.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import served
 

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from mobilebert_jax.export import graph, saved_model
-from mobilebert_jax.export.graph import Outputs
-from mobilebert_jax.export.operations import numpy_operations
+from mobilebert_jax.export import saved_model
+from mobilebert_jax.inference import graph
+from mobilebert_jax.inference.graph import Outputs
+from mobilebert_jax.inference.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import served
 

@@ -40,7 +40,7 @@ _WALLS = {
   'seqeval': {'metrics.tagging'},
   'sklearn': {'metrics.classification'},
   'scipy': {
-    'export.operations',
+    'inference.operations',
     'metrics.classification',
     'metrics.probabilities',
   },

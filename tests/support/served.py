@@ -8,8 +8,8 @@ import numpy as np
 from mobilebert_jax import models
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.convert.pretrained import save_pretrained
-from mobilebert_jax.export import folding
-from mobilebert_jax.export.graph import NO_MORE, Outputs
+from mobilebert_jax.inference import folding
+from mobilebert_jax.inference.graph import NO_MORE, Outputs
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 TINY = {

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mobilebert_jax.export.operations import Operations
+from mobilebert_jax.inference.operations import Operations
 
 
 def apply(

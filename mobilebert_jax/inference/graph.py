@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.export import activations
-from mobilebert_jax.export.operations import Operations
+from mobilebert_jax.inference import activations
+from mobilebert_jax.inference.operations import Operations
 from mobilebert_jax.models.layers import TORCH_LAYER_NORM_EPS
 
 # Called with the name of a weight or a tensor and its value; returns the value

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.export import graph as graphs
-from mobilebert_jax.export.graph import Graph, Outputs
-from mobilebert_jax.export.operations import numpy_operations
+from mobilebert_jax.inference import graph as graphs
+from mobilebert_jax.inference.graph import Graph, Outputs
+from mobilebert_jax.inference.operations import numpy_operations
 
 # A stream whose scale leaves this range in some channel is scaled explicitly,
 # and begins anew: far from overflow and from what float16 can hold.

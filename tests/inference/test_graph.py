@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.config.model import ACTIVATIONS
-from mobilebert_jax.export import activations, folding, graph
-from mobilebert_jax.export.graph import Outputs
-from mobilebert_jax.export.operations import jax_operations, numpy_operations
+from mobilebert_jax.inference import activations, folding, graph
+from mobilebert_jax.inference.graph import Outputs
+from mobilebert_jax.inference.operations import jax_operations, numpy_operations
 from mobilebert_jax.models import layers
 from mobilebert_jax.models.compute import Compute
 from tests.support import served

@@ -1,0 +1,9 @@
+"""The model as it is served: one graph over folded weights, for any backend.
+
+In the order in which to read:
+
+  graph: the forward pass, written once for every backend.
+  folding: parameters become its weights: NoNorm and large constants vanish.
+  operations: what a backend must have; NumPy's and JAX's.
+  activations: transformers' activations in a backend's operations.
+"""
