@@ -285,10 +285,10 @@ class OnnxOperations:
   def mix(self, probabilities, v):
     return self._node('MatMul', probabilities, v)
 
-  def mask_bias(self, mask):
+  def mask_bias(self, mask, value):
     seen = self._node('Cast', mask, to=self._onnx.TensorProto.BOOL)
-    lowest = float(np.finfo(self._dtype).min)
-    bias = self._node('Where', seen, self.number(0.0), self.number(lowest))
+    value = float(np.finfo(self._dtype).min) if value is None else value
+    bias = self._node('Where', seen, self.number(0.0), self.number(value))
     return self._node('Unsqueeze', bias, self._ints(1, 2))
 
   def softmax(self, x):

@@ -236,9 +236,9 @@ class TensorFlowOperations:
   def mix(self, probabilities, v):
     return self._tf.matmul(probabilities, v)
 
-  def mask_bias(self, mask):
-    lowest = self.number(np.finfo(self._dtype).min)
-    bias = self._tf.where(mask != 0, self.number(0.0), lowest)
+  def mask_bias(self, mask, value):
+    value = np.finfo(self._dtype).min if value is None else value
+    bias = self._tf.where(mask != 0, self.number(0.0), self.number(value))
     return bias[:, None, None, :]
 
   def softmax(self, x):

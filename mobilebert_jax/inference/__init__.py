@@ -6,4 +6,6 @@ In the order in which to read:
   folding: parameters become its weights: NoNorm and large constants vanish.
   operations: what a backend must have; NumPy's and JAX's.
   activations: transformers' activations in a backend's operations.
+  ranges: what values its tensors have on real inputs.
+  quantization: integers in place of floats: which tensors, on which grid.
 """

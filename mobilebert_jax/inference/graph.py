@@ -6,9 +6,9 @@ and no packed rows; activations are [B * S, channels], blocks are written one
 after another, and NoNorm is gone (paper, section 3.3: it is a scale and a
 shift, so its neighbours take it over).
 
-Every weight and every tensor has a name that does not change ('layer_3/ffn_1/
-output'), and passes a hook on its way: to look at it, to quantise it, to
-replace it.
+Every weight, and whatever an operation of arithmetic gives, has a name that
+does not change ('layer_3/ffn_1/output'), and passes a hook on its way: to look
+at it, to quantise it, to replace it.
 """
 
 from collections.abc import Callable, Mapping
@@ -76,12 +76,16 @@ class Graph(NamedTuple):
     config: the architecture.
     weights: what `folding.fold` returns.
     outputs: what is computed beside the class's own outputs.
+    mask_value: what is added to the scores of hidden keys; None: the lowest
+      float. Integers need one that is no lower than it has to be, for it widens
+      their range.
   """
 
   head: str
   config: MobileBertConfig
   weights: Weights
   outputs: Outputs = NO_MORE
+  mask_value: float | None = None
 
   @property
   def output_names(self) -> tuple[str, ...]:
@@ -158,7 +162,10 @@ class _Forward:
         for name, value in self.inputs.items()
       }
     self.ids = self.inputs['input_ids']
-    self.mask = operations.mask_bias(self.inputs['attention_mask'])
+    self.mask = self.tensor(
+      'mask_bias',
+      operations.mask_bias(self.inputs['attention_mask'], graph.mask_value),
+    )
     self.hidden_states: list[Any] = []
     self.attentions: list[Any] = []
 
@@ -191,11 +198,15 @@ class _Forward:
       x = ops.rows(words)
       if 'embeddings/word_scale' in self.weights:
         x = ops.multiply(x, self.weight('embeddings/word_scale'))
+        x = self.tensor('embeddings/words_scaled', x)
     positions = ops.positions(self.weight('embeddings/positions'), self.ids)
+    positions = self.tensor('embeddings/positions_taken', positions)
     types = ops.take(
       self.weight('embeddings/token_types'), self.inputs['token_type_ids']
     )
-    x = ops.add(x, ops.rows(ops.add(types, positions)))
+    types = self.tensor('embeddings/token_types_taken', types)
+    places = self.tensor('embeddings/places', ops.add(types, positions))
+    x = ops.add(x, ops.rows(places))
     return self.norm(
       'embeddings', self.tensor('embeddings', x), TORCH_LAYER_NORM_EPS
     )
@@ -243,7 +254,8 @@ class _Forward:
       project('query', query), project('key', key), project('value', value)
     )  # fmt: skip
     scores = self.tensor(f'{name}/scores', ops.scores(q, k))
-    probs = ops.softmax(ops.add(scores, self.mask))
+    scores = self.tensor(f'{name}/masked_scores', ops.add(scores, self.mask))
+    probs = ops.softmax(scores)
     probs = self.tensor(f'{name}/probabilities', probs)
     if self.graph.outputs.attentions:
       self.attentions.append(probs)
@@ -307,10 +319,11 @@ class _Forward:
     table = 'embeddings/words' if tied else 'masked_lm/words'
     narrow, rest = ops.split(x, c.embedding_size, c.hidden_size)
     logits = ops.linear_transposed(narrow, self.weight(table))
-    if rest is not None:
-      kernel = self.weight('masked_lm/rest/kernel')
-      logits = ops.add(logits, ops.linear(rest, kernel))
     logits = ops.add(logits, self.weight('masked_lm/bias'))
+    if rest is not None:
+      logits = self.tensor('masked_lm/words_logits', logits)
+      more = ops.linear(rest, self.weight('masked_lm/rest/kernel'))
+      logits = ops.add(logits, self.tensor('masked_lm/rest', more))
     return ops.tokens(self.tensor('masked_lm/logits', logits), self.ids)
 
   # What the parts are made of.
@@ -332,6 +345,7 @@ class _Forward:
     """norm(dense(y) + x); with NoNorm folded away, dense(y) + x."""
     if f'{name}/stream_scale' in self.weights:
       x = self.ops.multiply(x, self.weight(f'{name}/stream_scale'))
+      x = self.tensor(f'{name}/stream_scaled', x)
     total = self.ops.add(self.dense(f'{name}/dense', y), x)
     return self.norm(name, self.tensor(name, total), eps)
 

@@ -69,8 +69,13 @@ class Operations(Protocol):
   def mix(self, probabilities: Any, v: Any) -> Any:
     """Returns probabilities @ v of each head: [B, H, S, K]."""
 
-  def mask_bias(self, mask: Any) -> Any:
-    """Returns 0 where [B, S] is not 0, else the lowest float: [B, 1, 1, S]."""
+  def mask_bias(self, mask: Any, value: float | None) -> Any:
+    """Returns 0 where [B, S] is not 0, else a value: [B, 1, 1, S].
+
+    Args:
+      mask: of integers.
+      value: for keys that are hidden; None: the lowest float.
+    """
 
   def softmax(self, x: Any) -> Any:
     """Returns the softmax along the last axis."""
@@ -184,10 +189,10 @@ class ArrayOperations:
   def mix(self, probabilities, v):
     return probabilities @ v
 
-  def mask_bias(self, mask):
-    lowest = np.finfo(self._dtype).min
-    zero = self._np.zeros((), self._dtype)
-    return self._np.where(mask != 0, zero, lowest)[:, None, None, :]
+  def mask_bias(self, mask, value):
+    value = np.finfo(self._dtype).min if value is None else value
+    zero, hidden = self._np.asarray([0, value], self._dtype)
+    return self._np.where(mask != 0, zero, hidden)[:, None, None, :]
 
   def softmax(self, x):
     e = self._np.exp(x - x.max(axis=-1, keepdims=True))
