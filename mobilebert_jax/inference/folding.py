@@ -114,6 +114,25 @@ def measure_means(
   }
 
 
+def kept(
+  head: str, config: MobileBertConfig, params: Any, means: Means
+) -> dict[str, Affine]:
+  """Returns how the served model keeps the tensors that have a free constant.
+
+  Args:
+    head: transformers' name of the class.
+    config: the architecture.
+    params: its parameters.
+    means: the constants that are subtracted.
+
+  Returns:
+    name of the tensor -> its value as a function of what is kept.
+  """
+  folding = _Folding(config, params, means)
+  folding.weights(head, graphs.NO_MORE)
+  return folding.kept
+
+
 def default_batches(
   head: str, config: MobileBertConfig
 ) -> list[dict[str, np.ndarray]]:
@@ -167,7 +186,7 @@ class _Folding:
     stream = self.embeddings(body['embeddings'])
     streams = [stream]
     for layer in range(self.config.num_hidden_layers):
-      block = _layer(body['encoder']['layers'], layer)
+      block = block_params(body['encoder']['layers'], layer)
       stream = self.block(f'layer_{layer}', block, stream)
       streams.append(stream)
     self.head(head, body, stream)
@@ -389,8 +408,13 @@ def _is_moderate(scale: np.ndarray) -> bool:
   return bool(np.all((np.abs(scale) >= low) & (np.abs(scale) <= high)))
 
 
-def _layer(tree: Any, index: int) -> Any:
-  """The parameters of one block, of those that are stacked on axis 0."""
+def block_params(tree: Any, index: int) -> Any:
+  """Returns the parameters of one block, of those that are stacked on axis 0.
+
+  Args:
+    tree: `params['encoder']['layers']` of a bare model.
+    index: of the block, from 0.
+  """
   if isinstance(tree, Mapping):
-    return {name: _layer(value, index) for name, value in tree.items()}
+    return {name: block_params(value, index) for name, value in tree.items()}
   return np.asarray(tree[index])

@@ -145,7 +145,7 @@ def calibrate(graph: Graph, scheme: str, ranges: Ranges) -> Quantization:
 
 
 def is_rounded(name: str) -> bool:
-  """Returns whether a tensor is of integers, or a kernel in a product of them."""
+  """Returns whether a tensor is of integers, or a kernel multiplies such."""
   return not _FLOAT.match(name)
 
 
