@@ -153,10 +153,12 @@ def write_model(
   expected = flatten_dict(models.abstract_params(model), sep='/')
   flat = flatten_dict(params, sep='/')
   if dtype is not None:
-    flat = {
-      path: np.asarray(value).astype(jnp.dtype(dtype))
-      for path, value in flat.items()
-    }
+    # What overflows is found below, with its name.
+    with np.errstate(over='ignore'):
+      flat = {
+        path: np.asarray(value).astype(jnp.dtype(dtype))
+        for path, value in flat.items()
+      }
   tensors = mapping.to_tensors(
     flat, expected, model.config, tied_copies=format == 'bin'
   )

@@ -19,6 +19,7 @@ and from a model to a directory:
   texts: real texts as it reads them.
   formats: what each format writes, and the runtime that proves it.
   check: what was written, compared with the model.
+  judge: the scores of both on the task.
   run: `export`, from beginning to end.
 
   from mobilebert_jax.export import ExportOptions, export

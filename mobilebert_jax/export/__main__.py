@@ -6,7 +6,7 @@ real texts, before anything appears at --output: onnxruntime, LiteRT, TensorFlow
 or jax.
 
   python -m mobilebert_jax.export --model=runs/glue_sst2 --format=onnx \
-    --output=sst2_onnx --quantize=dynamic_int8
+    --output=sst2_onnx --quantize=dynamic
   python -m mobilebert_jax.export --model=runs/glue_sst2 --format=litert \
     --output=sst2_phone --lengths=64,128
 """

@@ -11,6 +11,7 @@ from mobilebert_jax.data.batching.features import NumpyBatch
 from mobilebert_jax.export.litert import PROBABILITIES
 from mobilebert_jax.export.source import Source
 from mobilebert_jax.inference import graph as graphs
+from mobilebert_jax.inference.graph import INPUTS as INPUTS
 from mobilebert_jax.inference.graph import Graph
 from mobilebert_jax.inference.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
@@ -127,7 +128,7 @@ def compare(
     runtime: the file in its runtime.
     batches: inputs and what is right for them.
   """
-  texts = decided = differ = 0
+  texts = count = differ = 0
   file, own = [], []
   for reference in batches:
     inputs = reference.inputs
@@ -137,9 +138,9 @@ def compare(
     own.append(_distance(source, reference, reference.model))
     if not _are_numbers(outputs):
       continue
-    labels = _decided(source, outputs, inputs)
-    for name, value in _decided(source, reference.model, inputs).items():
-      decided += value.size
+    labels = decided(source, outputs, inputs)
+    for name, value in decided(source, reference.model, inputs).items():
+      count += value.size
       differ += int((labels[name] != value).sum())
   middle = batches[len(batches) // 2].inputs
   one_text = {name: value[:1] for name, value in middle.items()}
@@ -147,7 +148,7 @@ def compare(
     texts,
     _largest(file),
     _largest(own),
-    decided,
+    count,
     differ,
     _seconds(runtime, one_text),
     _seconds(model, one_text),
@@ -172,12 +173,12 @@ def _distance(
       # The model may return more than is exported.
       continue
     got = np.asarray(value, np.float64)
-    seen = _seen(source.head, name, inputs)
-    if seen is not None:
-      wanted, got = wanted[seen], got[seen]
+    of_tokens = seen(source.head, name, inputs)
+    if of_tokens is not None:
+      wanted, got = wanted[of_tokens], got[of_tokens]
     largest = np.abs(wanted).max(initial=1e-30)
     logits = max(logits, float(np.abs(got - wanted).max(initial=0) / largest))
-  for name in _scored(source):
+  for name in scored(source):
     one, other = (
       _probabilities(source, name, x, inputs) for x in (exact, outputs)
     )
@@ -208,8 +209,8 @@ def _seconds(runtime: Runtime, inputs: NumpyBatch) -> float:
   return float(np.median(times))
 
 
-def _scored(source: Source) -> tuple[str, ...]:
-  """The outputs from which something is decided."""
+def scored(source: Source) -> tuple[str, ...]:
+  """Returns the outputs from which something is decided."""
   match source.head:
     case 'MobileBertModel':
       return ()
@@ -223,12 +224,18 @@ def _scored(source: Source) -> tuple[str, ...]:
       return ('logits',)
 
 
-def _decided(
+def decided(
   source: Source, outputs: Outputs, inputs: NumpyBatch
 ) -> dict[str, np.ndarray]:
-  """What is decided: labels, tokens, or where answers begin and end."""
+  """Returns what is decided: labels, tokens, or where answers begin and end.
+
+  Args:
+    source: the model.
+    outputs: of it, or of a file.
+    inputs: what they were computed from.
+  """
   result = {}
-  for name in _scored(source):
+  for name in scored(source):
     value = _probabilities(source, name, outputs, inputs)
     if source.is_multi_label:
       result[name] = value > 0.5
@@ -246,16 +253,22 @@ def _probabilities(
   logits = np.asarray(outputs[name], np.float64)
   if source.is_multi_label:
     return _MATHS.sigmoid(logits)
-  seen = inputs['attention_mask'] != 0
+  tokens = inputs['attention_mask'] != 0
   if source.head == 'MobileBertForQuestionAnswering':
-    return _MATHS.softmax(np.where(seen, logits, -np.inf))
+    return _MATHS.softmax(np.where(tokens, logits, -np.inf))
   probabilities = _MATHS.softmax(logits)
-  hidden = _seen(source.head, name, inputs)
+  hidden = seen(source.head, name, inputs)
   return probabilities if hidden is None else probabilities[hidden]
 
 
-def _seen(head: str, name: str, inputs: NumpyBatch) -> np.ndarray | None:
-  """Which positions of an output belong to tokens; None where all count."""
+def seen(head: str, name: str, inputs: NumpyBatch) -> np.ndarray | None:
+  """Returns which positions of an output are tokens'; None where all count.
+
+  Args:
+    head: transformers' name of the class.
+    name: of the output.
+    inputs: what it was computed from.
+  """
   per_token = (
     name in ('last_hidden_state', 'prediction_logits', 'start_logits',
              'end_logits')

@@ -7,14 +7,16 @@ are run. What a format needs is imported there: the others do without it.
 import functools
 import importlib.metadata
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from mobilebert_jax.data.batching.features import NumpyBatch
 from mobilebert_jax.export.check import Runtime
-from mobilebert_jax.export.options import ExportOptions
+from mobilebert_jax.export.options import CALIBRATED, ExportOptions
 from mobilebert_jax.export.requirements import load
 from mobilebert_jax.export.source import Source
 from mobilebert_jax.inference.graph import NAMES, Graph, Names
+from mobilebert_jax.inference.quantization import Quantization
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
@@ -24,13 +26,13 @@ class Written(NamedTuple):
 
   Attributes:
     path: where it is, relative to the exported directory.
-    is_quantized: whether its weights are in 8 bits.
+    quantization: 'none', or as what its values are stored (`ExportOptions`).
     open: makes a function of inputs from it, in its runtime.
     notes: sentences for the user.
   """
 
   path: str
-  is_quantized: bool
+  quantization: str
   open: Callable[[], Runtime]
   notes: tuple[str, ...] = ()
 
@@ -44,6 +46,8 @@ class Job(NamedTuple):
     options: how.
     lengths: what texts are padded to, ascending.
     choices: of an example of multiple choice; None of other models.
+    calibration: how it is rounded to integers; None: it is not.
+    batches: the texts that this was measured on.
   """
 
   graph: Graph
@@ -51,6 +55,8 @@ class Job(NamedTuple):
   options: ExportOptions
   lengths: tuple[int, ...]
   choices: int | None
+  calibration: Quantization | None = None
+  batches: Sequence[NumpyBatch] = ()
 
 
 class Format(NamedTuple):
@@ -94,15 +100,27 @@ def _onnx(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
   names = NAMES[job.options.names]
   (directory / 'onnx').mkdir()
   written = []
-  for file in (onnx.MODEL, onnx.QUANTIZED):
-    is_quantized = file == onnx.QUANTIZED
-    if is_quantized and job.options.quantize == 'none':
-      continue
-    path = directory / 'onnx' / file
-    onnx.save(job.graph, path, names, int8=is_quantized)
+  for kind in _kinds(job.options):
+    path = directory / 'onnx' / onnx.FILES[kind]
+    onnx.save(
+      _graph(job, kind), path, names, kind=kind, quantization=job.calibration
+    )
     run = functools.partial(onnx.Loaded, path, names)
-    written.append(Written(f'onnx/{file}', is_quantized, run))
+    written.append(Written(f'onnx/{path.name}', kind, run))
   return tuple(written)
+
+
+def _graph(job: Job, kind: str) -> Graph:
+  """Integers hide keys by a number that their grids hold."""
+  if job.calibration is None or kind not in CALIBRATED:
+    return job.graph
+  return job.graph._replace(mask_value=job.calibration.mask_value)
+
+
+def _kinds(options: ExportOptions) -> tuple[str, ...]:
+  """The files that are written: the float one, and what is asked for beside."""
+  asked = options.quantize
+  return ('none',) if asked == 'none' else ('none', asked)
 
 
 def _saved_model(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
@@ -115,7 +133,9 @@ def _saved_model(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
   saved_model.save(job.graph, path, names)
   return (
     Written(
-      'saved_model/1', False, functools.partial(saved_model.Loaded, path, names)
+      'saved_model/1',
+      'none',
+      functools.partial(saved_model.Loaded, path, names),
     ),
   )
 
@@ -130,7 +150,7 @@ def _stablehlo(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
   return (
     Written(
       'stablehlo/model.stablehlo',
-      False,
+      'none',
       functools.partial(stablehlo.Loaded, path),
     ),
   )
@@ -144,14 +164,18 @@ def _litert(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
     text = ''.join(f'{label}\n' for label in job.source.labels)
     files.write_text(directory / 'labels.txt', text)
   written = []
-  for kind in (None, job.options.quantize):
-    if kind == 'none':
-      continue
-    file = 'model.tflite' if kind is None else f'model_{kind}.tflite'
+  for kind in _kinds(job.options):
+    file = 'model.tflite' if kind == 'none' else f'model_{kind}.tflite'
     path = directory / file
-    write(path, quantization=kind)
+    write(
+      _graph(job, kind),
+      path,
+      quantization=kind,
+      calibration=job.calibration,
+      batches=job.batches,
+    )
     run = functools.partial(litert.Loaded, path, loaded)
-    written.append(Written(file, kind is not None, run, notes))
+    written.append(Written(file, kind, run, notes))
     # Once is enough.
     notes = ()
   return tuple(written)
@@ -163,11 +187,12 @@ def _litert_writer(
   """How a model of this kind is written: its client decides.
 
   Returns:
-    A function of (path, quantization), the names in the file, and notes.
+    A function of (graph, path, ...) as `litert.save`, the names in the file,
+    and notes.
   """
   from mobilebert_jax.export import litert, mediapipe
 
-  graph, source, options, lengths, choices = job
+  source, options, lengths = job.source, job.options, job.lengths
   python = options.python
   is_plain = len(lengths) == 1 and options.batch_size == 1
   names = NAMES[options.names]
@@ -179,7 +204,6 @@ def _litert_writer(
       )
     write = functools.partial(
       mediapipe.save_question_answerer,
-      graph,
       tokenizer=source.tokenizer,
       python=python,
     )
@@ -187,7 +211,6 @@ def _litert_writer(
   if source.labels and not source.is_multi_label and is_plain:
     write = functools.partial(
       mediapipe.save_classifier,
-      graph,
       length=lengths[0],
       tokenizer=source.tokenizer,
       labels=source.labels,
@@ -196,10 +219,9 @@ def _litert_writer(
     return write, names, ()
   write = functools.partial(
     litert.save,
-    graph,
     lengths=lengths,
     batch_size=options.batch_size,
-    choices=options.choices or choices or 2,
+    choices=options.choices or job.choices or 2,
     names=names,
     python=python,
   )

@@ -9,13 +9,15 @@ from mobilebert_jax.config.fields import setting
 from mobilebert_jax.config.flags import CLASSES
 from mobilebert_jax.runtime.errors import InputError
 
-# What each format can be quantised to, without calibration.
+# What each format can be quantised to.
 QUANTIZATIONS = {
-  'litert': ('dynamic_int8', 'weight_only_int8'),
-  'onnx': ('dynamic_int8',),
+  'litert': ('float16', 'dynamic', 'weight_only', 'int8', 'int8x16', 'int4x8'),
+  'onnx': ('float16', 'dynamic', 'int8', 'int8x16', 'int4x8'),
   'saved_model': (),
   'stablehlo': (),
 }
+# Those that need ranges of real texts.
+CALIBRATED = ('int8', 'int8x16', 'int4x8')
 _CHOICES = 'MobileBertForMultipleChoice'
 _ANSWERS = 'MobileBertForQuestionAnswering'
 
@@ -31,10 +33,34 @@ class ExportOptions:
     help='what is written'
   )
   output: str = setting(help='directory to write')
-  quantize: Literal['none', 'dynamic_int8', 'weight_only_int8'] = setting(
+  quantize: Literal[
+    'none', 'float16', 'dynamic', 'weight_only', 'int8', 'int8x16', 'int4x8'
+  ] = setting(
     'none',
-    help='also write a smaller file: weights in 8 bits, and with dynamic_int8 '
-    'products of integers; litert takes both, onnx dynamic_int8',
+    help='also write a smaller file: float16; weights of 8 bits, with floats '
+    'beside them (weight_only, litert) or products of integers (dynamic); or '
+    'everything in integers, by ranges that are measured on texts: weights and '
+    'activations of 8 bits (int8), activations of 16 (int8x16), weights of 4 '
+    '(int4x8)',
+  )
+  calibration: str | None = setting(
+    None,
+    help='texts, as --texts has them, whose ranges decide how activations '
+    'become integers; none: training examples of the run',
+  )
+  calibration_examples: int = setting(
+    200, help='of those, how many', at_least=1
+  )
+  equalize: bool = setting(
+    True,
+    help='rescale channels before quantising, which changes no output: without '
+    'it, models whose channels differ widely lose much',
+  )
+  score: int = setting(
+    1000,
+    help="examples of the run's validation split that a quantised file and the "
+    'model are both scored on; 0: none',
+    at_least=0,
   )
   names: Literal['transformers', 'mlperf'] = setting(
     'transformers',
@@ -124,6 +150,11 @@ class ExportOptions:
           f'--{name} is for --format=litert; {self.format} files take any '
           'batch and length.'
         )
+    if self.calibration is not None and self.quantize not in CALIBRATED:
+      raise InputError(
+        f'--calibration is for --quantize={" or ".join(CALIBRATED)}; '
+        f'{self.quantize} measures nothing.'
+      )
     if self.parameters != 'inside' and self.format != 'stablehlo':
       raise InputError('--parameters=outside is for --format=stablehlo.')
     if self.names != 'transformers' and self.format == 'stablehlo':

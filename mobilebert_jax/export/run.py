@@ -1,5 +1,6 @@
 """One export from beginning to end: load, fold, write, check, publish."""
 
+import dataclasses
 import pathlib
 import sys
 import time
@@ -9,15 +10,24 @@ from typing import NamedTuple
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json
 from mobilebert_jax.convert import save
-from mobilebert_jax.export import check, mediapipe, mediapipe_tokenizer
+from mobilebert_jax.data.batching.features import NumpyBatch
+from mobilebert_jax.export import check, judge, mediapipe, mediapipe_tokenizer
 from mobilebert_jax.export import source as sources
 from mobilebert_jax.export import texts as real_texts
 from mobilebert_jax.export.check import Comparison
 from mobilebert_jax.export.formats import FORMATS, Format, Job, Written
-from mobilebert_jax.export.options import ExportOptions
+from mobilebert_jax.export.judge import Data, Judgement
+from mobilebert_jax.export.options import CALIBRATED, ExportOptions
 from mobilebert_jax.export.source import Source
 from mobilebert_jax.export.texts import Texts
-from mobilebert_jax.inference import folding
+from mobilebert_jax.inference import (
+  costs,
+  equalization,
+  folding,
+  quantization,
+  ranges,
+)
+from mobilebert_jax.inference.costs import Cost
 from mobilebert_jax.inference.graph import Outputs
 from mobilebert_jax.reporting import model_card
 from mobilebert_jax.runtime import files, hub
@@ -37,13 +47,17 @@ class File(NamedTuple):
     path: relative to the exported directory.
     bytes: its size.
     comparison: with the model.
-    is_quantized: whether its weights are in 8 bits.
+    quantization: 'none', or as what its values are stored (`ExportOptions`).
+    judgement: its scores beside the model's; None: it was not scored.
+    costs: the tensors whose rounding to integers costs most.
   """
 
   path: str
   bytes: int
   comparison: Comparison
-  is_quantized: bool
+  quantization: str
+  judgement: Judgement | None = None
+  costs: tuple[Cost, ...] = ()
 
   def describe(self) -> list[str]:
     """Returns what is known of it, in lines."""
@@ -58,6 +72,11 @@ class File(NamedTuple):
         f'  decisions that differ: {result.differ:,} of {result.decided:,}, in '
         f'{result.texts:,} texts'
       )
+    if self.judgement is not None:
+      lines.append(f'  {self.judgement.describe()}')
+    if self.costs:
+      told = ', '.join(f'{name} {error:.2%}' for name, error in self.costs)
+      lines.append(f'  rounded alone, these cost most of the logits: {told}')
     lines.append(
       f'  speed: {result.seconds * 1e3:.1f} ms for a text of {result.length} '
       f'tokens (JAX, here: {result.model_seconds * 1e3:.1f} ms)'
@@ -143,6 +162,15 @@ def export(
     f'{len(checked)} texts to check with and {folded_with} to fold with, of '
     f'up to {longest} tokens: {texts.origin}'
   )
+  calibrating = _calibrating(options, source, longest, lengths)
+  if calibrating:
+    say(f'measuring ranges on {calibrating.texts} texts: {calibrating.origin}')
+  if options.quantize != 'none' and options.equalize:
+    params = equalization.equalize(
+      source.head, source.config, source.params, calibrating.batches or batches
+    )
+    say(equalization.describe(source.config))
+    source = dataclasses.replace(source, params=params)
   fold = _folder(source, options)
   means = folding.measure_means(
     source.head, source.config, source.params, batches
@@ -150,7 +178,16 @@ def export(
   with save.atomic_directory(output) as directory:
     _write_beside(source, directory)
     say(f'writing {options.format}')
-    job = Job(fold(means), source, options, lengths, texts.features.choices)
+    served, calibration = fold(means), None
+    if calibrating.batches:
+      measured_ranges = ranges.measure(served, calibrating.batches)
+      calibration = quantization.calibrate(
+        served, options.quantize, measured_ranges
+      )
+    job = Job(
+      served, source, options, lengths, texts.features.choices, calibration,
+      calibrating.batches,
+    )  # fmt: skip
     written = chosen.write(job, directory)
     for note in (note for file in written for note in file.notes):
       say(f'note: {note}')
@@ -159,9 +196,18 @@ def export(
     references = check.references(
       source, model, fold(None, 'float64'), texts.batches(checked, lengths)
     )
+    data = _examples(options, source, longest, say)
     checked_files = tuple(
-      _check(source, model, file, directory, references) for file in written
+      _check(source, model, file, directory, references, data)
+      for file in written
     )
+    if calibration is not None:
+      say('finding the tensors that cost most')
+      worst = costs.costs(served, calibration, calibrating.batches[0])[:5]
+      checked_files = tuple(
+        file._replace(costs=worst if file.quantization != 'none' else ())
+        for file in checked_files
+      )
     usage = chosen.usage.format(path=written[0].path)
     _write_card(source, checked_files, texts, chosen, usage, directory)
   url = None
@@ -233,6 +279,52 @@ def _hints(
     f'reads {different / len(strings):.1%} of the texts otherwise than '
     "the model's."
   )
+
+
+class _Calibrating(NamedTuple):
+  """The texts that ranges are measured on; none where nothing needs them."""
+
+  batches: tuple[NumpyBatch, ...] = ()
+  origin: str = ''
+
+  @property
+  def texts(self) -> int:
+    return sum(len(batch['input_ids']) for batch in self.batches)
+
+  def __bool__(self) -> bool:
+    return bool(self.batches)
+
+
+def _calibrating(
+  options: ExportOptions,
+  source: Source,
+  longest: int,
+  lengths: tuple[int, ...],
+) -> _Calibrating:
+  if options.quantize not in CALIBRATED:
+    return _Calibrating()
+  count = options.calibration_examples
+  found = real_texts.for_calibration(
+    source, options.calibration, count, longest
+  )
+  rows = range(min(count, len(found)))
+  return _Calibrating(tuple(found.batches(rows, lengths)), found.origin)
+
+
+def _examples(
+  options: ExportOptions,
+  source: Source,
+  longest: int,
+  say: Callable[[str], None],
+) -> Data | None:
+  """What quantised files are scored on."""
+  if options.quantize == 'none' or not options.score:
+    return None
+  data = judge.read(source, options.score, longest)
+  if isinstance(data, str):
+    say(f'note: files are not scored, for {data}.')
+    return None
+  return data
 
 
 def _parts(count: int, wanted: int) -> tuple[range, range]:
@@ -321,10 +413,13 @@ def _check(
   file: Written,
   directory: pathlib.Path,
   references: list[check.Reference],
+  data: Data | None,
 ) -> File:
   """Runs a file; a wrong one ends the export."""
-  comparison = check.compare(source, model, file.open(), references)
-  allowed = sys.float_info.max if file.is_quantized else _TOLERANCE
+  runtime = file.open()
+  comparison = check.compare(source, model, runtime, references)
+  is_quantized = file.quantization != 'none'
+  allowed = sys.float_info.max if is_quantized else _TOLERANCE
   if comparison.file.logits > allowed:
     raise InputError(
       f'{file.path} was not written: its outputs differ from those in float64 '
@@ -336,4 +431,7 @@ def _check(
     for part in ([path] if path.is_file() else path.rglob('*'))
     if part.is_file()
   ]
-  return File(file.path, sum(sizes), comparison, file.is_quantized)
+  judgement = None
+  if is_quantized and data is not None:
+    judgement = judge.judge(source, model, runtime, data)
+  return File(file.path, sum(sizes), comparison, file.quantization, judgement)

@@ -93,8 +93,41 @@ def find(
   return made_up(source, count, max_length), f'{why}; give some as --texts.'
 
 
-def from_run(source: Source, count: int, max_length: int) -> Texts:
-  """Reads the first texts of a run's validation split.
+def for_calibration(
+  source: Source, file: str | None, count: int, max_length: int
+) -> Texts:
+  """Finds the texts that ranges are measured on.
+
+  Args:
+    source: the model.
+    file: of texts; None: training examples of the run that made the model.
+    count: how many are enough.
+    max_length: tokens that texts are cut to.
+
+  Raises:
+    InputError: there are none, or the file is not readable.
+  """
+  if file is not None:
+    return from_file(source, pathlib.Path(file), count, max_length)
+  advice = 'give some, in a file as --texts has them, as --calibration.'
+  if source.run is None:
+    raise InputError(
+      f'the ranges of activations are measured on real texts, and '
+      f'{source.name} is no run that has some: {advice}'
+    )
+  try:
+    return from_run(source, count, max_length, is_training=True)
+  except InputError as error:
+    raise InputError(
+      f"the run's training examples, on which ranges are measured, cannot be "
+      f'read ({error}); {advice}'
+    ) from None
+
+
+def from_run(
+  source: Source, count: int, max_length: int, *, is_training: bool = False
+) -> Texts:
+  """Reads the first texts of a run's validation split, or of its training's.
 
   Raises:
     InputError: the data is not where it was.
@@ -107,7 +140,7 @@ def from_run(source: Source, count: int, max_length: int) -> Texts:
   data = dataclasses.replace(config.data, max_length=max_length)
   config = dataclasses.replace(config, data=data)
   task = setup.find_task(config)
-  split = task.splits.evaluation[0]
+  split = task.splits.train if is_training else task.splits.evaluation[0]
   examples = task.load(config.data, split)
   if isinstance(examples, tuple):
     examples = examples[:count]

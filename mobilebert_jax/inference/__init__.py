@@ -10,4 +10,5 @@ In the order in which to read:
   equalization: channels are rescaled, and it stays the same function.
   float16: parameters whose values float16 can hold.
   quantization: integers in place of floats: which tensors, on which grid.
+  costs: what rounding each tensor costs.
 """

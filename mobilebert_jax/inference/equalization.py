@@ -79,6 +79,24 @@ def free(config: MobileBertConfig) -> Free:
   return Free(tuple(scales), tuple(shifts))
 
 
+def describe(config: MobileBertConfig) -> str:
+  """Returns a sentence on what of an architecture is rescaled."""
+  parts = ['queries against keys', 'values']
+  if _has_shared(config):
+    parts.insert(0, 'what queries and keys read')
+  if config.hidden_act in HOMOGENEOUS:
+    parts.append('the inside of feed-forward networks')
+  if config.normalization_type == 'no_norm':
+    parts.insert(0, 'the streams of residuals')
+  left = []
+  if config.normalization_type == 'layer_norm':
+    left.append('LayerNorm fixes the scale of the streams')
+  if config.hidden_act not in HOMOGENEOUS:
+    left.append(f'{config.hidden_act} fixes that of the networks')
+  told = f'channels are rescaled: {", ".join(parts)}'
+  return f'{told}; {" and ".join(left)}' if left else told
+
+
 def _has_shared(config: MobileBertConfig) -> bool:
   """Whether queries and keys have a bottleneck that nothing else reads."""
   return (

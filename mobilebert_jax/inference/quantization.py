@@ -63,7 +63,7 @@ class Grid(NamedTuple):
     narrow: whether the lowest integer is left out, as weights have it.
   """
 
-  scale: np.ndarray
+  scale: np.ndarray | np.floating
   zero_point: int
   bits: int
   axis: int | None = None

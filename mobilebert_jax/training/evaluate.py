@@ -103,7 +103,7 @@ class Evaluator:
       waiting = (placement, results)
     if waiting is not None:
       fetch(*waiting)
-    return _in_order(placements, outputs), terms
+    return in_order(placements, outputs), terms
 
 
 def make_eval_step(
@@ -203,10 +203,15 @@ def by_token(
   return rows
 
 
-def _in_order(
+def in_order(
   placements: Sequence[Placement], outputs: Sequence[Predictions]
 ) -> dict[str, np.ndarray]:
-  """Joins batches and puts their rows into the order of the examples."""
+  """Joins batches and puts their rows into the order of the examples.
+
+  Args:
+    placements: where the examples of each batch are.
+    outputs: a row for each of them, batch by batch (`cut`).
+  """
   examples = np.concatenate([placement.examples for placement in placements])
   order = np.argsort(examples, kind='stable')
   return {

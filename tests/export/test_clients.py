@@ -52,12 +52,12 @@ def test_every_class_in_every_format(format_, head, models, tmp_path):
 @pytest.mark.parametrize(
   ('format_', 'kind', 'names'),
   [
-    ('onnx', 'dynamic_int8', ['onnx/model.onnx', 'onnx/model_quantized.onnx']),
-    ('litert', 'dynamic_int8', ['model.tflite', 'model_dynamic_int8.tflite']),
+    ('onnx', 'dynamic', ['onnx/model.onnx', 'onnx/model_quantized.onnx']),
+    ('litert', 'dynamic', ['model.tflite', 'model_dynamic.tflite']),
     (
       'litert',
-      'weight_only_int8',
-      ['model.tflite', 'model_weight_only_int8.tflite'],
+      'weight_only',
+      ['model.tflite', 'model_weight_only.tflite'],
     ),
   ],
 )
@@ -130,7 +130,7 @@ def test_tools_in_another_python(models, tmp_path):
     str(models(CLASSIFY)),
     'litert',
     str(tmp_path / 'out'),
-    quantize='dynamic_int8',
+    quantize='dynamic',
     python=sys.executable,
     check=2,
   )

@@ -171,11 +171,37 @@ WRONG = {
   'no format': (['--format=tflite'], '--format'),
   'unknown flag': (['--quantise=int8'], 'quantise'),
   'quantised stablehlo': (
-    ['--quantize=dynamic_int8'], 'does not go with --format=stablehlo',
+    ['--quantize=dynamic'], 'does not go with --format=stablehlo',
   ),
   'weight-only onnx': (
-    ['--format=onnx', '--quantize=weight_only_int8'],
-    'which takes none or dynamic_int8',
+    ['--format=onnx', '--quantize=weight_only'],
+    'which takes none or float16 or dynamic',
+  ),
+  'no such quantisation': (
+    ['--format=onnx', '--quantize=int2'], "--quantize is 'int2'",
+  ),
+  'integers without ranges': (
+    ['--format=onnx', '--quantize=int8'],
+    'is no run that has some: give some, in a file',
+  ),
+  'calibration of nothing': (
+    ['--format=onnx', '--quantize=dynamic', '--calibration=texts.txt'],
+    '--calibration is for --quantize=int8 or int8x16 or int4x8',
+  ),
+  'calibration on a missing file': (
+    ['--format=onnx', '--quantize=int8', '--calibration=missing.txt'],
+    'missing.txt',
+  ),
+  'no calibration examples': (
+    ['--format=onnx', '--quantize=int8', '--calibration_examples=0'],
+    'at least 1',
+  ),
+  'a negative score': (
+    ['--format=onnx', '--quantize=int8', '--score=-1'], 'at least 0',
+  ),
+  'quantised SavedModel': (
+    ['--format=saved_model', '--quantize=float16'],
+    'does not go with --format=saved_model',
   ),
   'lengths of stablehlo': (
     ['--lengths=32'], '--lengths is for --format=litert',

@@ -98,7 +98,7 @@ def site(tmp_path_factory):
   )
   for name, (head, changes) in MODELS.items():
     write(site.parent / 'models' / name, head, **changes)
-    quantize = 'dynamic_int8' if name == 'labels' else 'none'
+    quantize = 'dynamic' if name == 'labels' else 'none'
     export(
       ExportOptions(
         str(site.parent / 'models' / name), 'onnx', str(site / name),

@@ -43,7 +43,7 @@ def constants(rng, size):
   return rng.normal(0, 3, size)
 
 
-@pytest.mark.parametrize('changes', FLAGS, ids=str)
+@pytest.mark.parametrize('changes', FLAGS[:8], ids=str)
 def test_powers_of_two_change_no_bit(changes):
   """Neither random ones nor those that make channels alike."""
   model, params = served.make(HEAD, dtype='float32', **changes)
