@@ -164,7 +164,9 @@ def test_sigkill_at_random_moments(
   assert in_saves >= least_in_saves, moments
   runs.finish(workdir, *FLAGS)
   faults.assert_same_run(whole, workdir, moments)
-  faults.tally(
-    f'SIGKILL at random moments of one run, {in_saves} of them in a save',
-    len(kinds), 'continues from the last checkpoint',
-  )  # fmt: skip
+  if kills == MANY[0]:
+    # The table has the many; the few are like some of them.
+    faults.tally(
+      f'SIGKILL at random moments of one run, {in_saves} of them in a save',
+      len(kinds), 'continues from the last checkpoint',
+    )  # fmt: skip
