@@ -7,11 +7,11 @@
     [--formats onnx litert] [--kinds float16 dynamic int8 int8x16 int4x8]
     [--sequences=200] [--length=128]
 
-The text is one paragraph a line, as WikiText-2's raw files have it. Sequences of
-`--length` tokens are cut from it, one token in seven is masked (always the same
-ones), and a file is right where its best word is the one that was there. Ranges
-are measured on 200 paragraphs of `--calibration`; without it, on the end of the
-text, of which no sequence is made then.
+The text is one paragraph a line, as WikiText-2's raw files have it. Sequences
+of `--length` tokens are cut from it, one token in seven is masked (always the
+same ones), and a file is right where its best word is the one that was there.
+Ranges are measured on 200 paragraphs of `--calibration`; without it, on the end
+of the text, of which no sequence is made then.
 
 Needs a network for the hub's model; any directory of a model for masked words
 does as well. Prints a Markdown table: accuracy, predictions that agree with the
