@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mobilebert_jax.config import fields, task_options
+from mobilebert_jax.config import fields, taken_layers, task_options
 from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.config.model import FrozenMap, MobileBertConfig
 from mobilebert_jax.runtime.errors import InputError
@@ -249,6 +249,13 @@ class TrainConfig:
     'scratch',
     help="'scratch', a hub name, a transformers directory or a TF1 checkpoint",
   )
+  init_layers: int | tuple[int, ...] | None = fields.setting(
+    None,
+    help='start from some blocks of `init` and leave out the others: 12 (a '
+    'number, spread evenly from the first block to the last one) or (0, 3, 5) '
+    '(their numbers from 0, in the order in which they are to run); None: all. '
+    'A teacher teaches each of them by the block that it was',
+  )
   tokenizer: str | None = fields.setting(
     None,
     help='hub name, directory or vocab.txt; None: that of `init`, and for '
@@ -379,6 +386,34 @@ class TrainConfig:
         fields.name('init'), self.init,
         "'scratch', a hub name, a directory or a TF1 checkpoint",
       )  # fmt: skip
+    if self.init_layers is not None:
+      self._check_init_layers(self.init_layers)
+
+  def _check_init_layers(self, layers: taken_layers.Layers):
+    where = fields.name('init_layers')
+    if self.init == 'scratch':
+      raise fields.wrong(
+        where, layers,
+        "None with config.init 'scratch', which has no blocks to take",
+      )  # fmt: skip
+    taken_layers.check(layers)
+    taken = taken_layers.count(layers)
+    depth = self.model.get('num_hidden_layers', taken)
+    if depth != taken:
+      raise fields.wrong(
+        fields.name('model', 'num_hidden_layers'), depth,
+        f'{taken}, the number of blocks that {where} takes, or not set',
+      )  # fmt: skip
+    settings = self.distillation
+    is_taught = settings.strategy != 'none' and not settings.teacher_layers
+    if is_taught and not isinstance(layers, int):
+      if list(layers) != sorted(layers):
+        raise fields.wrong(
+          where, layers,
+          'ascending with config.distillation.strategy '
+          f"'{settings.strategy}', in which each block learns from the one "
+          'that it was, or config.distillation.teacher_layers must be set',
+        )  # fmt: skip
 
   def _check_transfer(self):
     steps = self.distillation.transfer_steps
