@@ -11,9 +11,11 @@ arXiv 1908.09355) would leave one of them out. For 6 of 12 it is the choice of
 DistilBERT's published script (arXiv 1910.01108): 0, 2, 4, 7, 9, 11.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mobilebert_jax.config import fields
+from mobilebert_jax.config.distillation import DistillationConfig
 
 # A number of blocks, or the blocks' numbers from 0.
 Layers = int | Sequence[int]
@@ -40,6 +42,51 @@ def check(layers: Layers, where: str = _WHERE):
       tuple(layers),
       'numbers of blocks, at least one and none of them twice, the first block '
       'being 0',
+    )
+
+
+def check_run(
+  layers: Layers,
+  init: str,
+  model: Mapping[str, Any],
+  distillation: DistillationConfig,
+):
+  """Checks `config.init_layers` against the run's other settings.
+
+  Args:
+    layers: how many blocks, or which.
+    init: `config.init`.
+    model: `config.model`.
+    distillation: `config.distillation`.
+
+  Raises:
+    InputError: wrong in itself, or it contradicts one of them.
+  """
+  if init == 'scratch':
+    raise fields.wrong(
+      _WHERE,
+      layers,
+      "None with config.init 'scratch', which has no blocks to take",
+    )
+  check(layers)
+  taken = count(layers)
+  depth = model.get('num_hidden_layers', taken)
+  if depth != taken:
+    raise fields.wrong(
+      fields.name('model', 'num_hidden_layers'),
+      depth,
+      f'{taken}, the number of blocks that {_WHERE} takes, or not set',
+    )
+  strategy = distillation.strategy
+  is_taught = strategy != 'none' and not distillation.teacher_layers
+  is_ordered = isinstance(layers, int) or list(layers) == sorted(layers)
+  if is_taught and not is_ordered:
+    raise fields.wrong(
+      _WHERE,
+      layers,
+      f"ascending with config.distillation.strategy '{strategy}', in which each "
+      'block learns from the one that it was, or '
+      'config.distillation.teacher_layers must be set',
     )
 
 

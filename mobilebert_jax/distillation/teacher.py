@@ -207,8 +207,8 @@ def check_depth(config: TrainConfig, source: int | None, teacher: int):
 
   Args:
     config: the run.
-    source: blocks of the model that the student's were taken from; None: all
-      were taken, or the run is continued, and this was checked at its start.
+    source: blocks of `config.init`; None: the student is from scratch, or its
+      run is continued, and this was checked at its start.
     teacher: blocks of the teacher.
 
   Raises:

@@ -56,8 +56,8 @@ class MethodInputs(NamedTuple):
     model: the model that learns.
     tokenizer: what its data is encoded with.
     mesh: the mesh, which is set whenever a step is called.
-    source_layers: of a new run, the number of blocks of the model that
-      `config.init_layers` took the model's from; None: nothing was left out.
+    source_layers: of a new run, the number of blocks of `config.init`, of which
+      the model may have some; None: from scratch.
   """
 
   config: TrainConfig

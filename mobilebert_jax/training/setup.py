@@ -480,14 +480,11 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
     **settings,
   )
   model, params, report = loaded
-  notes, source_layers = [], None
+  notes, depth = [], model.config.num_hidden_layers
   if config.init_layers is not None:
-    source_layers = model.config.num_hidden_layers
-    taken = taken_layers.resolve(config.init_layers, source_layers, config.init)
+    taken = taken_layers.resolve(config.init_layers, depth, config.init)
     model, params = take_layers(model, params, taken)
-    notes.append(
-      f'{taken_layers.named(taken)} of the {source_layers} of {config.init}.'
-    )
+    notes = [f'{taken_layers.named(taken)} of the {depth} of {config.init}.']
   count = models.count_params(params)
   notes.insert(0, f'{count:,} parameters from {config.init}.')
   for what, names in (
@@ -506,7 +503,7 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
       'tokenizer; their word vectors are fresh.'
     )
   params = jax.tree.map(np.asarray, params)
-  return Start(model, params, tokenizer, tuple(notes), source_layers)
+  return Start(model, params, tokenizer, tuple(notes), depth)
 
 
 def check_lengths(config: TrainConfig, architecture: MobileBertConfig):
