@@ -84,8 +84,8 @@ def check_run(
     raise fields.wrong(
       _WHERE,
       layers,
-      f"ascending with config.distillation.strategy '{strategy}', in which each "
-      'block learns from the one that it was, or '
+      f"ascending with config.distillation.strategy '{strategy}', in which "
+      'each block learns from the one that it was, or '
       'config.distillation.teacher_layers must be set',
     )
 
