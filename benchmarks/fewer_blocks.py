@@ -1,20 +1,24 @@
-"""What is left of a model with half and a quarter of its blocks, on SST-2.
+"""What is left of a model with half and a quarter of its blocks.
 
   pip install -e '.[onnx]'
-  python benchmarks/fewer_blocks.py --data=SST-2 --tokenizer=VOCAB --workdir=DIR
-      [--arms=all,half,...] [--seed=0] [--config.a.b=value]
+  python benchmarks/fewer_blocks.py --task=sst2 --data=SST-2 --tokenizer=VOCAB
+      --workdir=DIR [--arms=all,half,...] [--seed=0] [--config.a.b=value]
+  python benchmarks/fewer_blocks.py --task=entailment --workdir=DIR [...]
 
 SST-2 is the directory of the official files. 10,000 rows of its training set
-are kept out and judge, with its development set; many of them are parts of the
-same sentences as rows that are trained on, so they are easier than that set.
+are kept out and judge, beside its development set; many of them are parts of
+the same sentences as rows that are trained on, so they are easier than that.
+Entailment is the quickstart's task, which only a comparison of two sentences
+solves; 10,000 pairs judge.
 
-A small model with the published normalization is trained. Each arm then begins
-with some of its blocks (`config.init_layers`) and takes equally many steps with
-the same settings: fine-tuned alone, or with the whole model as its teacher
-(labels, feature maps and attention of the blocks that are left). 'again' is all
-blocks, fine-tuned for as long: what the steps alone bring. Each is exported to
-ONNX, in float and with 8 bits, and scored in onnxruntime; differences to all
-blocks have 95% intervals of a paired bootstrap.
+A small model is trained. Each arm then begins with some of its blocks
+(`config.init_layers`) and takes equally many steps with the same settings:
+fine-tuned alone, or with the whole model as its teacher (labels, feature maps
+and attention of the blocks that are left). 'again' is all blocks, fine-tuned
+for as long: what the steps alone bring. Each is exported to ONNX, in float and
+with 8 bits, and scored in onnxruntime; differences to all blocks have 95%
+intervals of a paired bootstrap. 'before' is the score of the blocks as they
+were taken, before any step.
 
 Whatever is finished in DIR is a row of table.md, so the same command continues,
 and several with arms of their own may run at once behind --arms=all.
@@ -43,10 +47,9 @@ from mobilebert_jax.runtime import files
 from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 
-CONFIG = 'configs/glue_sst2.py:small_no_norm'
 # For minutes of one core: narrow blocks, and no text is seen often enough for
 # dropout.
-SMALL = (
+SST2 = (
   '--config.model.hidden_size=64',
   '--config.model.embedding_size=32',
   '--config.model.intra_bottleneck_size=32',
@@ -64,6 +67,21 @@ SMALL = (
   '--config.options.predict_test=False',
   '--config.distillation.teacher_dtype=float32',
 )
+ENTAILMENT = (
+  '--config.model.num_hidden_layers=4',
+  '--config.data.max_length=32',
+  '--config.data.buckets=(32,)',
+  '--config.data.eval_examples=10000',
+  '--config.num_steps=900',
+  '--config.eval_every=100000',
+  '--config.log_every=100',
+  '--config.distillation.teacher_dtype=float32',
+)
+# Task -> its config, and what is different here.
+TASKS = {
+  'sst2': ('configs/glue_sst2.py:small_no_norm', SST2),
+  'entailment': ('configs/quickstart.py', ENTAILMENT),
+}
 HELD_OUT = 10_000
 STUDENT_STEPS = 500
 # Means and variances of hidden states are left out: without a norm, they have
@@ -199,6 +217,13 @@ def seconds(paths: Mapping[str, pathlib.Path], words: int) -> dict[str, float]:
   return {name: statistics.median(values) for name, values in times.items()}
 
 
+def before(workdir: Workdir) -> str:
+  """Returns what a run scored before its first step."""
+  results = workdir.read_results()
+  assert results is not None
+  return f'{results["first"]["validation/accuracy"]:.4f}'
+
+
 def lines(root: pathlib.Path, words: int) -> list[str]:
   """Returns the table of what is finished, as Markdown.
 
@@ -235,21 +260,23 @@ def lines(root: pathlib.Path, words: int) -> list[str]:
       low, high = bootstrap.interval(difference, *pair)
       against = f'{difference(*pair):+.4f} [{low:+.4f}, {high:+.4f}]'
     config = Workdir(root / name).read_model_config()
+    dev = right[key][HELD_OUT:]
     rows.append([
       ARMS[name].told,
       str(config.num_hidden_layers),
       FILES[kind],
+      before(Workdir(root / name)) if ARMS[name].part else '',
       f'{right[key][judge].mean():.4f}',
       against,
-      f'{right[key][HELD_OUT:].mean():.4f}',
+      f'{dev.mean():.4f}' if len(dev) else '',
       f'{path.stat().st_size / 1e6:.2f}',
       f'{1e3 * times[key]:.2f}',
     ])  # fmt: skip
   header = [
-    'model', 'blocks', 'weights', 'kept out', 'against all blocks', 'dev', 'MB',
-    'ms',
+    'model', 'blocks', 'weights', 'before', 'kept out', 'against all blocks',
+    'dev', 'MB', 'ms',
   ]  # fmt: skip
-  return markdown.table(header, rows, 'lrlrlrrr')
+  return markdown.table(header, rows, 'lrlrrlrrr')
 
 
 def main():
@@ -257,21 +284,27 @@ def main():
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
-  for name in ('data', 'tokenizer', 'workdir'):
-    parser.add_argument(f'--{name}', type=pathlib.Path, required=True)
+  parser.add_argument('--task', choices=TASKS, required=True)
+  parser.add_argument('--workdir', type=pathlib.Path, required=True)
+  for name in ('data', 'tokenizer'):
+    parser.add_argument(f'--{name}', type=pathlib.Path, help='of sst2')
   parser.add_argument('--arms', default=','.join(ARMS))
   parser.add_argument('--seed', type=int, default=0)
   args, overrides = parser.parse_known_args()
   root = args.workdir
-  split(args.data, root / 'data')
-  given = (
-    f'--config.tokenizer={args.tokenizer}',
-    f'--config.data.path={root / "data"}',
-    '--config.data.source=files',
-    f'--config.data.cache_dir={root / "cache"}',
-    f'--config.seed={args.seed}',
-  )
-  whole = configure(CONFIG, (*SMALL, *given, *overrides))
+  file, settings = TASKS[args.task]
+  given = [*settings, f'--config.seed={args.seed}']
+  if args.task == 'sst2':
+    if args.data is None or args.tokenizer is None:
+      parser.error('--task=sst2 needs --data and --tokenizer')
+    split(args.data, root / 'data')
+    given += [
+      f'--config.tokenizer={args.tokenizer}',
+      f'--config.data.path={root / "data"}',
+      '--config.data.source=files',
+      f'--config.data.cache_dir={root / "cache"}',
+    ]
+  whole = configure(file, (*given, *overrides))
   for name in args.arms.split(','):
     config = config_of(name, whole, root)
     trial.train(config, root / name, may_diverge=False)

@@ -30,11 +30,12 @@ def test_no_row_that_judges_is_trained_on(script, tmp_path, monkeypatch):
   assert dev[16:] == (source / 'dev.tsv').read_text().splitlines()[1:]
 
 
+@pytest.mark.parametrize(('task', 'depth'), [('sst2', 8), ('entailment', 4)])
 def test_an_arm_is_a_run_that_begins_with_blocks_of_the_whole(
-  script, repo, tmp_path, monkeypatch
+  task, depth, script, repo, tmp_path, monkeypatch
 ):
   monkeypatch.chdir(repo)
-  whole = configure(script.CONFIG, script.SMALL)
+  whole = configure(*script.TASKS[task])
   assert script.config_of('all', whole, tmp_path) is whole
   taken, teachers = {}, {}
   for name in script.ARMS:
@@ -44,7 +45,8 @@ def test_an_arm_is_a_run_that_begins_with_blocks_of_the_whole(
       taken[name] = config.init_layers
       teachers[name] = config.distillation.teacher
   assert taken == {
-    'again': 8, 'half': 4, 'half-taught': 4, 'quarter': 2, 'quarter-taught': 2,
+    'again': depth, 'half': depth // 2, 'half-taught': depth // 2,
+    'quarter': depth // 4, 'quarter-taught': depth // 4,
   }  # fmt: skip
   taught = {name for name, teacher in teachers.items() if teacher is not None}
   assert taught == {'half-taught', 'quarter-taught'}
