@@ -62,7 +62,7 @@ def check(graph: Graph, kind: str | None, calibration: Quantization | None):
     for name, weight in graph.weights.items():
       largest = float(np.abs(weight).max(initial=0))
       # Above it the nearest half is infinite.
-      if _HALVED.match(name) and largest >= float(_HALF.max) + 16:
+      if is_halved(name) and largest >= float(_HALF.max) + 16:
         raise InputError(
           f'{name} has a value of {largest:.3g}, and float16 ends at '
           f'{_HALF.max:.0f}: equalise the channels of the model first.'
@@ -72,6 +72,11 @@ def check(graph: Graph, kind: str | None, calibration: Quantization | None):
 def is_calibrated(kind: str | None) -> bool:
   """Returns whether a kind rounds tensors by their ranges."""
   return kind in grids.SCHEMES
+
+
+def is_halved(name: str) -> bool:
+  """Returns whether a weight has 16 bits in a float16 file."""
+  return _HALVED.match(name) is not None
 
 
 def hook(graph: Graph, quantization: Quantization) -> Hook:
