@@ -6,6 +6,7 @@ sees: its trigram reads the embedding of the [PAD] behind the last token. What a
 file computes is what the model computes for rows padded to the file's length.
 """
 
+import math
 import pathlib
 import subprocess
 import tempfile
@@ -15,14 +16,17 @@ from typing import Any
 import jax
 import jax.export
 import jax.numpy as jnp
-import jax.scipy.special
 import numpy as np
 
-from mobilebert_jax.export import litert_tools
+from mobilebert_jax.export import litert_quantized, litert_tools
+from mobilebert_jax.export.litert_operations import (
+  LiteRtOperations,
+  WideOperations,
+)
 from mobilebert_jax.export.requirements import load
 from mobilebert_jax.inference import graph as graphs
 from mobilebert_jax.inference.graph import Graph
-from mobilebert_jax.inference.operations import ArrayOperations
+from mobilebert_jax.inference.quantization import SCHEMES, Quantization
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
@@ -41,9 +45,14 @@ def build(
   choices: int = 2,
   names: graphs.Names = graphs.NAMES['transformers'],
   probabilities: bool = False,
+  quantization: str | None = None,
+  calibration: Quantization | None = None,
+  attached: Mapping[str, bytes] | None = None,
   python: str | None = None,
 ) -> bytes:
-  """Returns the bytes of a file in float32.
+  """Returns the bytes of a file.
+
+  Inputs are int32 and outputs float32, whatever is between them.
 
   Args:
     graph: the served model.
@@ -54,13 +63,23 @@ def build(
     names: what inputs and outputs are called, and their order.
     probabilities: whether a softmax follows the logits, as MediaPipe wants it;
       the output is then called 'probabilities'.
-    python: an interpreter that has litert-converter; None: this one.
+    quantization: 'float16', 'dynamic' and 'weight_only' (integers of 8 bits,
+      see `quantize`), or 'int8', 'int4x8' and 'int8x16', for which activations
+      are integers as well, as calibrated; None: float32.
+    calibration: of the kind that has one (`quantization.calibrate`).
+    attached: what readers find in the file, by name (`attach`).
+    python: an interpreter that has litert-converter and, where it is needed,
+      ai-edge-quantizer; None: this one.
 
   Raises:
     InputError: a length that the model cannot have, a softmax of a model
-      without logits, or a package that is not installed.
+      without logits, a kind that the model cannot be, a file that LiteRT would
+      not load, or a package that is not installed.
   """
   _check(graph, lengths, batch_size, choices, probabilities)
+  litert_quantized.check(graph, quantization, calibration)
+  if not litert_quantized.is_calibrated(quantization):
+    calibration = None
   wanted = tuple(names.outputs or graph.output_names)
   signatures = {}
   for length in sorted(lengths):
@@ -68,27 +87,34 @@ def build(
     if graph.head == 'MobileBertForMultipleChoice':
       shape = (batch_size, choices, length)
     name = SIGNATURE if len(lengths) == 1 else f'{SIGNATURE}_{length}'
-    signatures[name] = _export(graph, shape, wanted, probabilities)
+    signatures[name] = _export(graph, shape, wanted, probabilities, calibration)
   if probabilities:
     wanted = tuple(PROBABILITIES if x == 'logits' else x for x in wanted)
   arguments: dict[str, Any] = {
     'signatures': signatures,
     'inputs': names.inputs,
     'outputs': wanted,
+    'integers': calibration is not None,
   }
   if python is not None:
-    return _run(python, 'convert', **arguments)
-  load('litert_converter', 'litert')
-  return litert_tools.convert(**arguments)
+    data = _run(python, 'convert', **arguments)
+  else:
+    load('litert_converter', 'litert')
+    data = litert_tools.convert(**arguments)
+  if calibration is not None:
+    data = litert_quantized.finish(data, calibration)
+  # Before the quantiser, which keeps weights where they would get lost.
+  for name, content in (attached or {}).items():
+    data = attach(data, name, content)
+  if quantization is not None and calibration is None:
+    data = quantize(data, quantization, python=python)
+  return data
 
 
 def save(
   graph: Graph,
   path: pathlib.Path,
   lengths: Sequence[int],
-  *,
-  quantization: str | None = None,
-  python: str | None = None,
   **options: Any,
 ):
   """Writes a file, which appears only when it is whole.
@@ -97,16 +123,12 @@ def save(
     graph: the served model.
     path: where to.
     lengths: see `build`, as are the options.
-    quantization: see `quantize`; None: float32.
-    python: an interpreter that has the packages; None: this one.
     **options: of `build`.
 
   Raises:
-    InputError: as `build` and `quantize`.
+    InputError: as `build`.
   """
-  data = build(graph, lengths, python=python, **options)
-  if quantization is not None:
-    data = quantize(data, quantization, python=python)
+  data = build(graph, lengths, **options)
   with files.replacing(path) as partial:
     partial.write_bytes(data)
 
@@ -137,34 +159,33 @@ def _check(
     )
 
 
-class _Operations(ArrayOperations):
-  """JAX's operations, with look-ups as LiteRT has them."""
-
-  def take(self, table, ids):
-    # The converter makes EMBEDDING_LOOKUP of it, which quantisers know; what
-    # `take` alone becomes (GATHER_ND) they leave in float32.
-    look_up = jax.lax.composite(
-      lambda i, t: jnp.take(t, i, axis=0, mode='clip'), 'odml.embedding_lookup'
-    )
-    rows = look_up(ids.reshape(-1), table)
-    return rows.reshape(*ids.shape, table.shape[-1])
-
-
 def _export(
   graph: Graph,
   shape: tuple[int, ...],
   wanted: Sequence[str],
   probabilities: bool,
+  calibration: Quantization | None,
 ) -> bytes:
   """Returns the served model for inputs of a shape, as StableHLO."""
-  operations = _Operations(jnp, jax.scipy.special, np.float32)
+  heads = graph.config.num_attention_heads
+  flat = (math.prod(shape[:-1]), shape[-1])
+  operations, hook = LiteRtOperations(flat, heads), None
+  if calibration is not None:
+    graph = graph._replace(mask_value=calibration.mask_value)
+    hook = litert_quantized.hook(graph, calibration)
+    if SCHEMES[calibration.scheme].activation_bits > 8:
+      words = calibration.tensors[litert_quantized.WORDS]
+      operations = WideOperations(flat, heads, words)
 
   def serve(*inputs):
     outputs = graphs.apply(
-      graph, operations, dict(zip(graphs.INPUTS, inputs, strict=True))
+      graph, operations, dict(zip(graphs.INPUTS, inputs, strict=True)), hook
     )
     if probabilities:
       outputs['logits'] = operations.softmax(outputs['logits'])
+    for name in wanted:
+      if name.startswith('attentions.'):
+        outputs[name] = operations.attentions(outputs[name])
     return tuple(outputs[name] for name in wanted)
 
   ids = [jax.ShapeDtypeStruct(shape, jnp.int32)] * len(graphs.INPUTS)
@@ -175,22 +196,24 @@ def _export(
 
 
 def quantize(data: bytes, kind: str, *, python: str | None = None) -> bytes:
-  """Returns a file with integer weights.
+  """Returns a file with smaller weights, made of one in float32.
 
   What is packed behind the file (`mediapipe.append_files`) is lost: quantise
   first.
 
   Args:
     data: a file in float32.
-    kind: 'dynamic_int8' or 'weight_only_int8'.
+    kind: 'float16', 'dynamic' or 'weight_only'.
     python: an interpreter that has ai-edge-quantizer; None: this one.
 
   Raises:
     InputError: there is no such kind, or `ai_edge_quantizer` is not installed.
   """
-  if kind not in litert_tools.KINDS:
-    known = ', '.join(litert_tools.KINDS)
-    raise InputError(f'no quantisation is called {kind}: {known}.')
+  if litert_tools.KINDS.get(kind) is None:
+    known = [name for name, recipe in litert_tools.KINDS.items() if recipe]
+    raise InputError(
+      f'no float file becomes one of {kind}: {", ".join(known)}.'
+    )
   if python is not None:
     return _run(python, 'quantize', data=data, kind=kind)
   load('ai_edge_quantizer', 'litert')
@@ -219,8 +242,8 @@ def attach(data: bytes, name: str, content: bytes) -> bytes:
   """Returns a file with something in it that readers find by name.
 
   Args:
-    data: a file that the converter wrote; one of the quantiser keeps its
-      weights where they would get lost.
+    data: a file that the converter wrote, of floats or integers; one of the
+      quantiser keeps its weights where they would get lost.
     name: what it is called.
     content: the bytes.
 

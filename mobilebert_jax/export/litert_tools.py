@@ -23,6 +23,7 @@ def convert(
   signatures: Mapping[str, bytes],
   inputs: Sequence[str],
   outputs: Sequence[str],
+  integers: bool = False,
 ) -> bytes:
   """Returns a file with a signature for each StableHLO module.
 
@@ -32,6 +33,8 @@ def convert(
     signatures: modules by the names of their signatures.
     inputs: names of the inputs of each.
     outputs: names of the outputs.
+    integers: whether operations between marked tensors ('quant.fake_quant')
+      become those of integers; otherwise the marks are left out.
   """
   converter, ir, passes, stablehlo = (
     importlib.import_module(f'litert_converter.{name}')
@@ -56,45 +59,74 @@ def convert(
       )
       modules.append(module)
     merged = converter.merge_modules(modules)
-    converter.run_convert_to_tfl_passes(
-      merged, passes.PassManager(), converter.ConvertToTFLConfig()
-    )
+    settings = converter.ConvertToTFLConfig()
+    settings.strict_qdq_mode = integers
+    converter.run_convert_to_tfl_passes(merged, passes.PassManager(), settings)
     return converter.export_flatbuffer_to_bytes(merged.operation)
 
 
-def _dynamic_int8(quantizer: Any, operations: Any):
+def _float16(quantizer: Any, types: Any):
+  half = types.TensorQuantizationConfig(
+    num_bits=16, dtype=types.TensorDataType.FLOAT
+  )
+  config = types.OpQuantizationConfig(
+    weight_tensor_config=half,
+    compute_precision=types.ComputePrecision.FLOAT,
+    explicit_dequantize=True,
+  )
+  operations = types.TFLOperationName
+  for operation in (operations.FULLY_CONNECTED, operations.EMBEDDING_LOOKUP):
+    quantizer.update_quantization_recipe(
+      '.*', operation, config, algorithm_key='float_casting'
+    )
+
+
+def _dynamic(quantizer: Any, types: Any):
+  operations = types.TFLOperationName
   quantizer.add_dynamic_config('.*', operations.ALL_SUPPORTED, _BITS)
 
 
-def _weight_only_int8(quantizer: Any, operations: Any):
+def _weight_only(quantizer: Any, types: Any):
+  operations = types.TFLOperationName
   quantizer.add_weight_only_config('.*', operations.ALL_SUPPORTED, _BITS)
   # The same values, but only the rows that are looked up become floats instead
   # of the whole table.
   quantizer.add_dynamic_config('.*', operations.EMBEDDING_LOOKUP, _BITS)
 
 
-KINDS: Mapping[str, Callable[[Any, Any], None]] = {
+# What a file may be beside float32, and how the quantiser makes it; None: the
+# converter does, of a graph whose tensors are marked (`litert_quantized`).
+KINDS: Mapping[str, Callable[[Any, Any], None] | None] = {
+  # Weights in 16 bits; runtimes make float32 of them where they must.
+  'float16': _float16,
   # Activations become int8 on the way into each product: fast.
-  'dynamic_int8': _dynamic_int8,
+  'dynamic': _dynamic,
   # Weights become floats again before each product: exact but for the weights.
-  'weight_only_int8': _weight_only_int8,
+  'weight_only': _weight_only,
+  # Weights and activations; 'int4x8': weights of 4 bits, 'int8x16': activations
+  # of 16.
+  'int8': None,
+  'int4x8': None,
+  'int8x16': None,
 }
 
 
 def quantize(data: bytes, kind: str) -> bytes:
-  """Returns a file with integer weights, one scale for each row of a weight.
+  """Returns a file with smaller weights; integers have a scale for each row.
 
   The word table is among them; inputs and outputs stay as they are. No texts
   are needed to calibrate anything.
 
   Args:
     data: a file in float32, without anything packed behind it.
-    kind: a key of `KINDS`.
+    kind: a key of `KINDS` that the quantiser makes.
   """
+  recipe = KINDS[kind]
+  assert recipe is not None
   module = importlib.import_module('ai_edge_quantizer.quantizer')
   types = importlib.import_module('ai_edge_quantizer.qtyping')
   quantizer = module.Quantizer(data)
-  KINDS[kind](quantizer, types.TFLOperationName)
+  recipe(quantizer, types)
   # One of its progress bars has no option.
   with contextlib.redirect_stderr(io.StringIO()):
     result = quantizer.quantize(

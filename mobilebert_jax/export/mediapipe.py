@@ -2,8 +2,8 @@
 
 Such a file says what its tensors are (`bert_metadata`) and carries its
 vocabulary and labels, packed behind it as a zip archive. The order matters:
-metadata, integers, files. A quantiser does not keep the archive, and metadata
-cannot be added to what it writes.
+metadata, what makes the file smaller, files. A quantiser does not keep the
+archive, and metadata cannot be added to what it writes.
 
 What reads them tokenizes differently here and there: `mediapipe_tokenizer`.
 """
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from mobilebert_jax.export import bert_metadata, litert
 from mobilebert_jax.inference import graph as graphs
 from mobilebert_jax.inference.graph import Graph
+from mobilebert_jax.inference.quantization import Quantization
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
@@ -38,6 +39,7 @@ def save_classifier(
   labels: Sequence[str],
   *,
   quantization: str | None = None,
+  calibration: Quantization | None = None,
   python: str | None = None,
 ):
   """Writes a file for MediaPipe's `TextClassifier`.
@@ -50,7 +52,8 @@ def save_classifier(
     length: of all rows, with [CLS] and [SEP].
     tokenizer: the model's.
     labels: a name for each of the model's labels.
-    quantization: see `litert.quantize`; None: float32.
+    quantization: see `litert.build`; None: float32.
+    calibration: of the kind that has one.
     python: an interpreter that has the packages; None: this one.
 
   Raises:
@@ -68,7 +71,7 @@ def save_classifier(
     )
   _save(
     graph, path, length, tokenizer, labels, ('probability',), quantization,
-    python,
+    calibration, python,
   )  # fmt: skip
 
 
@@ -78,6 +81,7 @@ def save_question_answerer(
   tokenizer: MobileBertTokenizerFast,
   *,
   quantization: str | None = None,
+  calibration: Quantization | None = None,
   python: str | None = None,
 ):
   """Writes a file for the Task Library's `BertQuestionAnswerer`.
@@ -89,7 +93,8 @@ def save_question_answerer(
     graph: the served model, a MobileBertForQuestionAnswering.
     path: where to; the file appears only when it is whole.
     tokenizer: the model's.
-    quantization: see `litert.quantize`; None: float32.
+    quantization: see `litert.build`; None: float32.
+    calibration: of the kind that has one.
     python: an interpreter that has the packages; None: this one.
 
   Raises:
@@ -105,7 +110,7 @@ def save_question_answerer(
   assert outputs is not None
   _save(
     graph, path, ANSWERING_LENGTH, tokenizer, None, outputs, quantization,
-    python,
+    calibration, python,
   )  # fmt: skip
 
 
@@ -117,6 +122,7 @@ def _save(
   labels: Sequence[str] | None,
   outputs: Sequence[str],
   quantization: str | None,
+  calibration: Quantization | None,
   python: str | None,
 ):
   packed = {bert_metadata.VOCABULARY: _vocabulary(tokenizer)}
@@ -134,11 +140,18 @@ def _save(
     [length],
     names=graphs.NAMES['mlperf' if labels is None else 'transformers'],
     probabilities=labels is not None,
+    quantization=quantization,
+    calibration=calibration,
+    attached={
+      _BUFFER: bert_metadata.write(
+        graph.head,
+        'MobileBERT, exported by mobilebert_jax.',
+        [(output, _DESCRIPTIONS[output]) for output in outputs],
+        has_labels=labels is not None,
+      )
+    },
     python=python,
   )
-  data = add_metadata(data, graph.head, outputs, has_labels=labels is not None)
-  if quantization is not None:
-    data = litert.quantize(data, quantization, python=python)
   with files.replacing(path) as partial:
     partial.write_bytes(append_files(data, packed))
 
@@ -166,30 +179,6 @@ def _vocabulary(tokenizer: MobileBertTokenizerFast) -> list[str]:
   if [ids[token] for token in tokens] != list(range(len(tokens))):
     raise InputError('the vocabulary has ids without a token; leave none out.')
   return tokens
-
-
-def add_metadata(
-  data: bytes, name: str, outputs: Sequence[str], *, has_labels: bool
-) -> bytes:
-  """Returns a file that says what its tensors are.
-
-  Args:
-    data: a file in float32 of one signature, with the inputs ids, mask and
-      segment ids.
-    name: of the model.
-    outputs: what the clients call the outputs, in the file's order.
-    has_labels: whether labels are packed behind the file.
-
-  Raises:
-    InputError: `ai_edge_litert` or `flatbuffers` is not installed.
-  """
-  table = bert_metadata.write(
-    name,
-    'MobileBERT, exported by mobilebert_jax.',
-    [(output, _DESCRIPTIONS[output]) for output in outputs],
-    has_labels=has_labels,
-  )
-  return litert.attach(data, _BUFFER, table)
 
 
 def append_files(data: bytes, packed: dict[str, list[str]]) -> bytes:

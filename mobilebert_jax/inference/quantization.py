@@ -5,9 +5,9 @@ nearest of its points, which are scale * (integer - zero point). Weights of
 products have a scale for each channel that they write and no zero point;
 activations one scale for a tensor, from the ranges of real texts. Classifiers
 stay float: they are small, nothing after them evens out errors, and their
-logits are not cut off anywhere. So do norms with statistics (LayerNorm), which
-no integer runtime has, and what the head for masked words computes, whose
-weights are integers.
+logits are not cut off anywhere. So does what norms with statistics (LayerNorm)
+compute, which no integer runtime has, and what the head for masked words
+computes, whose weights are integers of 8 bits.
 
 Everything here is by the names of `graph`, so that a training run that rounds
 (`round_values` has a gradient), a LiteRT file and an ONNX file round alike.
@@ -47,9 +47,8 @@ _TABLES = (
 )  # fmt: skip
 # Tables are looked up, which costs nothing with more bits.
 _TABLE_BITS = 8
-# By their names: classifiers and what they give, norms, the head for masked
-# words.
-_FLOAT = re.compile(r'classifier|outputs/|.*/norm(/|$)|masked_lm/')
+# By their names: classifiers and what they give, the head for masked words.
+_FLOAT = re.compile(r'classifier|outputs/|masked_lm/')
 
 
 class Grid(NamedTuple):
@@ -130,7 +129,7 @@ def calibrate(graph: Graph, scheme: str, ranges: Ranges) -> Quantization:
   bits = SCHEMES[scheme].activation_bits
   tensors = {}
   for name, measured in ranges.tensors.items():
-    if not is_rounded(name):
+    if not is_rounded(name) or _is_fused(graph, name):
       continue
     low, high = measured.whole
     if name.endswith('/probabilities'):
@@ -147,6 +146,14 @@ def calibrate(graph: Graph, scheme: str, ranges: Ranges) -> Quantization:
 def is_rounded(name: str) -> bool:
   """Returns whether a tensor is of integers, or a kernel multiplies such."""
   return not _FLOAT.match(name)
+
+
+def _is_fused(graph: Graph, name: str) -> bool:
+  """Returns whether runtimes never round a tensor: they compute the next one.
+
+  Products that end in a ReLU give its values.
+  """
+  return name.endswith('/intermediate') and graph.config.hidden_act == 'relu'
 
 
 def weight_grid(
@@ -166,18 +173,15 @@ def weight_grid(
     numbers: `numpy`, or `jax.numpy` where the value is traced; the scale is
       then one of its arrays.
   """
-  tables = (
-    'embeddings/words',
-    'embeddings/positions',
-    'embeddings/token_types',
-  )
-  if name in tables or name.endswith('/stream_scale'):
-    largest, axis, bits = numbers.abs(value).max(), None, _TABLE_BITS
-  elif name.endswith('/kernel') and not name.startswith(
-    ('classifier', 'masked')
-  ):
+  bits = _TABLE_BITS
+  if name in _TABLES or name.endswith('/stream_scale'):
+    largest, axis = numbers.abs(value).max(), None
+  elif name == 'masked_lm/words':
+    largest, axis = numbers.abs(value).max(1), 0
+  elif name.endswith('/kernel') and not name.startswith('classifier'):
     largest, axis = numbers.abs(value).max(0), 1
-    bits = SCHEMES[scheme].weight_bits
+    if not name.startswith('masked_lm/'):
+      bits = SCHEMES[scheme].weight_bits
   else:
     return None
   most = 2 ** (bits - 1) - 1

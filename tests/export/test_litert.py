@@ -172,7 +172,7 @@ def rounded_weight(name, value):
 
 @pytest.mark.parametrize(
   ('kind', 'operations'),
-  [('dynamic_int8', set()), ('weight_only_int8', {'DEQUANTIZE'})],
+  [('dynamic', set()), ('weight_only', {'DEQUANTIZE'})],
 )
 @pytest.mark.parametrize('head', [CLASSIFIER, 'MobileBertForPreTraining'])
 def test_integer_weights(head, kind, operations, tmp_path):
@@ -202,7 +202,7 @@ def test_integer_weights(head, kind, operations, tmp_path):
     }
   )
   wanted = wanted_outputs(rounded, batch, 12)
-  if kind == 'weight_only_int8':
+  if kind == 'weight_only':
     # Nothing is rounded but the weights: as close as float32 is.
     single = graph.apply(rounded, numpy_operations(np.float32), batch)
     for name, value in wanted.items():
@@ -227,8 +227,8 @@ def test_files_that_cannot_be(tmp_path):
   answering = served.fold('MobileBertForQuestionAnswering')
   with pytest.raises(InputError, match='has no output called logits'):
     litert.build(answering, [8], probabilities=True)
-  with pytest.raises(InputError, match='no quantisation is called int3: dynam'):
-    litert.quantize(b'', 'int3')
+  with pytest.raises(InputError, match='no float file becomes one of int8: fl'):
+    litert.quantize(b'', 'int8')
 
 
 def test_inputs_that_do_not_fit_are_told(tmp_path):

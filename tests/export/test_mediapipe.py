@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from mobilebert_jax.export import mediapipe_tokenizer
-from mobilebert_jax.inference import folding, graph
+from mobilebert_jax.export import litert_tools, mediapipe_tokenizer
+from mobilebert_jax.inference import folding, graph, quantization, ranges
 from mobilebert_jax.inference.operations import numpy_operations
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
@@ -162,10 +162,27 @@ def test_what_its_tokenizer_reads_otherwise(classifier, tokenizer, tmp_path):
       assert difference < 1e-6, text
 
 
-@pytest.mark.parametrize('kind', ['dynamic_int8', 'weight_only_int8'])
-def test_integer_files(classifier, tokenizer, kind, tmp_path):
+@pytest.fixture(scope='module')
+def measured(classifier, tokenizer):
+  """The ranges of the classifier's tensors."""
+  model, params = classifier
+  folded = folding.fold(CLASSIFIER, model.config, params)
+  batch = tokenizer(
+    make_texts(30), padding='max_length', truncation=True, max_length=32,
+    return_tensors='np',
+  )  # fmt: skip
+  return folded, ranges.measure(folded, [dict(batch)])
+
+
+@pytest.mark.parametrize('kind', litert_tools.KINDS)
+def test_smaller_files(classifier, tokenizer, measured, kind, tmp_path):
   path = tmp_path / 'model.tflite'
-  save(classifier, tokenizer, path, 32, quantization=kind)
+  calibration = None
+  if kind in quantization.SCHEMES:
+    calibration = quantization.calibrate(measured[0], kind, measured[1])
+  save(
+    classifier, tokenizer, path, 32, quantization=kind, calibration=calibration
+  )
   texts = make_texts(20)
   with client_of(path) as client:
     results = [client(text) for text in texts]
