@@ -7,10 +7,9 @@ are run. What a format needs is imported there: the others do without it.
 import functools
 import importlib.metadata
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mobilebert_jax.data.batching.features import NumpyBatch
 from mobilebert_jax.export.check import Runtime
 from mobilebert_jax.export.options import CALIBRATED, ExportOptions
 from mobilebert_jax.export.requirements import load
@@ -47,7 +46,6 @@ class Job(NamedTuple):
     lengths: what texts are padded to, ascending.
     choices: of an example of multiple choice; None of other models.
     calibration: how it is rounded to integers; None: it is not.
-    batches: the texts that this was measured on.
   """
 
   graph: Graph
@@ -56,7 +54,6 @@ class Job(NamedTuple):
   lengths: tuple[int, ...]
   choices: int | None
   calibration: Quantization | None = None
-  batches: Sequence[NumpyBatch] = ()
 
 
 class Format(NamedTuple):
@@ -85,7 +82,9 @@ class Format(NamedTuple):
     packages = self.packages
     if options.format == 'litert' and options.python is None:
       packages += ('litert_converter',)
-      packages += ('ai_edge_quantizer',) * (options.quantize != 'none')
+      # Calibrated integers come from the converter.
+      is_made_smaller = options.quantize not in ('none', *CALIBRATED)
+      packages += ('ai_edge_quantizer',) * is_made_smaller
     for package in packages:
       load(package, self.extra)
 
@@ -101,20 +100,18 @@ def _onnx(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
   (directory / 'onnx').mkdir()
   written = []
   for kind in _kinds(job.options):
-    path = directory / 'onnx' / onnx.FILES[kind]
+    path = directory / 'onnx' / onnx.FILES[None if kind == 'none' else kind]
+    is_calibrated = kind in CALIBRATED
     onnx.save(
-      _graph(job, kind), path, names, kind=kind, quantization=job.calibration
+      job.graph,
+      path,
+      names,
+      kind=None if kind == 'none' else kind,
+      quantization=job.calibration if is_calibrated else None,
     )
     run = functools.partial(onnx.Loaded, path, names)
     written.append(Written(f'onnx/{path.name}', kind, run))
   return tuple(written)
-
-
-def _graph(job: Job, kind: str) -> Graph:
-  """Integers hide keys by a number that their grids hold."""
-  if job.calibration is None or kind not in CALIBRATED:
-    return job.graph
-  return job.graph._replace(mask_value=job.calibration.mask_value)
 
 
 def _kinds(options: ExportOptions) -> tuple[str, ...]:
@@ -168,11 +165,10 @@ def _litert(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
     file = 'model.tflite' if kind == 'none' else f'model_{kind}.tflite'
     path = directory / file
     write(
-      _graph(job, kind),
+      job.graph,
       path,
-      quantization=kind,
+      quantization=None if kind == 'none' else kind,
       calibration=job.calibration,
-      batches=job.batches,
     )
     run = functools.partial(litert.Loaded, path, loaded)
     written.append(Written(file, kind, run, notes))

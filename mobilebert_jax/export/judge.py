@@ -128,7 +128,8 @@ def judge(
     done = 0
     for batch, placement in batches:
       inputs = _read(batch)
-      both = {'model': model(inputs), 'file': _logits(runtime(inputs))}
+      outputs = runtime(inputs)
+      both = {'model': model(inputs), 'file': _logits(outputs)}
       one, other = (
         check.decided(source, both[which], inputs) for which in both
       )
@@ -142,11 +143,14 @@ def judge(
         )
         if seen is not None:
           right, wrong = right[seen], wrong[seen]
+        if PROBABILITIES in outputs:
+          # They tell logits up to a constant for each text.
+          right, wrong = (x - x.mean(-1, keepdims=True) for x in (right, wrong))
         values.add(right)
         errors.add(wrong - right)
       placements.append(placement)
-      for which, outputs in both.items():
-        kept = jax.device_get(keep(_Outputs(outputs, batch), dict(batch)))
+      for which, found in both.items():
+        kept = jax.device_get(keep(_Outputs(found, batch), dict(batch)))
         collected[which].append(evaluate.cut(task, kept, placement, lengths))
       done += len(placement.examples)
       work.is_at(done, len(split.features))

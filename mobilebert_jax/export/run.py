@@ -185,8 +185,7 @@ def export(
         served, options.quantize, measured_ranges
       )
     job = Job(
-      served, source, options, lengths, texts.features.choices, calibration,
-      calibrating.batches,
+      served, source, options, lengths, texts.features.choices, calibration
     )  # fmt: skip
     written = chosen.write(job, directory)
     for note in (note for file in written for note in file.notes):
