@@ -94,14 +94,12 @@ def _onnx(job: Job, directory: pathlib.Path) -> tuple[Written, ...]:
   names = NAMES[job.options.names]
   (directory / 'onnx').mkdir()
   written = []
-  for file in (onnx.MODEL, onnx.QUANTIZED):
-    is_quantized = file == onnx.QUANTIZED
-    if is_quantized and job.options.quantize == 'none':
-      continue
-    path = directory / 'onnx' / file
-    onnx.save(job.graph, path, names, int8=is_quantized)
-    run = functools.partial(onnx.Loaded, path, names)
-    written.append(Written(f'onnx/{file}', is_quantized, run))
+  kinds = (None,) if job.options.quantize == 'none' else (None, 'dynamic')
+  for kind in kinds:
+    file = f'onnx/{onnx.FILES[kind]}'
+    onnx.save(job.graph, directory / file, names, kind)
+    run = functools.partial(onnx.Loaded, directory / file, names)
+    written.append(Written(file, kind is not None, run))
   return tuple(written)
 
 

@@ -132,6 +132,9 @@ def calibrate(graph: Graph, scheme: str, ranges: Ranges) -> Quantization:
   for name, measured in ranges.tensors.items():
     if not is_rounded(name):
       continue
+    if name.endswith('/intermediate') and graph.config.hidden_act == 'relu':
+      # What is rounded is the activation: runtimes compute it in the product.
+      continue
     low, high = measured.whole
     if name.endswith('/probabilities'):
       tensors[name] = _unit(bits)
@@ -173,11 +176,13 @@ def weight_grid(
   )
   if name in tables or name.endswith('/stream_scale'):
     largest, axis, bits = numbers.abs(value).max(), None, _TABLE_BITS
-  elif name.endswith('/kernel') and not name.startswith(
-    ('classifier', 'masked')
-  ):
+  elif name == 'masked_lm/words':
+    largest, axis, bits = numbers.abs(value).max(1), 0, _TABLE_BITS
+  elif name.endswith('/kernel') and not name.startswith('classifier'):
     largest, axis = numbers.abs(value).max(0), 1
     bits = SCHEMES[scheme].weight_bits
+    if name.startswith('masked_lm/'):
+      bits = _TABLE_BITS
   else:
     return None
   most = 2 ** (bits - 1) - 1
