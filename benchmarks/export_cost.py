@@ -25,16 +25,16 @@ from mobilebert_jax.inference import folding, graph
 
 HEAD = 'MobileBertForSequenceClassification'
 FORMATS = (
-  'folding', 'ONNX', 'ONNX int8', 'SavedModel', 'StableHLO', 'LiteRT',
+  'folding', 'ONNX', 'ONNX dynamic', 'SavedModel', 'StableHLO', 'LiteRT',
 )  # fmt: skip
 
 
 def write(kind: str, folded: graph.Graph, path: pathlib.Path):
   """Writes one format; its module is imported here, so it counts."""
-  if kind in ('ONNX', 'ONNX int8'):
+  if kind in ('ONNX', 'ONNX dynamic'):
     from mobilebert_jax.export import onnx
 
-    onnx.save(folded, path, int8=kind == 'ONNX int8')
+    onnx.save(folded, path, kind=None if kind == 'ONNX' else 'dynamic')
   elif kind == 'SavedModel':
     from mobilebert_jax.export import saved_model
 

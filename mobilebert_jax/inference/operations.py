@@ -3,7 +3,7 @@
 `Operations` is what a backend must have; `ArrayOperations` computes at once,
 with NumPy (float64: what others are measured against) or with JAX (what
 StableHLO is made of). ONNX's write nodes of a graph instead:
-`onnx.OnnxOperations`.
+`onnx_operations.OnnxOperations`.
 
 Letters: B batch, S length, N = B * S tokens, C and O channels, H heads, K
 channels of a head.
