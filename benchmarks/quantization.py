@@ -12,31 +12,34 @@ of every tensor that may be rescaled is multiplied by a random power of two
 constants in the channels of the streams, which their readers take away. What a
 method loses on them and not on the run as it is, the method loses by itself.
 
-Each file is written by the command's own `export`, calibrated on training
-examples, and runs in its own runtime on the run's validation split. Prints a
-Markdown table: accuracy minus that of the float model with a 95% interval
+Each file is calibrated on 200 training examples and runs in its own runtime on
+the run's validation split. Prints a Markdown table: accuracy minus that of the float model with a 95% interval
 (paired bootstrap over examples), labels that agree with the float model, error
 of the logits over their deviation, and bytes.
 """
 
 import argparse
 import pathlib
-import shutil
 import tempfile
 from typing import Any
 
 import numpy as np
 
-from mobilebert_jax.convert.pretrained import from_pretrained, save_pretrained
 from mobilebert_jax.data.batching import loader
-from mobilebert_jax.export import ExportOptions, export, judge, litert, onnx
+from mobilebert_jax.export import ExportOptions, judge, litert, onnx
 from mobilebert_jax.export import source as sources
-from mobilebert_jax.inference import equalization
-from mobilebert_jax.inference.graph import INPUTS
+from mobilebert_jax.export import texts as real_texts
+from mobilebert_jax.inference import (
+  equalization,
+  folding,
+  quantization,
+  ranges,
+)
+from mobilebert_jax.inference.graph import INPUTS, Graph
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
 KINDS = ('float16', 'dynamic', 'int8', 'int8x16', 'int4x8')
+CALIBRATION = 200
 STREAMS = ('embeddings', 'bottleneck', 'output')
 
 
@@ -76,26 +79,18 @@ def channels(config: Any) -> dict[str, int]:
   return found | {'embeddings': config.hidden_size}
 
 
-def write_runs(run: pathlib.Path, directory: pathlib.Path) -> dict[str, str]:
-  """Writes runs of the changed models; returns them by name."""
-  model, params = from_pretrained(None, run / 'model')
-  tokenizer = MobileBertTokenizerFast.from_pretrained(run / 'model')
-  sizes = channels(model.config)
-  changed = {
-    'tame': params,
-    'wild': wild(model.config, params, sizes, 0),
-    'offsets': offset(model.config, params, sizes, 1),
-  }
-  result = {}
-  for name, values in changed.items():
-    target = directory / name
-    shutil.copytree(
-      run, target, ignore=shutil.ignore_patterns('checkpoints', 'model')
-    )
-    (target / 'checkpoints').mkdir()
-    save_pretrained(target / 'model', model, values, tokenizer)
-    result[name] = str(target)
-  return result
+def write(
+  format: str, kind: str, served: Graph, rounding: Any, path: pathlib.Path,
+  length: int,
+) -> Any:  # fmt: skip
+  """Writes a file and opens it in its runtime."""
+  rounding = rounding if kind in quantization.SCHEMES else None
+  name = None if kind == 'none' else kind
+  if format == 'onnx':
+    onnx.save(served, path, kind=name, quantization=rounding)
+    return onnx.Loaded(path)
+  litert.save(served, path, (length,), quantization=name, calibration=rounding)
+  return litert.Loaded(path)
 
 
 def outputs(runtime: Any, data: judge.Data) -> tuple[np.ndarray, np.ndarray]:
@@ -146,49 +141,53 @@ def main():
   )
   parser.add_argument('--rows', type=int, default=20_000)
   given = parser.parse_args()
-  readers = {'onnx': onnx.Loaded, 'litert': litert.Loaded}
-  with tempfile.TemporaryDirectory() as made:
-    runs = write_runs(given.run, pathlib.Path(made))
-    length = None
-    plain = labels = data = None
-    print('| | ' + ' | '.join(given.kinds) + ' |')
-    print('|---' * (len(given.kinds) + 1) + '|')
-    for format in given.formats:
-      rows = [
-        (name, equalize)
-        for name in given.models
-        for equalize in (False, True)
-      ]  # fmt: skip
-      for name, equalize in rows:
+  options = ExportOptions(str(given.run), 'onnx', 'nowhere')
+  source = sources.load(options)
+  length, head, config = source.max_length, source.head, source.config
+  data = judge.read(source, given.rows, length)
+  assert isinstance(data, judge.Data), data
+  texts = real_texts.for_calibration(source, None, CALIBRATION, length)
+  batches = list(texts.batches(range(min(CALIBRATION, len(texts))), (length,)))
+  sizes = channels(config)
+  changed = {
+    'tame': source.params,
+    'wild': wild(config, source.params, sizes, 0),
+    'offsets': offset(config, source.params, sizes, 1),
+  }
+  plain = labels = None
+  for name in given.models:
+    for equalize in (False, True):
+      params = changed[name]
+      if equalize:
+        params = equalization.equalize(head, config, params, batches)
+      means = folding.measure_means(head, config, params, batches)
+      served = folding.fold(head, config, params, means=means)
+      measured = ranges.measure(served, batches)
+      for format in given.formats:
         cells = []
-        for kind in given.kinds:
-          output = pathlib.Path(made) / 'out'
-          options = ExportOptions(
-            runs[name], format, str(output), quantize=kind, score=0,
-            equalize=equalize, force=True, check=8,
-          )  # fmt: skip
-          if data is None:
-            source = sources.load(options)
-            length = source.max_length
-            data = judge.read(source, given.rows, length)
-            assert isinstance(data, judge.Data), data
-          try:
-            report = export(options)
-          except InputError as error:
-            cells.append(f'refused: {error}')
-            continue
-          plain_file, file = (
-            readers[format](output / part.path) for part in report.files
-          )
+        for kind in ('none', *given.kinds):
+          rounding = None
+          if kind in quantization.SCHEMES:
+            rounding = quantization.calibrate(served, kind, measured)
+          with tempfile.TemporaryDirectory() as made:
+            path = pathlib.Path(made) / 'file'
+            try:
+              run = write(format, kind, served, rounding, path, length)
+            except InputError as error:
+              cells.append(f'refused: {error}')
+              continue
+            found, truth = outputs(run, data)
+            size = path.stat().st_size / 1e6
           if plain is None:
-            plain, labels = outputs(plain_file, data)
+            plain, labels = found, truth
             accuracy = (plain.argmax(-1) == labels).mean()
-            print(f'float: {accuracy:.4f} of {len(labels):,}')
-          found, _ = outputs(file, data)
-          size = report.files[1].bytes / 1e6
+            print(f'float: {accuracy:.4f} of {len(labels):,}\n')
+            print('| | ' + ' | '.join(('float32', *given.kinds)) + ' |')
+            print('|---' * (len(given.kinds) + 2) + '|')
           cells.append(f'{compare(plain, found, labels)}; {size:.2f} MB')
         state = 'equalised' if equalize else 'as it is'
-        print(f'| {format}, {name}, {state} | ' + ' | '.join(cells) + ' |')
+        row = [f'{format}, {name}, {state}', *cells]
+        print(f'| {" | ".join(row)} |', flush=True)
 
 
 if __name__ == '__main__':
