@@ -336,12 +336,15 @@ def test_metrics_are_there_after_a_flush_and_cut_at_the_checkpoint(environment):
 
 def test_a_checkpoint_that_lost_an_object_is_not_read(local, remote):
   """zarr would take a missing chunk for zeros."""
-  config, place = local[0], f'{gs.BUCKET}/lost'
-  upload(local_copies.directory(files.path(RUN)), place)
-  lost = files.path(place) / 'checkpoints/8/params/mobilebert.pooler.kernel/0.0'
+  checkpoint = files.path(RUN) / 'checkpoints/8'
+  lost = checkpoint / 'params/mobilebert.pooler.kernel/0.0'
+  content = lost.read_bytes()
   lost.unlink()
-  with pytest.raises(InputError, match=f'{lost} is missing'):
-    scoring.score(parse(config, *remote), f'{place}/checkpoints/8')
+  try:
+    with pytest.raises(InputError, match=f'{lost} is missing'):
+      scoring.score(parse(local[0], *remote), str(checkpoint))
+  finally:
+    lost.write_bytes(content)
 
 
 # A run on a disk passes a damaged checkpoint over in test_faults_files.
