@@ -110,8 +110,8 @@ class WideOperations(LiteRtOperations):
     # rounded, and to all that only moves values around. It stops at a product:
     # vectors are rolled, and what came round the ends is multiplied by 0.
     words = words.reshape(*self._shape, -1)
-    inside = np.ones((self._shape[1], 3, 1), np.float32)
-    inside[-1, 0] = inside[0, 2] = 0
+    inside = np.ones((1, self._shape[1], 3, 1), np.float32)
+    inside[:, -1, 0] = inside[:, 0, 2] = 0
     rolled = [jnp.roll(words, shift, axis=1) for shift in (-1, 0, 1)]
     wide = jnp.stack(rolled, axis=2) * inside
     rows = wide.reshape(-1, 3 * words.shape[-1])
@@ -123,6 +123,10 @@ class WideOperations(LiteRtOperations):
     whole = self._of_heads(mask, length)
     bias = super(LiteRtOperations, self).mask_bias(whole, value)
     return bias.reshape(batch * self._heads, length, length)
+
+  def tanh(self, x):
+    # Of a whole tanh the converter recognises GELUs, which have no kernel here.
+    return 2 * self.sigmoid(2 * x) - 1
 
   def multiply(self, x, y):
     shape = np.broadcast_shapes(x.shape, y.shape)

@@ -134,7 +134,7 @@ def finish(data: bytes, calibration: Quantization) -> bytes:
   model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(data), 0))
   file = _File(model, schema)
   _check_products(file, calibration)
-  if file.use_integer_weights():
+  if file.use_integer_weights() | file.use_float_attention():
     builder = flatbuffers.Builder(len(data))
     builder.Finish(model.Pack(builder), file_identifier=b'TFL3')
     data = bytes(builder.Output())
@@ -215,6 +215,64 @@ class _File:
         if operator.outputs[0] not in integers or operator.outputs[0] in read
       ]
     return changed
+
+  def use_float_attention(self) -> bool:
+    """Lets attention of 8 bits compute in floats between the same integers.
+
+    XNNPACK has neither products of two activations nor a softmax in integers;
+    the interpreter's own are slow, and cut all else in pieces.
+
+    Returns:
+      Whether there was one.
+    """
+    moved = (self.operators.SOFTMAX, self.operators.BATCH_MATMUL)
+    kind = self.schema.TensorType.INT8
+    changed = False
+    for subgraph in self.model.subgraphs:
+      operators = []
+      for operator in subgraph.operators:
+        [result] = operator.outputs
+        if (
+          self.code(operator) not in moved
+          or subgraph.tensors[result].type != kind
+        ):
+          operators.append(operator)
+          continue
+        changed = True
+        floats = [self._add_float(subgraph, i) for i in operator.inputs]
+        for source, value in zip(operator.inputs, floats):
+          code = self.operators.DEQUANTIZE
+          operators.append(self._operator(code, source, value))
+        operator.inputs = floats
+        operator.outputs = [self._add_float(subgraph, result)]
+        operators.append(operator)
+        code = self.operators.QUANTIZE
+        operators.append(self._operator(code, operator.outputs[0], result))
+      subgraph.operators = operators
+    return changed
+
+  def _add_float(self, subgraph: Any, index: int) -> int:
+    """Adds a tensor like another one, of floats; returns its index."""
+    like, tensor = subgraph.tensors[index], self.schema.TensorT()
+    tensor.name = like.name + b'/float%d' % len(subgraph.tensors)
+    tensor.shape, tensor.hasRank = like.shape, True
+    tensor.type, tensor.buffer = self.schema.TensorType.FLOAT32, 0
+    subgraph.tensors.append(tensor)
+    return len(subgraph.tensors) - 1
+
+  def _operator(self, code: int, source: int, result: int) -> Any:
+    codes = self.model.operatorCodes
+    known = [entry.builtinCode for entry in codes]
+    if code not in known:
+      entry = self.schema.OperatorCodeT()
+      entry.builtinCode = entry.deprecatedBuiltinCode = code
+      entry.version = 2
+      codes.append(entry)
+      known.append(code)
+    operator = self.schema.OperatorT()
+    operator.opcodeIndex = known.index(code)
+    operator.inputs, operator.outputs = [source], [result]
+    return operator
 
 
 def _check_products(file: _File, calibration: Quantization):

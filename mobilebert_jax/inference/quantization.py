@@ -151,9 +151,10 @@ def is_rounded(name: str) -> bool:
 def _is_fused(graph: Graph, name: str) -> bool:
   """Returns whether runtimes never round a tensor: they compute the next one.
 
-  Products that end in a ReLU give its values.
+  Products that end in a ReLU, cut off at 6 or not, give its values.
   """
-  return name.endswith('/intermediate') and graph.config.hidden_act == 'relu'
+  fused = graph.config.hidden_act in ('relu', 'relu6')
+  return fused and name.endswith('/intermediate')
 
 
 def weight_grid(

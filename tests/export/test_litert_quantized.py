@@ -95,26 +95,28 @@ def count_bytes(path):
   types = {value: key for key, value in vars(schema.TensorType).items()}
   buffers = {}
   for tensor in model.subgraphs[0].tensors:
-    data = model.buffers[tensor.buffer].data
-    if data is not None:
-      buffers[tensor.buffer] = types[tensor.type], len(data)
+    buffer = model.buffers[tensor.buffer]
+    # The quantiser puts some behind the tables.
+    size = buffer.size if buffer.data is None else len(buffer.data)
+    if size:
+      buffers[tensor.buffer] = types[tensor.type], size
   counts = collections.Counter()
   for kind, size in buffers.values():
     counts[kind] += size
   return counts
 
 
-def assert_computes(head, kind, directory, *, tolerance, **changes):
-  """The file computes what the rounded graph does, in integers.
+# Of an error, as a part of what rounding to these grids changes: both are root
+# mean squares over all texts. Steps of 8 bits are so wide that one tie that is
+# rounded otherwise shows; with 16 bits it does not, in the same wiring.
+TOLERANCE = {'int8': 0.9, 'int4x8': 0.9, 'int8x16': 0.05}
+# Of errors where products round their input as they run, as a part of the
+# deviation of the output.
+DYNAMIC = 0.02
 
-  Args:
-    head: the class.
-    kind: of the file.
-    directory: where to.
-    tolerance: of an error, as a part of what rounding changes; both are root
-      mean squares over all texts.
-    **changes: of the model.
-  """
+
+def assert_computes(head, kind, directory, **changes):
+  """The file computes what the rounded graph does; returns its operations."""
   folded, batch, found = measured(head, **changes)
   calibration = quantization.calibrate(folded, kind, found)
   path = save(folded, directory, kind, 2, calibration=calibration)
@@ -129,8 +131,10 @@ def assert_computes(head, kind, directory, *, tolerance, **changes):
     assert result[name].dtype == np.float32
     error = np.sqrt(np.mean((result[name] - value) ** 2))
     change = np.sqrt(np.mean((exact[name] - value) ** 2))
-    assert change > 0
-    assert error < tolerance * change, (name, error, change)
+    limit = TOLERANCE[kind] * change
+    if head == 'MobileBertForMaskedLM' or name == 'prediction_logits':
+      limit = max(limit, DYNAMIC * value.std())
+    assert 0 < error < limit, (name, error, change, value.std())
   return count_operations(path)
 
 
@@ -142,23 +146,25 @@ def products_in(counts, kind):
   )
 
 
+@pytest.mark.parametrize('kind', ['int8', 'int8x16'])
 @pytest.mark.parametrize('head', served.HEADS)
-def test_all_classes(head, tmp_path):
-  counts = assert_computes(head, 'int8', tmp_path, tolerance=0.7)
+def test_all_classes(head, kind, tmp_path):
+  counts = assert_computes(head, kind, tmp_path)
+  integer = 'INT16' if kind == 'int8x16' else 'INT8'
   pooler = head in (
     'MobileBertModel', CLASSIFIER, 'MobileBertForMultipleChoice',
     'MobileBertForPreTraining', 'MobileBertForNextSentencePrediction',
   )  # fmt: skip
-  assert products_in(counts, 'INT8') == 2 * BLOCK + 1 + pooler
-  assert counts['BATCH_MATMUL', 'INT8', 'INT8'] == 4
-  assert counts['SOFTMAX', 'INT8', 'INT8'] == 2
+  assert products_in(counts, integer) == 2 * BLOCK + 1 + pooler
+  assert counts['BATCH_MATMUL', integer, integer] == 4
+  assert counts['SOFTMAX', integer, integer] == 2
 
 
 @pytest.mark.parametrize('kind', quantization.SCHEMES)
 @pytest.mark.parametrize('changes', served.FLAGS, ids=str)
 def test_flags(changes, kind, tmp_path):
   head = 'MobileBertForPreTraining'
-  counts = assert_computes(head, kind, tmp_path, tolerance=0.7, **changes)
+  counts = assert_computes(head, kind, tmp_path, **changes)
   integer = 'INT16' if kind == 'int8x16' else 'INT8'
   assert counts['BATCH_MATMUL', integer, integer] == 4
   # Words, transformation, rest and next sentence alone are of floats.
@@ -168,7 +174,7 @@ def test_flags(changes, kind, tmp_path):
 
 @pytest.mark.parametrize('kind', ['int8', 'int8x16'])
 def test_streams_that_are_scaled(kind, tmp_path):
-  counts = assert_computes(CLASSIFIER, kind, tmp_path, tolerance=0.7, zeros=0.5)
+  counts = assert_computes(CLASSIFIER, kind, tmp_path, zeros=0.5)
   integer = 'INT16' if kind == 'int8x16' else 'INT8'
   assert counts['MUL', integer, integer] > 0
 
@@ -179,7 +185,11 @@ def test_every_tensor_is_on_its_grid(kind, tmp_path):
   calibration = quantization.calibrate(folded, kind, found)
   path = save(folded, tmp_path, kind, calibration=calibration)
   interpreter = runtime.Interpreter(
-    str(path), experimental_preserve_all_tensors=True
+    str(path),
+    experimental_preserve_all_tensors=True,
+    experimental_op_resolver_type=(
+      runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    ),
   )
   interpreter.allocate_tensors()
   row = {name: value[3:4] for name, value in batch.items()}
