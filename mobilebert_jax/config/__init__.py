@@ -13,6 +13,7 @@ To be read in this order; no module here loads jax:
   model         MobileBertConfig: sizes and switches of the architecture
   model_json    MobileBertConfig in the JSON of two libraries
   distillation  DistillationConfig: a teacher, and what is learnt from it
+  quantization  QuantizationConfig: the integers that a model is trained for
   task_options  the options of each task
   run           TrainConfig: everything that decides a training run
   presets       settings that many config files share

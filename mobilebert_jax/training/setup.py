@@ -24,14 +24,15 @@ from mobilebert_jax.convert.pretrained import (
 from mobilebert_jax.data.batching import loader, token_cache
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.records.records import Records
+from mobilebert_jax.inference.quantized_model import Constants, quantized
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.progress import Work
 from mobilebert_jax.tasks import TASKS, Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
+from mobilebert_jax.training import calibration, profiling, train_step
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import profiling, train_step
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.method import (
   SUPERVISED,
@@ -58,12 +59,14 @@ class Start:
       them.
     tokenizer: what the data is encoded with.
     notes: sentences for the user, such as which weights are newly initialised.
+    constants: what a quantised model computes with; None: it is not.
   """
 
   model: nn.Module
   params: Params | jax.Array | None
   tokenizer: MobileBertTokenizerFast
   notes: tuple[str, ...] = ()
+  constants: Constants | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +123,19 @@ def build(
   run = distributed.raise_on_all(
     lambda: _assemble(config, workdir, is_resumed, method)
   )
+  constants = run.start.constants
+  if constants is not None:
+    distributed.check_same('quantization', calibration.digest(constants))
   if not is_resumed:
     for note in run.start.notes:
       distributed.print_on_primary(note)
     distributed.run_on_primary(
       lambda: workdir.start(
-        config, run.start.model, run.start.tokenizer, run.method.record
+        config,
+        run.start.model,
+        run.start.tokenizer,
+        run.method.record,
+        constants,
       )
     )
     distributed.raise_on_all(lambda: _check_shared(workdir))
@@ -147,7 +157,10 @@ def _assemble(
     start = resume(config, task, workdir)
   else:
     tokenizer = method.default_tokenizer(config)
-    start = begin(config, task, examples[task.splits.train], tokenizer)
+    train = examples[task.splits.train]
+    start = begin(config, task, train, tokenizer)
+    if config.quantization.is_on:
+      start = _quantize(config, task, start, train)
   train_step.check_mesh(start.model, mesh, config.mesh.param_sharding)
   # Before the data is encoded, which may take long.
   inputs = MethodInputs(config, task, start.model, start.tokenizer, mesh)
@@ -182,15 +195,16 @@ def _assemble(
 def first_state(run: Run) -> TrainState:
   """Makes the state before the first step."""
   config, start = run.config, run.start
-  if start.params is None:
+  params = start.params
+  if params is None:
     # Stopped before the first checkpoint: begin anew, with the same bits.
-    start = _begin_with(config, run.task, start.tokenizer)
-  assert start.params is not None
+    params = _begin_with(config, run.task, start.tokenizer).params
+  assert params is not None
   state = train_step.create_state(
     start.model,
     run.method.optimizer,
     run.mesh,
-    start.params,
+    params,
     key_for(config, 'dropout'),
     config.mesh.param_sharding,
   )
@@ -301,6 +315,23 @@ def _begin_with(
   return _from_pretrained(config, task, tokenizer)
 
 
+def _quantize(
+  config: TrainConfig, task: Task, start: Start, train: Sequence[Any]
+) -> Start:
+  """Measures what the model is to be served with, on training examples."""
+  settings = config.quantization
+  measured = calibration.batches(config, task, start.tokenizer, train)
+  model, params = start.model, start.params
+  constants = calibration.measure(model, params, settings.scheme, measured)
+  model = quantized(model, constants)
+  return dataclasses.replace(
+    start,
+    model=model,
+    notes=(*start.notes, calibration.describe(config)),
+    constants=constants,
+  )
+
+
 def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
   """Reads model and tokenizer of a run that was started in `workdir`."""
   settings = dict(config.model) | task.model_overrides()
@@ -309,7 +340,17 @@ def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
   model = task.head(architecture, compute=compute_of(config))
   tokenizer = workdir.read_tokenizer()
   _set_length(config, tokenizer)
-  return Start(model, None, tokenizer)
+  if not config.quantization.is_on:
+    return Start(model, None, tokenizer)
+  constants = workdir.read_quantization()
+  if constants is None:
+    raise InputError(
+      f'{workdir.path} is not that of a quantised run: it has no '
+      f'{workdir.quantization.name}; set config.quantization.scheme to '
+      "'none', or name another workdir."
+    )
+  model = quantized(model, constants)
+  return Start(model, None, tokenizer, constants=constants)
 
 
 def _set_length(config: TrainConfig, tokenizer: MobileBertTokenizerFast):
