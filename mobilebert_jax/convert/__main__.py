@@ -8,7 +8,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mobilebert_jax.config import fields, model_json
 from mobilebert_jax.config.command_line import Command, Flag, Given
@@ -105,11 +105,14 @@ def convert(given: Given):
     cls, source, config=config, param_dtype='auto', **options
   )
   _describe(loaded)
+  params = loaded.params
+  if given['dtype'] == 'float16':
+    params = _fit_into_float16(loaded)
   with save.atomic_directory(destination) as partial:
     save.write_model(
       partial,
       loaded.model,
-      loaded.params,
+      params,
       format=given['format'],
       dtype=given['dtype'],
       max_shard_size=given['max_shard_size'],
@@ -119,6 +122,24 @@ def convert(given: Given):
       shutil.copyfile(path, partial / name)
     written = sorted(file.name for file in partial.iterdir())
   print(f'wrote {destination}: {", ".join(written)}')
+
+
+def _fit_into_float16(loaded: 'LoadResult') -> Any:
+  """Returns the parameters, rescaled where hidden values would overflow."""
+  from mobilebert_jax.inference import float16, folding
+
+  head, config = type(loaded.model).__name__, loaded.model.config
+  batches = folding.default_batches(head, config)
+  fitted = float16.fit(head, config, loaded.params, batches)
+  if fitted.is_changed:
+    before, after = fitted.before, fitted.after
+    print(
+      f'hidden values up to {before.value:.3g} ({before.tensor}), and float16 '
+      f'ends at {float16.LARGEST:.0f}: channels were rescaled, now up to '
+      f'{after.value:.3g}; outputs and the last hidden state stay, the other '
+      'hidden states have other scales'
+    )
+  return fitted.params
 
 
 def _describe(loaded: 'LoadResult'):

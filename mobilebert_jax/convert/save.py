@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -136,7 +137,8 @@ def write_model(
     max_shard_size: more bytes than this are spread over several files.
 
   Raises:
-    InputError: a wrong option; parameters that do not fit the model.
+    InputError: a wrong option; parameters that do not fit the model, or not
+      into the dtype.
   """
   if format not in _FILES:
     raise InputError(
@@ -158,6 +160,8 @@ def write_model(
   tensors = mapping.to_tensors(
     flat, expected, model.config, tied_copies=format == 'bin'
   )
+  if dtype is not None:
+    _check_range(tensors, params, dtype)
   groups = shards.split(tensors, max_bytes)
   parts = dict(zip(shards.file_names(file, len(groups)), groups))
   for name, part in parts.items():
@@ -166,4 +170,24 @@ def write_model(
     shards.write_index(directory / f'{file}.index.json', parts)
   model_json.save_config(
     model.config, directory, architectures=(type(model).__name__,)
+  )
+
+
+def _check_range(tensors: Mapping[str, np.ndarray], params: Any, dtype: str):
+  """Refuses weights that a dtype turned into infinity."""
+  broken = [
+    name
+    for name, value in tensors.items()
+    if not np.isfinite(value.astype(np.float32)).all()
+  ]
+  if not broken:
+    return
+  largest = max(
+    float(np.abs(np.asarray(x, np.float64)).max(initial=0))
+    for x in jax.tree.leaves(params)
+  )
+  raise InputError(
+    f'{", ".join(broken)}: values that {dtype} cannot hold, which ends at '
+    f'{float(jnp.finfo(dtype).max):.6g}; the largest parameter is '
+    f'{largest:.3g}.'
   )

@@ -7,5 +7,7 @@ In the order in which to read:
   operations: what a backend must have; NumPy's and JAX's.
   activations: transformers' activations in a backend's operations.
   ranges: what values its tensors have on real inputs.
+  equalization: channels are rescaled, and it stays the same function.
+  float16: parameters whose values float16 can hold.
   quantization: integers in place of floats: which tensors, on which grid.
 """

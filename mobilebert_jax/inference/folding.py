@@ -163,6 +163,25 @@ def measure_means(
   }
 
 
+def kept(
+  head: str, config: MobileBertConfig, params: Any, means: Means
+) -> dict[str, Affine]:
+  """Returns how the served model keeps the tensors that have a free constant.
+
+  Args:
+    head: transformers' name of the class.
+    config: the architecture.
+    params: its parameters.
+    means: the constants that are subtracted.
+
+  Returns:
+    name of the tensor -> its value as a function of what is kept.
+  """
+  folding = _Folding(config, params, means)
+  folding.weights(head, graphs.NO_MORE)
+  return folding.kept
+
+
 def default_batches(
   head: str, config: MobileBertConfig
 ) -> list[dict[str, np.ndarray]]:
@@ -234,7 +253,7 @@ class _Folding:
     stream = self.embeddings(body['embeddings'])
     streams = [stream]
     for layer in range(self.config.num_hidden_layers):
-      block = self.layer(body['encoder']['layers'], layer)
+      block = block_params(body['encoder']['layers'], layer)
       stream = self.block(f'layer_{layer}', block, stream)
       streams.append(stream)
     self.head(head, body, stream)
@@ -260,20 +279,21 @@ class _Folding:
       kernel, bias = self.kernel_and_bias(p['embedding_transformation'])
     if c.normalization_type == 'layer_norm':
       affine = self.layer_norm(name, p['norm'])
-      positions = positions + bias
+      positions = positions + bias[None]
     else:
       scale, shift = self.norm(p['norm'])
       # A kernel takes the scale; bare word vectors keep it for their readers.
       kept = self.np.ones_like(scale)
       if kernel is not None:
-        kernel = kernel * scale
+        kernel = kernel * scale[None]
       elif self.begins_anew(name, scale):
         self.result[name + _WORD_SCALE] = scale
       else:
         kept = scale
       offset = self.mean(name, shift)
-      factor = scale / kept
-      positions = (positions + bias) * factor + (shift - offset) / kept
+      factor = (scale / kept)[None]
+      constant = bias * scale + shift - offset
+      positions = positions * factor + (constant / kept)[None]
       types = types * factor
       affine = self.keep(name, kept, offset)
     if kernel is not None:
@@ -318,7 +338,7 @@ class _Folding:
     scale, shift = self.norm(p['norm'])
     bias = bias * scale + shift
     offset = self.mean(name, bias)
-    self.put(name, kernel * scale, bias - offset)
+    self.put(name, kernel * scale[None], bias - offset)
     return self.keep(name, self.np.ones_like(scale), offset)
 
   def attention(
@@ -404,7 +424,9 @@ class _Folding:
     constant = scale * bias + shift
     offset = self.mean(name, constant)
     self.put(
-      f'{name}/dense', kernel * (scale / kept), (constant - offset) / kept
+      f'{name}/dense',
+      kernel * (scale / kept)[None],
+      (constant - offset) / kept,
     )
     return self.keep(name, kept, offset)
 
@@ -451,12 +473,6 @@ class _Folding:
   def norm(self, p: Any) -> tuple[Any, Any]:
     return self.array(p['scale']), self.array(p['bias'])
 
-  def layer(self, tree: Any, index: int) -> Any:
-    """The parameters of one block, of those that are stacked on axis 0."""
-    if isinstance(tree, Mapping):
-      return {name: self.layer(value, index) for name, value in tree.items()}
-    return self.np.asarray(tree[index])
-
 
 def _read(
   dense: tuple[np.ndarray, np.ndarray], x: Affine
@@ -464,3 +480,15 @@ def _read(
   """A dense layer that reads what is kept of x, in the place of x."""
   kernel, bias = dense
   return x.scale[:, None] * kernel, bias + x.offset @ kernel
+
+
+def block_params(tree: Any, index: int) -> Any:
+  """Returns the parameters of one block, of those that are stacked on axis 0.
+
+  Args:
+    tree: `params['encoder']['layers']` of a bare model.
+    index: of the block, from 0.
+  """
+  if isinstance(tree, Mapping):
+    return {name: block_params(value, index) for name, value in tree.items()}
+  return tree[index]

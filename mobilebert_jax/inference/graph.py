@@ -14,8 +14,6 @@ at it, to quantise it, to replace it.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.inference import activations
 from mobilebert_jax.inference.operations import Operations

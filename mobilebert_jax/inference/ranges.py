@@ -4,6 +4,7 @@ Scales are chosen by them: those of channels (`equalization`) and those of
 integers (`quantization`).
 """
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.inference import graph as graphs
 from mobilebert_jax.inference.graph import Graph
 from mobilebert_jax.inference.operations import jax_operations
@@ -68,11 +70,12 @@ def measure(
     graph: the model, in float32.
     batches: inputs by name, as `graph.apply` takes them.
   """
-  extremes = jax.jit(lambda batch: _extremes(graph, batch))
   collected: dict[str, Range] = {}
   masking = 0.0
-  for batch in batches:
-    found, needed = jax.device_get(extremes(dict(batch)))
+  for batch in _alike(batches):
+    found, needed = jax.device_get(
+      _extremes(graph.head, graph.config, dict(graph.weights), batch)
+    )
     masking = max(masking, float(needed))
     for name, (low, high) in found.items():
       if name in collected:
@@ -83,8 +86,31 @@ def measure(
   return Ranges(collected, -math.ceil(masking + 2))
 
 
-def _extremes(graph: Graph, batch: Mapping[str, Any]) -> tuple[Any, Any]:
+def _alike(
+  batches: Iterable[Mapping[str, np.ndarray]],
+) -> list[dict[str, np.ndarray]]:
+  """Pads batches to one shape, so that one program is compiled for all."""
+  batches = [{k: np.asarray(v) for k, v in b.items()} for b in batches]
+  shapes = [batch['input_ids'].shape for batch in batches]
+  largest = np.max(shapes, axis=0)
+  return [
+    {
+      name: np.pad(value, [(0, n - m) for n, m in zip(largest, value.shape)])
+      for name, value in batch.items()
+    }
+    for batch in batches
+  ]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _extremes(
+  head: str,
+  config: MobileBertConfig,
+  weights: Mapping[str, Any],
+  batch: Mapping[str, Any],
+) -> tuple[Any, Any]:
   """Returns name -> (low, high) in one batch, and what masking needs."""
+  graph = Graph(head, config, weights)
   mask = batch['attention_mask']
   # Multiple choice: a row for each choice.
   seen = mask.reshape(-1, mask.shape[-1]) != 0

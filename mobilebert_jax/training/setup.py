@@ -22,8 +22,9 @@ from mobilebert_jax.convert.pretrained import (
   resize_token_embeddings,
 )
 from mobilebert_jax.data.batching import loader, token_cache
-from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.batching.features import Features, NumpyBatch
 from mobilebert_jax.data.records.records import Records
+from mobilebert_jax.inference.equalization import equalize
 from mobilebert_jax.inference.quantized_model import Constants, quantized
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime import distributed
@@ -198,7 +199,11 @@ def first_state(run: Run) -> TrainState:
   params = start.params
   if params is None:
     # Stopped before the first checkpoint: begin anew, with the same bits.
-    params = _begin_with(config, run.task, start.tokenizer).params
+    fresh = _begin_with(config, run.task, start.tokenizer)
+    if config.quantization.is_on:
+      train = run.splits[run.task.splits.train].examples
+      fresh, _ = _equalize(config, run.task, fresh, train)
+    params = fresh.params
   assert params is not None
   state = train_step.create_state(
     start.model,
@@ -319,17 +324,28 @@ def _quantize(
   config: TrainConfig, task: Task, start: Start, train: Sequence[Any]
 ) -> Start:
   """Measures what the model is to be served with, on training examples."""
-  settings = config.quantization
-  measured = calibration.batches(config, task, start.tokenizer, train)
-  model, params = start.model, start.params
-  constants = calibration.measure(model, params, settings.scheme, measured)
-  model = quantized(model, constants)
+  start, measured = _equalize(config, task, start, train)
+  constants = calibration.measure(
+    start.model, start.params, config.quantization.scheme, measured
+  )
   return dataclasses.replace(
     start,
-    model=model,
+    model=quantized(start.model, constants),
     notes=(*start.notes, calibration.describe(config)),
     constants=constants,
   )
+
+
+def _equalize(
+  config: TrainConfig, task: Task, start: Start, train: Sequence[Any]
+) -> tuple[Start, list[NumpyBatch]]:
+  """Brings channels to one range, if wanted; with what they are measured on."""
+  measured = calibration.batches(config, task, start.tokenizer, train)
+  if config.quantization.equalize:
+    model, head = start.model, type(start.model).__name__
+    params = equalize(head, model.config, start.params, measured)
+    start = dataclasses.replace(start, params=params)
+  return start, measured
 
 
 def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
