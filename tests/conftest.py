@@ -19,6 +19,10 @@ os.environ.setdefault(
   }.get(metadata.version('jaxlib').rpartition('.')[0][:4], ''),
 )
 
+# Each worker has a core: a second thread of torch waits for the first one, by
+# turning round, and takes three times the time.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import jax
 import pytest
 

@@ -254,6 +254,7 @@ def test_tfds_gives_the_same_questions(tmp_path, version):
   assert load(name, stored, 'train') == load(name, stored, 'train')
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_official_files(shared_data, capsys):
   data = files(shared_data)

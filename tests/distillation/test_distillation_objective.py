@@ -9,7 +9,7 @@ import pytest
 from mobilebert_jax import losses as hard_losses
 from mobilebert_jax import models
 from mobilebert_jax.distillation import objective
-from tests.support import distilling, packed
+from tests.support import distilling, marks, packed
 from tests.support.distilling_by_hand import softmax
 from tests.support.objectives import (
   AUXILIARY,
@@ -51,7 +51,9 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize(
+  'name', marks.slow_but(('first layer', 'joint'), CASES)
+)
 def test_transfer_by_its_formulas(name, four):
   stage, changed, layers = CASES[name]
   settings = distilling.settings(**changed)
@@ -81,6 +83,7 @@ def test_a_term_is_divided_by_the_stage_in_tensorflow_models(four):
   assert scales == {'layers': [50, 50], 'stage': [100, 50]}
 
 
+@pytest.mark.slow
 def test_a_stage_teaches_its_layer_and_no_later_one(four):
   batch = distilling.batch()
   for changed, moved in (({}, [1, 1]), ({'previous_layers': 0.0}, [0, 1])):
@@ -98,6 +101,7 @@ def test_a_stage_teaches_its_layer_and_no_later_one(four):
   assert not any(x.any() for x in jax.tree.leaves(grads['predictions']))
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_nothing(four):
   """In float64: what is left of a difference is not that of the order."""
   with jax.enable_x64(True):
@@ -118,6 +122,7 @@ def test_rematerialisation_changes_nothing(four):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_layers_in_a_row_or_in_a_loop(four):
   student, teacher, *params = four
   looped = [
@@ -160,7 +165,7 @@ RATIOS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('name', RATIOS)
+@pytest.mark.parametrize('name', marks.slow_but(('half',), RATIOS))
 def test_distillation_by_its_formula(name, four):
   settings = distilling.settings(
     strategy='none', transfer_steps=0, **RATIOS[name]
@@ -177,6 +182,7 @@ def test_distillation_by_its_formula(name, four):
   assert 0 <= means['masked_lm_agreement'] <= 1
 
 
+@pytest.mark.slow
 def test_next_sentences_are_learnt_from_the_data_alone():
   four = distilling.pair(models.MobileBertForPreTraining)
   settings = distilling.settings(strategy='none', transfer_steps=0)
@@ -197,6 +203,7 @@ def test_next_sentences_are_learnt_from_the_data_alone():
   np.testing.assert_allclose(loss, mixed + means['next_sentence'], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_auxiliary_is_transfer_and_distillation_together(four):
   settings = distilling.settings(strategy='auxiliary', transfer_steps=0)
   batch = distilling.batch()
@@ -208,6 +215,7 @@ def test_auxiliary_is_transfer_and_distillation_together(four):
   assert {'feature_map', 'masked_lm_soft'} <= set(means)
 
 
+@pytest.mark.slow
 def test_examples_that_share_a_row_are_compared_as_if_alone(four):
   """Feature maps, attention and soft labels."""
   features = packed.make_features('masked_lm', count=6, longest=9)
@@ -229,6 +237,7 @@ def test_examples_that_share_a_row_are_compared_as_if_alone(four):
   )
 
 
+@pytest.mark.slow
 def test_dropout_is_off_unless_asked_for(four):
   student = four[0]
   config = student.config.replace(attention_probs_dropout_prob=0.5)

@@ -20,6 +20,9 @@ from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, hooking, one_device
 
+# Whole runs.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
@@ -141,7 +144,16 @@ def test_the_student_begins_with_what_the_teacher_gives(
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize('stop', [4, 6, 10], ids=['border', 'stage', 'last'])
+# Behind its border a stage begins from a checkpoint as from the step before it;
+# inside one a run continues as any other does.
+@pytest.mark.parametrize(
+  'stop',
+  [
+    pytest.param(4, id='border'),
+    pytest.param(6, id='stage', marks=pytest.mark.long),
+    pytest.param(10, id='last', marks=pytest.mark.long),
+  ],
+)
 def test_a_run_stopped_anywhere_ends_with_the_same_bits(
   stop, place, config, finished, tmp_path
 ):

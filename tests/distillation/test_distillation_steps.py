@@ -67,6 +67,7 @@ def moved(method, state, batch, number):
   return {name for name, part in found.items() if differs(part)}
 
 
+@pytest.mark.slow
 def test_embeddings_learn_in_a_transfer_and_heads_do_not(place, tmp_path):
   """Not even by decay, though what is not a block has a rate then."""
   with begun(place, tmp_path / 'run', train_embeddings=True) as (method, *rest):
@@ -78,6 +79,7 @@ def test_earlier_layers_that_are_frozen_keep_every_bit(place, tmp_path):
     assert moved(method, *rest, number=6) == {1}
 
 
+@pytest.mark.slow
 def test_labels_alone_have_dropout_and_give_the_teacher_up(place, tmp_path):
   placed, put = [], Teacher.place
 

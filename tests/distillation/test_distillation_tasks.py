@@ -179,6 +179,7 @@ def sst2(place, **changed):
   )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_teacher(place, tmp_path):
   with one_device.used():
     config = sst2(place)
@@ -202,6 +203,7 @@ def test_a_teacher_of_other_labels_or_without_the_head(place, tmp_path):
     launch.train(config, tmp_path / 'run')
 
 
+@pytest.mark.slow
 def test_agreement_layer_by_layer(place, tmp_path):
   """A student that is its teacher agrees in everything."""
   student = {'model': distilling.TEACHER | {'hidden_dropout_prob': 0.0}}
@@ -220,6 +222,7 @@ def test_agreement_layer_by_layer(place, tmp_path):
   assert found['masked_lm_agreement'] == 1.0
 
 
+@pytest.mark.slow
 def test_agreement_by_its_formulas():
   """Of models that differ, over two batches, whatever the run's settings."""
   student, theirs, *params = distilling.pair()

@@ -19,6 +19,9 @@ from mobilebert_jax.training.failures import NonFiniteError
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import glue_files, killing, one_device, tiny
 
+# Whole runs.
+pytestmark = pytest.mark.slow
+
 # BERT_BASE on the test sets: BERT's paper and the benchmark's site.
 BERT_BASE = {
   'cola': {'validation/matthews': 0.521},

@@ -345,6 +345,9 @@ def test_the_last_part_can_be_made_again(given, unbroken):
   assert model.read_bytes() == before
 
 
+# Eight processes. That a chain goes on is shown above, that a killed run does,
+# by the tests of runs.
+@pytest.mark.long
 @pytest.mark.faults
 def test_killed_in_each_part_the_bits_are_the_same(
   given, unbroken, repo, tmp_path

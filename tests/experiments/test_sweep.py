@@ -19,6 +19,9 @@ from mobilebert_jax.training.failures import NonFiniteError
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import killing, one_device, tiny
 
+# Whole runs.
+pytestmark = pytest.mark.slow
+
 RATES = '--sweep.optimizer.learning_rate'
 
 

@@ -16,7 +16,7 @@ from mobilebert_jax.export.run import export
 from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from tests.support import hub_server, served
+from tests.support import hub_server, marks, served
 
 CLASSIFY = 'MobileBertForSequenceClassification'
 ANSWER = 'MobileBertForQuestionAnswering'
@@ -34,7 +34,10 @@ def flags(model, output, *more):
 
 @pytest.mark.parametrize(
   'head',
-  ['MobileBertModel', 'MobileBertForPreTraining', 'MobileBertForMaskedLM'],
+  marks.slow_but(
+    ('MobileBertForMaskedLM',),
+    ['MobileBertModel', 'MobileBertForPreTraining', 'MobileBertForMaskedLM'],
+  ),
 )
 def test_classes_without_real_texts(head, models, tmp_path, capsys):
   output = tmp_path / 'out'
@@ -72,6 +75,7 @@ def test_the_lines_that_it_prints_load_the_file(models, tmp_path, monkeypatch):
   )
 
 
+@pytest.mark.slow
 def test_real_texts_from_a_file(models, tmp_path, capsys):
   path = tmp_path / 'texts.csv'
   with path.open('w', newline='') as file:
@@ -87,6 +91,7 @@ def test_real_texts_from_a_file(models, tmp_path, capsys):
   assert 'decisions that differ: 0 of 4, in 2 texts' in told
 
 
+@pytest.mark.slow
 def test_choices_from_a_file(models, tmp_path, capsys):
   head = 'MobileBertForMultipleChoice'
   path = tmp_path / 'texts.jsonl'
@@ -103,6 +108,7 @@ def test_choices_from_a_file(models, tmp_path, capsys):
   assert 'examples have 2 to 3 choices' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_more_outputs_and_parameters_outside(models, tmp_path):
   output = tmp_path / 'out'
   more = ('--hidden_states', '--attentions', '--parameters=outside')
@@ -116,6 +122,7 @@ def test_more_outputs_and_parameters_outside(models, tmp_path):
   assert not (output / 'model.safetensors').exists()
 
 
+@pytest.mark.slow
 def test_force_replaces_and_keeps_the_rest(models, tmp_path, capsys):
   output = tmp_path / 'out'
   arguments = flags(models(CLASSIFY), output, '--check=2')
@@ -130,6 +137,7 @@ def test_force_replaces_and_keeps_the_rest(models, tmp_path, capsys):
   assert not [p for p in tmp_path.iterdir() if p != output]
 
 
+@pytest.mark.slow
 def test_upload(models, tmp_path, monkeypatch, capsys):
   output = tmp_path / 'out'
   pushed = ('--push_to_hub=anna/films', '--private', '--check=2')
@@ -154,6 +162,7 @@ def test_upload(models, tmp_path, monkeypatch, capsys):
     assert 'stablehlo/model.stablehlo' in there
 
 
+@pytest.mark.slow
 def test_a_regression_and_several_labels_at_once(tmp_path, capsys):
   one = served.write(tmp_path / 'one', CLASSIFY, num_labels=1)
   assert run(*flags(one, tmp_path / 'a', '--check=2')) == 0
@@ -272,6 +281,7 @@ def test_a_missing_package(models, tmp_path, monkeypatch, capsys):
   assert "pip install 'mobilebert_jax[stablehlo]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupted_half_way(models, tmp_path, monkeypatch, capsys):
   def interrupted(*args):
     raise KeyboardInterrupt

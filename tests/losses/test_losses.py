@@ -130,6 +130,7 @@ def test_bfloat16_logits_give_float32_losses():
   assert float(term.sum) == pytest.approx(sum(BY_HAND), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_by_finite_differences():
   labels = jnp.array([0, 1, 1])
   with jax.enable_x64(True):

@@ -15,7 +15,7 @@ import pytest
 import mobilebert_jax as mb
 from mobilebert_jax.config.model import ACTIVATIONS
 from mobilebert_jax.convert import mapping
-from tests.support import cases, ours
+from tests.support import cases, marks, ours
 
 _GOLDEN = pathlib.Path(__file__).resolve().parents[1] / 'golden'
 # Gradients take a few seconds each to compile; live parity has them all.
@@ -96,14 +96,18 @@ def test_every_case_is_stored():
   assert expected >= _WITH_GRADIENTS
 
 
-@pytest.mark.parametrize('name', cases.flag_cases())
+@pytest.mark.parametrize(
+  'name', marks.slow_but(cases.few_flag_cases(), cases.flag_cases())
+)
 def test_every_flag(name):
   config = {**cases.SMALL, **cases.flag_cases()[name]}
   features, labels = cases.inputs(config, 'pretraining')
   check(f'flag/{name}', 5, 'pretraining', config, features, labels)
 
 
-@pytest.mark.parametrize('act', ACTIVATIONS)
+@pytest.mark.parametrize(
+  'act', marks.slow_but(('relu', 'gelu', 'xielu'), ACTIVATIONS)
+)
 def test_every_activation(act):
   config = {**cases.SMALL, 'hidden_act': act}
   features, labels = cases.inputs(config, 'pretraining')

@@ -13,7 +13,7 @@ from mobilebert_jax import losses, models
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_step
-from tests.support import packed
+from tests.support import marks, packed
 
 ROWS, LENGTH, MOST = 16, 12, 4
 NONE = losses.IGNORE_INDEX
@@ -64,7 +64,9 @@ def loss(head, outputs, batch):
   )
 
 
-@pytest.mark.parametrize('head', ['masked_lm', 'pretraining'])
+@pytest.mark.parametrize(
+  'head', marks.slow_but(('masked_lm',), ('masked_lm', 'pretraining'))
+)
 def test_logits_and_gradients_are_those_of_all_positions(head):
   model = packed.make_model(head)
   params = packed.make_params(model)
@@ -115,6 +117,7 @@ def trained(sizes, micro_batches, which):
   return found, jax.device_get(state.params)
 
 
+@pytest.mark.slow
 def test_training_on_a_mesh_with_accumulation_is_that_of_all_positions():
   """Within a replica of a `vmap`, rows are divided among its devices alone."""
   values, params = trained((1, 1, 1), 1, 0)

@@ -14,7 +14,7 @@ import mobilebert_jax as mb
 from mobilebert_jax import models
 from mobilebert_jax.models.attention import BlockInputs
 from mobilebert_jax.models.embeddings import trigram
-from tests.support import cases
+from tests.support import cases, marks
 
 Config = mb.MobileBertConfig
 SMALL = Config(**cases.SMALL)
@@ -121,6 +121,7 @@ def feed_forward_stack():
 WITH_HEAD = {name: functools.partial(with_head, name) for name in HEADS}
 
 
+@pytest.mark.slow
 class VariantsTest(chex.TestCase):
   """Everything gives the same with jit, without it and under pmap."""
 
@@ -172,7 +173,9 @@ def _gradients(layers, remat):
   return jax.jit(jax.value_and_grad(loss))(params)
 
 
-@pytest.mark.parametrize('remat', ['none', 'full', 'dots'])
+@pytest.mark.parametrize(
+  'remat', marks.slow_but(('full',), ('none', 'full', 'dots'))
+)
 @pytest.mark.parametrize('layers', ['scan', 'loop'])
 def test_loops_and_remat_agree(layers, remat):
   """One checkpoint, one result, one gradient - dropout included."""
@@ -183,6 +186,7 @@ def test_loops_and_remat_agree(layers, remat):
   )
 
 
+@pytest.mark.slow
 def test_loop_is_straight_line_code():
   def whiles(layers):
     model, params = build('masked_lm', layers=layers)
@@ -193,6 +197,7 @@ def test_loop_is_straight_line_code():
   assert whiles('loop') == 0
 
 
+@pytest.mark.slow
 def test_remat_recomputes():
   """The backward pass of a rematerialised model keeps less."""
 
@@ -210,6 +215,7 @@ def test_remat_recomputes():
   assert temporary('full') < temporary('dots') < temporary('none')
 
 
+@pytest.mark.slow
 def test_vmap_over_examples():
   model, params = build('classification')
 
@@ -221,6 +227,7 @@ def test_vmap_over_examples():
   )
 
 
+@pytest.mark.slow
 def test_vmap_over_models():
   """An ensemble: parameters of several models stacked."""
   model, one = build('classification')
@@ -279,6 +286,7 @@ def test_outputs_are_as_in_transformers():
     plain['attentions']
 
 
+@pytest.mark.slow
 def test_published_config_pools_without_parameters():
   model, params = build('model', SMALL.replace(classifier_activation=False))
   assert 'pooler' not in params
@@ -293,6 +301,7 @@ def test_trigram_order():
   np.testing.assert_array_equal(trigram(x), expected)
 
 
+@pytest.mark.slow
 def test_more_padding_changes_nothing():
   """Once a pad follows the text: the trigram lets the last token see one."""
   model, params = build('model')
@@ -330,6 +339,7 @@ def test_fully_masked_row_is_finite():
     assert np.isfinite(out.last_hidden_state).all()
 
 
+@pytest.mark.slow
 def test_masks_of_every_rank_agree():
   model, params = build('model')
   mask = np.array([[1, 1, 1, 1, 0, 0, 0], [1] * 7])
@@ -344,6 +354,7 @@ def test_masks_of_every_rank_agree():
     chex.assert_trees_all_close(states(other), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pad_row_starts_at_zero_and_gets_no_lookup_gradient():
   model, params = build('model')
   ids = np.array([[1, 2, 0, 0]])
@@ -402,6 +413,7 @@ def test_bfloat16_computes_in_bfloat16():
       assert 'f32' not in operands.replace('bf16', ''), line
 
 
+@pytest.mark.slow
 def test_large_hidden_values_stay_finite():
   """The published checkpoint's reach 2.5e7, where float16 overflows."""
   for dtype in ('float32', 'bfloat16'):
@@ -437,6 +449,7 @@ def test_question_answering_needs_two_labels():
     mb.init_params(model, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_multiple_choice_needs_three_axes():
   model, params = build('multiple_choice')
   with pytest.raises(mb.InputError, match='choices'):

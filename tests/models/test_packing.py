@@ -11,7 +11,7 @@ from mobilebert_jax.data.batching.packing import Packer, best_fit
 from mobilebert_jax.models import embeddings, packing
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import train_step
-from tests.support import packed
+from tests.support import marks, packed
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,9 @@ def test_the_trigram_ends_where_a_segment_ends():
   assert previous.tolist()[:6] == [0, 1, 2, 0, 4, 0]
 
 
-@pytest.fixture(scope='module', params=packed.HEADS)
+@pytest.fixture(
+  scope='module', params=marks.slow_but(('classification',), packed.HEADS)
+)
 def both(request):
   """Loss, gradients and logits of a head in float64: packed and otherwise."""
   head = request.param
@@ -233,6 +235,7 @@ def test_loss_gradients_and_logits_are_those_of_padded_examples(both, kind):
   assert largest > 0.01
 
 
+@pytest.mark.slow
 def test_an_unrolled_model_in_float32_with_examples_that_fill_their_row():
   features = packed.make_features('spans')
   assert features.lengths().max() == features.max_length
@@ -279,6 +282,7 @@ def test_an_example_sees_nothing_of_its_neighbours():
   assert np.abs(before[segment] - after[segment]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_word_vectors_may_be_given_and_masks_of_every_kind_combine():
   model = models.MobileBertModel(packed.CONFIG)
   params = packed.make_params(model)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.config.model import ACTIVATIONS
-from tests.support import cases, ours
+from tests.support import cases, marks, ours
 
 pytestmark = pytest.mark.parity
 
@@ -84,7 +84,11 @@ def test_every_head(reference, head, dtype):
   compare(reference, head, cases.SMALL, dtype)
 
 
-@pytest.mark.parametrize('name', cases.flag_cases())
+# With their gradients all of them take five minutes; test_golden has the values
+# of all.
+@pytest.mark.parametrize(
+  'name', marks.long_but(cases.few_flag_cases(), cases.flag_cases())
+)
 def test_every_flag(reference, name):
   config = {**cases.SMALL, **cases.flag_cases()[name]}
   compare(reference, 'pretraining', config)

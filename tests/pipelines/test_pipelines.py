@@ -119,6 +119,7 @@ def test_five_lines_text_classification(tmp_path, tokenizer):
   assert result['score'] == pytest.approx(scores[best], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('batch_size', [1, 3])
 def test_padding_changes_nothing(tokenizer, batch_size):
   pair = _pair(models.MobileBertModel)
@@ -175,6 +176,7 @@ def test_fill_mask_forms(tokenizer):
     fill('[MASK]', targets=[''])
 
 
+@pytest.mark.slow
 def test_text_classification_forms(tokenizer):
   pair = _pair(models.MobileBertForSequenceClassification, num_labels=3)
   classify = pipeline('sentiment-analysis', pair, tokenizer)
@@ -214,6 +216,7 @@ def test_text_classification_forms(tokenizer):
     classify('good', function_to_apply='tanh')
 
 
+@pytest.mark.slow
 def test_token_classification(tokenizer):
   labels = {0: 'O', 1: 'B-PER', 2: 'I-PER', 3: 'B-LOC', 4: 'I-LOC'}
   pair = _pair(models.MobileBertForTokenClassification, id2label=labels)
@@ -242,6 +245,7 @@ def test_token_classification(tokenizer):
     find(text, 'mean')
 
 
+@pytest.mark.slow
 def test_question_answering(tokenizer):
   pair = _pair(models.MobileBertForQuestionAnswering)
   ask = pipeline('question-answering', pair, tokenizer)
@@ -287,6 +291,7 @@ def test_question_answering_survives_huge_logits(tokenizer):
   assert answer['answer'] and np.isfinite(answer['score'])
 
 
+@pytest.mark.slow
 def test_zero_shot(tokenizer):
   pair = _pair(
     models.MobileBertForSequenceClassification,

@@ -129,6 +129,7 @@ def test_several_labels_at_once_are_all_told(run, pipelines, monkeypatch):
   assert sum(label['score'] for label in result['labels']) != pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_fill_mask(run, pipelines):
   one, two = 'a [MASK] b', '[MASK] is [MASK]'
   results = good(run('fill-mask', one, two, '--top_k=2'))
@@ -171,6 +172,7 @@ def test_answer(run, pipelines):
   assert '' in [a['answer'] for a in none['answers']]
 
 
+@pytest.mark.slow
 def test_choose(run, pipelines, directories):
   question, choices = 'where ?', ['in berlin', 'a b', 'paris is good .']
   [result] = good(run('choose', question, *choices))
@@ -202,6 +204,7 @@ def test_choose(run, pipelines, directories):
   np.testing.assert_allclose(results[1]['scores'], result['scores'], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_choose_from_python(pipelines):
   choose = pipelines['choose']
   one = choose('where ?', ['a', 'b'])
@@ -238,6 +241,7 @@ def test_lines_of_standard_input(run):
   assert good(run('classify')) == []
 
 
+@pytest.mark.slow
 def test_many_inputs_keep_their_order(run, pipelines):
   texts = ['a ' * (1 + i * 7 % 29) + 'b' for i in range(40)]
   expected = [pipelines['classify'](text)[0]['score'] for text in texts]
@@ -308,6 +312,7 @@ def test_what_comes_before_a_wrong_line_is_answered(run):
   assert err.startswith('error: standard input:4: ')
 
 
+@pytest.mark.slow
 def test_too_long_texts(run):
   text = 'a ' * 40
   for task in ('classify', 'tag', 'fill-mask'):

@@ -52,6 +52,7 @@ def test_blocks_of_plain_text(tmp_path, unit):
   assert all(block.documents >= 2 for block in plan.blocks)
 
 
+@pytest.mark.slow
 def test_a_file_of_many_documents_is_not_one(tmp_path):
   """It would be one block, which nobody shares and no memory holds."""
   lines = '\n'.join(['One two three. ' * 4] * 40_000)
@@ -146,6 +147,7 @@ def predicted(examples):
   return ids, positions, counts, seen, targets
 
 
+@pytest.mark.slow
 def test_a_million_tokens_are_masked_as_bert_says(million):
   """15%, and of these 80% [MASK], 10% random, 10% kept, to 0.2 points."""
   examples, summary = million
@@ -168,6 +170,7 @@ def test_a_million_tokens_are_masked_as_bert_says(million):
   assert told['replaced'] == (~is_mask & ~is_kept).sum()
 
 
+@pytest.mark.slow
 def test_no_special_token_is_predicted_or_drawn(million):
   examples, _ = million
   ids, positions, counts, seen, targets = predicted(examples)
@@ -183,6 +186,7 @@ def test_no_special_token_is_predicted_or_drawn(million):
   assert len(set(places.tolist())) == len(places)
 
 
+@pytest.mark.slow
 def test_pairs_that_must_be_random_are_counted(text, tmp_path):
   """What has no such is half random: the label is that of `sequences.draw`."""
   forced = tmp_path / 'a.jsonl'

@@ -30,6 +30,7 @@ from tests.support.pretraining_sets import (
 )
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_and_machines_write_the_same_bytes(
   text, tmp_path, static
 ):
@@ -72,6 +73,7 @@ exit_status.run(__main__.main)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on(text, tmp_path, static, repo, monkeypatch):
   vocab = pretraining_text.write_vocab(tmp_path)
   arguments = [

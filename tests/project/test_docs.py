@@ -54,11 +54,17 @@ def run_examples(page: str, checker: doctest.OutputChecker | None = None):
   assert not runner.failures, report.getvalue()
 
 
+MARKS = {
+  # It trains: fifteen seconds of compilation.
+  'docs/tutorials/python.md': pytest.mark.long,
+  'docs/reference/models.md': pytest.mark.slow,
+}
+
+
 @pytest.mark.parametrize(
   'page',
   [
-    # It trains: fifteen seconds of compilation.
-    pytest.param(page, marks=pytest.mark.long if 'python.md' in page else ())
+    pytest.param(page, marks=MARKS.get(page, ()))
     for page in doc_pages.PAGES
     if '```pycon' in doc_pages.read(page)
   ],

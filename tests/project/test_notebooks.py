@@ -118,6 +118,7 @@ def test_the_installation_follows_the_accelerator(repo, monkeypatch):
   )
 
 
+@pytest.mark.slow
 def test_glue(repo, tmp_path, monkeypatch, capsys):
   with one_device.used():
     out = printed('glue', repo, tmp_path, monkeypatch, capsys)
@@ -127,6 +128,7 @@ def test_glue(repo, tmp_path, monkeypatch, capsys):
   assert (tmp_path / 'runs/sst2/report/confusion.png').is_file()
 
 
+@pytest.mark.slow
 def test_squad(repo, tmp_path, monkeypatch, capsys):
   with one_device.used():
     out = printed('squad', repo, tmp_path, monkeypatch, capsys)
@@ -145,6 +147,7 @@ def test_convert(repo, tmp_path, monkeypatch, capsys):
   assert 'nothing to compare with' in out
 
 
+@pytest.mark.slow
 def test_export(repo, tmp_path, monkeypatch, capsys):
   with one_device.used():
     execute(read(repo, 'export'), 'export', tmp_path, monkeypatch)

@@ -198,6 +198,7 @@ def test_without_mistakes_and_without_answers(tmp_path):
   assert 'There are none.' in text
 
 
+@pytest.mark.slow
 def test_extreme_numbers(tmp_path):
   labels = ('no', 'yes')
   extreme = [Outcome('x', 'no', 'yes', np.inf, False)]
@@ -244,6 +245,7 @@ def test_names_in_pictures():
   assert reporting_pictures.short_name('a\x00b') == 'a b'
 
 
+@pytest.mark.slow
 def test_the_same_findings_give_the_same_bytes(tmp_path):
   labels = ('no', 'yes')
   told = findings(class_outcomes(labels), labels)

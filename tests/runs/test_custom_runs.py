@@ -9,6 +9,9 @@ from mobilebert_jax.convert.pretrained import from_pretrained
 from mobilebert_jax.pipelines import pipeline
 from tests.support import custom_data, custom_runs
 
+# Whole runs.
+pytestmark = pytest.mark.slow
+
 LABELS = {
   'classification': ['neg', 'none', 'pos'],
   'multi': ['one', 'two'],

@@ -10,6 +10,9 @@ from mobilebert_jax.training.workdir import Workdir
 from tests.support import squad_files, tiny
 from tests.support.custom_runs import command, flags
 
+# Whole runs.
+pytestmark = pytest.mark.slow
+
 RULES = {
   'doc_stride': 24,
   'max_query_length': 12,

@@ -25,6 +25,9 @@ from mobilebert_jax.training import (
 from mobilebert_jax.training import mesh as device_mesh
 from tests.support import packed, tiny
 
+# Whole runs.
+pytestmark = pytest.mark.slow
+
 # Plain descent: the parameters add up the gradients.
 SGD = optimizer.Optimizer(
   *optax.sgd(0.5), learning_rate=lambda step: jnp.float32(0.5)

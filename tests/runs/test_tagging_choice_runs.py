@@ -2,7 +2,12 @@
 
 import json
 
+import pytest
+
 from tests.support import choice_files, custom_runs, tagging_files
+
+# Whole runs.
+pytestmark = pytest.mark.slow
 
 WORDS = ('empire', 'state', 'esb', '=', 'door', 'bank', 'mall', 'library')
 

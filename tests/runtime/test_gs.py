@@ -169,6 +169,9 @@ def test_a_finished_run_is_not_run_again(local, remote, capsys):
   assert object_store.find(files.path(RUN)) == before
 
 
+# What two processes share is shown on a disk (test_processes), what a run
+# leaves on gs:// above.
+@pytest.mark.long
 def test_several_processes_share_a_workdir(local, remote, tmp_path, repo):
   place = f'{gs.BUCKET}/runs/two'
   processes.run(
@@ -331,8 +334,19 @@ def test_metrics_are_there_after_a_flush_and_cut_at_the_checkpoint(environment):
   ]  # fmt: skip
 
 
-def test_a_checkpoint_that_lost_an_object_is_passed_over(local, remote, capsys):
+def test_a_checkpoint_that_lost_an_object_is_not_read(local, remote):
   """zarr would take a missing chunk for zeros."""
+  config, place = local[0], f'{gs.BUCKET}/lost'
+  upload(local_copies.directory(files.path(RUN)), place)
+  lost = files.path(place) / 'checkpoints/8/params/mobilebert.pooler.kernel/0.0'
+  lost.unlink()
+  with pytest.raises(InputError, match=f'{lost} is missing'):
+    scoring.score(parse(config, *remote), f'{place}/checkpoints/8')
+
+
+# A run on a disk passes a damaged checkpoint over in test_faults_files.
+@pytest.mark.long
+def test_a_checkpoint_that_lost_an_object_is_passed_over(local, remote, capsys):
   place = f'{gs.BUCKET}/damaged'
   copy = local_copies.directory(files.path(RUN))
   upload(copy, place)

@@ -78,6 +78,7 @@ def config(tmp_path_factory):
   return configure(path)
 
 
+@pytest.mark.slow
 def test_another_run_in_the_same_workdir_is_refused(config, tmp_path):
   refused = []
 

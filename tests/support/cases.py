@@ -79,6 +79,23 @@ def flag_cases() -> dict[str, dict[str, Any]]:
   return cases
 
 
+def few_flag_cases() -> list[str]:
+  """Some of them: each two switches meet in each pair of their values.
+
+  The cases that are no combination of switches are all there.
+  """
+  left = {
+    name: set(itertools.combinations(enumerate(name.split('-')), 2))
+    for name in flag_cases()
+  }
+  few = [name for name, pairs in left.items() if not pairs]
+  while any(left.values()):
+    few.append(max(left, key=lambda name: len(left[name])))
+    seen = set(left[few[-1]])
+    left = {name: pairs - seen for name, pairs in left.items()}
+  return few
+
+
 def activation_cases(names) -> dict[str, dict[str, Any]]:
   """One config for each activation."""
   return {f'act_{name}': {'hidden_act': name} for name in names}

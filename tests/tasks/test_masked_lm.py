@@ -249,6 +249,7 @@ def world(tmp_path_factory):
   return root
 
 
+@pytest.mark.slow
 def test_the_whole_run(world, tmp_path, capsys):
   flags = custom_runs.flags(
     'masked_lm.py', world, '--config.options.whole_word=True',

@@ -185,6 +185,7 @@ def test_predictions_have_the_official_format(tokenizer, tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_loss_scores_or_logits(tokenizer):
   scores = batching_runs.check(TASK, random_examples(30), tokenizer, 16)
   assert 0 < scores['validation/accuracy'] < 1

@@ -76,6 +76,7 @@ def test_documents_of_uneven_length():
       make_pairs(made, wrong, seed=0)
 
 
+@pytest.mark.slow
 def test_the_whole_run(tmp_path, capsys):
   """Two lines follow one another; random ones are mostly a third line."""
   custom_runs.write_vocab(tmp_path, ('one', 'two', 'alone', 'word'))

@@ -113,6 +113,7 @@ def test_loss_and_scores_are_those_of_a_plain_count():
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('batching', ['padded', 'packed'])
 def test_a_loss_does_not_depend_on_the_way_of_batching(tokenizer, batching):
   task = make()
@@ -152,6 +153,7 @@ def finished(world, tmp_path_factory):
   return run
 
 
+@pytest.mark.slow
 def test_a_run_learns_both(finished):
   results = json.loads((finished / 'results.json').read_text())
   first, final = results['first'], results['final']
@@ -167,6 +169,7 @@ def test_a_run_learns_both(finished):
   assert np.mean(right) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_what_was_learnt_begins_another_model(finished):
   model, params = from_pretrained(MobileBertForPreTraining, finished / 'model')
   assert model.config.normalization_type == 'layer_norm'
@@ -196,6 +199,7 @@ def same_end(run, again, flags_):
   assert records[0] == records[1]
 
 
+@pytest.mark.slow
 def test_a_dynamic_set_is_masked_alike_after_a_break(finished, world, tmp_path):
   same_end(finished, tmp_path / 'again', flags(world))
 

@@ -317,6 +317,7 @@ def get_config(variant=''):
 """
 
 
+@pytest.mark.slow
 def test_a_run_with_packed_rows(tmp_path, capsys):
   from mobilebert_jax.config import configure
   from mobilebert_jax.training import loop, scoring

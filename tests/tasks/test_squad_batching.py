@@ -67,6 +67,7 @@ def evaluate(split, batching):
     return scores, evaluator.predictions(params, split)
 
 
+@pytest.mark.slow
 def test_packed_bucketed_and_padded_agree(split):
   padded, logits = evaluate(split, 'padded')
   for batching in ('bucketed', 'packed'):

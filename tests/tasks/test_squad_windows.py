@@ -204,6 +204,7 @@ def test_progress_is_told():
   assert told == [(1000, 1500), (1500, 1500)]
 
 
+@pytest.mark.slow
 def test_a_text_of_a_megabyte():
   context = 'word ' * 200_000 + 'the end.'
   started = time.monotonic()
@@ -246,6 +247,7 @@ def test_real_answers_decode_to_themselves(shared_data):
   assert exact >= 0.98 * found
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_as_many_windows_as_run_squad_makes(shared_data):
   """Its loop over a text, counted on dev questions at 384 and 128."""

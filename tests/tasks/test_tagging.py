@@ -266,6 +266,7 @@ def test_written_predictions_are_read_back(tokenizer, tmp_path):
   assert gold == [list(s.tags) for s in examples]
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_loss_scores_or_logits(tokenizer):
   examples = random_sentences(30, seed=5)
   scores = batching_runs.check(make(stride=2), examples, tokenizer, 16)

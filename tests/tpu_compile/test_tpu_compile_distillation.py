@@ -5,7 +5,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from mobilebert_jax.tpu_compile import analytic, program
-from tests.support import distilling
+from tests.support import distilling, marks
 
 
 @pytest.fixture(scope='module')
@@ -88,7 +88,11 @@ def test_flops_of_what_a_stage_runs_of_its_teacher(name, place):
 
 
 @pytest.mark.scale
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize(
+  'name',
+  # The others' formulas are compared above; each is made of the same parts.
+  marks.long_but(('first layer', 'auxiliary', 'labels of the data'), CASES),
+)
 def test_a_compiled_stage_computes_what_its_formula_says(name, place):
   changed, number, *_ = CASES[name]
   config = distilling.config(place, batch_size=16, distillation=changed)

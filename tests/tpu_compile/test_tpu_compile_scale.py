@@ -36,8 +36,8 @@ RUNS = {
   ),
   'student-v5p': ('scaling.py:student', 'v5p:2x2x1', _SMALL),
 }  # fmt: skip
-# Two minutes of a slow machine, for another chip and nothing else.
-_LONG = ('student-v5p',)
+# Two minutes of a slow machine for each: other sizes, and another chip.
+_LONG = ('teacher', 'student-v5p')
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,26 @@ def said(host):
   return []
 
 
-def test_the_others_stop_and_say_why_and_the_run_continues(repo, tmp_path):
+# What happens, at which step, to which process.
+TROUBLES = (
+  ('a worker is killed', 3, 1, signal.SIGKILL),
+  ('the first one is killed', 5, 0, signal.SIGKILL),
+  # A host that hangs, or cannot be reached: only the heartbeats tell.
+  ('a worker is frozen', 7, 1, signal.SIGSTOP),
+)
+
+
+@pytest.mark.parametrize(
+  'troubles',
+  [
+    pytest.param(TROUBLES[:1], id='one'),
+    # Two minutes: a pair of processes for each.
+    pytest.param(TROUBLES, id='all', marks=pytest.mark.long),
+  ],
+)
+def test_the_others_stop_and_say_why_and_the_run_continues(
+  repo, tmp_path, troubles
+):
   config = tiny.write(tmp_path)
   slow = tmp_path / 'slow_train.py'
   slow.write_text(
@@ -53,13 +72,7 @@ def test_the_others_stop_and_say_why_and_the_run_continues(repo, tmp_path):
   flags = [f'--config={config}', '--config.checkpoint_every=1']
   workdir, whole = tmp_path / 'broken', tmp_path / 'whole'
   command = [slow, *flags, f'--workdir={workdir}']
-  broken = (
-    ('a worker is killed', 3, 1, signal.SIGKILL),
-    ('the first one is killed', 5, 0, signal.SIGKILL),
-    # A host that hangs, or cannot be reached: only the heartbeats tell.
-    ('a worker is frozen', 7, 1, signal.SIGSTOP),
-  )
-  for index, (what, step, victim, number) in enumerate(broken):
+  for index, (what, step, victim, number) in enumerate(troubles):
     out = tmp_path / f'out_{index}'
     with processes.started(command, out, 2, 1, env) as hosts:
       processes.wait_for_text(hosts[0], rf'^step {step}$', 120)

@@ -10,6 +10,7 @@ import time
 
 import chex
 import jax
+import pytest
 from safetensors.numpy import load_file
 
 from mobilebert_jax.reporting import metrics_log
@@ -18,6 +19,9 @@ from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import tiny
+
+# Whole runs.
+pytestmark = pytest.mark.slow
 
 # The steps are slowed down so that the kill hits one of them.
 SCRIPT = """

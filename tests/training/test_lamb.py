@@ -274,6 +274,7 @@ def on_one_device():
   return jax.device_get(state.params)
 
 
+@pytest.mark.slow
 def test_on_a_mesh_norms_are_those_of_whole_variables(on_one_device, tmp_path):
   """And a state that has been on the disk goes on with the same bits."""
   mesh = device_mesh.make_mesh(2, 2, 2)
@@ -304,6 +305,7 @@ def test_on_a_mesh_norms_are_those_of_whole_variables(on_one_device, tmp_path):
   assert counts.layers.tolist() == [3, 3] and counts.others == 3
 
 
+@pytest.mark.slow
 def test_under_pmap():
   """Replicated state, gradients that are added over the devices."""
   start, grads = draw()
@@ -328,6 +330,7 @@ def test_under_pmap():
   chex.assert_trees_all_close(got, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_trust_ratio_goes_to_each_variable_of_a_real_model():
   """google-research's exclusions, by our names."""
   config = steps.CONFIG
@@ -358,6 +361,8 @@ FLAGS = (
 )  # fmt: skip
 
 
+# Killed as AdamW's runs are; LAMB's state has the same form.
+@pytest.mark.long
 @pytest.mark.faults
 def test_a_run_with_lamb_killed_at_any_step(runs, whole, tmp_path):
   workdir = tmp_path / 'run'

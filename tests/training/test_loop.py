@@ -179,6 +179,7 @@ def test_the_saved_model_is_the_best_one(finished):
   assert np.all(np.isfinite(logits))
 
 
+@pytest.mark.slow
 def test_starting_from_a_directory_has_its_vocabulary_and_first_loss(
   finished, tmp_path, capsys
 ):
@@ -217,6 +218,7 @@ def first_batch(config, tokenizer_dir):
   )
 
 
+@pytest.mark.slow
 def test_a_larger_vocabulary_resizes_the_table(finished, tmp_path, capsys):
   path, workdir, _ = finished
   words = (*tiny.SPECIAL, *tiny.WORDS, 'new', 'words')
@@ -232,6 +234,7 @@ def test_a_larger_vocabulary_resizes_the_table(finished, tmp_path, capsys):
   assert saved['vocab_size'] == 16
 
 
+@pytest.mark.slow
 def test_early_stop_ends_the_run(finished, tmp_path, monkeypatch):
   scores = iter([0.5, 0.6, 0.6, 0.6, 0.6])
   find_task = hooking.find_task_with_scores(
@@ -248,6 +251,7 @@ def test_early_stop_ends_the_run(finished, tmp_path, monkeypatch):
   assert loop.train(config, tmp_path / 'run') == results
 
 
+@pytest.mark.slow
 def test_a_non_finite_loss_stops_the_run(finished, tmp_path):
   def make_bad(number, step):
     def bad(state, batch):

@@ -23,7 +23,7 @@ from mobilebert_jax.models import packing
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import optimizer, train_step
-from tests.support import packed
+from tests.support import marks, packed
 
 pytestmark = pytest.mark.scale
 
@@ -119,13 +119,29 @@ def assert_same(got, expected):
   chex.assert_trees_all_close(got[2], expected[2], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('sizes', MESHES, ids=str)
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize(
+  ('name', 'sizes'),
+  [
+    # The teacher's blocks lie as the student's: one mesh of all three axes.
+    pytest.param(
+      name, sizes,
+      marks=[pytest.mark.long] * (name == 'teacher' and sizes != (2, 2, 2)),
+    )
+    for name in CONFIGS
+    for sizes in MESHES
+  ],
+  ids=str,
+)  # fmt: skip
 def test_a_mesh_gives_the_numbers_of_one_device(name, sizes):
   assert_same(run(name, sizes), run(name, (1, 1, 1)))
 
 
-@pytest.mark.parametrize('sizes', [*MESHES, (1, 1, 1)], ids=str)
+# Each mesh alone, and micro-batches alone, are shown above and by these.
+@pytest.mark.parametrize(
+  'sizes',
+  marks.long_but(((8, 1, 1), (2, 2, 2), (1, 1, 1)), (*MESHES, (1, 1, 1))),
+  ids=str,
+)
 def test_micro_batches_on_a_mesh_are_one_batch(sizes):
   assert_same(run('teacher', sizes, steps=4), run('teacher', (1, 1, 1)))
 

@@ -9,7 +9,7 @@ import pytest
 from mobilebert_jax.training import failures, train_step
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training.run_state import RunState
-from tests.support import steps
+from tests.support import marks, steps
 
 pytestmark = pytest.mark.faults
 
@@ -20,7 +20,11 @@ def host(state):
 
 
 @pytest.mark.parametrize('accumulation_steps', [1, 2])
-@pytest.mark.parametrize('sizes', [(1, 1, 1), (8, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize(
+  'sizes',
+  # Between one device and a mesh of all three axes.
+  marks.long_but(((1, 1, 1), (2, 2, 2)), [(1, 1, 1), (8, 1, 1), (2, 2, 2)]),
+)
 def test_a_nan_in_one_row_of_a_batch_on_any_mesh(sizes, accumulation_steps):
   model, count = steps.make_model(), int(np.prod(sizes))
   mesh = device_mesh.make_mesh(*sizes, devices=jax.devices()[:count])

@@ -28,6 +28,7 @@ def _decayed(params):
   }
 
 
+@pytest.mark.slow
 def test_zero_gradient_shrinks_decayed_weights_and_only_them():
   params = _params()
   config = OptimizerConfig(learning_rate=0.1, warmup_steps=0, weight_decay=0.5)

@@ -53,6 +53,7 @@ def assert_same(result, baseline):
   )
 
 
+@pytest.mark.slow
 def test_adamw_gives_one_loss_on_two_meshes():
   one, other = (
     run(make_model(), mesh=mesh, tx=ADAMW) for mesh in ((8, 1, 1), (2, 2, 2))
@@ -61,14 +62,26 @@ def test_adamw_gives_one_loss_on_two_meshes():
   assert_same(other, one)
 
 
-@pytest.mark.parametrize('mesh', [(2, 4, 1), (1, 8, 1), (4, 1, 2)], ids=str)
+@pytest.mark.parametrize(
+  'mesh',
+  [
+    (2, 4, 1),
+    pytest.param((1, 8, 1), marks=pytest.mark.slow),
+    pytest.param((4, 1, 2), marks=pytest.mark.slow),
+  ],
+  ids=str,
+)
 def test_every_mesh_shape_gives_one_loss(mesh, baseline):
   assert_same(run(make_model(), mesh=mesh), baseline)
 
 
 @pytest.mark.parametrize(
   'compute',
-  [{'remat': 'full'}, {'remat': 'dots'}, {'layers': 'loop'}],
+  [
+    {'remat': 'full'},
+    pytest.param({'remat': 'dots'}, marks=pytest.mark.slow),
+    pytest.param({'layers': 'loop'}, marks=pytest.mark.slow),
+  ],
   ids=str,
 )
 def test_remat_and_loop_give_the_same_loss(compute, baseline):
@@ -89,6 +102,7 @@ def test_total_weights_do_not_depend_on_outputs():
   assert float(weight) == pytest.approx(batch['weights'].sum())
 
 
+@pytest.mark.slow
 def test_dropout_follows_the_key_alone():
   """The same on another mesh; another in each micro-batch."""
   config = CONFIG.replace(hidden_dropout_prob=0.3)
@@ -98,6 +112,7 @@ def test_dropout_follows_the_key_alone():
   assert not np.allclose(micro[0], one[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_parameters_and_loss_in_float32(baseline):
   values, params, metrics = run(make_model(dtype='bfloat16'))
   assert metrics['loss'].dtype == jnp.float32
@@ -107,6 +122,7 @@ def test_bfloat16_keeps_parameters_and_loss_in_float32(baseline):
   np.testing.assert_allclose(values, baseline[0], rtol=5e-2)
 
 
+@pytest.mark.slow
 def test_the_state_keeps_its_layout_and_the_callers_parameters():
   mesh = device_mesh.make_mesh(2, 4, 1)
   model = make_model()
