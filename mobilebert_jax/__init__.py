@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from_pretrained,
     resize_token_embeddings,
     save_pretrained,
+    take_layers,
   )
   from mobilebert_jax.models import (
     Compute,
@@ -54,6 +55,7 @@ __all__ = [
   'pipeline',
   'resize_token_embeddings',
   'save_pretrained',
+  'take_layers',
   'train_wordpiece',
 ]
 # Module -> the public names that it defines; the others are `models`'.
@@ -63,6 +65,7 @@ _HOMES = {
     'from_pretrained',
     'resize_token_embeddings',
     'save_pretrained',
+    'take_layers',
   ),
   'pipelines': ('pipeline',),
   'runtime.errors': ('InputError',),

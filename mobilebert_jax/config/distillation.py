@@ -104,7 +104,8 @@ class DistillationConfig:
   teacher_layers: tuple[int, ...] = fields.setting(
     (),
     help="the teacher's layer, from 0, that teaches each of the student's; "
-    '(): evenly spread, the last one by the last one',
+    '(): those that `config.init_layers` took, or evenly spread, the last one '
+    'by the last one',
   )
   copy: tuple[str, ...] = fields.setting(
     COPIED,

@@ -10,10 +10,12 @@ told anything else.
 """
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import math
 import numbers
+import operator
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -109,12 +111,9 @@ def hints(kind: type) -> dict[str, Any]:
 
 def optional(hint: Any) -> tuple[Any, bool]:
   """A field's type without None, and whether None is allowed."""
-  if isinstance(hint, types.UnionType) or typing.get_origin(hint) is (
-    typing.Union
-  ):
-    (rest,) = [arg for arg in typing.get_args(hint) if arg is not type(None)]
-    return rest, True
-  return hint, False
+  kinds = _kinds(hint)
+  rest = [kind for kind in kinds if kind is not type(None)]
+  return functools.reduce(operator.or_, rest), len(rest) < len(kinds)
 
 
 def name(*parts: str) -> str:
@@ -163,7 +162,8 @@ def parse(where: str, text: str, hint: Any) -> Any:
 
   'none' is None where the type allows it; a truth is true, t, 1, false, f or 0;
   a tuple is written as in Python, (16, 64) or 16,64, and a single entry needs
-  neither comma nor quotes.
+  neither comma nor quotes. Where the type is a number or a tuple, 6 is the
+  number and (6,) the tuple.
 
   Args:
     where: what error messages call the field.
@@ -191,9 +191,8 @@ def convert(value: Any, hint: Any) -> Any:
   kind, _ = optional(hint)
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
-  if typing.get_origin(kind) is tuple and isinstance(value, list):
-    return tuple(value)
-  return value
+  is_many = any(typing.get_origin(each) is tuple for each in _kinds(kind))
+  return tuple(value) if is_many and isinstance(value, list) else value
 
 
 def choices(hint: Any, limits: Mapping[str, float]) -> str:
@@ -239,7 +238,18 @@ def groups(kind: type) -> Iterator[tuple[str, type]]:
       yield field, typing.cast(type, hint)
 
 
+def _kinds(hint: Any) -> tuple[Any, ...]:
+  """The types of a union, or the one type."""
+  is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+  return typing.get_args(hint) if is_union else (hint,)
+
+
 def _parse(text: str, kind: Any) -> Any:
+  first, *others = _kinds(kind)
+  if others:
+    with contextlib.suppress(ValueError):
+      return _parse(text, first)
+    return _parse(text, functools.reduce(operator.or_, others))
   if kind is bool:
     if text.lower() not in _TRUE + _FALSE:
       raise ValueError
@@ -270,6 +280,9 @@ def _parse_tuple(text: str) -> tuple[Any, ...]:
 
 
 def _is_of(value: Any, kind: Any) -> bool:
+  kinds = _kinds(kind)
+  if len(kinds) > 1:
+    return any(_is_of(value, each) for each in kinds)
   origin = typing.get_origin(kind)
   if origin is Literal:
     return value in typing.get_args(kind)
@@ -291,6 +304,9 @@ def _is_number(value: Any, kind: type) -> bool:
 
 def _kind(kind: Any) -> str:
   """What a value of a type is called."""
+  kinds = _kinds(kind)
+  if len(kinds) > 1:
+    return ' or '.join(map(_kind, kinds))
   origin = typing.get_origin(kind)
   if origin is Literal:
     return f'one of {", ".join(typing.get_args(kind))}'

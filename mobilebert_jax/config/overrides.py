@@ -290,7 +290,8 @@ def override(
     field = name.rpartition('.')[2]
     read = _read(where, value, setting)
     if name in seen and isinstance(read, tuple):
-      read = (*here[field], *read)
+      before = here[field]
+      read = (*before, *read) if isinstance(before, tuple) else read
     here[field] = read
     seen.add(name)
 

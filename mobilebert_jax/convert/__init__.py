@@ -2,7 +2,7 @@
 
 In the order in which to read:
 
-  pretrained: `from_pretrained`, `save_pretrained`, `resize_token_embeddings`;
+  pretrained: `from_pretrained`, `save_pretrained`, other sizes of a model;
     loading is source, mapping, and initial values for what is missing.
   names: the one table of parameter names; a source's keys to the table's.
   mapping: tensors to parameters and back, by the table.

@@ -15,9 +15,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mobilebert_jax import models
-from mobilebert_jax.config import model_json
+from mobilebert_jax.config import model_json, taken_layers
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.convert import mapping, save
+from mobilebert_jax.convert import mapping, names, save
 from mobilebert_jax.convert import source as sources
 from mobilebert_jax.convert.mapping import LoadReport
 from mobilebert_jax.models.typing import Params
@@ -303,3 +303,36 @@ def resize_token_embeddings(
     both = tuple(slice(min(n, m)) for n, m in zip(old.shape, new.shape))
     flat[path] = new.astype(old.dtype).at[both].set(old[both])
   return resized, unflatten_dict(flat, sep='/')
+
+
+def take_layers(
+  model: nn.Module, params: Mapping[str, Any], layers: taken_layers.Layers
+) -> tuple[nn.Module, Params]:
+  """Takes some of a model's blocks, with embeddings and heads as they are.
+
+  What a smaller model is begun with, before it is trained further
+  (`config.init_layers`).
+
+  Args:
+    model: the model.
+    params: its parameters; blocks are stacked on axis 0.
+    layers: how many blocks, spread evenly from the first to the last one
+      (`config.taken_layers.spread`); or their numbers from 0, in the order in
+      which they are to run.
+
+  Returns:
+    A model with fewer blocks, and its parameters.
+
+  Raises:
+    InputError: no blocks, one twice, or one that the model has not.
+  """
+  count = model.config.num_hidden_layers
+  chosen = taken_layers.resolve(layers, count, 'the model', where='layers')
+  smaller = model.clone(
+    config=model.config.replace(num_hidden_layers=len(chosen))
+  )
+  flat = flatten_dict(params, sep='/')
+  for path, value in flat.items():
+    if path.removeprefix(f'{names.HEADED}/').startswith(f'{names.LAYERS}/'):
+      flat[path] = value[np.array(chosen)]
+  return smaller, unflatten_dict(flat, sep='/')

@@ -44,9 +44,11 @@ def _prepare(inputs: MethodInputs) -> Callable[[int], Method]:
     InputError: it is not there, or does not fit; the second part: steps that
       the stages cannot share.
   """
-  config, task, student, tokenizer, mesh = inputs
+  config, task, student, tokenizer, mesh, source_layers = inputs
   settings = config.distillation
   teacher = teachers.load(config, task, student, tokenizer)
+  teacher_layers = teacher.model.config.num_hidden_layers
+  teachers.check_depth(config, source_layers, teacher_layers)
   teachers.shardings(teacher.model, mesh, settings.teacher_placement)
   is_copied = config.init == setup.SCRATCH
   if is_copied:
@@ -70,6 +72,7 @@ def _prepare(inputs: MethodInputs) -> Callable[[int], Method]:
       functools.partial(is_eligible, plan),
       functools.partial(stage_message, plan),
       teacher.record(),
+      tuple(filter(None, [teacher.describe()])),
     )
 
   return method

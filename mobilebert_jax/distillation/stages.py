@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from mobilebert_jax.config import fields
 from mobilebert_jax.config.distillation import DistillationConfig
-from mobilebert_jax.config.run import OptimizerConfig
+from mobilebert_jax.config.optimizer import OptimizerConfig
 from mobilebert_jax.training import optimizer
 from mobilebert_jax.training.layerwise import Rates
 

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 from mobilebert_jax import models
-from mobilebert_jax.config import fields
+from mobilebert_jax.config import fields, taken_layers
 from mobilebert_jax.config.distillation import COPIED, PARTS, DistillationConfig
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
@@ -51,6 +51,15 @@ class Teacher:
   def record(self) -> dict[str, Any]:
     """Returns what a workdir keeps, to continue with the same teacher alone."""
     return {'teacher': self.name, 'teacher_parameters': self.digest}
+
+  def describe(self) -> str | None:
+    """Returns which of its blocks teach; None if none is compared."""
+    if not self.layers:
+      return None
+    return (
+      f'the student learns from {taken_layers.named(self.layers)} of the '
+      f'{self.model.config.num_hidden_layers} of {self.name}.'
+    )
 
   def place(self, mesh: Mesh, param_sharding: ParamSharding) -> Params:
     """Puts its parameters on devices, in the dtype that it computes in."""
@@ -132,6 +141,7 @@ def load(
     config.distillation,
     student.config.num_hidden_layers,
     model.config.num_hidden_layers,
+    config.init_layers,
   )
   return Teacher(name, model, params, layers, _digest(params))
 
@@ -147,18 +157,25 @@ def model_of(
 
 
 def layers_of(
-  config: DistillationConfig, student: int, teacher: int
+  config: DistillationConfig,
+  student: int,
+  teacher: int,
+  taken: taken_layers.Layers | None = None,
 ) -> tuple[int, ...]:
   """Returns the teacher's layer for each of the student's; () for none.
 
-  Evenly spread unless chosen, so that the last is taught by the last: of T
-  layers, (i + 1) T // S - 1 teaches layer i of S; 24 teach 12 with 1, 3, ...,
-  23.
+  Unless they are chosen, a student that began with some blocks of a model is
+  taught by those blocks of its teacher, each by the one that it was; a number
+  of blocks is spread over the teacher's as it was over the source's, whose
+  depth may be another. Any other student is taught by layers that are evenly
+  spread so that the last is taught by the last: of T layers, (i + 1) T // S - 1
+  teaches layer i of S; 24 teach 12 with 1, 3, ..., 23.
 
   Args:
     config: `strategy` and `teacher_layers`.
     student: the student's number of layers.
     teacher: the teacher's.
+    taken: `config.init_layers` of the run.
 
   Raises:
     InputError: a wrong number of layers, or one that the teacher has not.
@@ -174,6 +191,8 @@ def layers_of(
         f'the student layers, from 0 to {teacher - 1}.'
       )
     return chosen
+  if taken is not None:
+    return taken_layers.resolve(taken, teacher, 'the teacher')
   if student > teacher:
     raise InputError(
       f'the student has {student} layers and its teacher {teacher}: a layer '
@@ -181,6 +200,30 @@ def layers_of(
       f'{teacher}.'
     )
   return tuple((i + 1) * teacher // student - 1 for i in range(student))
+
+
+def check_depth(config: TrainConfig, source: int | None, teacher: int):
+  """Checks that the numbers of the student's blocks are the teacher's as well.
+
+  Args:
+    config: the run.
+    source: blocks of `config.init`; None: the student is from scratch, or its
+      run is continued, and this was checked at its start.
+    teacher: blocks of the teacher.
+
+  Raises:
+    InputError: `config.init_layers` has numbers of another model's blocks, and
+      `teacher_layers` does not say which teach.
+  """
+  settings, layers = config.distillation, config.init_layers
+  is_said = settings.strategy == 'none' or settings.teacher_layers
+  if is_said or source in (None, teacher) or not isinstance(layers, tuple):
+    return
+  raise InputError(
+    f'config.init_layers is {layers}, of the {source} blocks of {config.init}, '
+    f'but the teacher {settings.teacher} has {teacher}: set '
+    'config.distillation.teacher_layers to the blocks that are to teach.'
+  )
 
 
 def check(

@@ -13,7 +13,7 @@ import pprint
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax.config import fields, task_options
+from mobilebert_jax.config import fields, taken_layers, task_options
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.reporting.markdown import escape, table
@@ -321,11 +321,11 @@ def _opening(summary: ModelSummary) -> Iterator[str]:
   else:
     known = _DATASETS.get(summary.config.task)
     data = known[2] if known else _data_name(summary)
-    how = (
-      'trained from scratch'
-      if summary.config.init == 'scratch'
-      else f'trained from {escape(last_part(summary.config.init))}'
-    )
+    how = 'trained from scratch'
+    if summary.config.init != 'scratch':
+      source = escape(last_part(summary.config.init))
+      begun_with = taken_layers.describe(summary.config.init_layers, source)
+      how = f'trained from {begun_with}'
     yield (
       f'MobileBERT as `{summary.head}`, {how} on {escape(data)} with '
       'mobilebert_jax.'

@@ -142,7 +142,10 @@ def distillation(
     of_teacher = teacher
     if not (is_labelling or settings.reads_whole_teacher):
       layers = layers_of(
-        settings, c.num_hidden_layers, teacher.num_hidden_layers
+        settings,
+        c.num_hidden_layers,
+        teacher.num_hidden_layers,
+        config.init_layers,
       )
       last = layers[stage.layers[-1]]
       of_teacher = teacher.replace(num_hidden_layers=last + 1)

@@ -66,6 +66,7 @@ def make_pair(
     config.distillation,
     student.config.num_hidden_layers,
     architecture.num_hidden_layers,
+    config.init_layers,
   )
   model = teacher.model_of(config, task.head, architecture)
   return Pair(student, model, layers, config.distillation)

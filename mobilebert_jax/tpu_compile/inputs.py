@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mobilebert_jax.config import model_json
+from mobilebert_jax.config import model_json, taken_layers
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert import source
@@ -37,12 +37,28 @@ def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
   if config.init == setup.SCRATCH:
     result = MobileBertConfig(**settings)
   else:
-    result = stored_architecture(
+    source = stored_architecture(
       config, 'config.init', config.init, config.revision
     )
-    result = result.replace(**settings)
+    result = begun_with(config, source).replace(**settings)
   setup.check_lengths(config, result)
   return result
+
+
+def begun_with(
+  config: TrainConfig, source: MobileBertConfig
+) -> MobileBertConfig:
+  """Returns what `config.init_layers` leaves of the model of `config.init`.
+
+  Raises:
+    InputError: it takes blocks that the model has not.
+  """
+  if config.init_layers is None:
+    return source
+  taken = taken_layers.resolve(
+    config.init_layers, source.num_hidden_layers, config.init
+  )
+  return source.replace(num_hidden_layers=len(taken))
 
 
 def batch(

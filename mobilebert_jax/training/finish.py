@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from mobilebert_jax import models
+from mobilebert_jax.config import taken_layers
 from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.reporting import metrics_log, model_card, pictures, report
@@ -201,7 +202,10 @@ def _about(
     rounding = [('quantization', calibration.describe(config))]
   return [
     ('model', f'{task.head.__name__}, {parameters:,} parameters'),
-    ('started from', show_path(config.init)),
+    (
+      'started from',
+      taken_layers.describe(config.init_layers, show_path(config.init)),
+    ),
     ('data', f'{source}; examples: {counts}'),
     ('training', f'{step:,} steps of {config.batch_size} examples, '
      f'{seen:.3g} times the training data'),

@@ -35,6 +35,7 @@ class Method:
     message: number -> what to tell the user before this step, from which on
       another program runs; None: nothing, the program stays.
     record: JSON values that must be the same when a run is continued.
+    notes: sentences for the user at the start of a run.
   """
 
   optimizer: Optimizer
@@ -43,6 +44,7 @@ class Method:
   is_eligible: Callable[[int], bool] = lambda number: True
   message: Callable[[int], str | None] = lambda number: None
   record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  notes: tuple[str, ...] = ()
 
 
 class MethodInputs(NamedTuple):
@@ -54,6 +56,8 @@ class MethodInputs(NamedTuple):
     model: the model that learns.
     tokenizer: what its data is encoded with.
     mesh: the mesh, which is set whenever a step is called.
+    source_layers: of a new run, the number of blocks of `config.init`, of which
+      the model may have some; None: from scratch.
   """
 
   config: TrainConfig
@@ -61,6 +65,7 @@ class MethodInputs(NamedTuple):
   model: nn.Module
   tokenizer: MobileBertTokenizerFast
   mesh: Mesh
+  source_layers: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

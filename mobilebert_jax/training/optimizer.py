@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from mobilebert_jax.config.run import OptimizerConfig
+from mobilebert_jax.config.optimizer import OptimizerConfig
 from mobilebert_jax.models.typing import Params, Schedule
 from mobilebert_jax.training import layerwise
 from mobilebert_jax.training.layerwise import Rates

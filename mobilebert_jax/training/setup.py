@@ -15,11 +15,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mobilebert_jax import models
+from mobilebert_jax.config import taken_layers
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert.pretrained import (
   load_pretrained,
   resize_token_embeddings,
+  take_layers,
 )
 from mobilebert_jax.data.batching import loader, token_cache
 from mobilebert_jax.data.batching.features import Features, NumpyBatch
@@ -61,6 +63,7 @@ class Start:
     tokenizer: what the data is encoded with.
     notes: sentences for the user, such as which weights are newly initialised.
     constants: what a quantised model computes with; None: it is not.
+    source_layers: see `MethodInputs`.
   """
 
   model: nn.Module
@@ -68,6 +71,7 @@ class Start:
   tokenizer: MobileBertTokenizerFast
   notes: tuple[str, ...] = ()
   constants: Constants | None = None
+  source_layers: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +132,7 @@ def build(
   if constants is not None:
     distributed.check_same('quantization', calibration.digest(constants))
   if not is_resumed:
-    for note in run.start.notes:
+    for note in (*run.start.notes, *run.method.notes):
       distributed.print_on_primary(note)
     distributed.run_on_primary(
       lambda: workdir.start(
@@ -164,7 +168,9 @@ def _assemble(
       start = _quantize(config, task, start, train)
   train_step.check_mesh(start.model, mesh, config.mesh.param_sharding)
   # Before the data is encoded, which may take long.
-  inputs = MethodInputs(config, task, start.model, start.tokenizer, mesh)
+  inputs = MethodInputs(
+    config, task, start.model, start.tokenizer, mesh, start.source_layers
+  )
   method_for = method.prepare(inputs)
   splits = {
     name: encode_split(config, task, start.tokenizer, name, examples[name])
@@ -514,6 +520,10 @@ def _from_scratch(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
 
 def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
   compute = compute_of(config)
+  settings = dict(config.model) | task.model_overrides()
+  if config.init_layers is not None:
+    # It is the number that is taken; the checkpoint has its own.
+    settings.pop('num_hidden_layers', None)
   loaded = load_pretrained(
     task.head,
     config.init,
@@ -524,10 +534,16 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
     local_files_only=config.local_files_only,
     ignore_mismatched_sizes=config.ignore_mismatched_sizes,
     key=key_for(config, 'weights'),
-    **(dict(config.model) | task.model_overrides()),
+    **settings,
   )
   model, params, report = loaded
-  notes = [f'{models.count_params(params):,} parameters from {config.init}.']
+  notes, depth = [], model.config.num_hidden_layers
+  if config.init_layers is not None:
+    taken = taken_layers.resolve(config.init_layers, depth, config.init)
+    model, params = take_layers(model, params, taken)
+    notes = [f'{taken_layers.named(taken)} of the {depth} of {config.init}.']
+  count = models.count_params(params)
+  notes.insert(0, f'{count:,} parameters from {config.init}.')
   for what, names in (
     ('fresh', report.newly_initialised),
     ('not used', report.unused),
@@ -544,7 +560,7 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
       'tokenizer; their word vectors are fresh.'
     )
   params = jax.tree.map(np.asarray, params)
-  return Start(model, params, tokenizer, tuple(notes))
+  return Start(model, params, tokenizer, tuple(notes), depth)
 
 
 def check_lengths(config: TrainConfig, architecture: MobileBertConfig):

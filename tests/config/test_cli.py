@@ -115,6 +115,15 @@ SPELLINGS = {
     'distillation.copy',
     ('masked_lm_head',),
   ),
+  '--config.init=x --config.init_layers=6': ('init_layers', 6),
+  '--config.init=x --config.init_layers=(0,3,5)': ('init_layers', (0, 3, 5)),
+  '--config.init=x --config.init_layers=[5]': ('init_layers', (5,)),
+  '--config.init=x --config.init_layers=5,': ('init_layers', (5,)),
+  '--config.init=x --config.init_layers=5 --config.init_layers=0,1': (
+    'init_layers',
+    (0, 1),
+  ),
+  '--config.init_layers=none': ('init_layers', None),
   '--config.tokenizer=NONE': ('tokenizer', None),
   '--config.init=a=b': ('init', 'a=b'),
 }
@@ -139,6 +148,8 @@ def test_spellings_of_values(parse, text):
     ('--noconfig.local_files_only=true', 'takes no value'),
     ('--config.local_files_only=yes', 'must be True or False'),
     ('--config.data.buckets=a b', 'whole numbers in parentheses'),
+    ('--config.init_layers=half', 'whole number or whole numbers in parenth'),
+    ('--config.init_layers=6', "None with config.init 'scratch'"),
     ('--config.data.buckets=none', 'whole numbers in parentheses'),
     (
       '--config.data=3',

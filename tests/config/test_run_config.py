@@ -6,6 +6,7 @@ import pytest
 from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.run import (
   DataConfig,
+  DistillationConfig,
   MeshConfig,
   OptimizerConfig,
   TrainConfig,
@@ -17,6 +18,20 @@ def config(**changes):
   return TrainConfig(**({'task': 'sst2', 'num_steps': 10} | changes))
 
 
+def taught(**changes):
+  distillation = DistillationConfig(
+    teacher='t', strategy='auxiliary', **changes.pop('distillation', {})
+  )
+  return config(init='x', distillation=distillation, **changes)
+
+
+def test_blocks_in_any_order_with_the_layers_that_teach_them():
+  layers = {'teacher_layers': (1, 2)}
+  assert taught(init_layers=(3, 0), distillation=layers).init_layers == (3, 0)
+  same = config(init='x', init_layers=2, model={'num_hidden_layers': 2})
+  assert run_config.from_json(run_config.to_json(same)) == same
+
+
 def test_json_round_trip():
   start = config(
     model={'hidden_size': 128},
@@ -24,6 +39,8 @@ def test_json_round_trip():
     optimizer=OptimizerConfig(learning_rate=1, max_grad_norm=None),
     mesh=MeshConfig(data=2, fsdp=-1),
     early_stop=3,
+    init='some/model',
+    init_layers=(5, 0),
   )
   again = run_config.from_json(run_config.to_json(start))
   assert again == start
@@ -85,6 +102,25 @@ def test_number_of_steps():
     (lambda: config(model={'width': 1}), "no field 'width'"),
     (lambda: config(model={'num_labels': 3}), 'the task decides'),
     (lambda: config(init=''), 'config.init'),
+    (
+      lambda: config(init_layers=6),
+      "init_layers is 6, but must be None with config.init 'scratch'",
+    ),
+    (lambda: config(init='x', init_layers=0), 'must be at least 1'),
+    (lambda: config(init='x', init_layers=()), 'at least one'),
+    (lambda: config(init='x', init_layers=(1, 1)), 'none of them twice'),
+    (lambda: config(init='x', init_layers=(0, -1)), 'first block being 0'),
+    (
+      lambda: config(init='x', init_layers=True),
+      'a whole number or whole numbers in parentheses, like (32, 64) or None',
+    ),
+    (
+      lambda: config(
+        init='x', init_layers=(0, 3), model={'num_hidden_layers': 3}
+      ),
+      'num_hidden_layers is 3, but must be 2, the number of blocks that',
+    ),
+    (lambda: taught(init_layers=(3, 0)), 'ascending with config.distillation'),
     (lambda: DataConfig(source='web'), 'tfds, files, generated'),
     (lambda: DataConfig(source='files'), 'config.data.path'),
     (lambda: DataConfig(max_length=2), 'at least 3'),

@@ -255,6 +255,29 @@ CASES = {
     ('mis-shaped', '(8,) instead of (12,)'),
     (*INIT, '--config.model.intermediate_size=12'),
   ),
+  'blocks of nothing': Case(
+    ("config.init_layers is 1, but must be None with config.init 'scratch'",),
+    ('--config.init_layers=1',),
+  ),
+  'no block': Case(
+    ('config.init_layers is 0', 'at least 1'), (*INIT, '--config.init_layers=0')
+  ),
+  'a block twice': Case(
+    ('config.init_layers is (0, 0)', 'none of them twice'),
+    (*INIT, '--config.init_layers=(0,0)'),
+  ),
+  'more blocks than there are': Case(
+    ('config.init_layers is 2', 'at most 1, the number of blocks of'),
+    (*INIT, '--config.init_layers=2', '--config.model.num_hidden_layers=none'),
+  ),
+  'a block that is not there': Case(
+    ('config.init_layers is (1,)', 'from 0 to 0'),
+    (*INIT, '--config.init_layers=(1,)'),
+  ),
+  'blocks of two numbers': Case(
+    ('config.model.num_hidden_layers is 1, but must be 2, the number of',),
+    (*INIT, '--config.init_layers=2'),
+  ),
   'weights without config': Case(
     ('config.json',), INIT, remove('run/model/config.json')
   ),

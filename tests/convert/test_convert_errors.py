@@ -19,6 +19,7 @@ from mobilebert_jax.convert.pretrained import (
   load_pretrained,
   resize_token_embeddings,
   save_pretrained,
+  take_layers,
 )
 from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
@@ -301,6 +302,20 @@ def test_saving_over_a_file_is_refused(tmp_path):
 def test_impossible_vocabulary(size):
   with pytest.raises(InputError, match='vocab_size'):
     resize_token_embeddings(*tiny(), size)
+
+
+@pytest.mark.parametrize(
+  ('layers', 'message'),
+  [
+    (0, 'layers is 0, but must be at least 1'),
+    (3, 'layers is 3, but must be at most 2, the number of blocks of the mod'),
+    ((0, 2), 'from 0 to 1'),
+    ((1, 1), 'none of them twice'),
+  ],
+)
+def test_blocks_that_are_not_there(layers, message):
+  with pytest.raises(InputError, match=re.escape(message)):
+    take_layers(*tiny(num_hidden_layers=2), layers)
 
 
 @pytest.mark.parametrize(

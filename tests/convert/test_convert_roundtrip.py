@@ -16,6 +16,7 @@ from mobilebert_jax.convert.pretrained import (
   load_pretrained,
   resize_token_embeddings,
   save_pretrained,
+  take_layers,
 )
 from mobilebert_jax.runtime.errors import InputError
 from tests.support.convert_models import (
@@ -306,6 +307,25 @@ def test_fresh_heads_follow_the_key(tmp_path):
   ]
   np.testing.assert_array_equal(kernels[0], kernels[1])
   assert not np.array_equal(kernels[0], kernels[2])
+
+
+@pytest.mark.parametrize('bare', [False, True], ids=['head', 'bare'])
+@pytest.mark.parametrize(
+  ('layers', 'expected'), [(2, (0, 3)), (3, (0, 2, 3)), ((2, 0), (2, 0))]
+)
+def test_taking_blocks(layers, expected, bare, tmp_path):
+  """Blocks bit for bit in the order given, all else as it was."""
+  cls = models.MobileBertModel if bare else CLASSIFIER
+  model, params = tiny(cls, num_hidden_layers=4)
+  smaller, new = take_layers(model, params, layers)
+  assert smaller.config == model.config.replace(num_hidden_layers=len(expected))
+  before, after = (flatten_dict(p, sep='/') for p in (params, new))
+  assert before.keys() == after.keys()
+  for path, old in before.items():
+    kept = old[list(expected)] if names.LAYERS in path else old
+    np.testing.assert_array_equal(after[path], kept)
+  save_pretrained(tmp_path / 'm', smaller, new)
+  assert_same_bits(load_pretrained(cls, tmp_path / 'm').params, new)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def _student(
   settings = dict(config.model) | task.model_overrides()
   before = known.get(config.init.strip('{}'))
   if before is not None:
-    return before.architecture.replace(**settings)
+    return inputs.begun_with(config, before.architecture).replace(**settings)
   if config.init != setup.SCRATCH:
     return inputs.architecture(config, task)
   size = _vocabulary_size(chain, config, known)
@@ -116,6 +116,7 @@ def _check_teacher(
     settings,
     student.num_hidden_layers,
     theirs.architecture.num_hidden_layers,
+    config.init_layers,
   )
   if config.init == setup.SCRATCH:
     shapes = models.abstract_params(theirs.head(theirs.architecture))
