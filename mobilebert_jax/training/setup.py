@@ -62,16 +62,16 @@ class Start:
       them.
     tokenizer: what the data is encoded with.
     notes: sentences for the user, such as which weights are newly initialised.
-    constants: what a quantised model computes with; None: it is not.
     source_layers: see `MethodInputs`.
+    constants: what a quantised model computes with; None: it is not.
   """
 
   model: nn.Module
   params: Params | jax.Array | None
   tokenizer: MobileBertTokenizerFast
   notes: tuple[str, ...] = ()
-  constants: Constants | None = None
   source_layers: int | None = None
+  constants: Constants | None = None
 
 
 @dataclasses.dataclass(frozen=True)
