@@ -13,9 +13,9 @@ constants in the channels of the streams, which their readers take away. What a
 method loses on them and not on the run as it is, the method loses by itself.
 
 Each file is calibrated on 200 training examples and runs in its own runtime on
-the run's validation split. Prints a Markdown table: accuracy minus that of the float model with a 95% interval
-(paired bootstrap over examples), labels that agree with the float model, error
-of the logits over their deviation, and bytes.
+the run's validation split. Prints a Markdown table: accuracy minus that of the
+float model with a 95% interval (paired bootstrap over examples), labels that
+agree with the float model, error of the logits over their deviation, and bytes.
 """
 
 import argparse

@@ -13,6 +13,7 @@ To be read in this order; no module here loads jax:
   model         MobileBertConfig: sizes and switches of the architecture
   model_json    MobileBertConfig in the JSON of two libraries
   distillation  DistillationConfig: a teacher, and what is learnt from it
+  quantization  QuantizationConfig: the integers that a model is trained for
   optimizer     OptimizerConfig: the optimizer and its learning rates
   taken_layers  which blocks of a source a smaller model begins with
   task_options  the options of each task

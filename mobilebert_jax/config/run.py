@@ -14,6 +14,7 @@ from mobilebert_jax.config import fields, taken_layers, task_options
 from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.config.model import FrozenMap, MobileBertConfig
 from mobilebert_jax.config.optimizer import OptimizerConfig
+from mobilebert_jax.config.quantization import QuantizationConfig
 from mobilebert_jax.runtime.errors import InputError
 
 # The task decides these fields of the model's config.
@@ -211,6 +212,10 @@ class TrainConfig:
     default_factory=DistillationConfig,
     help='a teacher, and what is learnt from it',
   )
+  quantization: QuantizationConfig = fields.setting(
+    default_factory=QuantizationConfig,
+    help='the integers that the model is trained for',
+  )
   mesh: MeshConfig = fields.setting(
     default_factory=MeshConfig, help='devices along each axis'
   )
@@ -300,6 +305,7 @@ class TrainConfig:
         f'a divisor of config.batch_size ({self.batch_size})',
       )  # fmt: skip
     self._check_transfer()
+    self._check_quantization()
     if not self.init:
       raise fields.wrong(
         fields.name('init'), self.init,
@@ -324,6 +330,26 @@ class TrainConfig:
         'None with config.distillation.transfer_steps: the scores of the '
         'task do not rise while knowledge is transferred',
       )  # fmt: skip
+
+  def _check_quantization(self):
+    """Refuses what a served model does not have."""
+    scheme = self.quantization.scheme
+    if not self.quantization.is_on:
+      return
+    given = f"with config.quantization.scheme '{scheme}'"
+    for name, value, is_right, allowed in (
+      (('init',), self.init, self.init != 'scratch',
+       f'the float model to begin with {given}: its ranges are measured'),
+      (('data', 'batching'), self.data.batching,
+       self.data.batching != 'packed',
+       f"'bucketed' or 'padded' {given}: a row holds one example"),
+      (('remat',), self.remat, self.remat == 'none', f"'none' {given}"),
+      (('distillation', 'strategy'), self.distillation.strategy,
+       self.distillation.strategy == 'none',
+       f"'none' {given}: a teacher gives labels, but no block is compared"),
+    ):  # fmt: skip
+      if not is_right:
+        raise fields.wrong(fields.name(*name), value, allowed)
 
   def total_steps(self, steps_per_epoch: int) -> int:
     """Optimizer steps of the whole run."""

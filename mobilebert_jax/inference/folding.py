@@ -1,4 +1,4 @@
-"""Parameters become the weights of the served model, in float64.
+"""Parameters become the weights of the served model.
 
 NoNorm is affine, and so is nearly everything beside it: what a NoNorm scales
 and shifts is absorbed by what writes and what reads (paper, section 3.3: NoNorm
@@ -16,11 +16,16 @@ another one, r, with x = scale * r + offset for each channel:
 
 Which constants: the channels' means over sequences of tokens (`means`), those
 of texts or, without any, of `default_batches`.
+
+`fold` computes in float64, on the host; `fold_traced` is the same inside of a
+step that learns through the served model.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mobilebert_jax.config.model import MobileBertConfig
@@ -31,6 +36,9 @@ from mobilebert_jax.inference.operations import numpy_operations
 # A stream whose scale leaves this range in some channel is scaled explicitly,
 # and begins anew: far from overflow and from what float16 can hold.
 _SCALE_RANGE = (2.0**-24, 2.0**24)
+
+# What explicit scales are called, behind a tensor's name.
+_STREAM_SCALE, _WORD_SCALE = '/stream_scale', '/word_scale'
 
 # Of BERT's vocabulary: special tokens, and where whole words begin.
 _CLS, _SEP, _FIRST_WORD = 101, 102, 1996
@@ -52,6 +60,7 @@ def fold(
   outputs: Outputs = graphs.NO_MORE,
   *,
   means: Means | None = None,
+  restarts: Collection[str] | None = None,
   dtype: Any = np.float32,
 ) -> Graph:
   """Returns the served form of a model.
@@ -63,14 +72,54 @@ def fold(
     outputs: what the served model computes beside the class's outputs.
     means: constants to subtract, by name of the tensor (`measure_means`); None:
       none but those that parameters give.
+    restarts: where streams begin anew (`restarts_of` a graph whose form this
+      one is to have); None: where their scales ask for it.
     dtype: of the weights; everything before is float64.
   """
-  weights = _Folding(config, params, means or {}).weights(head, outputs)
+  folding = _Folding(config, params, means or {}, restarts)
   return Graph(
     head,
     config,
-    {name: np.asarray(value, dtype) for name, value in weights.items()},
+    {
+      name: np.asarray(value, dtype)
+      for name, value in folding.weights(head, outputs).items()
+    },
     outputs,
+  )
+
+
+def fold_traced(
+  head: str,
+  config: MobileBertConfig,
+  params: Any,
+  outputs: Outputs = graphs.NO_MORE,
+  *,
+  means: Means,
+  restarts: Collection[str],
+) -> Graph:
+  """Returns the served form of parameters that are traced, with a gradient.
+
+  Args:
+    head: as for `fold`.
+    config: as for `fold`.
+    params: jax arrays of one dtype, in which everything is computed.
+    outputs: as for `fold`.
+    means: constants, measured before (`measure_means`).
+    restarts: where streams begin anew (`restarts_of`): parameters that are
+      traced cannot say it.
+  """
+  dtype = jax.tree.leaves(params)[0].dtype
+  folding = _Folding(config, params, means, restarts, jnp, dtype)
+  return Graph(head, config, folding.weights(head, outputs), outputs)
+
+
+def restarts_of(graph: Graph) -> frozenset[str]:
+  """Returns where streams of a folded model begin anew, by tensors' names."""
+  return frozenset(
+    name.removesuffix(end)
+    for name in graph.weights
+    for end in (_STREAM_SCALE, _WORD_SCALE)
+    if name.endswith(end)
   )
 
 
@@ -166,18 +215,36 @@ def default_batches(
       ids[:, 0], ids[:, -1], ids[4:, length // 2 - 1] = _CLS, _SEP, _SEP
     if head == 'MobileBertForMultipleChoice':
       ids, types = ids.reshape(4, 2, -1), types.reshape(4, 2, -1)
-    inputs = (ids, np.ones_like(ids), types)
+    inputs = (ids, self.np.ones_like(ids), types)
     batches.append(dict(zip(graphs.INPUTS, inputs)))
   return batches
 
 
 class _Folding:
-  """Folds one model; `kept` tells how each tensor of a stream is kept."""
+  """Folds one model; `kept` tells how each tensor of a stream is kept.
 
-  def __init__(self, config: MobileBertConfig, params: Any, means: Means):
+  Args:
+    config: the architecture.
+    params: the parameters.
+    means: constants to subtract.
+    restarts: where streams begin anew; None: where their scales ask for it.
+    numbers: `numpy`, or `jax.numpy` for parameters that are traced.
+    dtype: in which to compute.
+  """
+
+  def __init__(
+    self,
+    config: MobileBertConfig,
+    params: Any,
+    means: Means,
+    restarts: Collection[str] | None = None,
+    numbers: Any = np,
+    dtype: Any = np.float64,
+  ):
     self.config, self.params, self.means = config, params, means
+    self.restarts, self.np, self.dtype = restarts, numbers, dtype
     self.kept: dict[str, Affine] = {}
-    self.result: dict[str, np.ndarray] = {}
+    self.result: dict[str, Any] = {}
 
   def weights(self, head: str, outputs: Outputs) -> dict[str, np.ndarray]:
     body = self.params
@@ -204,28 +271,29 @@ class _Folding:
 
   def embeddings(self, p: Any) -> Affine:
     c, name = self.config, 'embeddings'
-    self.result[f'{name}/words'] = _array(p['word_embeddings']['embedding'])
-    positions = _array(p['position_embeddings']['embedding'])
-    types = _array(p['token_type_embeddings']['embedding'])
-    kernel, bias = None, np.zeros(c.hidden_size)
+    self.result[f'{name}/words'] = self.array(p['word_embeddings']['embedding'])
+    positions = self.array(p['position_embeddings']['embedding'])
+    types = self.array(p['token_type_embeddings']['embedding'])
+    kernel, bias = None, self.np.zeros(c.hidden_size, self.dtype)
     if c.trigram_input or c.embedding_size != c.hidden_size:
-      kernel, bias = _dense(p['embedding_transformation'])
+      kernel, bias = self.kernel_and_bias(p['embedding_transformation'])
     if c.normalization_type == 'layer_norm':
       affine = self.layer_norm(name, p['norm'])
-      positions = positions + bias
+      positions = positions + bias[None]
     else:
-      scale, shift = _norm(p['norm'])
+      scale, shift = self.norm(p['norm'])
       # A kernel takes the scale; bare word vectors keep it for their readers.
-      kept = np.ones_like(scale)
+      kept = self.np.ones_like(scale)
       if kernel is not None:
-        kernel = kernel * scale
-      elif _is_moderate(scale):
-        kept = scale
+        kernel = kernel * scale[None]
+      elif self.begins_anew(name, scale):
+        self.result[name + _WORD_SCALE] = scale
       else:
-        self.result[f'{name}/word_scale'] = scale
+        kept = scale
       offset = self.mean(name, shift)
-      factor = scale / kept
-      positions = (positions + bias) * factor + (shift - offset) / kept
+      factor = (scale / kept)[None]
+      constant = bias * scale + shift - offset
+      positions = positions * factor + (constant / kept)[None]
       types = types * factor
       affine = self.keep(name, kept, offset)
     if kernel is not None:
@@ -252,45 +320,47 @@ class _Folding:
       part, ffn = f'{name}/ffn_{j}', p['feed_forward'][f'ffn_{j}']
       self.dense(f'{part}/intermediate', ffn['intermediate'], y)
       self.activation(f'{part}/activation', ffn.get('activation', {}))
-      y = self.residual(f'{part}/output', _dense(ffn['output']), ffn['norm'], y)
+      y = self.residual(
+        f'{part}/output', self.kernel_and_bias(ffn['output']), ffn['norm'], y
+      )
     if c.use_bottleneck:
       output = p['output_bottleneck']
-      dense = _read(_dense(output['dense']), y)
+      dense = _read(self.kernel_and_bias(output['dense']), y)
       y = self.residual(f'{name}/output', dense, output['norm'], x)
     return y
 
   def projection(self, name: str, p: Any, x: Affine) -> Affine:
     """norm(dense(x)): a bottleneck into the block."""
-    kernel, bias = _read(_dense(p['dense']), x)
+    kernel, bias = _read(self.kernel_and_bias(p['dense']), x)
     if self.config.normalization_type == 'layer_norm':
       self.put(name, kernel, bias)
       return self.layer_norm(name, p['norm'])
-    scale, shift = _norm(p['norm'])
+    scale, shift = self.norm(p['norm'])
     bias = bias * scale + shift
     offset = self.mean(name, bias)
-    self.put(name, kernel * scale, bias - offset)
-    return self.keep(name, np.ones_like(scale), offset)
+    self.put(name, kernel * scale[None], bias - offset)
+    return self.keep(name, self.np.ones_like(scale), offset)
 
   def attention(
     self, name: str, p: Any, x: Affine, query: Affine, key: Affine,
     value: Affine,
   ) -> Affine:  # fmt: skip
     root = self.config.head_dim**-0.5
-    kernel, bias = _read(_dense(p['query']), query)
+    kernel, bias = _read(self.kernel_and_bias(p['query']), query)
     self.put(f'{name}/query', kernel * root, bias * root)
-    kernel, _ = _read(_dense(p['key']), key)
+    kernel, _ = _read(self.kernel_and_bias(p['key']), key)
     self.result[f'{name}/key/kernel'] = kernel
-    kernel, constant = _read(_dense(p['value']), value)
+    kernel, constant = _read(self.kernel_and_bias(p['value']), value)
     self.result[f'{name}/value/kernel'] = kernel
-    context = Affine(np.ones_like(constant), constant)
-    dense = _read(_dense(p['output']), context)
+    context = Affine(self.np.ones_like(constant), constant)
+    dense = _read(self.kernel_and_bias(p['output']), context)
     return self.residual(f'{name}/output', dense, p['norm'], x)
 
   def head(self, head: str, body: Any, x: Affine):
     p, pooled = self.params, x
     if 'pooler' in body:
       self.dense('pooler', body['pooler'], x)
-      pooled = Affine(np.ones_like(x.scale), np.zeros_like(x.offset))
+      pooled = Affine(self.np.ones_like(x.scale), self.np.zeros_like(x.offset))
     if 'predictions' in p:
       self.masked_lm(p['predictions'], x)
     if 'seq_relationship' in p:
@@ -299,7 +369,7 @@ class _Folding:
       per_token = head == 'MobileBertForTokenClassification'
       self.dense('classifier', p['classifier'], x if per_token else pooled)
     if 'qa_outputs' in p:
-      kernel, bias = _read(_dense(p['qa_outputs']), x)
+      kernel, bias = _read(self.kernel_and_bias(p['qa_outputs']), x)
       for i, end in enumerate(('start', 'end')):
         span = slice(i, i + 1)
         self.put(f'classifier/{end}', kernel[:, span], bias[span])
@@ -308,16 +378,16 @@ class _Folding:
     c = self.config
     self.dense('masked_lm/transform', p['transform'], x)
     self.activation('masked_lm/activation', p.get('activation', {}))
-    scale, bias = _norm(p['norm'])
+    scale, bias = self.norm(p['norm'])
     self.result['masked_lm/norm/scale'] = scale
     self.result['masked_lm/norm/bias'] = bias
     decoder_bias = p['bias']
     if not c.tie_word_embeddings:
-      self.result['masked_lm/words'] = _array(p['decoder']['embedding'])
+      self.result['masked_lm/words'] = self.array(p['decoder']['embedding'])
       decoder_bias = p['decoder']['bias']
-    self.result['masked_lm/bias'] = _array(decoder_bias)
+    self.result['masked_lm/bias'] = self.array(decoder_bias)
     if c.hidden_size > c.embedding_size:
-      self.result['masked_lm/rest/kernel'] = _array(p['dense']['kernel'])
+      self.result['masked_lm/rest/kernel'] = self.array(p['dense']['kernel'])
 
   # What the parts are made of.
 
@@ -326,11 +396,11 @@ class _Folding:
     self.result[f'{name}/bias'] = bias
 
   def dense(self, name: str, p: Any, x: Affine):
-    self.put(name, *_read(_dense(p), x))
+    self.put(name, *_read(self.kernel_and_bias(p), x))
 
   def activation(self, name: str, p: Any):
     for part, value in p.items():
-      self.result[f'{name}/{part}'] = _array(value)
+      self.result[f'{name}/{part}'] = self.array(value)
 
   def residual(
     self,
@@ -345,27 +415,29 @@ class _Folding:
     if self.config.normalization_type == 'layer_norm':
       self.put(f'{name}/dense', kernel, bias)
       return self.layer_norm(name, norm)
-    scale, shift = _norm(norm)
+    scale, shift = self.norm(norm)
     kept = scale * x.scale
-    if not _is_moderate(kept):
-      # Begins anew: the stream is multiplied, once.
-      self.result[f'{name}/stream_scale'] = kept
-      kept = np.ones_like(kept)
+    if self.begins_anew(name, kept):
+      # The stream is multiplied, once.
+      self.result[name + _STREAM_SCALE] = kept
+      kept = self.np.ones_like(kept)
     constant = scale * bias + shift
     offset = self.mean(name, constant)
     self.put(
-      f'{name}/dense', kernel * (scale / kept), (constant - offset) / kept
+      f'{name}/dense',
+      kernel * (scale / kept)[None],
+      (constant - offset) / kept,
     )
     return self.keep(name, kept, offset)
 
   def layer_norm(self, name: str, p: Any) -> Affine:
     """A LayerNorm gives the stream its scale; its shift is free."""
-    scale, shift = _norm(p)
+    scale, shift = self.norm(p)
     name = f'{name}/norm'
     offset = self.mean(name, shift)
     self.result[f'{name}/scale'] = scale
     self.result[f'{name}/bias'] = shift - offset
-    return self.keep(name, np.ones_like(scale), offset)
+    return self.keep(name, self.np.ones_like(scale), offset)
 
   def keep(self, name: str, scale: np.ndarray, offset: np.ndarray) -> Affine:
     """Notes how the tensor of this name is kept."""
@@ -374,25 +446,32 @@ class _Folding:
 
   def mean(self, name: str, otherwise: np.ndarray) -> np.ndarray:
     """The constant to subtract; without a measured one, the known part."""
-    return np.asarray(self.means.get(name, otherwise), np.float64)
+    return self.array(self.means.get(name, otherwise))
+
+  def begins_anew(self, name: str, scale: np.ndarray) -> bool:
+    """Whether a stream is scaled explicitly there."""
+    if self.restarts is None:
+      low, high = _SCALE_RANGE
+      return not np.all((np.abs(scale) >= low) & (np.abs(scale) <= high))
+    return name in self.restarts
 
   def unfold(self, name: str, affine: Affine):
-    if np.any(affine.scale != 1):
+    is_traced = self.np is not np
+    if is_traced or np.any(affine.scale != 1):
       self.result[f'{name}/scale'] = affine.scale
-    if np.any(affine.offset):
+    if is_traced or np.any(affine.offset):
       self.result[f'{name}/offset'] = affine.offset
 
+  # Parameters as numbers.
 
-def _array(value: Any) -> np.ndarray:
-  return np.asarray(value, np.float64)
+  def array(self, value: Any) -> Any:
+    return self.np.asarray(value, self.dtype)
 
+  def kernel_and_bias(self, p: Any) -> tuple[Any, Any]:
+    return self.array(p['kernel']), self.array(p['bias'])
 
-def _dense(p: Any) -> tuple[np.ndarray, np.ndarray]:
-  return _array(p['kernel']), _array(p['bias'])
-
-
-def _norm(p: Any) -> tuple[np.ndarray, np.ndarray]:
-  return _array(p['scale']), _array(p['bias'])
+  def norm(self, p: Any) -> tuple[Any, Any]:
+    return self.array(p['scale']), self.array(p['bias'])
 
 
 def _read(
@@ -401,11 +480,6 @@ def _read(
   """A dense layer that reads what is kept of x, in the place of x."""
   kernel, bias = dense
   return x.scale[:, None] * kernel, bias + x.offset @ kernel
-
-
-def _is_moderate(scale: np.ndarray) -> bool:
-  low, high = _SCALE_RANGE
-  return bool(np.all((np.abs(scale) >= low) & (np.abs(scale) <= high)))
 
 
 def block_params(tree: Any, index: int) -> Any:
@@ -417,4 +491,4 @@ def block_params(tree: Any, index: int) -> Any:
   """
   if isinstance(tree, Mapping):
     return {name: block_params(value, index) for name, value in tree.items()}
-  return np.asarray(tree[index])
+  return tree[index]

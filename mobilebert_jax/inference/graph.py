@@ -14,8 +14,6 @@ at it, to quantise it, to replace it.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.inference import activations
 from mobilebert_jax.inference.operations import Operations
@@ -24,7 +22,8 @@ from mobilebert_jax.models.layers import TORCH_LAYER_NORM_EPS
 # Called with the name of a weight or a tensor and its value; returns the value
 # that is used.
 Hook = Callable[[str, Any], Any]
-Weights = Mapping[str, np.ndarray]
+# Arrays of NumPy, or of JAX within a step that learns (`folding.fold_traced`).
+Weights = Mapping[str, Any]
 
 INPUTS = ('input_ids', 'attention_mask', 'token_type_ids')
 
@@ -137,7 +136,9 @@ def apply(
     operations: the backend.
     inputs: 'input_ids', 'attention_mask' and 'token_type_ids', [B, S] of
       integers of the backend; [B, choices, S] for multiple choice. A key counts
-      where the mask is not 0.
+      where the mask is not 0. With 'masked_rows', [B, P], heads that predict
+      masked words score only these rows of [B * S, channels]: logits are
+      [B, P, vocabulary].
     hook: see `Hook`.
 
   Returns:
@@ -306,6 +307,9 @@ class _Forward:
   def masked_lm(self, x: Any) -> Any:
     """Scores the vocabulary; the word table stands once in the weights."""
     ops, c = self.ops, self.config
+    ids = self.inputs.get('masked_rows', self.ids)
+    if ids is not self.ids:
+      x = ops.rows(ops.take(x, ids))
     x = self.dense('masked_lm/transform', x)
     x = self.activation('masked_lm/activation', x)
     x = ops.layer_norm(
@@ -324,7 +328,7 @@ class _Forward:
       logits = self.tensor('masked_lm/words_logits', logits)
       more = ops.linear(rest, self.weight('masked_lm/rest/kernel'))
       logits = ops.add(logits, self.tensor('masked_lm/rest', more))
-    return ops.tokens(self.tensor('masked_lm/logits', logits), self.ids)
+    return ops.tokens(self.tensor('masked_lm/logits', logits), ids)
 
   # What the parts are made of.
 

@@ -207,7 +207,9 @@ def round_values(value: Any, grid: Grid) -> Any:
     scale = jnp.expand_dims(scale, axes)
   scale = jax.lax.stop_gradient(scale)
   low, high = (limit - grid.zero_point for limit in grid.limits)
-  inside = jnp.clip(value, low * scale, high * scale)
+  # A weight's scale follows from its largest value: none is beyond, and a tie
+  # with the limit would halve the gradient.
+  inside = value if grid.narrow else jnp.clip(value, low * scale, high * scale)
   rounded = jnp.clip(jnp.round(value / scale), low, high) * scale
   return inside + jax.lax.stop_gradient(rounded - inside)
 

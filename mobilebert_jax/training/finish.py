@@ -14,7 +14,7 @@ from mobilebert_jax.reporting import metrics_log, model_card, pictures, report
 from mobilebert_jax.runtime import distributed, files, hub
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tasks.task import Predictions
-from mobilebert_jax.training import mesh, setup
+from mobilebert_jax.training import calibration, mesh, setup
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.run_state import RunState
 from mobilebert_jax.training.setup import Run
@@ -197,6 +197,9 @@ def _about(
   parameters = models.count_params(models.abstract_params(run.start.model))
   seen = step * config.batch_size / len(splits[task.splits.train].examples)
   devices = jax.devices()
+  rounding = []
+  if config.quantization.is_on:
+    rounding = [('quantization', calibration.describe(config))]
   return [
     ('model', f'{task.head.__name__}, {parameters:,} parameters'),
     (
@@ -210,6 +213,7 @@ def _about(
      f'{config.optimizer.learning_rate:g}, weight decay '
      f'{config.optimizer.weight_decay:g}'),
     ('seed, computation', f'{config.seed}, {config.dtype}'),
+    *rounding,
     ('devices', f'{len(devices)} x {devices[0].device_kind}'),
   ]  # fmt: skip
 

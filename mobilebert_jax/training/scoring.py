@@ -73,6 +73,12 @@ def _load(
   if path.parent.name == 'checkpoints' and path.name.isdecimal():
     workdir = Workdir(path.parent.parent)
     return _from_workdir(config, task, workdir, int(path.name), mesh)
+  if config.quantization.is_on:
+    raise InputError(
+      f'--checkpoint={path} has parameters alone, but a quantised model also '
+      'has ranges: name the workdir of its run, or set '
+      "config.quantization.scheme to 'none'."
+    )
   compute = setup.compute_of(config)
   model, params, _ = load_pretrained(
     task.head,

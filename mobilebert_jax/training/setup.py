@@ -24,16 +24,18 @@ from mobilebert_jax.convert.pretrained import (
   take_layers,
 )
 from mobilebert_jax.data.batching import loader, token_cache
-from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.batching.features import Features, NumpyBatch
 from mobilebert_jax.data.records.records import Records
+from mobilebert_jax.inference.equalization import equalize
+from mobilebert_jax.inference.quantized_model import Constants, quantized
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.progress import Work
 from mobilebert_jax.tasks import TASKS, Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
+from mobilebert_jax.training import calibration, profiling, train_step
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import profiling, train_step
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.method import (
   SUPERVISED,
@@ -61,6 +63,7 @@ class Start:
     tokenizer: what the data is encoded with.
     notes: sentences for the user, such as which weights are newly initialised.
     source_layers: see `MethodInputs`.
+    constants: what a quantised model computes with; None: it is not.
   """
 
   model: nn.Module
@@ -68,6 +71,7 @@ class Start:
   tokenizer: MobileBertTokenizerFast
   notes: tuple[str, ...] = ()
   source_layers: int | None = None
+  constants: Constants | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +128,19 @@ def build(
   run = distributed.raise_on_all(
     lambda: _assemble(config, workdir, is_resumed, method)
   )
+  constants = run.start.constants
+  if constants is not None:
+    distributed.check_same('quantization', calibration.digest(constants))
   if not is_resumed:
     for note in (*run.start.notes, *run.method.notes):
       distributed.print_on_primary(note)
     distributed.run_on_primary(
       lambda: workdir.start(
-        config, run.start.model, run.start.tokenizer, run.method.record
+        config,
+        run.start.model,
+        run.start.tokenizer,
+        run.method.record,
+        constants,
       )
     )
     distributed.raise_on_all(lambda: _check_shared(workdir))
@@ -151,7 +162,10 @@ def _assemble(
     start = resume(config, task, workdir)
   else:
     tokenizer = method.default_tokenizer(config)
-    start = begin(config, task, examples[task.splits.train], tokenizer)
+    train = examples[task.splits.train]
+    start = begin(config, task, train, tokenizer)
+    if config.quantization.is_on:
+      start = _quantize(config, task, start, train)
   train_step.check_mesh(start.model, mesh, config.mesh.param_sharding)
   # Before the data is encoded, which may take long.
   inputs = MethodInputs(
@@ -188,15 +202,20 @@ def _assemble(
 def first_state(run: Run) -> TrainState:
   """Makes the state before the first step."""
   config, start = run.config, run.start
-  if start.params is None:
+  params = start.params
+  if params is None:
     # Stopped before the first checkpoint: begin anew, with the same bits.
-    start = _begin_with(config, run.task, start.tokenizer)
-  assert start.params is not None
+    fresh = _begin_with(config, run.task, start.tokenizer)
+    if config.quantization.is_on:
+      train = run.splits[run.task.splits.train].examples
+      fresh, _ = _equalize(config, run.task, fresh, train)
+    params = fresh.params
+  assert params is not None
   state = train_step.create_state(
     start.model,
     run.method.optimizer,
     run.mesh,
-    start.params,
+    params,
     key_for(config, 'dropout'),
     config.mesh.param_sharding,
   )
@@ -307,6 +326,34 @@ def _begin_with(
   return _from_pretrained(config, task, tokenizer)
 
 
+def _quantize(
+  config: TrainConfig, task: Task, start: Start, train: Sequence[Any]
+) -> Start:
+  """Measures what the model is to be served with, on training examples."""
+  start, measured = _equalize(config, task, start, train)
+  constants = calibration.measure(
+    start.model, start.params, config.quantization.scheme, measured
+  )
+  return dataclasses.replace(
+    start,
+    model=quantized(start.model, constants),
+    notes=(*start.notes, calibration.describe(config)),
+    constants=constants,
+  )
+
+
+def _equalize(
+  config: TrainConfig, task: Task, start: Start, train: Sequence[Any]
+) -> tuple[Start, list[NumpyBatch]]:
+  """Brings channels to one range, if wanted; with what they are measured on."""
+  measured = calibration.batches(config, task, start.tokenizer, train)
+  if config.quantization.equalize:
+    model, head = start.model, type(start.model).__name__
+    params = equalize(head, model.config, start.params, measured)
+    start = dataclasses.replace(start, params=params)
+  return start, measured
+
+
 def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
   """Reads model and tokenizer of a run that was started in `workdir`."""
   settings = dict(config.model) | task.model_overrides()
@@ -315,7 +362,17 @@ def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
   model = task.head(architecture, compute=compute_of(config))
   tokenizer = workdir.read_tokenizer()
   _set_length(config, tokenizer)
-  return Start(model, None, tokenizer)
+  if not config.quantization.is_on:
+    return Start(model, None, tokenizer)
+  constants = workdir.read_quantization()
+  if constants is None:
+    raise InputError(
+      f'{workdir.path} is not that of a quantised run: it has no '
+      f'{workdir.quantization.name}; set config.quantization.scheme to '
+      "'none', or name another workdir."
+    )
+  model = quantized(model, constants)
+  return Start(model, None, tokenizer, constants=constants)
 
 
 def _set_length(config: TrainConfig, tokenizer: MobileBertTokenizerFast):

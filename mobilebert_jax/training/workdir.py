@@ -10,6 +10,7 @@ from mobilebert_jax.config import model_json
 from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.inference.quantized_model import Constants
 from mobilebert_jax.runtime import files, lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
@@ -19,6 +20,7 @@ _HALF_STARTED = (
   'config.json',
   'model_config.json',
   'method.json',
+  'quantization.json',
   'tokenizer',
   lock.NAME,
 )
@@ -29,9 +31,10 @@ class Workdir:
   """Names of everything that a run writes.
 
   `model_config.json`, `tokenizer/`, `method.json` if the method has a record,
-  and then `config.json` are written at the start, when all input has been
-  checked. With `config.json` a workdir can be continued, without the checkpoint
-  that the run began from; without it, there is nothing to lose.
+  `quantization.json` of a quantised run, and then `config.json` are written at
+  the start, when all input has been checked. With `config.json` a workdir can
+  be continued, without the checkpoint that the run began from; without it,
+  there is nothing to lose.
   """
 
   path: pathlib.Path
@@ -50,6 +53,11 @@ class Workdir:
   def method(self) -> pathlib.Path:
     """The method's record (`Method.record`); only if it has one."""
     return self.path / 'method.json'
+
+  @property
+  def quantization(self) -> pathlib.Path:
+    """What a quantised model computes with (`Constants`); only if it is one."""
+    return self.path / 'quantization.json'
 
   @property
   def tokenizer(self) -> pathlib.Path:
@@ -151,12 +159,19 @@ class Workdir:
     """The record of the method that the run began with; {} if it has none."""
     return json.loads(_read(self.method)) if self.method.exists() else {}
 
+  def read_quantization(self) -> Constants | None:
+    """What the run's model is served with; None: it is not quantised."""
+    if not self.quantization.exists():
+      return None
+    return Constants.from_json(json.loads(_read(self.quantization)))
+
   def start(
     self,
     config: TrainConfig,
     model: Any,
     tokenizer: Any,
     method: Mapping[str, Any],
+    constants: Constants | None = None,
   ):
     """Writes what is needed to continue; `config.json` last.
 
@@ -165,6 +180,7 @@ class Workdir:
       model: the model.
       tokenizer: the tokenizer.
       method: JSON values, the method's record.
+      constants: of a quantised model.
     """
     self.path.mkdir(parents=True, exist_ok=True)
     architecture = model_json.to_dict(
@@ -174,6 +190,8 @@ class Workdir:
     tokenizer.save_pretrained(self.tokenizer)
     if method:
       files.write_json(self.method, method)
+    if constants is not None:
+      files.write_json(self.quantization, constants.to_json())
     files.write_text(self.config, run_config.to_json(config))
 
   def read_results(self) -> dict[str, Any] | None:
