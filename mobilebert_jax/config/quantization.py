@@ -12,7 +12,8 @@ class QuantizationConfig:
 
   A quantised run begins with a float model (`config.init`) and goes on as the
   file that is exported from it will compute: weights and activations rounded to
-  integers of a few bits, gradients straight through (docs/guides/quantize.md).
+  integers of a few bits, gradients straight through
+  (docs/guides/quantized_training.md).
   The ranges of activations are measured once, on the run's own training
   examples, and are part of the run.
   """

@@ -286,7 +286,7 @@ def _check_products(file: _File, calibration: Quantization):
     for name, grid in calibration.tensors.items()
   }
   for x, y, bias, output in file.products():
-    scales = [
+    scales: list[Any] = [
       None if tensor.quantization is None else tensor.quantization.scale
       for tensor in (x, y, output)
     ]

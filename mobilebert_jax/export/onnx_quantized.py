@@ -268,20 +268,20 @@ class StaticIntegers(OnnxOperations):
       self._written[name] = self._constant(name, value)
       return name
     step = np.maximum(grid.scale, least).astype(np.float32)
-    whole, axis = grid._replace(scale=step).integers(value), grid.axis
+    integers, axis = grid._replace(scale=step).integers(value), grid.axis
     if is_turned:
-      whole, axis = whole.T, 0
+      integers, axis = integers.T, 0
     zeros = np.zeros(step.shape, np.int8)
     if grid.bits == 4:
       four = self._onnx.TensorProto.INT4
       kind = self._onnx.helper.tensor_dtype_to_np_dtype(four)
-      whole = self._constant(f'{name}_quantized', whole.astype(kind))
+      whole = self._constant(f'{name}_quantized', integers.astype(kind))
       whole = super()._node('Cast', whole, to=self._type_of(np.int8))
     else:
       # The same integers without a sign.
       zeros = (zeros.astype(np.int16) + 128).astype(np.uint8)
-      whole = (whole.astype(np.int16) + 128).astype(np.uint8)
-      whole = self._constant(f'{name}_quantized', whole)
+      integers = (integers.astype(np.int16) + 128).astype(np.uint8)
+      whole = self._constant(f'{name}_quantized', integers)
     size = '_'.join(map(str, step.shape))
     zero = self._constant(f'/zero_points_{zeros.dtype}_{size}', zeros)
     scale = self._constant(f'{name}_scale', step)

@@ -29,6 +29,7 @@ from mobilebert_jax.inference import (
 )
 from mobilebert_jax.inference.costs import Cost
 from mobilebert_jax.inference.graph import Outputs
+from mobilebert_jax.inference.quantized_model import Constants, quantized
 from mobilebert_jax.reporting import model_card
 from mobilebert_jax.runtime import files, hub
 from mobilebert_jax.runtime.errors import InputError
@@ -162,10 +163,15 @@ def export(
     f'{len(checked)} texts to check with and {folded_with} to fold with, of '
     f'up to {longest} tokens: {texts.origin}'
   )
-  calibrating = _calibrating(options, source, longest, lengths)
-  if calibrating:
+  constants = _constants_of_run(options, source)
+  calibrating = _Calibrating()
+  if constants is None:
+    calibrating = _calibrating(options, source, longest, lengths)
+  if constants is not None:
+    say('ranges and scales are those that the run has learnt with')
+  elif calibrating:
     say(f'measuring ranges on {calibrating.texts} texts: {calibrating.origin}')
-  if options.quantize != 'none' and options.equalize:
+  if options.quantize != 'none' and options.equalize and constants is None:
     params = equalization.equalize(
       source.head, source.config, source.params, calibrating.batches or batches
     )
@@ -179,7 +185,12 @@ def export(
     _write_beside(source, directory)
     say(f'writing {options.format}')
     served, calibration = fold(means), None
-    if calibrating.batches:
+    if constants is not None:
+      served = constants.fold(
+        source.head, source.config, source.params, outputs=served.outputs
+      )._replace(mask_value=None)
+      calibration = constants.quantization
+    elif calibrating:
       measured_ranges = ranges.measure(served, calibrating.batches)
       calibration = quantization.calibrate(
         served, options.quantize, measured_ranges
@@ -196,11 +207,16 @@ def export(
       source, model, fold(None, 'float64'), texts.batches(checked, lengths)
     )
     data = _examples(options, source, longest, say)
+    judged = model
+    if constants is not None:
+      # What the run scored is what the file has to score.
+      rounded = quantized(source.model, constants)
+      judged = check.compiled(dataclasses.replace(source, model=rounded))
     checked_files = tuple(
-      _check(source, model, file, directory, references, data)
+      _check(source, model, judged, file, directory, references, data)
       for file in written
     )
-    if calibration is not None:
+    if calibrating and calibration is not None:
       say('finding the tensors that cost most')
       worst = costs.costs(served, calibration, calibrating.batches[0])[:5]
       checked_files = tuple(
@@ -278,6 +294,33 @@ def _hints(
     f'reads {different / len(strings):.1%} of the texts otherwise than '
     "the model's."
   )
+
+
+def _constants_of_run(
+  options: ExportOptions, source: Source
+) -> Constants | None:
+  """What a quantised run has learnt with, if its own integers are wanted.
+
+  Raises:
+    InputError: others are.
+  """
+  if source.run is None or options.quantize == 'none':
+    return None
+  constants = source.run.read_quantization()
+  if constants is None:
+    return None
+  scheme = constants.quantization.scheme
+  if options.quantize != scheme:
+    raise InputError(
+      f'{source.name} has learnt with the integers of {scheme}, not with those '
+      f'of {options.quantize}: pass --quantize={scheme}.'
+    )
+  if options.calibration is not None:
+    raise InputError(
+      f'--calibration is for float models; {source.name} has learnt with '
+      'ranges that stay.'
+    )
+  return constants
 
 
 class _Calibrating(NamedTuple):
@@ -409,6 +452,7 @@ def _upload(output: pathlib.Path, options: ExportOptions) -> str:
 def _check(
   source: Source,
   model: check.Runtime,
+  judged: check.Runtime,
   file: Written,
   directory: pathlib.Path,
   references: list[check.Reference],
@@ -432,5 +476,5 @@ def _check(
   ]
   judgement = None
   if is_quantized and data is not None:
-    judgement = judge.judge(source, model, runtime, data)
+    judgement = judge.judge(source, judged, runtime, data)
   return File(file.path, sum(sizes), comparison, file.quantization, judgement)
