@@ -126,10 +126,11 @@ class StaticIntegers(OnnxOperations):
   something computes with them: what stands between DequantizeLinear and
   QuantizeLinear is what runtimes make an operation on integers of.
 
-  Activations of 8 bits are stored without a sign, which is how x86 multiplies
-  them; weights have one. Weights of 4 bits are stored in 4 and cast to 8 when a
-  file is loaded, because onnxruntime has no product of integers for the former;
-  nor has it one for activations of 16 bits.
+  Integers of 8 bits are stored without a sign, weights too: see `DynamicInt8`.
+  Weights of 4 bits have one, for their products are small; they are stored in 4
+  bits and cast to 8 when a file is loaded, because onnxruntime has no product
+  of integers for the former. Nor has it one for activations of 16 bits: these
+  files are for other chips, and compute the same in floats here.
 
   Args:
     onnx: the module.
@@ -229,8 +230,8 @@ class StaticIntegers(OnnxOperations):
     return x
 
   def softmax(self, x):
-    # onnxruntime has a softmax of integers, which takes twice as long as these.
-    # It does not see that it could take it if something stands between.
+    # onnxruntime's softmax of integers takes twice as long as one of floats; it
+    # is not put here if something stands between.
     if x in self._scalings and not self._is_wide:
       x = self.maximum(x, self.number(float(np.finfo(np.float32).min)))
     return super().softmax(x)
@@ -268,26 +269,26 @@ class StaticIntegers(OnnxOperations):
       self._written[name] = self._constant(name, value)
       return name
     step = np.maximum(grid.scale, least).astype(np.float32)
-    integers, axis = grid._replace(scale=step).integers(value), grid.axis
+    whole, axis = grid._replace(scale=step).integers(value), grid.axis
     if is_turned:
-      integers, axis = integers.T, 0
-    zeros = np.zeros(step.shape, np.int8)
+      whole, axis = whole.T, 0
     if grid.bits == 4:
       four = self._onnx.TensorProto.INT4
       kind = self._onnx.helper.tensor_dtype_to_np_dtype(four)
-      whole = self._constant(f'{name}_quantized', integers.astype(kind))
-      whole = super()._node('Cast', whole, to=self._type_of(np.int8))
+      zeros = np.zeros(step.shape, np.int8)
+      stored = self._constant(f'{name}_quantized', whole.astype(kind))
+      stored = super()._node('Cast', stored, to=self._type_of(np.int8))
     else:
       # The same integers without a sign.
-      zeros = (zeros.astype(np.int16) + 128).astype(np.uint8)
-      integers = (integers.astype(np.int16) + 128).astype(np.uint8)
-      whole = self._constant(f'{name}_quantized', integers)
+      whole = (whole.astype(np.int16) + 128).astype(np.uint8)
+      zeros = np.full(step.shape, 128, np.uint8)
+      stored = self._constant(f'{name}_quantized', whole)
     size = '_'.join(map(str, step.shape))
     zero = self._constant(f'/zero_points_{zeros.dtype}_{size}', zeros)
     scale = self._constant(f'{name}_scale', step)
-    self._scalings[whole] = _Scaling(step, scale, zero, axis)
-    self._written[name] = whole
-    return whole
+    self._scalings[stored] = _Scaling(step, scale, zero, axis)
+    self._written[name] = stored
+    return stored
 
   def _float(self, name: str) -> str:
     """Returns the floats of a weight, of integers, or of floats."""

@@ -190,7 +190,7 @@ def check_static(folded, scheme, quantization, wanted, batch, directory):
     else:
       # What lies between two points goes either way, and moves what reads it.
       steps = moved / step(folded, quantization, name)
-      assert steps.max() < 6.01 and (steps < 2.01).mean() > 0.99, name
+      assert steps.max() < 6.01 and (steps < 2.01).mean() > 0.98, name
     if 'logits' in name and value.ndim > 1:
       same = result[name].argmax(-1) == value.argmax(-1)
       assert same.mean() > 0.97, name
@@ -219,7 +219,7 @@ def test_static_flags(changes, scheme, tmp_path):
 
 def test_static_as_the_hook_of_training(tmp_path):
   """With the ranges that are measured, beside what a run rounds in JAX."""
-  folded = served.fold(PRETRAINING, served.EVERYTHING)
+  folded = served.fold(PRETRAINING, served.EVERYTHING, num_hidden_layers=1)
   batch = served.make_batch(PRETRAINING, rows=33, length=11, seed=3)
   quantization = quantizations.calibrate(
     folded, 'int8', ranges.measure(folded, [batch])
