@@ -156,8 +156,10 @@ def test_all_classes(head, kind, tmp_path):
     'MobileBertForPreTraining', 'MobileBertForNextSentencePrediction',
   )  # fmt: skip
   assert products_in(counts, integer) == 2 * BLOCK + 1 + pooler
-  assert counts['BATCH_MATMUL', integer, integer] == 4
-  assert counts['SOFTMAX', integer, integer] == 2
+  # XNNPACK has attention in floats alone; 16 bits are not for it.
+  attention = 'INT16' if kind == 'int8x16' else 'FLOAT32'
+  assert counts['BATCH_MATMUL', attention, attention] == 4
+  assert counts['SOFTMAX', attention, attention] == 2
 
 
 @pytest.mark.parametrize('kind', quantization.SCHEMES)
@@ -166,7 +168,6 @@ def test_flags(changes, kind, tmp_path):
   head = 'MobileBertForPreTraining'
   counts = assert_computes(head, kind, tmp_path, **changes)
   integer = 'INT16' if kind == 'int8x16' else 'INT8'
-  assert counts['BATCH_MATMUL', integer, integer] == 4
   # Words, transformation, rest and next sentence alone are of floats.
   assert products_in(counts, 'FLOAT32') <= 4
   assert products_in(counts, integer) >= 16
@@ -214,13 +215,18 @@ def test_every_tensor_is_on_its_grid(kind, tmp_path):
   seen = 0
   for name, grid in calibration.tensors.items():
     wanted = np.round(values[name] / grid.scale) + grid.zero_point
-    for index in on_grid[float(grid.scale), grid.zero_point]:
-      value = interpreter.get_tensor(index).astype(np.int32)
-      if value.size == wanted.size and value.ndim >= 2:
-        value = value.reshape(wanted.shape)
-        assert np.abs(value - wanted).max() <= most, name
-        seen += 1
-        break
+    # The same values may stand in several layouts.
+    alike = [
+      value.reshape(wanted.shape).astype(np.int32)
+      for value in map(
+        interpreter.get_tensor, on_grid[float(grid.scale), grid.zero_point]
+      )
+      if value.size == wanted.size and value.ndim >= 2
+    ]
+    if alike:
+      apart = min(np.abs(value - wanted).max() for value in alike)
+      assert apart <= most, (name, apart)
+      seen += 1
   assert seen >= 0.9 * len(calibration.tensors)
 
 
