@@ -6,6 +6,8 @@ In the order in which to read:
   stablehlo: StableHLO by jax.export.
   saved_model: TensorFlow SavedModels.
   litert: LiteRT (.tflite) files.
+  litert_operations: what they are traced with.
+  litert_quantized: their integers, as calibrated.
   litert_tools: the programs that make them, here or in another Python.
   mediapipe: such files for MediaPipe and the Task Library.
   bert_metadata: what these files say of their tensors.

@@ -52,7 +52,7 @@ def rounding(folded, calibration):
       grid = calibration.tensors.get(name)
     if grid is None:
       return value
-    scale = np.float64(grid.scale)
+    scale = np.asarray(grid.scale, np.float64)
     if grid.axis is not None:
       scale = np.expand_dims(scale, 1 - grid.axis)
     low, high = (limit - grid.zero_point for limit in grid.limits)
@@ -80,7 +80,7 @@ def count_operations(path):
   model = tables(path)
   codes = {value: key for key, value in vars(schema.BuiltinOperator).items()}
   types = {value: key for key, value in vars(schema.TensorType).items()}
-  counts = collections.Counter()
+  counts: collections.Counter = collections.Counter()
   for subgraph in model.subgraphs:
     for operator in subgraph.operators:
       code = codes[model.operatorCodes[operator.opcodeIndex].builtinCode]
@@ -100,7 +100,7 @@ def count_bytes(path):
     size = buffer.size if buffer.data is None else len(buffer.data)
     if size:
       buffers[tensor.buffer] = types[tensor.type], size
-  counts = collections.Counter()
+  counts: collections.Counter = collections.Counter()
   for kind, size in buffers.values():
     counts[kind] += size
   return counts
@@ -156,8 +156,10 @@ def test_all_classes(head, kind, tmp_path):
     'MobileBertForPreTraining', 'MobileBertForNextSentencePrediction',
   )  # fmt: skip
   assert products_in(counts, integer) == 2 * BLOCK + 1 + pooler
-  assert counts['BATCH_MATMUL', integer, integer] == 4
-  assert counts['SOFTMAX', integer, integer] == 2
+  # XNNPACK has attention in floats alone; 16 bits are not for it.
+  attention = 'INT16' if kind == 'int8x16' else 'FLOAT32'
+  assert counts['BATCH_MATMUL', attention, attention] == 4
+  assert counts['SOFTMAX', attention, attention] == 2
 
 
 @pytest.mark.parametrize('kind', quantization.SCHEMES)
@@ -166,7 +168,6 @@ def test_flags(changes, kind, tmp_path):
   head = 'MobileBertForPreTraining'
   counts = assert_computes(head, kind, tmp_path, **changes)
   integer = 'INT16' if kind == 'int8x16' else 'INT8'
-  assert counts['BATCH_MATMUL', integer, integer] == 4
   # Words, transformation, rest and next sentence alone are of floats.
   assert products_in(counts, 'FLOAT32') <= 4
   assert products_in(counts, integer) >= 16
@@ -210,17 +211,25 @@ def test_every_tensor_is_on_its_grid(kind, tmp_path):
 
   graph.apply(masked, numpy_operations(), row, note)
   # Steps of 16 bits are so fine that runtimes differ by several.
-  most = 0.002 * 2**16 if kind == 'int8x16' else 4
+  most = 128 if kind == 'int8x16' else 8
   seen = 0
   for name, grid in calibration.tensors.items():
     wanted = np.round(values[name] / grid.scale) + grid.zero_point
-    for index in on_grid[float(grid.scale), grid.zero_point]:
-      value = interpreter.get_tensor(index).astype(np.int32)
-      if value.size == wanted.size and value.ndim >= 2:
-        value = value.reshape(wanted.shape)
-        assert np.abs(value - wanted).max() <= most, name
-        seen += 1
-        break
+    # The same values may stand in several layouts.
+    alike = [
+      value.reshape(wanted.shape).astype(np.int32)
+      for value in map(
+        interpreter.get_tensor, on_grid[float(grid.scale), grid.zero_point]
+      )
+      if value.size == wanted.size and value.ndim >= 2
+    ]
+    if alike:
+      apart = min((np.abs(value - wanted) for value in alike), key=np.max)
+      # The first block has nothing behind it that adds up.
+      limit = most / 4 if name.startswith('layer_0/') else most
+      assert apart.max() <= limit, (name, apart.max())
+      assert apart.mean() <= limit / 4, (name, apart.mean())
+      seen += 1
   assert seen >= 0.9 * len(calibration.tensors)
 
 
@@ -337,7 +346,7 @@ def test_what_the_delegate_refuses_is_named(tmp_path):
   name = 'layer_1/ffn_0/output/dense'
   tensors = dict(calibration.tensors)
   tensors[name] = tensors[name]._replace(
-    scale=np.float32(tensors[name].scale / 5e4)
+    scale=np.asarray(tensors[name].scale / 5e4, np.float32)
   )
   narrow = calibration._replace(tensors=tensors)
   with pytest.raises(
