@@ -215,7 +215,7 @@ def default_batches(
       ids[:, 0], ids[:, -1], ids[4:, length // 2 - 1] = _CLS, _SEP, _SEP
     if head == 'MobileBertForMultipleChoice':
       ids, types = ids.reshape(4, 2, -1), types.reshape(4, 2, -1)
-    inputs = (ids, self.np.ones_like(ids), types)
+    inputs = (ids, np.ones_like(ids), types)
     batches.append(dict(zip(graphs.INPUTS, inputs)))
   return batches
 

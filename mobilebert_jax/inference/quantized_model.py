@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 import jax.scipy.special
 import numpy as np
@@ -101,7 +102,7 @@ class Constants:
     )
 
 
-def quantized(model: HeadedModel, constants: Constants) -> HeadedModel:
+def quantized(model: nn.Module, constants: Constants) -> nn.Module:
   """Returns a model with the same parameters, that computes as it is served.
 
   `apply` takes input_ids, attention_mask, token_type_ids and masked_positions
@@ -116,8 +117,8 @@ def quantized(model: HeadedModel, constants: Constants) -> HeadedModel:
   Raises:
     InputError: `apply` is called with what a served model does not have.
   """
-  kind = _class(type(model))
-  return kind(model.config, model.compute, constants=constants)
+  kind: Any = type(model)
+  return _class(kind)(model.config, model.compute, constants=constants)
 
 
 class _Quantized(MobileBertPreTrainedModel):
