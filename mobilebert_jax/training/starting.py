@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from mobilebert_jax import models
+from mobilebert_jax.config import taken_layers
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert.pretrained import (
@@ -164,8 +165,9 @@ def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
       f'{workdir.quantization.name}; set config.quantization.scheme to '
       "'none', or name another workdir."
     )
-  model = quantized(model, constants)
-  return Start(model, None, tokenizer, constants=constants)
+  return Start(
+    quantized(model, constants), None, tokenizer, constants=constants
+  )
 
 
 def _set_length(config: TrainConfig, tokenizer: MobileBertTokenizerFast):
