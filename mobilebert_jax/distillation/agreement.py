@@ -25,7 +25,7 @@ from mobilebert_jax.models.typing import Batch, Params
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import setup, train_step
+from mobilebert_jax.training import setup, starting, train_step
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.workdir import Workdir
 
@@ -138,7 +138,7 @@ def of_run(place: Workdir, teacher_name: str | None = None) -> dict[str, Any]:
       f'the run in {place.path} learnt {task.name}, whose examples are several '
       'texts each, but layers are compared on single texts alone.'
     )
-  compute = dataclasses.asdict(setup.compute_of(config))
+  compute = dataclasses.asdict(starting.compute_of(config))
   tokenizer = place.read_tokenizer()
   student, params, _ = load_pretrained(task.head, place.model, **compute)
   loaded = teacher.load(config, task, student, tokenizer)

@@ -21,7 +21,7 @@ from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.distillation.transfer import Pair
 from mobilebert_jax.models.typing import Batch, Metrics, Params
-from mobilebert_jax.training import setup, train_step
+from mobilebert_jax.training import starting, train_step
 from mobilebert_jax.training.method import (
   Method,
   MethodBuilder,
@@ -50,7 +50,7 @@ def _prepare(inputs: MethodInputs) -> Callable[[int], Method]:
   teacher_layers = teacher.model.config.num_hidden_layers
   teachers.check_depth(config, source_layers, teacher_layers)
   teachers.shardings(teacher.model, mesh, settings.teacher_placement)
-  is_copied = config.init == setup.SCRATCH
+  is_copied = config.init == starting.SCRATCH
   if is_copied:
     teachers.copied_shapes(teacher.params, student, settings.copy, teacher.name)
 

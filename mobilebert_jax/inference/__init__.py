@@ -9,7 +9,7 @@ In the order in which to read:
   ranges: what values its tensors have on real inputs.
   equalization: channels are rescaled, and it stays the same function.
   float16: parameters whose values float16 can hold.
-  quantized_model: a model that learns as it is served, folded and rounded.
   quantization: integers in place of floats: which tensors, on which grid.
   costs: what rounding each tensor costs.
+  quantized_model: a model that learns as it is served, folded and rounded.
 """

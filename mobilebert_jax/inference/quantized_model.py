@@ -102,7 +102,7 @@ class Constants:
     )
 
 
-def quantized(model: nn.Module, constants: Constants) -> HeadedModel:
+def quantized(model: nn.Module, constants: Constants) -> nn.Module:
   """Returns a model with the same parameters, that computes as it is served.
 
   `apply` takes input_ids, attention_mask, token_type_ids and masked_positions
@@ -118,8 +118,7 @@ def quantized(model: nn.Module, constants: Constants) -> HeadedModel:
     InputError: `apply` is called with what a served model does not have.
   """
   kind: Any = type(model)
-  known: Any = model
-  return _class(kind)(known.config, known.compute, constants=constants)
+  return _class(kind)(model.config, model.compute, constants=constants)
 
 
 class _Quantized(MobileBertPreTrainedModel):
@@ -157,7 +156,7 @@ class _Quantized(MobileBertPreTrainedModel):
 
 
 @functools.cache
-def _class(kind: Any) -> Any:
+def _class(kind: type[HeadedModel]) -> Any:
   """Returns the class, with its own name, that computes as it is served."""
   if kind.__name__ not in _OUTPUTS:
     raise InputError(

@@ -15,7 +15,7 @@ from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import train_wordpiece
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import setup
+from mobilebert_jax.training import starting
 
 # Its architecture is known without a network.
 _PUBLISHED = 'google/mobilebert-uncased'
@@ -34,14 +34,14 @@ def architecture(config: TrainConfig, task: Task) -> MobileBertConfig:
     InputError: the checkpoint has no config, or a setting is wrong.
   """
   settings = dict(config.model) | task.model_overrides()
-  if config.init == setup.SCRATCH:
+  if config.init == starting.SCRATCH:
     result = MobileBertConfig(**settings)
   else:
     source = stored_architecture(
       config, 'config.init', config.init, config.revision
     )
     result = begun_with(config, source).replace(**settings)
-  setup.check_lengths(config, result)
+  starting.check_lengths(config, result)
   return result
 
 

@@ -15,7 +15,7 @@ from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import distillation, inputs
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
-from mobilebert_jax.training import evaluate, setup, train_step
+from mobilebert_jax.training import evaluate, setup, starting, train_step
 from mobilebert_jax.training.method import MethodInputs, supervised_step
 from mobilebert_jax.training.optimizer import Optimizer, make_optimizer
 from mobilebert_jax.training.train_step import TrainState
@@ -265,4 +265,4 @@ def _method_inputs(of: CompilationPlan, model: Any) -> MethodInputs:
 
 
 def _model(of: CompilationPlan) -> Any:
-  return of.task.head(of.architecture, compute=setup.compute_of(of.config))
+  return of.task.head(of.architecture, compute=starting.compute_of(of.config))

@@ -14,7 +14,7 @@ from mobilebert_jax.reporting import metrics_log, model_card, pictures, report
 from mobilebert_jax.runtime import distributed, files, hub
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tasks.task import Predictions
-from mobilebert_jax.training import calibration, mesh, setup
+from mobilebert_jax.training import calibration, mesh, starting
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.run_state import RunState
 from mobilebert_jax.training.setup import Run
@@ -122,7 +122,7 @@ def _usage(run: Run, scores: Mapping[str, float]) -> Mapping[str, Any]:
 def _write_card(run: Run, results: Mapping[str, Any]):
   config, start = run.config, run.start
   is_hub_name = (
-    config.init != setup.SCRATCH
+    config.init != starting.SCRATCH
     and hub.is_hub_name(config.init)
     and not files.path(config.init).exists()
   )

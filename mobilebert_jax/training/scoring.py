@@ -15,11 +15,11 @@ from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import setup, train_step
+from mobilebert_jax.training import setup, starting, train_step
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.evaluate import Evaluator, Split
 from mobilebert_jax.training.optimizer import make_optimizer
-from mobilebert_jax.training.setup import Start
+from mobilebert_jax.training.starting import Start
 from mobilebert_jax.training.workdir import Workdir, is_workdir
 
 
@@ -79,7 +79,7 @@ def _load(
       'has ranges: name the workdir of its run, or set '
       "config.quantization.scheme to 'none'."
     )
-  compute = setup.compute_of(config)
+  compute = starting.compute_of(config)
   model, params, _ = load_pretrained(
     task.head,
     path,
@@ -101,7 +101,7 @@ def _from_workdir(
 ) -> tuple[Start, dict[str, Any]]:
   if not workdir.checkpoints.is_dir():
     raise InputError(f'{workdir.path} holds no checkpoint yet.')
-  start = setup.resume(config, task, workdir)
+  start = starting.resume(config, task, workdir)
   abstract, _ = _state(config, start.model, mesh)
   with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
     step = checkpoints.latest() if step is None else step

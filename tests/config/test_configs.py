@@ -12,7 +12,7 @@ from mobilebert_jax.distillation import stages
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import glue
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import setup, train_step
+from mobilebert_jax.training import setup, starting, train_step
 from mobilebert_jax.training.optimizer import make_optimizer
 from tests.support import custom_data
 
@@ -86,7 +86,7 @@ def test_config_builds_its_abstract_state(repo, run, tmp_path, monkeypatch):
     else MobileBertConfig.mobilebert(**settings)
   )
   assert config.data.max_length <= architecture.max_position_embeddings
-  model = task.head(architecture, compute=setup.compute_of(config))
+  model = task.head(architecture, compute=starting.compute_of(config))
   mesh = device_mesh.make_mesh()
   tx = make_optimizer(config.optimizer, 10)
   shapes, _ = train_step.abstract_state(model, tx, mesh)
@@ -153,7 +153,7 @@ def test_the_teachers_second_phase_begins_with_its_first(
   monkeypatch.chdir(tmp_path)
   task = setup.find_task(second)
   with pytest.raises(InputError, match='runs/pretrain_teacher_phase1/model'):
-    setup.begin(second, task, ())
+    starting.begin(second, task, ())
 
 
 @pytest.mark.parametrize('name', glue.TABLE)

@@ -31,7 +31,14 @@ from mobilebert_jax.runtime import (
 )
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import loop, mesh, scoring, setup, train_step
+from mobilebert_jax.training import (
+  loop,
+  mesh,
+  scoring,
+  setup,
+  starting,
+  train_step,
+)
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.workdir import Workdir
@@ -130,7 +137,7 @@ def state_of(workdir: Workdir):
   """Everything in the last checkpoint."""
   config = workdir.read_config()
   task = setup.find_task(config)
-  model = setup.resume(config, task, workdir).model
+  model = starting.resume(config, task, workdir).model
   tx = make_optimizer(config.optimizer, 8)
   abstract, _ = train_step.abstract_state(model, tx, mesh.make_mesh())
   with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:

@@ -13,7 +13,14 @@ import pytest
 
 from mobilebert_jax.config import configure
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.training import loop, mesh, scoring, setup, train_step
+from mobilebert_jax.training import (
+  loop,
+  mesh,
+  scoring,
+  setup,
+  starting,
+  train_step,
+)
 from mobilebert_jax.training.checkpoint import Checkpoints, DamagedError
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.workdir import Workdir
@@ -278,7 +285,7 @@ def test_no_flipped_bit_is_taken_for_good(whole, tmp_path):
   shutil.copytree(whole, workdir)
   config = Workdir(workdir).read_config()
   task = setup.find_task(config)
-  model = setup.resume(config, task, Workdir(workdir)).model
+  model = starting.resume(config, task, Workdir(workdir)).model
   tx = make_optimizer(config.optimizer, 8)
   abstract, _ = train_step.abstract_state(model, tx, mesh.make_mesh())
 

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from mobilebert_jax.reporting import metrics_log
-from mobilebert_jax.training import mesh, setup, train_step
+from mobilebert_jax.training import mesh, setup, starting, train_step
 from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.workdir import Workdir
@@ -80,7 +80,7 @@ def final_state(path: pathlib.Path):
   workdir = Workdir(path)
   config = workdir.read_config()
   task = setup.find_task(config)
-  model = setup.resume(config, task, workdir).model
+  model = starting.resume(config, task, workdir).model
   tx = make_optimizer(config.optimizer, 8)
   abstract, _ = train_step.abstract_state(model, tx, mesh.make_mesh())
   with Checkpoints(workdir.checkpoints) as checkpoints:

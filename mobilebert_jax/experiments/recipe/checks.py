@@ -18,7 +18,7 @@ from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import inputs
-from mobilebert_jax.training import setup
+from mobilebert_jax.training import setup, starting
 from mobilebert_jax.training.workdir import Workdir
 
 
@@ -54,9 +54,9 @@ def find_model(
   """
   if config.tokenizer is not None and not recipe.names(config.tokenizer):
     # That it is there; the run itself reads it.
-    setup.named_tokenizer(config, config.tokenizer)
+    starting.named_tokenizer(config, config.tokenizer)
   architecture = _student(chain, config, task, known)
-  setup.check_lengths(config, architecture)
+  starting.check_lengths(config, architecture)
   name = config.distillation.teacher
   if name is None:
     return RunModel(task.head, architecture)
@@ -81,7 +81,7 @@ def _student(
   before = known.get(config.init.strip('{}'))
   if before is not None:
     return inputs.begun_with(config, before.architecture).replace(**settings)
-  if config.init != setup.SCRATCH:
+  if config.init != starting.SCRATCH:
     return inputs.architecture(config, task)
   size = _vocabulary_size(chain, config, known)
   return MobileBertConfig(**{'vocab_size': size, **settings})
@@ -102,7 +102,7 @@ def _vocabulary_size(
     return len(data.existing_vocabulary(chain.vocabulary))
   if config.tokenizer is None:
     name = teacher.directory(name)
-  return len(setup.named_tokenizer(config, name))
+  return len(starting.named_tokenizer(config, name))
 
 
 def _check_teacher(
@@ -118,7 +118,7 @@ def _check_teacher(
     theirs.architecture.num_hidden_layers,
     config.init_layers,
   )
-  if config.init == setup.SCRATCH:
+  if config.init == starting.SCRATCH:
     shapes = models.abstract_params(theirs.head(theirs.architecture))
     own = task.head(student)
     teacher.copied_shapes(shapes, own, settings.copy, settings.teacher)
