@@ -48,9 +48,9 @@ class Judgement(NamedTuple):
       f'{name} {value:.4f} (the model: {self.model[name]:.4f})'
       for name, value in self.file.items()
     )
-    agree = 1 - self.differ / max(1, self.decided)
+    same = 1 - self.differ / max(1, self.decided)
     return (
-      f'on {self.split}: {scores}; {agree:.2%} of {self.decided:,} decisions '
+      f'on {self.split}: {scores}; {same:.2%} of {self.decided:,} decisions '
       f"are the model's; error of logits {self.error:.2%} of their deviation"
     )
 
@@ -149,8 +149,8 @@ def judge(
         values.add(right)
         errors.add(wrong - right)
       placements.append(placement)
-      for which, found in both.items():
-        kept = jax.device_get(keep(_Outputs(found, batch), dict(batch)))
+      for which, values_of in both.items():
+        kept = jax.device_get(keep(_Outputs(values_of, batch), dict(batch)))
         collected[which].append(evaluate.cut(task, kept, placement, lengths))
       done += len(placement.examples)
       work.is_at(done, len(split.features))

@@ -76,8 +76,8 @@ class File(NamedTuple):
     if self.judgement is not None:
       lines.append(f'  {self.judgement.describe()}')
     if self.costs:
-      told = ', '.join(f'{name} {error:.2%}' for name, error in self.costs)
-      lines.append(f'  rounded alone, these cost most of the logits: {told}')
+      worst = ', '.join(f'{name} {error:.2%}' for name, error in self.costs)
+      lines.append(f'  rounded alone, these cost most of the logits: {worst}')
     lines.append(
       f'  speed: {result.seconds * 1e3:.1f} ms for a text of {result.length} '
       f'tokens (JAX, here: {result.model_seconds * 1e3:.1f} ms)'
@@ -346,11 +346,11 @@ def _calibrating(
   if options.quantize not in CALIBRATED:
     return _Calibrating()
   count = options.calibration_examples
-  found = real_texts.for_calibration(
+  given = real_texts.for_calibration(
     source, options.calibration, count, longest
   )
-  rows = range(min(count, len(found)))
-  return _Calibrating(tuple(found.batches(rows, lengths)), found.origin)
+  rows = range(min(count, len(given)))
+  return _Calibrating(tuple(given.batches(rows, lengths)), given.origin)
 
 
 def _examples(

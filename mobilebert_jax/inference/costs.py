@@ -62,13 +62,13 @@ def costs(
 
   step = functools.partial(jax.jit(outputs), dict(graph.weights), dict(batch))
   plain = jax.device_get(step(-1))
-  found = []
+  result = []
   with Work('rounding one by one', 'tensors') as work:
     for index, name in enumerate(names):
       changed = jax.device_get(step(index))
-      found.append(Cost(name, _error(plain, changed)))
+      result.append(Cost(name, _error(plain, changed)))
       work.is_at(index + 1, len(names))
-  return tuple(sorted(found, key=lambda cost: -cost.error))
+  return tuple(sorted(result, key=lambda cost: -cost.error))
 
 
 def _error(plain: Mapping[str, Any], changed: Mapping[str, Any]) -> float:

@@ -93,8 +93,8 @@ def describe(config: MobileBertConfig) -> str:
     left.append('LayerNorm fixes the scale of the streams')
   if config.hidden_act not in HOMOGENEOUS:
     left.append(f'{config.hidden_act} fixes that of the networks')
-  told = f'channels are rescaled: {", ".join(parts)}'
-  return f'{told}; {" and ".join(left)}' if left else told
+  sentence = f'channels are rescaled: {", ".join(parts)}'
+  return f'{sentence}; {" and ".join(left)}' if left else sentence
 
 
 def _has_shared(config: MobileBertConfig) -> bool:
@@ -336,7 +336,7 @@ def factors(
   Returns:
     name of a tensor -> scales, as `rescale` takes them.
   """
-  config, found = graph.config, {}
+  config, result = graph.config, {}
   tensors = measured.tensors
   for name in free(config).scales:
     part = name.rpartition('/')[2]
@@ -344,19 +344,19 @@ def factors(
       # Both get the geometric mean of the two ranges.
       key = tensors[name.replace('/query', '/key')].largest
       ratio = _floored(tensors[name].largest) / _floored(key)
-      found[name] = _power(np.sqrt(ratio))
+      result[name] = _power(np.sqrt(ratio))
     elif part == 'value':
       # Its mean over keys, which follows, is smaller or as large.
-      found[name] = _power(
+      result[name] = _power(
         _bounded(graph, tensors[name].largest, [f'{name}/kernel'])
       )
     elif part == 'activation':
       writer = name.replace('/activation', '/intermediate/kernel')
-      found[name] = _power(_bounded(graph, tensors[name].largest, [writer]))
+      result[name] = _power(_bounded(graph, tensors[name].largest, [writer]))
     else:
       norm = f'{name}/norm' if f'{name}/norm' in tensors else name
       largest = tensors[norm].largest * np.abs(kept[norm].scale)
-      found[name] = _power(_floored(largest))
+      result[name] = _power(_floored(largest))
   for stream in _streams(config):
     # In the served graph, all that follows has the scale of the first one.
     alike = [_floored(tensors[name].largest) for name in stream]
@@ -370,8 +370,8 @@ def factors(
       if f'{name}{end}/kernel' in graph.weights
     ]
     limited = _bounded(graph, together, writers) * level
-    found[first] = _power(limited * np.abs(kept[first].scale))
-  return found
+    result[first] = _power(limited * np.abs(kept[first].scale))
+  return result
 
 
 def _floored(largest: np.ndarray) -> np.ndarray:

@@ -67,17 +67,17 @@ def largest_hidden(
   graph = folding.fold(head, config, params)
   kept = folding.kept(head, config, params, {})
   measured = ranges.measure(graph, batches)
-  found = Hidden('embeddings', 0.0)
+  result = Hidden('embeddings', 0.0)
   for name, value in measured.tensors.items():
     largest = value.largest
     if name in kept:
       largest = np.abs(kept[name].scale) * largest + np.abs(kept[name].offset)
     if name.endswith('/masked_scores'):
       continue
-    found = max(
-      found, Hidden(name, float(largest.max())), key=lambda x: x.value
+    result = max(
+      result, Hidden(name, float(largest.max())), key=lambda x: x.value
     )
-  return found
+  return result
 
 
 def fit(

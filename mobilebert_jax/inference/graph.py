@@ -206,8 +206,10 @@ class _Forward:
       self.weight('embeddings/token_types'), self.inputs['token_type_ids']
     )
     types = self.tensor('embeddings/token_types_taken', types)
-    places = self.tensor('embeddings/places', ops.add(types, positions))
-    x = ops.add(x, ops.rows(places))
+    offsets = self.tensor(
+      'embeddings/positions_and_types', ops.add(types, positions)
+    )
+    x = ops.add(x, ops.rows(offsets))
     return self.norm(
       'embeddings', self.tensor('embeddings', x), TORCH_LAYER_NORM_EPS
     )

@@ -73,11 +73,11 @@ def measure(
   collected: dict[str, Range] = {}
   masking = 0.0
   for batch in _alike(batches):
-    found, needed = jax.device_get(
+    result, needed = jax.device_get(
       _extremes(graph.head, graph.config, dict(graph.weights), batch)
     )
     masking = max(masking, float(needed))
-    for name, (low, high) in found.items():
+    for name, (low, high) in result.items():
       if name in collected:
         low = np.minimum(low, collected[name].low)
         high = np.maximum(high, collected[name].high)
@@ -115,7 +115,7 @@ def _extremes(
   # Multiple choice: a row for each choice.
   seen = mask.reshape(-1, mask.shape[-1]) != 0
   operations = jax_operations(np.float32)
-  found: dict[str, Any] = {}
+  result: dict[str, Any] = {}
   needed = [jnp.float32(0)]
 
   def note(name: str, value: Any) -> Any:
@@ -124,17 +124,17 @@ def _extremes(
     if name.endswith('/scores'):
       needed.append(_needed(value, seen))
     if name.endswith('/masked_scores'):
-      found[name] = _peaks(value, seen)
+      result[name] = _peaks(value, seen)
       return value
     counts, axes = _counting(value, seen)
     low = jnp.where(counts, value, jnp.inf).min(axes)
     high = jnp.where(counts, value, -jnp.inf).max(axes)
-    found[name] = (low, high)
+    result[name] = (low, high)
     return value
 
   graphs.apply(graph, operations, batch, note)
-  found.pop('mask_bias')
-  return found, jnp.stack(needed).max()
+  result.pop('mask_bias')
+  return result, jnp.stack(needed).max()
 
 
 def _counting(value: Any, seen: Any) -> tuple[Any, Any]:
