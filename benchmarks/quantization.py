@@ -3,7 +3,8 @@
   pip install -e '.[onnx,litert]'
   pip install --no-deps litert-converter
   python benchmarks/quantization.py --run=RUN [--formats onnx litert]
-    [--kinds float16 dynamic int8 int8x16 int4x8] [--rows=10872]
+    [--kinds float16 dynamic int8 int8x16 int4x8] [--rows=20000]
+    [--picture=ranges.png]
 
 RUN is a finished run that classifies texts, of a model with NoNorm and ReLU.
 *Wild* is the same function to the bit with other values inside: every channel
@@ -16,6 +17,7 @@ Each file is calibrated on 200 training examples and runs in its own runtime on
 the run's validation split. Prints a Markdown table: accuracy minus that of the
 float model with a 95% interval (paired bootstrap over examples), labels that
 agree with the float model, error of the logits over their deviation, and bytes.
+With `--picture` it draws the range of each channel before and after instead.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import pathlib
 import tempfile
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from mobilebert_jax.data.batching import loader
@@ -77,6 +80,31 @@ def channels(config: Any) -> dict[str, int]:
   for i in range(config.num_hidden_layers - 1):
     found[f'layer_{i}/output'] = config.hidden_size
   return found | {'embeddings': config.hidden_size}
+
+
+def draw(
+  config: Any, head: str, params: Any, batches: Any, path: pathlib.Path
+):  # fmt: skip
+  """Draws the ranges of a wild model's channels, before and after."""
+  figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout='constrained')
+  names = ('embeddings', 'layer_1/attention/value', 'layer_1/ffn_0/activation')
+  changed = wild(config, params, channels(config), 0)
+  states = {
+    'tame': params,
+    'wild': changed,
+    'wild, equalised': equalization.equalize(head, config, changed, batches),
+  }
+  for label, values in states.items():
+    means = folding.measure_means(head, config, values, batches)
+    served = folding.fold(head, config, values, means=means)
+    tensors = ranges.measure(served, batches).tensors
+    for axis, name in zip(axes, names, strict=True):
+      largest = np.sort(tensors[name].largest)
+      axis.plot(np.maximum(largest, largest.max() * 1e-9), label=label)
+      axis.set(title=name, xlabel='channels, by their range', yscale='log')
+  axes[0].set_ylabel('largest absolute value')
+  axes[0].legend()
+  figure.savefig(path, dpi=110)
 
 
 def write(
@@ -140,6 +168,7 @@ def main():
     '--models', nargs='+', default=['tame', 'wild', 'offsets']
   )
   parser.add_argument('--rows', type=int, default=20_000)
+  parser.add_argument('--picture', type=pathlib.Path)
   given = parser.parse_args()
   options = ExportOptions(str(given.run), 'onnx', 'nowhere')
   source = sources.load(options)
@@ -148,6 +177,9 @@ def main():
   assert isinstance(data, judge.Data), data
   texts = real_texts.for_calibration(source, None, CALIBRATION, length)
   batches = list(texts.batches(range(min(CALIBRATION, len(texts))), (length,)))
+  if given.picture is not None:
+    draw(config, head, source.params, batches, given.picture)
+    return
   sizes = channels(config)
   changed = {
     'tame': source.params,
