@@ -23,6 +23,9 @@ from mobilebert_jax.training import setup
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, one_device, tiny
 
+# Whole runs.
+pytestmark = pytest.mark.slow
+
 # Both models are MobileBERTs: what is taken must be like what teaches.
 FULL = {**distilling.STUDENT, 'num_hidden_layers': 4}
 BESIDE = {'strategy': 'auxiliary', 'transfer_steps': 0}

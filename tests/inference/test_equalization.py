@@ -8,7 +8,7 @@ from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.inference import equalization, folding, graph, ranges
 from mobilebert_jax.inference.graph import Outputs
 from mobilebert_jax.inference.operations import numpy_operations
-from tests.support import served
+from tests.support import marks, served
 
 HEAD = 'MobileBertForSequenceClassification'
 # Every wiring, both norms, an activation of each kind.
@@ -43,7 +43,9 @@ def constants(rng, size):
   return rng.normal(0, 3, size)
 
 
-@pytest.mark.parametrize('changes', FLAGS[:8], ids=str)
+@pytest.mark.parametrize(
+  'changes', marks.slow_but((FLAGS[0], FLAGS[1]), FLAGS[:8]), ids=str
+)
 def test_powers_of_two_change_no_bit(changes):
   """Neither random ones nor those that make channels alike."""
   model, params = served.make(HEAD, dtype='float32', **changes)

@@ -20,6 +20,9 @@ from mobilebert_jax.inference.quantized_model import Constants, quantized
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import served
 
+# Each compiles a whole step.
+pytestmark = pytest.mark.slow
+
 SMALL = {'num_hidden_layers': 1, 'num_feedforward_networks': 1}
 HEADS = served.HEADS[1:]
 CLASSIFIER = 'MobileBertForSequenceClassification'

@@ -17,6 +17,9 @@ from mobilebert_jax.training import hooks, loop, scoring
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, tiny
 
+# Whole runs.
+pytestmark = pytest.mark.slow
+
 MODEL = {
   'vocab_size': len(tiny.SPECIAL) + len(tiny.WORDS), 'hidden_size': 8,
   'intra_bottleneck_size': 8, 'embedding_size': 8, 'num_hidden_layers': 1,

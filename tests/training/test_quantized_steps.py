@@ -17,6 +17,9 @@ from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training.optimizer import Optimizer
 from tests.support import served
 
+# Each compiles a whole step.
+pytestmark = pytest.mark.slow
+
 HEAD = models.MobileBertForSequenceClassification
 SGD = Optimizer(*optax.sgd(0.1), learning_rate=lambda step: jnp.float32(0.1))
 ROWS, LENGTH = 16, 8
