@@ -15,6 +15,7 @@ import pytest
 
 from mobilebert_jax.export import ExportOptions, export
 from mobilebert_jax.export import __main__ as command
+from mobilebert_jax.export.options import CALIBRATED
 from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.runtime.errors import InputError
 from tests.support import served
@@ -53,12 +54,11 @@ def test_every_class_in_every_format(format_, head, models, tmp_path):
   ('format_', 'kind', 'names'),
   [
     ('onnx', 'dynamic', ['onnx/model.onnx', 'onnx/model_quantized.onnx']),
+    ('onnx', 'float16', ['onnx/model.onnx', 'onnx/model_fp16.onnx']),
+    ('onnx', 'int8', ['onnx/model.onnx', 'onnx/model_int8.onnx']),
     ('litert', 'dynamic', ['model.tflite', 'model_dynamic.tflite']),
-    (
-      'litert',
-      'weight_only',
-      ['model.tflite', 'model_weight_only.tflite'],
-    ),
+    ('litert', 'weight_only', ['model.tflite', 'model_weight_only.tflite']),
+    ('litert', 'int4x8', ['model.tflite', 'model_int4x8.tflite']),
   ],
 )
 def test_quantised(format_, kind, names, models, tmp_path, capfd):
@@ -68,12 +68,24 @@ def test_quantised(format_, kind, names, models, tmp_path, capfd):
     f'--model={models(CLASSIFY)}', f'--format={format_}',
     f'--output={output}', f'--quantize={kind}', '--check=4',
   )  # fmt: skip
+  if kind in CALIBRATED:
+    texts = tmp_path / 'texts.txt'
+    texts.write_text('paris is good .\ni live in berlin\nbad film , ada\n')
+    assert exit_status.run(command.main, ['export', *arguments]) == 2
+    assert 'is no run that has some: give some' in capfd.readouterr().err
+    missing = f'--calibration={tmp_path / "missing.txt"}'
+    assert exit_status.run(command.main, ['export', *arguments, missing]) == 2
+    assert 'missing.txt' in capfd.readouterr().err
+    assert not output.exists()
+    arguments += (f'--calibration={texts}',)
   assert exit_status.run(command.main, ['export', *arguments]) == 0
   told = capfd.readouterr().out
   for name in names:
     assert (output / name).is_file()
     assert f'{name}: 0.' in told
     assert f'- `{name}`' in (output / 'README.md').read_text()
+  is_named = 'these cost most of the logits: ' in told
+  assert is_named == (kind in CALIBRATED)
 
 
 def test_lengths_and_batches_of_a_phone(models, tmp_path):
