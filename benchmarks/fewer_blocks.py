@@ -94,7 +94,7 @@ TAUGHT: Mapping[str, Any] = {
 }
 LENGTH = 32
 # File of an export -> the column of the table.
-FILES = {onnx.MODEL: 'float', onnx.QUANTIZED: 'int8'}
+FILES = {onnx.FILES[None]: 'float', onnx.FILES['dynamic']: 'int8'}
 
 
 class Arm(NamedTuple):
@@ -170,7 +170,7 @@ def score(config: TrainConfig, root: pathlib.Path, name: str):
     model=str(root / name),
     format='onnx',
     output=str(exported),
-    quantize='dynamic_int8',
+    quantize='dynamic',
     force=True,
   )
   export(options)
@@ -247,7 +247,7 @@ def lines(root: pathlib.Path, words: int) -> list[str]:
     for kind in FILES
   }
   judge = slice(None, HELD_OUT)
-  base = right[f'all {onnx.MODEL}']
+  base = right[f'all {onnx.FILES[None]}']
 
   def difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean(one) - np.mean(other))
@@ -257,7 +257,7 @@ def lines(root: pathlib.Path, words: int) -> list[str]:
     name, kind = key.split()
     pair = right[key][judge], base[judge]
     against = ''
-    if name != 'all' or kind != onnx.MODEL:
+    if name != 'all' or kind != onnx.FILES[None]:
       low, high = bootstrap.interval(difference, *pair)
       against = f'{difference(*pair):+.4f} [{low:+.4f}, {high:+.4f}]'
     config = Workdir(root / name).read_model_config()
