@@ -1,6 +1,5 @@
 """A file beside the model on a task: the scores of both, label by label."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -9,14 +8,14 @@ import numpy as np
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.data.batching.features import NumpyBatch
-from mobilebert_jax.export import check
+from mobilebert_jax.export import check, texts
 from mobilebert_jax.export.check import Runtime
 from mobilebert_jax.export.litert import PROBABILITIES
 from mobilebert_jax.export.source import Source
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.progress import Work
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.training import evaluate, setup
+from mobilebert_jax.training import evaluate
 from mobilebert_jax.training.evaluate import Split
 
 _ROWS = 8
@@ -82,21 +81,13 @@ def read(source: Source, count: int, max_length: int) -> Data | str:
   """
   if source.run is None:
     return f'{source.name} is no run'
-  config = source.run.read_config()
-  data = dataclasses.replace(config.data, max_length=max_length)
-  config = dataclasses.replace(config, data=data)
-  task = setup.find_task(config)
-  name = task.splits.evaluation[0]
   try:
-    examples = task.load(config.data, name)
-    if not isinstance(examples, tuple):
-      # Records on disk are given out together.
-      return f'the {name} split is of records'
-    split = setup.encode_split(
-      config, task, source.tokenizer, name, examples[:count]
-    )
+    config, task, split = texts.read_split(source, count, max_length)
   except InputError as error:
     return str(error)
+  if not isinstance(split.examples, tuple):
+    # Records on disk are given out together.
+    return f'the {split.name} split is of records'
   return Data(task, split, config)
 
 

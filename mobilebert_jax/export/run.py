@@ -184,13 +184,13 @@ def export(
   with save.atomic_directory(output) as directory:
     _write_beside(source, directory)
     say(f'writing {options.format}')
-    served, calibration = fold(means), None
+    calibration = None
     if constants is not None:
-      served = constants.fold(
-        source.head, source.config, source.params, outputs=served.outputs
-      )._replace(mask_value=None)
+      served = fold(constants.means, restarts=constants.restarts)
       calibration = constants.quantization
-    elif calibrating:
+    else:
+      served = fold(means)
+    if calibrating:
       measured_ranges = ranges.measure(served, calibrating.batches)
       calibration = quantization.calibrate(
         served, options.quantize, measured_ranges
@@ -377,13 +377,13 @@ def _parts(count: int, wanted: int) -> tuple[range, range]:
 
 
 def _folder(source: Source, options: ExportOptions):
-  """Returns a function of (means, dtype) that makes the served model."""
+  """Returns a function of (means, ...) that makes the served model."""
   outputs = Outputs(options.hidden_states, options.attentions, options.pooler)
 
-  def fold(means, dtype='float32'):
+  def fold(means, dtype='float32', restarts=None):
     return folding.fold(
       source.head, source.config, source.params, outputs, means=means,
-      dtype=dtype,
+      dtype=dtype, restarts=restarts,
     )  # fmt: skip
 
   return fold

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,11 @@ from mobilebert_jax.pipelines import predict_inputs
 from mobilebert_jax.pipelines.predict_inputs import Form
 from mobilebert_jax.pipelines.predict_kinds import KINDS
 from mobilebert_jax.runtime.errors import InputError
+
+if TYPE_CHECKING:
+  from mobilebert_jax.config.run import TrainConfig
+  from mobilebert_jax.tasks import Task
+  from mobilebert_jax.training.evaluate import Split
 
 # A batch is padded to one of these, so that runtimes and jax see few shapes.
 LENGTHS = (16, 32, 64, 128, 256, 384, 512)
@@ -132,6 +137,32 @@ def from_run(
   Raises:
     InputError: the data is not where it was.
   """
+  _, task, split = read_split(
+    source, count, max_length, is_training=is_training
+  )
+  strings: tuple[tuple[str, ...], ...] = ()
+  if isinstance(split.examples, tuple):
+    strings = tuple(tuple(task.texts(example)) for example in split.examples)
+  return Texts(split.features, f"the run's {split.name} split", strings)
+
+
+def read_split(
+  source: Source, count: int, max_length: int, *, is_training: bool = False
+) -> 'tuple[TrainConfig, Task, Split]':
+  """Reads the first examples of a run's validation split, or of its training's.
+
+  Args:
+    source: the model, of a run.
+    count: how many; records on disk are given out together.
+    max_length: tokens that they are cut to.
+    is_training: which split.
+
+  Returns:
+    the run's config with this length, its task, and the encoded examples.
+
+  Raises:
+    InputError: the data is not where it was.
+  """
   # Tasks come with all that reads data.
   from mobilebert_jax.training import setup
 
@@ -140,15 +171,12 @@ def from_run(
   data = dataclasses.replace(config.data, max_length=max_length)
   config = dataclasses.replace(config, data=data)
   task = setup.find_task(config)
-  split = task.splits.train if is_training else task.splits.evaluation[0]
-  examples = task.load(config.data, split)
+  name = task.splits.train if is_training else task.splits.evaluation[0]
+  examples = task.load(config.data, name)
   if isinstance(examples, tuple):
     examples = examples[:count]
-  encoded = setup.encode_split(config, task, source.tokenizer, split, examples)
-  strings: tuple[tuple[str, ...], ...] = ()
-  if isinstance(examples, tuple):
-    strings = tuple(tuple(task.texts(example)) for example in examples)
-  return Texts(encoded.features, f"the run's {split} split", strings)
+  split = setup.encode_split(config, task, source.tokenizer, name, examples)
+  return config, task, split
 
 
 def from_file(
