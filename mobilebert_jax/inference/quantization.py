@@ -74,12 +74,21 @@ class Grid(NamedTuple):
     half = 2 ** (self.bits - 1)
     return -half + self.narrow, half - 1
 
+  def steps(self, axes: int, numbers: Any = np) -> Any:
+    """Returns the scale in the shape that values of so many axes take.
+
+    Args:
+      axes: number of axes.
+      numbers: `numpy`, or `jax.numpy`.
+    """
+    if self.axis is None:
+      return numbers.asarray(self.scale)
+    others = [i for i in range(axes) if i != self.axis]
+    return numbers.expand_dims(self.scale, others)
+
   def integers(self, value: np.ndarray) -> np.ndarray:
     """Returns the integers of a weight, as int8 (or int16)."""
-    scale = self.scale
-    if self.axis is not None:
-      axes = [i for i in range(np.ndim(value)) if i != self.axis]
-      scale = np.expand_dims(scale, axes)
+    scale = self.steps(np.ndim(value))
     whole = np.round(np.asarray(value, np.float32) / scale) + self.zero_point
     kind = np.int8 if self.bits <= 8 else np.int16
     return np.clip(whole, *self.limits).astype(kind)
@@ -201,11 +210,7 @@ def round_values(value: Any, grid: Grid) -> Any:
     value: a jax array.
     grid: where to.
   """
-  scale = jnp.asarray(grid.scale)
-  if grid.axis is not None:
-    axes = [i for i in range(value.ndim) if i != grid.axis]
-    scale = jnp.expand_dims(scale, axes)
-  scale = jax.lax.stop_gradient(scale)
+  scale = jax.lax.stop_gradient(grid.steps(value.ndim, jnp))
   low, high = (limit - grid.zero_point for limit in grid.limits)
   # A weight's scale follows from its largest value: none is beyond, and a tie
   # with the limit would halve the gradient.
