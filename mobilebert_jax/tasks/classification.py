@@ -21,6 +21,8 @@ from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import facts
+from mobilebert_jax.tasks.facts import Facts
 from mobilebert_jax.tasks.targets import Label, Target
 from mobilebert_jax.tasks.task import (
   SPLITS,
@@ -128,6 +130,7 @@ def classification_task(
     outcomes=functools.partial(outcomes, target),
     dummy_examples=functools.partial(dummy_examples, target),
     splits=splits,
+    facts=functools.partial(facts_of, target),
     problem_type=target.problem_type,
   )
 
@@ -270,6 +273,14 @@ def outcomes(
       examples, truth, decided, error, strict=True
     )
   ]
+
+
+def facts_of(target: Target, examples: Sequence[TextExample]) -> Facts:
+  """Returns counts of the classes, or the range of the numbers."""
+  labels = [example.label for example in examples]
+  if target.problem_type == 'regression':
+    return facts.of_numbers(labels)  # type: ignore[arg-type]
+  return facts.of_classes(target.labels, labels)
 
 
 def _truth(target: Target, examples: Sequence[TextExample]) -> np.ndarray:
