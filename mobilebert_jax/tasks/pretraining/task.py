@@ -27,7 +27,7 @@ from mobilebert_jax.models import (
   packing,
 )
 from mobilebert_jax.reporting.outcomes import Outcome
-from mobilebert_jax.tasks import facts
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load, masked_lm
 from mobilebert_jax.tasks.pretraining import load as pretraining_load
@@ -58,7 +58,7 @@ def make(options: PretrainingOptions, data: DataConfig) -> Task:
     texts=texts,
     outcomes=outcomes,
     dummy_examples=dummy_examples,
-    facts=functools.partial(facts.of_rows, unit='documents'),
+    summarize=functools.partial(summary.of_rows, unit='documents'),
     token_outputs=masked_lm.TOKEN_OUTPUTS if pairs else frozenset(),
     splits=pretraining_load.SPLITS,
   )

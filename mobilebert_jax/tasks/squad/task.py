@@ -17,7 +17,7 @@ from mobilebert_jax.metrics import squad as squad_metrics
 from mobilebert_jax.models import MobileBertForQuestionAnswering, packing
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks import facts
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.squad import answers, windows
 from mobilebert_jax.tasks.squad import answers as squad_answers
 from mobilebert_jax.tasks.squad.answers import SpanPrediction
@@ -66,7 +66,7 @@ def span_task(
     texts=texts,
     outcomes=functools.partial(outcomes, options),
     dummy_examples=dummy_examples,
-    facts=facts.of_questions,
+    summarize=summary.of_questions,
     splits=splits,
     usage_params=functools.partial(usage_params, options, splits.evaluation[0]),
   )

@@ -25,7 +25,7 @@ from mobilebert_jax.metrics import tagging
 from mobilebert_jax.models import MobileBertForTokenClassification, packing
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime.files import write_lines
-from mobilebert_jax.tasks import facts
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.tagging import iob
 from mobilebert_jax.tasks.tagging.windows import WORDS, encode
 from mobilebert_jax.tasks.task import (
@@ -78,7 +78,7 @@ def tagging_task(
     texts=texts,
     outcomes=functools.partial(outcomes, labels, options.scheme),
     dummy_examples=dummy_examples,
-    facts=facts.of_sentences,
+    summarize=summary.of_sentences,
     splits=splits,
   )
 

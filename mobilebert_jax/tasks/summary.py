@@ -1,6 +1,6 @@
 """What is in a split: counts of classes, ranges of numbers, what looks odd.
 
-Pure functions of examples; `Task.facts` is one of them. Nothing is decided
+Pure functions of examples; `Task.summarize` is one of them. Nothing is decided
 here: what looks odd is pointed at, and may be right.
 """
 
@@ -42,7 +42,7 @@ class Numbers:
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
+class SplitSummary:
   """What is in a split.
 
   Attributes:
@@ -66,14 +66,14 @@ class Facts:
   remarks: tuple[str, ...] = ()
 
 
-def of_rows(examples: Sequence[Any], unit: str = 'rows') -> Facts:
+def of_rows(examples: Sequence[Any], unit: str = 'rows') -> SplitSummary:
   """Returns the number of examples, where there is nothing else to tell."""
-  return Facts(len(examples), unit)
+  return SplitSummary(len(examples), unit)
 
 
 def of_classes(
   names: Sequence[str], labels: Iterable[Any], unit: str = 'rows'
-) -> Facts:
+) -> SplitSummary:
   """Counts classes.
 
   Args:
@@ -93,16 +93,16 @@ def of_classes(
   ranked = sorted(range(len(names)), key=lambda i: (-counts[i], i))
   classes = tuple((names[i], counts[i]) for i in ranked)
   remarks = () if unlabelled == rows else odd_classes(dict(classes))
-  return Facts(rows, unit, classes, 'rows', unlabelled, remarks=remarks)
+  return SplitSummary(rows, unit, classes, 'rows', unlabelled, remarks=remarks)
 
 
-def of_numbers(values: Iterable[float | None]) -> Facts:
+def of_numbers(values: Iterable[float | None]) -> SplitSummary:
   """Tells the range of the numbers to predict; None: there is none."""
   listed = list(values)
   known = np.array([value for value in listed if value is not None], float)
   if not known.size:
-    return Facts(len(listed), unlabelled=len(listed))
-  return Facts(
+    return SplitSummary(len(listed), unlabelled=len(listed))
+  return SplitSummary(
     len(listed),
     unlabelled=len(listed) - len(known),
     numbers=Numbers(
@@ -112,7 +112,7 @@ def of_numbers(values: Iterable[float | None]) -> Facts:
   )
 
 
-def of_sentences(sentences: Sequence[Sentence]) -> Facts:
+def of_sentences(sentences: Sequence[Sentence]) -> SplitSummary:
   """Counts the entities of each type; tags in IOB1 or IOB2."""
   counts: collections.Counter[str] = collections.Counter()
   words = prefixed = 0
@@ -135,7 +135,7 @@ def of_sentences(sentences: Sequence[Sentence]) -> Facts:
   if words and not counts:
     remarks.insert(0, 'no word has a tag but O.')
   classes = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-  return Facts(
+  return SplitSummary(
     len(sentences),
     'sentences',
     tuple(classes),
@@ -144,27 +144,27 @@ def of_sentences(sentences: Sequence[Sentence]) -> Facts:
   )
 
 
-def of_questions(questions: Sequence[Question]) -> Facts:
+def of_questions(questions: Sequence[Question]) -> SplitSummary:
   """Counts the questions that their text answers, and those it does not."""
   known = [q.answers for q in questions if q.answers is not None]
   answered = sum(bool(answers) for answers in known)
   counts = (('answered', answered), ('no answer', len(known) - answered))
   classes = tuple(sorted(counts, key=lambda item: -item[1]))
   unlabelled = len(questions) - len(known)
-  return Facts(
+  return SplitSummary(
     len(questions), 'questions', classes if known else (), 'questions',
     unlabelled,
   )  # fmt: skip
 
 
-def of_choices(examples: Sequence[ChoiceExample]) -> Facts:
+def of_choices(examples: Sequence[ChoiceExample]) -> SplitSummary:
   """Counts how often each place holds the right choice, from 1."""
   most = max((len(example.choices) for example in examples), default=0)
   names = [f'choice {i + 1}' for i in range(most)]
   answers = [example.answer for example in examples]
-  facts = of_classes(names, answers, 'questions')
+  result = of_classes(names, answers, 'questions')
   # What is rare there is rare by chance.
-  return dataclasses.replace(facts, counted='questions', remarks=())
+  return dataclasses.replace(result, counted='questions', remarks=())
 
 
 def odd_classes(

@@ -5,22 +5,22 @@ import pytest
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.data.readers.conll import Sentence
 from mobilebert_jax.data.readers.squad import Answer, Question
-from mobilebert_jax.tasks import facts
+from mobilebert_jax.tasks import summary
 
 
 def counted(*names):
-  """Facts of a split in which each class occurs ten times."""
-  return facts.of_classes(names, list(range(len(names))) * 10)
+  """SplitSummary of a split in which each class occurs ten times."""
+  return summary.of_classes(names, list(range(len(names))) * 10)
 
 
 def test_classes_with_their_counts():
-  found = facts.of_classes(('a', 'b', 'c'), [1, 1, 0, None, 1, 2])
+  found = summary.of_classes(('a', 'b', 'c'), [1, 1, 0, None, 1, 2])
   assert found.rows == 6 and found.unlabelled == 1
   assert found.classes == (('b', 3), ('a', 1), ('c', 1))
   assert found.numbers is None and found.remarks == ()
-  several = facts.of_classes(('a', 'b'), [(0, 1), (), (1,)])
+  several = summary.of_classes(('a', 'b'), [(0, 1), (), (1,)])
   assert several.rows == 3 and several.classes == (('b', 2), ('a', 1))
-  hidden = facts.of_classes(('a', 'b'), [None, None])
+  hidden = summary.of_classes(('a', 'b'), [None, None])
   assert hidden.unlabelled == 2 and hidden.remarks == ()
 
 
@@ -57,11 +57,11 @@ def test_classes_that_differ_in_spelling_alone():
 def test_absent_and_rare_classes():
   names = ('a', 'b', 'c', *'defghij')
   labels = [0] * 9000 + [1] * 4
-  absent, rare = facts.of_classes(names, labels).remarks
+  absent, rare = summary.of_classes(names, labels).remarks
   assert "no rows of 'c', 'd', 'e', 'f', 'g' and 3 more" in absent
   assert "few rows of 'b' (4)" in rare
   # A small file is no reason to speak of rare classes.
-  assert facts.of_classes(('a', 'b'), [0] * 9 + [1]).remarks == ()
+  assert summary.of_classes(('a', 'b'), [0] * 9 + [1]).remarks == ()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_absent_and_rare_classes():
   ],
 )
 def test_a_number_that_stands_apart(values, odd):
-  found = facts.of_numbers([*values, None])
+  found = summary.of_numbers([*values, None])
   assert found.unlabelled == 1 and found.rows == len(values) + 1
   assert found.numbers.lowest == min(values)
   assert found.numbers.highest == max(values)
@@ -88,8 +88,8 @@ def test_a_number_that_stands_apart(values, odd):
 
 
 def test_a_constant_number_and_none():
-  assert facts.of_numbers([2.0, 2.0]).remarks == ('all numbers are 2.',)
-  assert facts.of_numbers([None]).numbers is None
+  assert summary.of_numbers([2.0, 2.0]).remarks == ('all numbers are 2.',)
+  assert summary.of_numbers([None]).numbers is None
 
 
 def sentence(words, tags):
@@ -97,18 +97,18 @@ def sentence(words, tags):
 
 
 def test_entities_and_words_with_the_name_of_a_language():
-  found = facts.of_sentences([
+  found = summary.of_sentences([
     sentence('Anna met Bo Li', 'B-PER O B-PER I-PER'),
     sentence('in Rome', 'O I-LOC'),
   ])  # fmt: skip
   assert found.classes == (('PER', 2), ('LOC', 1))
   assert (found.unit, found.counted) == ('sentences', 'entities')
   assert found.remarks == ()
-  (remark,) = facts.of_sentences(
+  (remark,) = summary.of_sentences(
     [sentence('en:Rome en:fell', 'B-LOC O')]
   ).remarks
   assert "2 of 2 words begin as 'en:Rome'" in remark
-  (remark,) = facts.of_sentences([sentence('a b', 'O O')]).remarks
+  (remark,) = summary.of_sentences([sentence('a b', 'O O')]).remarks
   assert 'no word has a tag but O' in remark
 
 
@@ -119,12 +119,12 @@ def test_questions_choices_and_rows():
     Question('3', 'q', 'c', ()),
     Question('4', 'q', 'c'),
   ]
-  found = facts.of_questions(questions)
+  found = summary.of_questions(questions)
   assert found.classes == (('no answer', 2), ('answered', 1))
   assert found.unlabelled == 1
   choices = [
     ChoiceExample('1', 'q', ('a', 'b'), ('0', '1'), 1),
     ChoiceExample('2', 'q', ('a', 'b', 'c'), ('0', '1', '2'), 1),
   ]
-  assert facts.of_choices(choices).classes[0] == ('choice 2', 2)
-  assert facts.of_rows(range(5)).rows == 5
+  assert summary.of_choices(choices).classes[0] == ('choice 2', 2)
+  assert summary.of_rows(range(5)).rows == 5
