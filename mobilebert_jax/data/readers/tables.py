@@ -188,7 +188,7 @@ def content(path: pathlib.Path) -> str:
     )
   if name.endswith(DELIMITED):
     return 'cells'
-  if name.endswith(OBJECTS) or start.startswith(('{', '[{')):
+  if name.endswith(OBJECTS) or ''.join(start.split()).startswith(('{', '[{')):
     return 'objects'
   return 'cells'
 
