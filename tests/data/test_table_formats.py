@@ -112,7 +112,7 @@ def test_a_file_without_header(tmp_path):
   assert read(path, **names) == expected
   path.write_text('3;Wall St., again\n1;Rain\n')
   assert read(path, **names) == expected
-  path.write_text('3;Wall St., again\n1;Rain;x\n')
+  path.write_text('3;Wall St., again\n1;Rain;x\n2;b\n')
   with pytest.raises(InputError, match=r':2: 3 .* where config\.options\.hea'):
     read(path, **names)
 
