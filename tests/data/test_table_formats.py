@@ -16,6 +16,7 @@ from hypothesis import strategies
 from mobilebert_jax.data.readers import remarks, table_formats, tables
 from mobilebert_jax.data.readers.table_formats import TableFormat
 from mobilebert_jax.runtime.errors import InputError
+from tests.support import properties
 
 ROWS = [
   ('a fine film', 'yes'),
@@ -241,10 +242,7 @@ TEXTS = strategies.text(
 NAMES = strategies.sampled_from(['x', 'y', 'z z'])
 
 
-@hypothesis.settings(
-  derandomize=True, max_examples=60, deadline=None,
-  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+@properties.few
 @hypothesis.given(
   rows=strategies.lists(
     strategies.tuples(TEXTS, NAMES), min_size=1, max_size=5
@@ -270,10 +268,7 @@ def test_one_table_in_random_forms(
   assert read(path) == rows
 
 
-@hypothesis.settings(
-  derandomize=True, max_examples=60, deadline=None,
-  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+@properties.few
 @hypothesis.given(
   rows=strategies.lists(
     strategies.tuples(TEXTS, NAMES), min_size=1, max_size=5
