@@ -21,6 +21,8 @@ from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import summary
+from mobilebert_jax.tasks.summary import SplitSummary
 from mobilebert_jax.tasks.targets import Label, Target
 from mobilebert_jax.tasks.task import (
   SPLITS,
@@ -128,6 +130,7 @@ def classification_task(
     outcomes=functools.partial(outcomes, target),
     dummy_examples=functools.partial(dummy_examples, target),
     splits=splits,
+    summarize=functools.partial(summarize, target),
     problem_type=target.problem_type,
   )
 
@@ -270,6 +273,14 @@ def outcomes(
       examples, truth, decided, error, strict=True
     )
   ]
+
+
+def summarize(target: Target, examples: Sequence[TextExample]) -> SplitSummary:
+  """Returns counts of the classes, or the range of the numbers."""
+  labels = [example.label for example in examples]
+  if target.problem_type == 'regression':
+    return summary.of_numbers(labels)  # type: ignore[arg-type]
+  return summary.of_classes(target.labels, labels)
 
 
 def _truth(target: Target, examples: Sequence[TextExample]) -> np.ndarray:

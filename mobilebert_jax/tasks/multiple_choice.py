@@ -30,6 +30,7 @@ from mobilebert_jax.models import MobileBertForMultipleChoice
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.prediction_files import csv_writer
 from mobilebert_jax.tasks.task import (
   SPLITS,
@@ -198,6 +199,7 @@ def choice_task(
     ),
     texts=texts,
     outcomes=outcomes,
+    summarize=summary.of_choices,
     dummy_examples=functools.partial(dummy_examples, choices),
     splits=splits,
   )

@@ -38,6 +38,8 @@ from mobilebert_jax.models.heads import HeadedModel
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import summary
+from mobilebert_jax.tasks.summary import SplitSummary
 
 Examples = tuple[Any, ...]
 Predictions = Mapping[str, np.ndarray]
@@ -110,6 +112,8 @@ class Task:
       vocabulary may be learnt.
     outcomes: `outcomes(predictions, examples, features)` gives an `Outcome` of
       each example, for the report.
+    summarize: `summarize(examples)` tells what is in a split, for the start of
+      a run.
     dummy_examples: `dummy_examples(words)` makes labelled examples up, with
       texts of at least that many words: what batches look like without data.
     token_outputs: For a head with `outputs_per` 'both': the names of those
@@ -136,6 +140,7 @@ class Task:
   texts: Callable[[Any], Sequence[str]]
   outcomes: Callable[[Predictions, Examples, Features], Sequence[Outcome]]
   dummy_examples: Callable[[int], Examples]
+  summarize: Callable[[Sequence[Any]], SplitSummary] = summary.of_rows
   token_outputs: frozenset[str] = frozenset()
   splits: Splits = SPLITS
   problem_type: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.data.readers import lines, tables
-from mobilebert_jax.runtime import local_copies
+from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
 
 # RACE's two parts: middle school and high school.
@@ -119,7 +119,11 @@ def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
   """
   ids = _Ids()
   for group in RACE_GROUPS:
-    result = sorted((folder / group).glob('*.txt'), key=race_order)
+    result = [
+      file
+      for file in sorted((folder / group).glob('*.txt'), key=race_order)
+      if _is_race_file(file.name)
+    ]
     if not result:
       raise InputError(
         f'{folder / group}: there are no files *.txt; expected RACE as it is '
@@ -135,7 +139,7 @@ def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
 
 
 def _is_race_file(name: str) -> bool:
-  return name.endswith('.txt')
+  return name.endswith('.txt') and not files.is_hidden(name)
 
 
 def race_order(file: pathlib.PurePath) -> tuple[int, int, str]:

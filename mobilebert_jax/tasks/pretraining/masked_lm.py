@@ -25,6 +25,7 @@ from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.models import MobileBertForMaskedLM, packing
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load
 from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
@@ -57,6 +58,7 @@ def make(options: MaskedLmOptions, data: DataConfig) -> Task:
     texts=texts,
     outcomes=outcomes,
     dummy_examples=dummy_examples,
+    summarize=functools.partial(summary.of_rows, unit='documents'),
     splits=load.SPLITS,
   )
 

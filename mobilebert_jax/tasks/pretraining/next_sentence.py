@@ -119,6 +119,7 @@ def make(options: NextSentenceOptions, data: DataConfig) -> Task:
     texts=classification.texts,
     outcomes=functools.partial(classification.outcomes, _TARGET),
     dummy_examples=functools.partial(classification.dummy_examples, _TARGET),
+    summarize=functools.partial(classification.summarize, _TARGET),
     splits=pretraining_load.SPLITS,
   )
 
