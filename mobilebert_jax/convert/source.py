@@ -261,14 +261,15 @@ def detect_class(
       several.
   """
   result = convert_names.normalise_keys(tensors, source.key_format, source.name)
-  cls = _class_in_config(source) or _class_of_tensors(source, result)
+  cls = class_in_config(source) or _class_of_tensors(source, result)
   if cls is models.MobileBertModel:
     pooler = {'hf': 'pooler.dense.bias', 'tf1': 'bert/pooler/dense/bias'}
     return cls, {'add_pooling_layer': pooler[source.key_format] in result}
   return cls, {}
 
 
-def _class_in_config(source: Source) -> type[nn.Module] | None:
+def class_in_config(source: Source) -> type[nn.Module] | None:
+  """Returns the class that a source's config names; None: none of ours."""
   if source.config is None:
     return None
   values = files.read_json(source.config, 'a config')

@@ -229,6 +229,7 @@ def load(name: str, flags: Given) -> Any:
 
   from mobilebert_jax.convert.pretrained import load_pretrained
   from mobilebert_jax.pipelines import PIPELINES, pipeline
+  from mobilebert_jax.pipelines.factory import check_vocabulary
   from mobilebert_jax.training.workdir import best_model
 
   source = best_model(flags['model'])
@@ -250,10 +251,13 @@ def load(name: str, flags: Given) -> Any:
       f'{source} has no weights for {", ".join(report.newly_initialised)}; '
       f'{flags.command} needs a model that was fine-tuned for it.'
     )
-  return pipeline(
+  pipe = pipeline(
     name,
     (model, jax.tree.map(jnp.asarray, params)),
     flags['tokenizer'] or source,
     batch_size=flags['batch_size'],
     **options,
   )
+  if flags['tokenizer'] not in (None, source, flags['model']):
+    check_vocabulary(pipe.tokenizer, source, **options)
+  return pipe

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tokenizer import comparison
+from mobilebert_jax.tokenizer.comparison import KnownVocabulary
 from mobilebert_jax.tokenizer.encoding import BackendLock
 from mobilebert_jax.tokenizer.special_tokens import (
   EXTRA_NAMES,
@@ -21,6 +23,9 @@ TOKENIZER = 'tokenizer.json'
 CONFIG = 'tokenizer_config.json'
 SPECIAL = 'special_tokens_map.json'
 ADDED = 'added_tokens.json'
+# The key of `CONFIG` with the digest of the base vocabulary; transformers
+# leaves it alone.
+DIGEST = 'vocabulary_digest'
 # Settings that the files and the constructor share by name.
 _SETTINGS: dict[str, Any] = {
   'do_lower_case': bool,
@@ -108,7 +113,9 @@ class Pretrained(SpecialTokens):
       arguments['tokenizer_file'] = result[TOKENIZER]
     else:
       arguments['vocab_file'] = result[VOCAB]
-    return cls(**{**arguments, **overrides})
+    tokenizer = cls(**{**arguments, **overrides})
+    _check_digest(tokenizer._base_tokens(), result)
+    return tokenizer
 
   def save_pretrained(
     self, directory: str | os.PathLike
@@ -156,10 +163,16 @@ class Pretrained(SpecialTokens):
       self._tokenizer.no_padding()
       return self._tokenizer.to_str(pretty=True)
 
+  def tokens(self) -> list[str]:
+    """Returns every token in the order of ids, those added later as well."""
+    vocab = self._tokenizer.get_vocab(with_added_tokens=True)
+    return sorted(vocab, key=vocab.__getitem__)
+
   def _config(self) -> dict[str, Any]:
     """Returns `tokenizer_config.json`, in names that transformers 4, 5 know."""
     added = sorted(self.added_tokens_decoder.items())
     return {
+      DIGEST: comparison.digest(self._base_tokens()),
       'added_tokens_decoder': {
         str(index): {name: getattr(token, name) for name in _TOKEN_FIELDS}
         for index, token in added
@@ -175,6 +188,54 @@ class Pretrained(SpecialTokens):
     if self.extra_special_tokens:
       tokens[EXTRA_NAMES[0]] = self.extra_special_tokens
     return tokens
+
+
+def known_vocabulary(
+  name_or_path: str | os.PathLike, **options: Any
+) -> KnownVocabulary | None:
+  """Returns what is known of the vocabulary that a model was trained with.
+
+  Args:
+    name_or_path: the model, as `from_pretrained` takes it.
+    **options: those of `from_pretrained` that say where to look.
+
+  Returns:
+    Its tokens, or their digest where the files of its tokenizer are lost or
+    cannot be read; None: neither.
+  """
+  from mobilebert_jax.runtime import hub
+  from mobilebert_jax.tokenizer.tokenizer import MobileBertTokenizerFast
+
+  name = str(name_or_path)
+  result = hub.resolve(name, (VOCAB, TOKENIZER, CONFIG), **options)
+  if VOCAB in result or TOKENIZER in result:
+    try:
+      tokenizer = MobileBertTokenizerFast.from_pretrained(name, **options)
+      return KnownVocabulary(name, tuple(tokenizer.tokens()))
+    except InputError:
+      # Another tokenizer may be named for just this reason.
+      pass
+  written = _digest_in(result)
+  return None if written is None else KnownVocabulary(name, digest=written)
+
+
+def _digest_in(result: Mapping[str, pathlib.Path]) -> str | None:
+  if CONFIG not in result:
+    return None
+  written = files.read_json(result[CONFIG], f"a tokenizer's {CONFIG}")
+  value = written.get(DIGEST)
+  return value if isinstance(value, str) else None
+
+
+def _check_digest(tokens: list[str], result: Mapping[str, pathlib.Path]):
+  """Refuses a vocabulary that was put into the place of another one."""
+  written = _digest_in(result)
+  if written is not None and written != comparison.digest(tokens):
+    raise InputError(
+      f'{result.get(TOKENIZER, result.get(VOCAB))} holds {len(tokens)} tokens '
+      f'that are not those which {result[CONFIG]} was saved with; bring those '
+      f'back, or delete {DIGEST!r} there if the model knows these.'
+    )
 
 
 def _arguments(result: Mapping[str, pathlib.Path]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from mobilebert_jax import models
 from mobilebert_jax.config import taken_layers
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.convert import label_names
 from mobilebert_jax.convert.pretrained import (
   load_pretrained,
   resize_token_embeddings,
@@ -27,7 +28,12 @@ from mobilebert_jax.inference.quantized_model import Constants, quantized
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
+from mobilebert_jax.tokenizer import (
+  MobileBertTokenizerFast,
+  comparison,
+  train_wordpiece,
+)
+from mobilebert_jax.tokenizer.pretrained import known_vocabulary
 from mobilebert_jax.training import calibration
 from mobilebert_jax.training.workdir import Workdir
 
@@ -85,7 +91,9 @@ def begin(
   """
   tokenizer = _find_tokenizer(config, task, train, default_tokenizer)
   _set_length(config, tokenizer)
+  said = _check_vocabulary(config, tokenizer)
   start = _begin_with(config, task, tokenizer)
+  start = dataclasses.replace(start, notes=(*start.notes, *said))
   check_lengths(config, start.model.config)
   return _quantize(config, task, start, train)
 
@@ -148,10 +156,32 @@ def _equalize(
   return start, measured
 
 
-def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
-  """Reads model and tokenizer of a run that was started in `workdir`."""
+def resume(
+  config: TrainConfig, task: Task, workdir: Workdir, *, scores: bool = False
+) -> Start:
+  """Reads model and tokenizer of a run that was started in `workdir`.
+
+  Args:
+    config: the run.
+    task: its task, whose labels may have been found in the data anew.
+    workdir: where it was started.
+    scores: the model is scored alone: its labels may stand in another order
+      (`label_order`).
+
+  Raises:
+    InputError: a workdir that lacks something, or a model of other labels.
+  """
   settings = dict(config.model) | task.model_overrides()
-  architecture = workdir.read_model_config().replace(**settings)
+  written = workdir.read_model_config()
+  found = label_order(task, written, workdir)
+  if found.kind == 'reordered' and not scores:
+    stored = tuple(written.id2label.values())
+    raise InputError(
+      f'the labels of {task.name} come in the order '
+      f'{label_names.listed(task.labels)}, but the run in {workdir.path} began '
+      f'with {label_names.listed(stored)}: continue it on its own data.'
+    )
+  architecture = written.replace(**settings)
   check_lengths(config, architecture)
   model = task.head(architecture, compute=compute_of(config))
   tokenizer = workdir.read_tokenizer()
@@ -168,6 +198,31 @@ def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
   return Start(
     quantized(model, constants), None, tokenizer, constants=constants
   )
+
+
+def label_order(
+  task: Task, written: MobileBertConfig, workdir: Workdir
+) -> label_names.Match:
+  """Finds a task's labels among those of a run's model.
+
+  Args:
+    task: the task, as its data is today.
+    written: the config of the run's model.
+    workdir: that of the run.
+
+  Raises:
+    InputError: they are others.
+  """
+  if not task.labels:
+    return label_names.Match('same')
+  stored = tuple(written.id2label.values())
+  found = label_names.match(stored, task.labels)
+  if found.kind == 'other':
+    raise InputError(
+      f'{label_names.difference(stored, task.labels, str(workdir.path))}; use '
+      'the data that the run was trained on, or data with its labels.'
+    )
+  return found
 
 
 def _set_length(config: TrainConfig, tokenizer: MobileBertTokenizerFast):
@@ -210,6 +265,32 @@ def _find_tokenizer(
   size = config.model.get('vocab_size', _LEARNT_VOCABULARY)
   texts = (text for example in train for text in task.texts(example))
   return train_wordpiece(texts, vocab_size=size, progress=False)
+
+
+def _check_vocabulary(
+  config: TrainConfig, tokenizer: MobileBertTokenizerFast
+) -> tuple[str, ...]:
+  """Compares the tokenizer with that of the model that a run begins with.
+
+  Raises:
+    InputError: another vocabulary.
+  """
+  if config.init == SCRATCH or config.tokenizer in (None, config.init):
+    return ()
+  known = known_vocabulary(
+    config.init,
+    revision=config.revision,
+    token=config.token,
+    cache_dir=config.cache_dir,
+    local_files_only=config.local_files_only,
+  )
+  return comparison.check(
+    tokenizer.tokens(),
+    f'config.tokenizer={config.tokenizer}',
+    known,
+    config.init,
+    f'leave config.tokenizer unset, or begin with config.init={SCRATCH!r}',
+  )
 
 
 def named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
@@ -281,6 +362,7 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
     notes = [f'{taken_layers.named(taken)} of the {depth} of {config.init}.']
   count = models.count_params(params)
   notes.insert(0, f'{count:,} parameters from {config.init}.')
+  notes += report.notes
   for what, names in (
     ('fresh', report.newly_initialised),
     ('not used', report.unused),
