@@ -29,7 +29,7 @@ _SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """How the labels of one party are found among those of another.
+  """How the labels of one party are result among those of another.
 
   Attributes:
     kind: 'same' (equal names in one order), 'reordered' (equal names in
@@ -73,27 +73,27 @@ def match(stored: Sequence[str], wanted: Sequence[str]) -> Match:
 
 
 def describe(
-  found: Match, stored: Sequence[str], wanted: Sequence[str], where: str
+  matched: Match, stored: Sequence[str], wanted: Sequence[str], where: str
 ) -> str | None:
   """Returns what a match means for a head, in a sentence; None: nothing.
 
   Args:
-    found: from `match`.
+    matched: from `match`.
     stored: its first argument.
     wanted: its second one.
     where: where the stored head is from.
   """
-  if found.kind == 'reordered':
+  if matched.kind == 'reordered':
     return (
       f'{where} has the labels in the order {listed(stored)}; the rows of its '
       f'head are put into the order {listed(wanted)}.'
     )
-  if found.kind == 'by_position':
+  if matched.kind == 'by_position':
     return (
       f'the labels of {where} are taken by their places: {listed(stored)} for '
       f'{listed(wanted)}.'
     )
-  if found.kind == 'other':
+  if matched.kind == 'other':
     return (
       f'{difference(stored, wanted, where)}: the head is drawn anew, train it '
       'before use.'

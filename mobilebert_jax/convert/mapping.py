@@ -93,7 +93,7 @@ def to_params(
   key_format: KeyFormat = 'hf',
   where: str = 'the checkpoint',
   resizable: Collection[str] = (),
-  fresh: Collection[str] = (),
+  redrawn: Collection[str] = (),
   ignore_mismatched_sizes: bool = False,
 ) -> tuple[dict[str, np.ndarray], LoadReport]:
   """Converts a source's tensors to our parameters.
@@ -111,7 +111,7 @@ def to_params(
     where: what to call the source in errors.
     resizable: heads that may have another shape in the source, and are then
       newly initialised: those whose number of labels was changed on purpose.
-    fresh: heads that are newly initialised though the source has them: those
+    redrawn: heads that are newly initialised though the source has them: those
       for other labels. In another shape they are reported as mismatched.
     ignore_mismatched_sizes: the same for every parameter.
 
@@ -143,7 +143,7 @@ def to_params(
       may_lack=names.is_dead(bare, config)
       or (head is not None and head not in heads),
       may_differ=ignore_mismatched_sizes or head in resizable,
-      is_fresh=head in fresh,
+      is_fresh=head in redrawn,
     )
     used.update(name for name, _, _ in table[bare])
   own_heads = {head_of[name] for name in used} | {None}

@@ -35,7 +35,7 @@ _NAMED = (
   models.MobileBertForTokenClassification,
 )
 # What is done with a head for other labels: draw it anew, or refuse it.
-OtherLabels = Literal['fresh', 'refuse']
+OtherLabels = Literal['redraw', 'refuse']
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def load_pretrained(
   local_files_only: bool = False,
   subfolder: str = '',
   ignore_mismatched_sizes: bool = False,
-  other_labels: OtherLabels = 'fresh',
+  other_labels: OtherLabels = 'redraw',
   key: jax.Array | None = None,
   **config_overrides: Any,
 ) -> LoadResult:
@@ -95,7 +95,7 @@ def load_pretrained(
     subfolder: directory inside the model.
     ignore_mismatched_sizes: draw every mis-shaped parameter anew.
     other_labels: what becomes of a head for other labels than those that are
-      wanted: 'fresh' draws it anew and says so, 'refuse' is an error.
+      wanted: 'redraw' draws it anew and says so, 'refuse' is an error.
     key: random key for new parameters; `jax.random.key(0)` unless given.
     **config_overrides: fields of `MobileBertConfig`, for example `num_labels`.
 
@@ -141,7 +141,7 @@ def load_pretrained(
     key_format=source.key_format,
     where=f'{source.name} does not fit {type(model).__name__}',
     resizable=_LABELLED if wanted.num_labels != stored.num_labels else (),
-    fresh=(label_names.HEAD,) if labels.kind == 'other' else (),
+    redrawn=(label_names.HEAD,) if labels.kind == 'other' else (),
     ignore_mismatched_sizes=ignore_mismatched_sizes,
   )
   report = dataclasses.replace(report, notes=tuple(notes))
@@ -250,21 +250,21 @@ def _match_labels(
     return label_names.Match('same', tuple(range(len(there))))
   written = sources.class_in_config(source)
   if written not in (None, model_class):
-    found = label_names.Match('other')
+    matched = label_names.Match('other')
     problem = (
       f'{source.name} has the head of {written.__name__}, and not that of '
       f'{model_class.__name__}'
     )
     notes.append(f'{problem}: the head is drawn anew, train it before use.')
   else:
-    found = label_names.match(here, there)
+    matched = label_names.match(here, there)
     problem = label_names.difference(here, there, source.name)
-    said = label_names.describe(found, here, there, source.name)
+    said = label_names.describe(matched, here, there, source.name)
     if said is not None:
       notes.append(said)
-  if found.kind == 'other' and other == 'refuse':
+  if matched.kind == 'other' and other == 'refuse':
     raise InputError(f'{problem}; use a model that was trained for them.')
-  return found
+  return matched
 
 
 def _build(

@@ -118,11 +118,11 @@ def _from_workdir(
     step = checkpoints.latest() if step is None else step
     params, _ = checkpoints.restore_params(abstract, step)
   written = workdir.read_model_config()
-  found = starting.label_order(task, written, workdir)
-  if found.kind == 'reordered':
-    params = label_names.with_order(params, found.order)
+  matched = starting.label_order(task, written, workdir)
+  if matched.kind == 'reordered':
+    params = label_names.with_order(params, matched.order)
   stored = tuple(written.id2label.values())
-  note = label_names.describe(found, stored, task.labels, str(workdir.path))
+  note = label_names.describe(matched, stored, task.labels, str(workdir.path))
   if note is not None:
     # The scores alone go to standard output.
     _log.warning('%s', note)

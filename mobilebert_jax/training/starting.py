@@ -173,8 +173,8 @@ def resume(
   """
   settings = dict(config.model) | task.model_overrides()
   written = workdir.read_model_config()
-  found = label_order(task, written, workdir)
-  if found.kind == 'reordered' and not scores:
+  matched = label_order(task, written, workdir)
+  if matched.kind == 'reordered' and not scores:
     stored = tuple(written.id2label.values())
     raise InputError(
       f'the labels of {task.name} come in the order '
@@ -216,13 +216,13 @@ def label_order(
   if not task.labels:
     return label_names.Match('same')
   stored = tuple(written.id2label.values())
-  found = label_names.match(stored, task.labels)
-  if found.kind == 'other':
+  matched = label_names.match(stored, task.labels)
+  if matched.kind == 'other':
     raise InputError(
       f'{label_names.difference(stored, task.labels, str(workdir.path))}; use '
       'the data that the run was trained on, or data with its labels.'
     )
-  return found
+  return matched
 
 
 def _set_length(config: TrainConfig, tokenizer: MobileBertTokenizerFast):
