@@ -29,7 +29,7 @@ _SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """How the labels of one party are result among those of another.
+  """How the labels of one party are found among those of another.
 
   Attributes:
     kind: 'same' (equal names in one order), 'reordered' (equal names in

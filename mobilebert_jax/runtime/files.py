@@ -133,6 +133,7 @@ def read_json(source: pathlib.Path, what: str) -> dict[str, Any]:
       and column), or holds something else than an object.
   """
   try:
+    # Whole numbers beyond 4,300 digits are a ValueError of their own.
     value = json.loads(source.read_bytes().decode('utf-8-sig'))
   except OSError as error:
     raise InputError(
@@ -147,6 +148,11 @@ def read_json(source: pathlib.Path, what: str) -> dict[str, Any]:
     raise InputError(
       f'{source}:{error.lineno}: cannot be read as JSON: {error.msg} (column '
       f'{error.colno}); it must be {what}.'
+    ) from None
+  except ValueError as error:
+    reason = str(error).partition(';')[0]
+    raise InputError(
+      f'{source} cannot be read as JSON: {reason}; it must be {what}.'
     ) from None
   except RecursionError:
     raise InputError(
