@@ -16,6 +16,7 @@ from mobilebert_jax.config import fields, taken_layers
 from mobilebert_jax.config.distillation import COPIED, PARTS, DistillationConfig
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.convert import label_names
 from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime import hub
@@ -264,7 +265,7 @@ def check(
     if 'attention' in settings.factors:
       same.append('num_attention_heads')
   if not task.head.predicts_masked:
-    same += ['num_labels', 'id2label']
+    same.append('num_labels')
   for field in same:
     of_student, of_teacher = getattr(student, field), getattr(teacher, field)
     if of_student != of_teacher:
@@ -273,6 +274,14 @@ def check(
         f'teacher {name}, but must be the same for the student to learn from '
         'it.'
       )
+  labels = [tuple(c.id2label.values()) for c in (teacher, student)]
+  if (
+    not task.head.predicts_masked and label_names.match(*labels).kind == 'other'
+  ):
+    raise InputError(
+      f'{label_names.difference(*labels, f"the teacher {name}")}; use one that '
+      'was trained for them.'
+    )
   longest, positions = config.data.max_length, teacher.max_position_embeddings
   if longest > positions:
     raise InputError(

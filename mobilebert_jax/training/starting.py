@@ -264,7 +264,18 @@ def _find_tokenizer(
     )
   size = config.model.get('vocab_size', _LEARNT_VOCABULARY)
   texts = (text for example in train for text in task.texts(example))
-  return train_wordpiece(texts, vocab_size=size, progress=False)
+  return train_wordpiece(
+    texts, vocab_size=size, progress=False, **_letters(config)
+  )
+
+
+def _letters(config: TrainConfig) -> dict[str, bool]:
+  """Returns what is set of how texts are prepared."""
+  values = {
+    'do_lower_case': config.do_lower_case,
+    'strip_accents': config.strip_accents,
+  }
+  return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_vocabulary(
@@ -310,6 +321,7 @@ def named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
       token=config.token,
       cache_dir=config.cache_dir,
       local_files_only=config.local_files_only,
+      **_letters(config),
     )
   except InputError as error:
     if name in str(error):
@@ -329,6 +341,8 @@ def _from_scratch(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
       f'config.model.vocab_size is {settings["vocab_size"]}, but the tokenizer '
       f'has {len(tokenizer)} tokens.'
     )
+  if settings['pad_token_id'] not in (None, tokenizer.pad_token_id):
+    raise _other_pad(settings['pad_token_id'], tokenizer)
   architecture = MobileBertConfig(**settings)
   model = task.head(architecture, compute=compute_of(config))
   count = models.count_params(models.abstract_params(model))
@@ -378,8 +392,37 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
       f'the vocabulary grew from {old} to the {len(tokenizer)} tokens of the '
       'tokenizer; their word vectors are fresh.'
     )
+  model, said = _with_pad(config, model, tokenizer)
+  notes += said
   params = jax.tree.map(np.asarray, params)
   return Start(model, params, tokenizer, tuple(notes), depth)
+
+
+def _with_pad(
+  config: TrainConfig, model: nn.Module, tokenizer: MobileBertTokenizerFast
+) -> tuple[nn.Module, tuple[str, ...]]:
+  """Gives a model the tokenizer's padding, which is what batches have.
+
+  Raises:
+    InputError: a setting of the run says otherwise.
+  """
+  old, new = model.config.pad_token_id, tokenizer.pad_token_id
+  if old is None or old == new:
+    return model, ()
+  if 'pad_token_id' in config.model:
+    raise _other_pad(old, tokenizer)
+  return model.clone(config=model.config.replace(pad_token_id=new)), (
+    f'{config.init} says that padding has the id {old}, but the tokenizer '
+    f'fills rows with {tokenizer.pad_token!r}, whose id is {new}: this counts.',
+  )
+
+
+def _other_pad(index: int, tokenizer: MobileBertTokenizerFast) -> InputError:
+  return InputError(
+    f'config.model.pad_token_id is {index}, but the tokenizer fills rows with '
+    f'{tokenizer.pad_token!r}, whose id is {tokenizer.pad_token_id}; leave it '
+    'unset.'
+  )
 
 
 def check_lengths(config: TrainConfig, architecture: MobileBertConfig):
