@@ -18,7 +18,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json, taken_layers
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.convert import label_names, mapping, names, save
+from mobilebert_jax.convert import (
+  label_names,
+  mapping,
+  names,
+  narrowing,
+  save,
+)
 from mobilebert_jax.convert import source as sources
 from mobilebert_jax.convert.mapping import LoadReport
 from mobilebert_jax.models.typing import Params
@@ -144,10 +150,10 @@ def load_pretrained(
     redrawn=(label_names.HEAD,) if labels.kind == 'other' else (),
     ignore_mismatched_sizes=ignore_mismatched_sizes,
   )
-  report = dataclasses.replace(report, notes=tuple(notes))
   if not is_kept:
-    target = jnp.dtype(compute.param_dtype)
-    flat = {path: x.astype(target, copy=False) for path, x in flat.items()}
+    flat, said = narrowing.narrow(flat, compute.param_dtype, source.name)
+    notes += said
+  report = dataclasses.replace(report, notes=tuple(notes))
   # New parameters get the dtype of those that are there.
   some = next(iter(flat.values())).dtype if flat else np.dtype(np.float32)
   drawn = models.init_some(model, report.newly_initialised, key)
@@ -368,7 +374,7 @@ def save_pretrained(
     InputError: a wrong option, or parameters that do not fit the model.
   """
   with save.atomic_directory(directory) as partial:
-    save.write_model(
+    notes = save.write_model(
       partial,
       model,
       params,
@@ -376,8 +382,23 @@ def save_pretrained(
       dtype=dtype,
       max_shard_size=max_shard_size,
     )
+    for note in notes:
+      _log.warning('%s: %s', directory, note)
     if tokenizer is not None:
       tokenizer.save_pretrained(partial)
+      _check_tables(model.config, tokenizer)
+
+
+def _check_tables(
+  config: MobileBertConfig, tokenizer: MobileBertTokenizerFast | None
+):
+  """Refuses a tokenizer whose ids are beyond the tables of its model."""
+  if tokenizer is not None and len(tokenizer) > config.vocab_size:
+    raise InputError(
+      f'the tokenizer has {len(tokenizer)} tokens, but the model only '
+      f'{config.vocab_size}, so that ids would have no word vector; use its '
+      'own tokenizer, or resize_token_embeddings().'
+    )
 
 
 def resize_token_embeddings(
@@ -385,6 +406,7 @@ def resize_token_embeddings(
   params: Mapping[str, Any],
   new_num_tokens: int,
   key: jax.Array | None = None,
+  tokenizer: MobileBertTokenizerFast | None = None,
 ) -> tuple[nn.Module, Params]:
   """Adds or cuts off tokens at the end of the vocabulary.
 
@@ -396,15 +418,18 @@ def resize_token_embeddings(
     params: its parameters.
     new_num_tokens: the new `vocab_size`.
     key: random key for new word vectors; `jax.random.key(0)` unless given.
+    tokenizer: whose tokens must keep their vectors, [MASK] among them.
 
   Returns:
     A model with the new config, and new parameters; new word vectors are
     normal with `initializer_range`, new biases zero.
 
   Raises:
-    InputError: a size that no config may have.
+    InputError: a size that no config may have, or fewer tokens than the
+      tokenizer has.
   """
   config = model.config.replace(vocab_size=new_num_tokens)
+  _check_tables(config, tokenizer)
   resized = model.clone(config=config)
   flat = flatten_dict(params, sep='/')
   shapes = flatten_dict(models.abstract_params(resized), sep='/')

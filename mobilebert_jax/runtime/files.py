@@ -8,12 +8,13 @@ when all of it has arrived; there a file is made on this machine and uploaded.
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mobilebert_jax.runtime import object_store
@@ -207,9 +208,34 @@ def write_lines(target: pathlib.Path, lines: Iterable[str]) -> pathlib.Path:
   return target
 
 
+def json_text(value: Any, **options: Any) -> str:
+  """Returns JSON of any value; what is infinite or not a number is null there.
+
+  JSON has no such numbers, and most readers refuse a file with `NaN`.
+
+  Args:
+    value: numbers, texts, lists, tuples and mappings.
+    **options: of `json.dumps`.
+  """
+  try:
+    return json.dumps(value, allow_nan=False, **options)
+  except ValueError:
+    return json.dumps(_without_nan(value), allow_nan=False, **options)
+
+
+def _without_nan(value: Any) -> Any:
+  if isinstance(value, float):
+    return value if math.isfinite(value) else None
+  if isinstance(value, Mapping):
+    return {key: _without_nan(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_without_nan(item) for item in value]
+  return value
+
+
 def write_json(
   target: pathlib.Path, value: Any, unique: bool = False
 ) -> pathlib.Path:
   """Writes a JSON file whose bytes depend on the value alone."""
-  text = json.dumps(value, indent=2, sort_keys=True) + '\n'
+  text = json_text(value, indent=2, sort_keys=True) + '\n'
   return write_text(target, text, unique)

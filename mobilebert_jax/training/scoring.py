@@ -64,6 +64,8 @@ def score(
       ]
 
     splits = distributed.raise_on_all(read)
+    for split in splits:
+      starting.check_ids(start.model.config, split.name, split.features)
     evaluator = Evaluator(task, start.model, mesh, config)
     return known | evaluator.scores(start.params, splits)
 

@@ -398,6 +398,35 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
   return Start(model, params, tokenizer, tuple(notes), depth)
 
 
+def check_ids(architecture: MobileBertConfig, split: str, features: Any):
+  """Checks that a model has a vector for each id of encoded examples.
+
+  A compiled step would compute NaN.
+
+  Args:
+    architecture: the model's config.
+    split: the name of the examples' split.
+    features: the examples; of those that stay on disk, the reader checks them.
+
+  Raises:
+    InputError: an id, or a token type, beyond the model's tables.
+  """
+  for name, setting in (
+    ('input_ids', 'vocab_size'),
+    ('token_type_ids', 'type_vocab_size'),
+  ):
+    column = getattr(features, 'sequences', {}).get(name)
+    size = getattr(architecture, setting)
+    if column is None or not len(column.values):
+      continue
+    for value in (int(column.values.min()), int(column.values.max())):
+      if not 0 <= value < size:
+        raise InputError(
+          f'{name} of the split {split!r} has {value}, but the model has '
+          f'{size} ({setting}): ids must be from 0 to {size - 1}.'
+        )
+
+
 def _with_pad(
   config: TrainConfig, model: nn.Module, tokenizer: MobileBertTokenizerFast
 ) -> tuple[nn.Module, tuple[str, ...]]:

@@ -45,7 +45,7 @@ def _config(directory, **settings):
       'num_steps': 1,
       'data': DataConfig(max_length=16),
       **settings,
-    }  # fmt: skip
+    }
   )
 
 
