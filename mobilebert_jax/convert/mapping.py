@@ -21,6 +21,9 @@ Shapes = Mapping[str, Any]
 # Foreign name, index on axis 0 or None, how it relates to ours.
 _Tensor = tuple[str, int | None, names.Transform]
 
+# How many names of a kind an error shows.
+_SHOWN = 12
+
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
@@ -220,13 +223,18 @@ def _check(
   wrong: list[str],
   hint: str = '',
 ) -> None:
-  """Raises the one error that lists everything."""
+  """Raises the one error that lists everything, the first of each kind."""
   lists = (('missing', missing), ('unused', unused), ('mis-shaped', wrong))
   differences = '; '.join(
-    f'{what}: {", ".join(sorted(result))}' for what, result in lists if result
+    f'{what}: {_listed(result)}' for what, result in lists if result
   )
   if differences:
     raise InputError(f'{where}: {differences}{hint if wrong else ""}.')
+
+
+def _listed(names: list[str]) -> str:
+  more = f', ... ({len(names)})' if len(names) > _SHOWN else ''
+  return ', '.join(sorted(names)[:_SHOWN]) + more
 
 
 def _by_path(

@@ -26,6 +26,7 @@ from mobilebert_jax.convert import (
   save,
 )
 from mobilebert_jax.convert import source as sources
+from mobilebert_jax.convert.formats import foreign
 from mobilebert_jax.convert.mapping import LoadReport
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime.errors import InputError
@@ -127,8 +128,7 @@ def load_pretrained(
     layers=layers,
   )
   stored = config or _stored_config(source)
-  tensors = source.read()
-  notes: list[str] = []
+  tensors, notes = _read(source)
   if config is None:
     stored = _with_labels_of_head(
       stored, source, tensors, model_class, config_overrides, notes
@@ -164,6 +164,35 @@ def load_pretrained(
   if labels.kind == 'reordered':
     params = label_names.with_order(params, labels.order)
   return LoadResult(model, params, report)
+
+
+def _read(
+  source: sources.Source,
+) -> tuple[Mapping[str, np.ndarray], list[str]]:
+  """Reads the tensors, and says what of them is left out.
+
+  Raises:
+    InputError: see `Source.read`; or an adapter.
+  """
+  tensors: Mapping[str, np.ndarray] = source.read()
+  notes = [*source.notes]
+  if source.key_format == 'tf1':
+    left = names.leftovers(tensors)
+    if left:
+      notes.append(
+        f'{source.name}: left out what training kept beside the weights: '
+        f'{left}.'
+      )
+    return tensors, notes
+  if foreign.is_adapter(tensors):
+    raise InputError(f'{source.name} is {foreign.ADAPTER}.')
+  tensors, removed = names.without_wrapper(tensors)
+  if removed:
+    notes.append(
+      f'{source.name}: all names begin with {removed!r}, which a wrapper has '
+      'put there; it is taken off.'
+    )
+  return tensors, notes
 
 
 def _stored_config(source: sources.Source) -> MobileBertConfig:
