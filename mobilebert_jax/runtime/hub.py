@@ -144,9 +144,9 @@ def _is_reachable(repo: str, filename: str, options: Mapping[str, Any]) -> bool:
   What a hub that is down was asked in vain counts for a while.
   """
   import huggingface_hub
-  from huggingface_hub import errors
+  from huggingface_hub import constants, errors
 
-  endpoint = os.environ.get('HF_ENDPOINT') or huggingface_hub.constants.ENDPOINT
+  endpoint = os.environ.get('HF_ENDPOINT') or constants.ENDPOINT
   failed = _failures.get(endpoint)
   if failed is not None and time.monotonic() - failed < _PAUSE:
     return False

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from mobilebert_jax import models
 from mobilebert_jax.convert import __main__ as command
@@ -190,7 +191,9 @@ def test_hub_that_cannot_be_reached(tmp_path, monkeypatch):
 def test_a_hub_that_is_down_is_asked_once(server, tmp_path, monkeypatch):
   """And what was downloaded of another revision is not taken for this one."""
   load_pretrained(CLASSIFIER, 'org/model', cache_dir=tmp_path)
-  monkeypatch.setenv('HF_ENDPOINT', 'http://127.0.0.1:9')
+  # The address is huggingface_hub's own where none is set.
+  monkeypatch.delenv('HF_ENDPOINT')
+  monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')
   hub._failures.clear()
   asked = []
   metadata = huggingface_hub.get_hf_file_metadata

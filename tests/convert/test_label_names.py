@@ -7,7 +7,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mobilebert_jax import models
@@ -162,3 +162,16 @@ def test_a_config_that_names_fewer_labels_than_the_head_has(
     assert result.model.config.num_labels == 3
     assert 'has 3 rows: its rows count' in result.report.notes[0]
   assert _load(directory, *NLI).model.config.num_labels == 3
+
+
+@settings(
+  derandomize=True, max_examples=12, database=None, deadline=None,
+  suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(st.permutations(range(3)), st.sampled_from((str, str.upper, str.title)))
+def test_every_order_of_the_labels_gives_the_clean_rows(nli, order, form):
+  clean = _load(nli, *NLI).params['classifier']
+  wanted = [form(NLI[row]) for row in order]
+  result = _load(nli, *wanted, other_labels='refuse').params['classifier']
+  for name, value in clean.items():
+    assert np.array_equal(result[name], value[..., list(order)])
