@@ -135,10 +135,10 @@ def _kind(file: pathlib.Path, named: Format) -> Format:
   """
   if named == 'tf1':
     return named
-  told = foreign.kind(file)
-  if told is None and (what := foreign.describe(file)) is not None:
+  by_content = foreign.kind(file)
+  if by_content is None and (what := foreign.describe(file)) is not None:
     raise InputError(f'{file} is {what}.')
-  return told or named
+  return by_content or named
 
 
 def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
