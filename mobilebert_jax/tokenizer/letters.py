@@ -32,7 +32,8 @@ def deduce(tokens: Iterable[str]) -> tuple[dict[str, Any], str | None]:
     for token in tokens
     if not _is_special(token) and any(map(str.isalpha, word := _bare(token)))
   ]
-  capitals = [word for word in words if any(map(str.isupper, word))]
+  # Not str.isupper, which is true of letters such as ℝ that stay as they are.
+  capitals = [word for word in words if word.lower() != word]
   accents = [word for word in words if any(map(_has_accent, word))]
   shown = ', '.join(repr(word) for word in capitals[:3])
   if capitals and len(capitals) >= _CAPITALS * len(words):

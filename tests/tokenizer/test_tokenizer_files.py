@@ -75,7 +75,7 @@ def test_a_byte_order_mark_is_no_token(tmp_path):
 @pytest.mark.parametrize(
   ('words', 'text', 'tokens', 'said'),
   [
-    (['the', 'cafe'], 'The Café', ['the', 'cafe'], None),
+    (['the', 'cafe', 'ℝ'], 'The Café ℝ', ['the', 'cafe', 'ℝ'], None),
     (['the', 'The', 'Cafe'], 'The Cafe', ['The', 'Cafe'], 'have capitals'),
     (['über', 'uber'], 'Über', ['über'], 'accents stay'),
     (['Über', 'über'], 'Über', ['Über'], 'have capitals'),
