@@ -6,13 +6,12 @@ overrides are those that the run was trained with. On several hosts the same
 command runs on each; see train.py.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 
 from mobilebert_jax.config import overrides
 from mobilebert_jax.config.command_line import Flag
-from mobilebert_jax.runtime import distributed, exit_status
+from mobilebert_jax.runtime import distributed, exit_status, files
 
 COMMAND = overrides.run_command(
   'python eval.py',
@@ -39,7 +38,7 @@ def main(argv: Sequence[str]):
   from mobilebert_jax.training import scoring
 
   scores = scoring.score(config, given['checkpoint'])
-  distributed.print_on_primary(json.dumps(scores, indent=2))
+  distributed.print_on_primary(files.json_text(scores, indent=2))
 
 
 if __name__ == '__main__':

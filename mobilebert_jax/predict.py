@@ -16,7 +16,6 @@ on the Hugging Face hub.
 
 import contextlib
 import itertools
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -214,7 +213,7 @@ def _output(name: str | None) -> Iterator[Callable[[dict], None]]:
 
 
 def _write(file: IO[str], result: dict[str, Any]):
-  line = json.dumps(result, ensure_ascii=False).translate(_SEPARATORS)
+  line = files.json_text(result, ensure_ascii=False).translate(_SEPARATORS)
   file.write(line + '\n')
   file.flush()
 

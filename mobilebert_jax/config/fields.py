@@ -291,11 +291,19 @@ def _is_of(value: Any, kind: Any) -> bool:
   if kind is int:
     return _is_number(value, numbers.Integral)
   if kind is float:
-    return _is_number(value, numbers.Real) and math.isfinite(value)
+    return _is_number(value, numbers.Real) and _is_finite(value)
   if origin is tuple:
     item = typing.get_args(kind)[0]
     return isinstance(value, tuple) and all(_is_of(x, item) for x in value)
   return isinstance(value, origin or kind)
+
+
+def _is_finite(value: Any) -> bool:
+  try:
+    return math.isfinite(value)
+  except OverflowError:
+    # A whole number beyond all floats.
+    return False
 
 
 def _is_number(value: Any, kind: type) -> bool:

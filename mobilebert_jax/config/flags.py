@@ -19,6 +19,22 @@ CLASSES = tuple(
   for name in mobilebert_jax.__all__
   if name.startswith('MobileBertFor') or name == 'MobileBertModel'
 )
+# How texts are prepared for a tokenizer that is named.
+LETTERS = (
+  Flag(
+    'do_lower_case',
+    'lower-case texts',
+    bool,
+    otherwise="what the tokenizer's files say, or whether its tokens have "
+    'capitals',
+  ),
+  Flag(
+    'strip_accents',
+    'take accents off',
+    bool,
+    otherwise='likewise, else as --do_lower_case',
+  ),
+)
 # How what a name on the hub means is fetched, as `runtime.hub.resolve` has it.
 HUB = (
   Flag(

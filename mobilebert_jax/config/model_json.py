@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from mobilebert_jax.config import fields
 from mobilebert_jax.config.model import FrozenMap, MobileBertConfig
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
@@ -52,15 +53,24 @@ _TRANSFORMERS_KEYS = ('model_type', 'architectures', 'transformers_version')
 # Keys of every transformers config that say nothing about the architecture.
 _NEUTRAL_KEYS = frozenset({
   *_TRANSFORMERS_KEYS, '_name_or_path', '_attn_implementation_autoset',
-  'add_cross_attention', 'attn_implementation', 'bos_token_id',
+  'attn_implementation', 'bos_token_id',
   'chunk_size_feed_forward', 'cross_attention_hidden_size',
   'decoder_start_token_id', 'dtype', 'eos_token_id', 'finetuning_task',
-  'gradient_checkpointing', 'is_decoder', 'is_encoder_decoder',
+  'gradient_checkpointing',
   'output_attentions', 'output_hidden_states', 'output_past',
-  'prefix', 'pruned_heads', 'return_dict', 'sep_token_id',
+  'prefix', 'return_dict', 'sep_token_id',
   'tf_legacy_loss', 'tokenizer_class', 'torch_dtype',
   'torchscript', 'true_hidden_size', 'use_bfloat16', 'use_cache',
 })  # fmt: skip
+# Settings that would give other numbers, and are not here -> what they may be.
+_ABSENT: Mapping[str, tuple[Any, ...]] = {
+  'add_cross_attention': (False, None),
+  'is_decoder': (False, None),
+  'is_encoder_decoder': (False, None),
+  'position_embedding_type': ('absolute', None),
+  'pruned_heads': ({}, [], None),
+  'quantization_config': (None,),
+}
 _FIELDS = tuple(field.name for field in dataclasses.fields(MobileBertConfig))
 
 _log = logging.getLogger(__name__)
@@ -102,26 +112,56 @@ def from_dict(
     raise InputError(
       f"{where} has model_type {model_type!r}, but must be 'mobilebert'."
     )
-  fields = {name: values[name] for name in _FIELDS if name in values}
-  unknown = sorted(set(values) - set(_FIELDS) - _NEUTRAL_KEYS)
+  for name, allowed in _ABSENT.items():
+    if name in values and values[name] not in allowed:
+      raise InputError(
+        f'{where}: {name} is {fields.show(values[name])}, which is not '
+        'supported here and would give other numbers; it must be '
+        f'{fields.show(allowed[0])}.'
+      )
+  settings = {name: values[name] for name in _FIELDS if name in values}
+  _settle_labels(settings, where)
+  unknown = sorted(set(values) - set(_FIELDS) - _NEUTRAL_KEYS - {*_ABSENT})
   if unknown:
     _log.warning('%s: ignored unknown keys %s', where, ', '.join(unknown))
   if json_format == 'google':
     if 'vocab_size' not in values:
       raise InputError(f'{where} lacks vocab_size, which has no default.')
-    fields = {**_GOOGLE_DEFAULTS, **fields}
+    settings = {**_GOOGLE_DEFAULTS, **settings}
     for name in ('embedding_size', 'intra_bottleneck_size'):
-      if fields[name] is None:
-        fields[name] = fields['hidden_size']
-    act = fields['hidden_act']
-    fields['hidden_act'] = _GOOGLE_TO_OURS_ACT.get(act, act)
-  elif 'id2label' in fields or 'label2id' in fields:
+      if settings[name] is None:
+        settings[name] = settings['hidden_size']
+    act = settings['hidden_act']
+    if isinstance(act, str):
+      settings['hidden_act'] = _GOOGLE_TO_OURS_ACT.get(act, act)
+  elif 'id2label' in settings or 'label2id' in settings:
     # The names decide: transformers ignores a contradicting num_labels too.
-    fields.pop('num_labels', None)
+    settings.pop('num_labels', None)
   try:
-    return MobileBertConfig(**fields)
+    return MobileBertConfig(**settings)
   except InputError as error:
     raise InputError(f'{where}: {error}') from None
+
+
+def _settle_labels(settings: dict[str, Any], where: str):
+  """Drops a `label2id` that is not the inverse of `id2label`, and says so."""
+  names, ids = settings.get('id2label'), settings.get('label2id')
+  if not isinstance(names, Mapping) or not isinstance(ids, Mapping):
+    return
+  if any(
+    ids.get(name) not in (index, _number(index))
+    for index, name in names.items()
+    if isinstance(name, str)
+  ):
+    _log.warning(
+      '%s: label2id contradicts id2label, which counts: %s',
+      where, ', '.join(f'{i} {name}' for i, name in list(names.items())[:5]),
+    )  # fmt: skip
+    del settings['label2id']
+
+
+def _number(text: Any) -> Any:
+  return int(text) if isinstance(text, str) and text.isdecimal() else text
 
 
 def to_dict(

@@ -195,6 +195,14 @@ class TrainConfig:
     help='hub name, directory or vocab.txt; None: that of `init`, and for '
     "'scratch' on generated data a new one trained on the training text",
   )
+  do_lower_case: bool | None = fields.setting(
+    None,
+    help='lower-case texts; None: what the files of the tokenizer say, and '
+    'where they do not, whether its tokens have capitals',
+  )
+  strip_accents: bool | None = fields.setting(
+    None, help='take accents off; None: likewise, else as `do_lower_case`'
+  )
   revision: str | None = fields.setting(
     None, help='hub revision of `init` and `tokenizer`'
   )

@@ -109,7 +109,7 @@ def convert(given: Given):
   if given['dtype'] == 'float16':
     params = _fit_into_float16(loaded)
   with save.atomic_directory(destination) as partial:
-    save.write_model(
+    notes = save.write_model(
       partial,
       loaded.model,
       params,
@@ -117,6 +117,8 @@ def convert(given: Given):
       dtype=given['dtype'],
       max_shard_size=given['max_shard_size'],
     )
+    for note in notes:
+      print(note)
     result = hub.resolve(source, _TOKENIZER_FILES, **options)
     for name, path in result.items():
       shutil.copyfile(path, partial / name)
@@ -152,6 +154,8 @@ def _describe(loaded: 'LoadResult'):
   count = models.count_params(loaded.params)
   print(f'{type(loaded.model).__name__}: {count:,} parameters in {dtypes}')
   report = loaded.report
+  for note in report.notes:
+    print(note)
   if report.newly_initialised:
     print(f'newly initialised: {", ".join(report.newly_initialised)}')
   if report.unused:

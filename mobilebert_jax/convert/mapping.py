@@ -21,6 +21,9 @@ Shapes = Mapping[str, Any]
 # Foreign name, index on axis 0 or None, how it relates to ours.
 _Tensor = tuple[str, int | None, names.Transform]
 
+# How many names of a kind an error shows.
+_SHOWN = 12
+
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
@@ -31,11 +34,13 @@ class LoadReport:
       anew.
     unused: tensors of the source that belong to heads this model lacks.
     mismatched: those of `newly_initialised` that have another shape there.
+    notes: sentences for the user: how labels were matched, what was left out.
   """
 
   newly_initialised: tuple[str, ...] = ()
   unused: tuple[str, ...] = ()
   mismatched: tuple[str, ...] = ()
+  notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
 
 @dataclasses.dataclass
@@ -57,6 +62,7 @@ class _Filling:
     *,
     may_lack: bool,
     may_differ: bool,
+    is_fresh: bool,
   ) -> None:
     """Sets one parameter, or notes why not."""
     # A key format may have no name for a parameter at all: then it is absent.
@@ -71,8 +77,11 @@ class _Filling:
       else:
         self.missing += absent
     elif not (wrong := _wrong(tensors, self.tensors, shape)):
-      self.params[path] = _assemble(tensors, self.tensors)
-    elif may_differ:
+      if is_fresh:
+        self.newly_initialised.append(path)
+      else:
+        self.params[path] = _assemble(tensors, self.tensors)
+    elif may_differ or is_fresh:
       self.newly_initialised.append(path)
       self.mismatched.append(path)
     else:
@@ -87,6 +96,7 @@ def to_params(
   key_format: KeyFormat = 'hf',
   where: str = 'the checkpoint',
   resizable: Collection[str] = (),
+  redrawn: Collection[str] = (),
   ignore_mismatched_sizes: bool = False,
 ) -> tuple[dict[str, np.ndarray], LoadReport]:
   """Converts a source's tensors to our parameters.
@@ -104,6 +114,8 @@ def to_params(
     where: what to call the source in errors.
     resizable: heads that may have another shape in the source, and are then
       newly initialised: those whose number of labels was changed on purpose.
+    redrawn: heads that are newly initialised though the source has them: those
+      for other labels. In another shape they are reported as mismatched.
     ignore_mismatched_sizes: the same for every parameter.
 
   Returns:
@@ -134,6 +146,7 @@ def to_params(
       may_lack=names.is_dead(bare, config)
       or (head is not None and head not in heads),
       may_differ=ignore_mismatched_sizes or head in resizable,
+      is_fresh=head in redrawn,
     )
     used.update(name for name, _, _ in table[bare])
   own_heads = {head_of[name] for name in used} | {None}
@@ -210,13 +223,18 @@ def _check(
   wrong: list[str],
   hint: str = '',
 ) -> None:
-  """Raises the one error that lists everything."""
+  """Raises the one error that lists everything, the first of each kind."""
   lists = (('missing', missing), ('unused', unused), ('mis-shaped', wrong))
   differences = '; '.join(
-    f'{what}: {", ".join(sorted(result))}' for what, result in lists if result
+    f'{what}: {_listed(result)}' for what, result in lists if result
   )
   if differences:
     raise InputError(f'{where}: {differences}{hint if wrong else ""}.')
+
+
+def _listed(names: list[str]) -> str:
+  more = f', ... ({len(names)})' if len(names) > _SHOWN else ''
+  return ', '.join(sorted(names)[:_SHOWN]) + more
 
 
 def _by_path(

@@ -19,7 +19,7 @@ source to the table's names.
 import enum
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -39,12 +39,26 @@ _OLD_NAMES = (
 )
 # Once a saved buffer; it only counted 0, 1, 2, ...
 _HF_IGNORED = frozenset({'embeddings.position_ids'})
-# What google-research's training leaves beside the model: the optimizer's
-# slots and counters, the teacher, and the untrained norms of its losses.
-_TF1_IGNORED = re.compile(
-  r'(.*/)?(adam|lamb)_[mv]|(.*/)?(AdamWeightDecay|LAMB)Optimizer(_\d+)?(/.*)?'
-  r'|(.*/)?global_step|teacher/.*|hidden_distill_\d+/.*'
-)
+# What training with TensorFlow 1 leaves beside the model: slots and counters
+# of optimizers, averages of the weights, the scale of the loss, ranges of
+# quantisers, the teacher, and the untrained norms of google-research's losses.
+_TF1_LEFTOVERS = {
+  'of Adam': r'(.*/)?(adam_[mv]|Adam(_\d+)?|beta[12]_power(_\d+)?)'
+  r'|(.*/)?AdamWeightDecayOptimizer(_\d+)?(/.*)?',
+  'of LAMB': r'(.*/)?lamb_[mv]|(.*/)?LAMBOptimizer(_\d+)?(/.*)?',
+  'of Momentum': r'(.*/)?Momentum(_\d+)?',
+  'of other optimizers': r'(.*/)?(Adagrad|RMSProp|Ftrl|Adadelta)(_\d+)?'
+  r'|(.*/)?adafactor_(m|v|vr|vc)|(.*/)?Adafactor(_\d+)?(/.*)?',
+  'moving averages': r'(.*/)?ExponentialMovingAverage(_\d+)?',
+  'of the loss scale': r'(.*/)?(current_)?loss_scale\w*(/.*)?'
+  r'|(.*/)?(num_)?good_steps',
+  'ranges of quantisers': r'(.*/)?(act_quant|weights_quant|\w+_quant)(/.*)?'
+  r'|(.*/)?(\w*[Ff]ake_?[Qq]uant\w*)(/.*)?',
+  'counters of steps': r'(.*/)?global_step',
+  'of a teacher': r'teacher/.*|hidden_distill_\d+/.*',
+}
+# What a wrapper puts before the name of every parameter.
+_WRAPPERS = ('module.', '_orig_mod.', 'model.')
 
 
 class Transform(enum.Enum):
@@ -291,6 +305,39 @@ def entries(config: MobileBertConfig) -> tuple[Entry, ...]:
   return tuple(written)
 
 
+def leftovers(tensors: Iterable[str]) -> str:
+  """Returns what of a TensorFlow checkpoint is left out, counted; or ''.
+
+  Args:
+    tensors: names of variables.
+  """
+  counts: dict[str, int] = {}
+  for name in tensors:
+    for kind, pattern in _TF1_LEFTOVERS.items():
+      if re.fullmatch(pattern, name):
+        counts[kind] = counts.get(kind, 0) + 1
+        break
+  return ', '.join(f'{count} {kind}' for kind, count in counts.items())
+
+
+def without_wrapper(tensors: Tensors) -> tuple[Tensors, str]:
+  """Returns tensors without what a wrapper put before all of their names.
+
+  As torch.nn.DataParallel, torch.compile and training programs do.
+
+  Returns:
+    The tensors, and what was taken off.
+  """
+  removed = ''
+  while tensors:
+    around = [w for w in _WRAPPERS if all(n.startswith(w) for n in tensors)]
+    if not around:
+      break
+    removed += around[0]
+    tensors = {name.removeprefix(around[0]): x for name, x in tensors.items()}
+  return tensors, removed
+
+
 def normalise_keys(
   tensors: Tensors, key_format: KeyFormat, where: str
 ) -> dict[str, np.ndarray]:
@@ -328,7 +375,7 @@ def _normalise_hf_key(name: str) -> str | None:
 
 
 def _normalise_tf1_key(name: str) -> str | None:
-  if _TF1_IGNORED.fullmatch(name):
+  if any(re.fullmatch(kind, name) for kind in _TF1_LEFTOVERS.values()):
     return None
   return name.replace('FakeLayerNorm', 'LayerNorm').removeprefix('classifier/')
 

@@ -3,10 +3,11 @@
 Loading finds the weights, converts them and draws what they lack.
 """
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,8 +18,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json, taken_layers
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.convert import mapping, names, save
+from mobilebert_jax.convert import (
+  label_names,
+  mapping,
+  names,
+  narrowing,
+  save,
+)
 from mobilebert_jax.convert import source as sources
+from mobilebert_jax.convert.formats import foreign
 from mobilebert_jax.convert.mapping import LoadReport
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime.errors import InputError
@@ -28,6 +36,13 @@ Path = str | os.PathLike[str]
 
 # The heads whose size is the number of labels.
 _LABELLED = ('classifier', 'qa_outputs')
+# The classes whose labels have names.
+_NAMED = (
+  models.MobileBertForSequenceClassification,
+  models.MobileBertForTokenClassification,
+)
+# What is done with a head for other labels: draw it anew, or refuse it.
+OtherLabels = Literal['redraw', 'refuse']
 
 _log = logging.getLogger(__name__)
 
@@ -56,13 +71,15 @@ def load_pretrained(
   local_files_only: bool = False,
   subfolder: str = '',
   ignore_mismatched_sizes: bool = False,
+  other_labels: OtherLabels = 'redraw',
   key: jax.Array | None = None,
   **config_overrides: Any,
 ) -> LoadResult:
   """Loads a model; the parameters stay in host memory.
 
   A head that the checkpoint lacks is drawn anew and reported, and so is one
-  whose number of labels is changed by an override. Anything else that is
+  for other labels than an override names; one for the same labels in another
+  order follows their names (`convert.label_names`). Anything else that is
   missing, unused or mis-shaped is an error. Semantics of the options are
   those of transformers' `from_pretrained`.
 
@@ -84,6 +101,8 @@ def load_pretrained(
     local_files_only: never use the network.
     subfolder: directory inside the model.
     ignore_mismatched_sizes: draw every mis-shaped parameter anew.
+    other_labels: what becomes of a head for other labels than those that are
+      wanted: 'redraw' draws it anew and says so, 'refuse' is an error.
     key: random key for new parameters; `jax.random.key(0)` unless given.
     **config_overrides: fields of `MobileBertConfig`, for example `num_labels`.
 
@@ -109,12 +128,17 @@ def load_pretrained(
     layers=layers,
   )
   stored = config or _stored_config(source)
-  tensors = source.read()
-  if config is None and source.key_format == 'tf1':
-    stored = _with_tf1_labels(stored, tensors)
-  wanted = stored.replace(**config_overrides)
+  tensors, notes = _read(source)
+  if config is None:
+    stored = _with_labels_of_head(
+      stored, source, tensors, model_class, config_overrides, notes
+    )
+  wanted = _overridden(stored, config_overrides)
   model = _build(
     model_class, source, tensors, wanted, compute, add_pooling_layer
+  )
+  labels = _match_labels(
+    type(model), source, tensors, stored, wanted, other_labels, notes
   )
   flat, report = mapping.to_params(
     tensors,
@@ -123,18 +147,52 @@ def load_pretrained(
     key_format=source.key_format,
     where=f'{source.name} does not fit {type(model).__name__}',
     resizable=_LABELLED if wanted.num_labels != stored.num_labels else (),
+    redrawn=(label_names.HEAD,) if labels.kind == 'other' else (),
     ignore_mismatched_sizes=ignore_mismatched_sizes,
   )
   if not is_kept:
-    target = jnp.dtype(compute.param_dtype)
-    flat = {path: x.astype(target, copy=False) for path, x in flat.items()}
+    flat, said = narrowing.narrow(flat, compute.param_dtype, source.name)
+    notes += said
+  report = dataclasses.replace(report, notes=tuple(notes))
   # New parameters get the dtype of those that are there.
   some = next(iter(flat.values())).dtype if flat else np.dtype(np.float32)
   drawn = models.init_some(model, report.newly_initialised, key)
   for path, value in drawn.items():
     flat[path] = np.asarray(value).astype(some)
   _log_report(source.name, report)
-  return LoadResult(model, unflatten_dict(flat, sep='/'), report)
+  params = unflatten_dict(flat, sep='/')
+  if labels.kind == 'reordered':
+    params = label_names.with_order(params, labels.order)
+  return LoadResult(model, params, report)
+
+
+def _read(
+  source: sources.Source,
+) -> tuple[Mapping[str, np.ndarray], list[str]]:
+  """Reads the tensors, and says what of them is left out.
+
+  Raises:
+    InputError: see `Source.read`; or an adapter.
+  """
+  tensors: Mapping[str, np.ndarray] = source.read()
+  notes = [*source.notes]
+  if source.key_format == 'tf1':
+    left = names.leftovers(tensors)
+    if left:
+      notes.append(
+        f'{source.name}: left out what training kept beside the weights: '
+        f'{left}.'
+      )
+    return tensors, notes
+  if foreign.is_adapter(tensors):
+    raise InputError(f'{source.name} is {foreign.ADAPTER}.')
+  tensors, removed = names.without_wrapper(tensors)
+  if removed:
+    notes.append(
+      f'{source.name}: all names begin with {removed!r}, which a wrapper has '
+      'put there; it is taken off.'
+    )
+  return tensors, notes
 
 
 def _stored_config(source: sources.Source) -> MobileBertConfig:
@@ -146,14 +204,102 @@ def _stored_config(source: sources.Source) -> MobileBertConfig:
   return model_json.load_config(source.config)
 
 
-def _with_tf1_labels(
-  config: MobileBertConfig, tensors: Mapping[str, np.ndarray]
+def _overridden(
+  stored: MobileBertConfig, overrides: Mapping[str, Any]
 ) -> MobileBertConfig:
-  """Sets the number of labels, which google-research's config lacks."""
-  for name in ('output_bias', 'classifier/output_bias'):
-    if name in tensors:
-      return config.replace(num_labels=tensors[name].size)
+  """Applies overrides; the number of labels that there is keeps their names."""
+  changes = dict(overrides)
+  is_named = 'id2label' in changes or 'label2id' in changes
+  if not is_named and changes.get('num_labels') == stored.num_labels:
+    del changes['num_labels']
+  return stored.replace(**changes)
+
+
+def _with_labels_of_head(
+  config: MobileBertConfig,
+  source: sources.Source,
+  tensors: Mapping[str, np.ndarray],
+  model_class: type[nn.Module] | None,
+  overrides: Mapping[str, Any],
+  notes: list[str],
+) -> MobileBertConfig:
+  """Sets the number of labels where a config does not know its head's.
+
+  google-research's configs have no labels at all.
+
+  Raises:
+    InputError: the config names labels, but fewer or more than the head has.
+  """
+  rows = _head_rows(source, tensors)
+  if rows is None or rows == config.num_labels:
+    return config
+  if source.key_format == 'tf1':
+    return config.replace(num_labels=rows)
+  if not issubclass(model_class or sources.detect_class(source, tensors)[0],
+                    _NAMED):  # fmt: skip
+    return config
+  stored = tuple(config.id2label.values())
+  if label_names.is_generic(stored):
+    notes.append(
+      f'{source.config} has {len(stored)} labels without names, but the head '
+      f'of {source.name} has {rows} rows: its rows count, LABEL_0 to '
+      f'LABEL_{rows - 1}.'
+    )
+    return config.replace(num_labels=rows)
+  if not {'num_labels', 'id2label', 'label2id'} & overrides.keys():
+    raise InputError(
+      f'{source.config} names {len(stored)} labels '
+      f'({label_names.listed(stored)}), but the head of {source.name} has '
+      f'{rows} rows; write all {rows} names into id2label, or pass id2label.'
+    )
   return config
+
+
+def _head_rows(
+  source: sources.Source, tensors: Mapping[str, np.ndarray]
+) -> int | None:
+  """Returns how many outputs a classifier has; None: there is none."""
+  normal = names.normalise_keys(tensors, source.key_format, source.name)
+  name = 'classifier.bias' if source.key_format == 'hf' else 'output_bias'
+  return int(normal[name].size) if name in normal else None
+
+
+def _match_labels(
+  model_class: type[nn.Module],
+  source: sources.Source,
+  tensors: Mapping[str, np.ndarray],
+  stored: MobileBertConfig,
+  wanted: MobileBertConfig,
+  other: OtherLabels,
+  notes: list[str],
+) -> label_names.Match:
+  """Finds the wanted labels in the source's head; says what becomes of it.
+
+  Raises:
+    InputError: they are others, and `other` is 'refuse'.
+  """
+  here = tuple(stored.id2label.values())
+  there = tuple(wanted.id2label.values())
+  rows = _head_rows(source, tensors)
+  if not issubclass(model_class, _NAMED) or rows is None:
+    return label_names.Match('same', tuple(range(len(there))))
+  written = sources.class_in_config(source)
+  if written not in (None, model_class):
+    matched = label_names.Match('other')
+    problem = (
+      f'{source.name} has the head of {written.__name__}, and not that of '
+      f'{model_class.__name__}'
+    )
+    notes.append(f'{problem}: the head is drawn anew, train it before use.')
+  else:
+    matched = label_names.match(here, there)
+    problem = label_names.difference(here, there, source.name)
+    said = label_names.describe(matched, here, there, source.name)
+    if said is not None:
+      notes.append(said)
+  if matched.kind == 'other' and other == 'refuse':
+    raise InputError(f'{problem}; use a model that was trained for them.')
+  return matched
 
 
 def _build(
@@ -177,6 +323,8 @@ def _build(
 
 
 def _log_report(name: str, report: LoadReport) -> None:
+  for note in report.notes:
+    _log.warning('%s', note)
   if report.newly_initialised:
     _log.warning(
       '%s: newly initialised, train before use: %s',
@@ -255,7 +403,7 @@ def save_pretrained(
     InputError: a wrong option, or parameters that do not fit the model.
   """
   with save.atomic_directory(directory) as partial:
-    save.write_model(
+    notes = save.write_model(
       partial,
       model,
       params,
@@ -263,8 +411,23 @@ def save_pretrained(
       dtype=dtype,
       max_shard_size=max_shard_size,
     )
+    for note in notes:
+      _log.warning('%s: %s', directory, note)
     if tokenizer is not None:
       tokenizer.save_pretrained(partial)
+      _check_tables(model.config, tokenizer)
+
+
+def _check_tables(
+  config: MobileBertConfig, tokenizer: MobileBertTokenizerFast | None
+):
+  """Refuses a tokenizer whose ids are beyond the tables of its model."""
+  if tokenizer is not None and len(tokenizer) > config.vocab_size:
+    raise InputError(
+      f'the tokenizer has {len(tokenizer)} tokens, but the model only '
+      f'{config.vocab_size}, so that ids would have no word vector; use its '
+      'own tokenizer, or resize_token_embeddings().'
+    )
 
 
 def resize_token_embeddings(
@@ -272,6 +435,7 @@ def resize_token_embeddings(
   params: Mapping[str, Any],
   new_num_tokens: int,
   key: jax.Array | None = None,
+  tokenizer: MobileBertTokenizerFast | None = None,
 ) -> tuple[nn.Module, Params]:
   """Adds or cuts off tokens at the end of the vocabulary.
 
@@ -283,15 +447,18 @@ def resize_token_embeddings(
     params: its parameters.
     new_num_tokens: the new `vocab_size`.
     key: random key for new word vectors; `jax.random.key(0)` unless given.
+    tokenizer: whose tokens must keep their vectors, [MASK] among them.
 
   Returns:
     A model with the new config, and new parameters; new word vectors are
     normal with `initializer_range`, new biases zero.
 
   Raises:
-    InputError: a size that no config may have.
+    InputError: a size that no config may have, or fewer tokens than the
+      tokenizer has.
   """
   config = model.config.replace(vocab_size=new_num_tokens)
+  _check_tables(config, tokenizer)
   resized = model.clone(config=config)
   flat = flatten_dict(params, sep='/')
   shapes = flatten_dict(models.abstract_params(resized), sep='/')

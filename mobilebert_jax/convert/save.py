@@ -10,14 +10,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
 from flax.traverse_util import flatten_dict
 
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json
-from mobilebert_jax.convert import mapping
+from mobilebert_jax.convert import mapping, narrowing
 from mobilebert_jax.convert.formats import safetensors, shards, torch_bin
 from mobilebert_jax.runtime import files, object_store
 from mobilebert_jax.runtime.errors import InputError
@@ -125,7 +122,7 @@ def write_model(
   format: Format = 'safetensors',
   dtype: str | None = None,
   max_shard_size: int | str = '5GB',
-) -> None:
+) -> tuple[str, ...]:
   """Writes `config.json` and the weights into an existing directory.
 
   Args:
@@ -135,6 +132,9 @@ def write_model(
     format: 'safetensors' or 'bin' (torch's).
     dtype: dtype to store, or None for each parameter's own.
     max_shard_size: more bytes than this are spread over several files.
+
+  Returns:
+    Sentences for the user: what is not finite, what became zero.
 
   Raises:
     InputError: a wrong option; parameters that do not fit the model, or not
@@ -152,18 +152,13 @@ def write_model(
   file, write = _FILES[format]
   expected = flatten_dict(models.abstract_params(model), sep='/')
   flat = flatten_dict(params, sep='/')
-  if dtype is not None:
-    # What overflows is found below, with its name.
-    with np.errstate(over='ignore'):
-      flat = {
-        path: np.asarray(value).astype(jnp.dtype(dtype))
-        for path, value in flat.items()
-      }
   tensors = mapping.to_tensors(
     flat, expected, model.config, tied_copies=format == 'bin'
   )
+  notes = narrowing.not_finite(tensors, 'the weights')
   if dtype is not None:
-    _check_range(tensors, params, dtype)
+    tensors, said = narrowing.narrow(tensors, dtype, 'the weights')
+    notes += said
   groups = shards.split(tensors, max_bytes)
   parts = dict(zip(shards.file_names(file, len(groups)), groups))
   for name, part in parts.items():
@@ -173,23 +168,4 @@ def write_model(
   model_json.save_config(
     model.config, directory, architectures=(type(model).__name__,)
   )
-
-
-def _check_range(tensors: Mapping[str, np.ndarray], params: Any, dtype: str):
-  """Refuses weights that a dtype turned into infinity."""
-  broken = [
-    name
-    for name, value in tensors.items()
-    if not np.isfinite(value.astype(np.float32)).all()
-  ]
-  if not broken:
-    return
-  largest = max(
-    float(np.abs(np.asarray(x, np.float64)).max(initial=0))
-    for x in jax.tree.leaves(params)
-  )
-  raise InputError(
-    f'{", ".join(broken)}: values that {dtype} cannot hold, which ends at '
-    f'{float(jnp.finfo(dtype).max):.6g}; the largest parameter is '
-    f'{largest:.3g}.'
-  )
+  return notes

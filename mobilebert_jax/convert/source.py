@@ -12,7 +12,13 @@ import numpy as np
 
 from mobilebert_jax import models
 from mobilebert_jax.convert import names as convert_names
-from mobilebert_jax.convert.formats import safetensors, shards, tf1, torch_bin
+from mobilebert_jax.convert.formats import (
+  foreign,
+  safetensors,
+  shards,
+  tf1,
+  torch_bin,
+)
 from mobilebert_jax.runtime import files, hub, local_copies
 from mobilebert_jax.runtime.errors import InputError
 
@@ -26,7 +32,8 @@ WEIGHTS: dict[str, Format] = {
   'pytorch_model.bin.index.json': 'bin',
 }
 _INDEX = '.index.json'
-_UNREADABLE = ('tf_model.h5', 'flax_model.msgpack')
+# Where TensorFlow writes which checkpoint is the last.
+_LATEST = 'checkpoint'
 _NO_CONFIG = ('tokenizer.json', 'tokenizer_config.json',
               'special_tokens_map.json', 'added_tokens.json')  # fmt: skip
 _SUFFIXES: dict[str, Format] = {'.safetensors': 'safetensors', '.bin': 'bin',
@@ -85,6 +92,7 @@ class Source:
     files: the files (for TensorFlow: the one prefix).
     index: the index of a sharded source.
     config: the config file beside them, if there is one.
+    notes: sentences for the user, such as which of several was taken.
   """
 
   name: str
@@ -92,6 +100,7 @@ class Source:
   files: tuple[pathlib.Path, ...]
   index: pathlib.Path | None = None
   config: pathlib.Path | None = None
+  notes: tuple[str, ...] = ()
 
   @property
   def key_format(self) -> convert_names.KeyFormat:
@@ -106,7 +115,7 @@ class Source:
     """
     tensors: dict[str, np.ndarray] = {}
     for file in self.files:
-      tensors.update(_READERS[self.format](file))
+      tensors.update(_READERS[_kind(file, self.format)](file))
     if self.index is not None:
       listed = set(shards.read_index(self.index))
       lost = sorted(listed - set(tensors))
@@ -116,6 +125,20 @@ class Source:
           f'{", ".join(lost)}.'
         )
     return tensors
+
+
+def _kind(file: pathlib.Path, named: Format) -> Format:
+  """Returns how a file is stored, whatever its name says.
+
+  Raises:
+    InputError: it is something else altogether.
+  """
+  if named == 'tf1':
+    return named
+  by_content = foreign.kind(file)
+  if by_content is None and (what := foreign.describe(file)) is not None:
+    raise InputError(f'{file} is {what}.')
+  return by_content or named
 
 
 def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
@@ -148,14 +171,27 @@ def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
     paths = hub.resolve(name, parts, **options)
     return _sharded(name, kind, result, parts, paths, config)
   if directory is not None:
+    if (directory / 'model_config.json').is_file():
+      raise InputError(
+        f'{directory} is the workdir of a run; name its best weights, '
+        f'{directory / "model"}.'
+      )
     directory = _with_tf1(directory)
-    prefix = _tf1_prefix(directory)
+    prefix, notes = _tf1_prefix(directory)
     if prefix is not None:
-      return Source(name, 'tf1', (prefix,), config=_tf1_config(directory))
-  others = [f for f in _UNREADABLE if hub.resolve(name, [f], **options)]
+      config = _tf1_config(directory)
+      return Source(name, 'tf1', (prefix,), config=config, notes=notes)
+    others = directory.iterdir()
+  else:
+    others = hub.resolve(name, foreign.CANDIDATES, **options).values()
+  known, what = foreign.among(others) or (None, '')
   raise InputError(
     f'{name} holds none of {", ".join(WEIGHTS)} and no TensorFlow checkpoint'
-    + (f', only {", ".join(others)}, which cannot be read' * bool(others))
+    + (
+      f', only {known.name}, which cannot be read: it is {what}'
+      if known
+      else ''
+    )
     + '.'
   )
 
@@ -189,15 +225,22 @@ def _single(name: str, path: pathlib.Path, directory: pathlib.Path) -> Source:
     paths = hub.resolve(directory, parts)
     return _sharded(name, kind, path, parts, paths, config)
   kind = _SUFFIXES.get(path.suffix)
+  if kind is None and path.is_file():
+    # Such as a .ckpt of PyTorch Lightning.
+    kind = foreign.kind(local_copies.file(path))
   if kind is not None:
     return Source(name, kind, (local_copies.file(path),), config=config)
   # The files of one TensorFlow checkpoint: X.index, X.meta, X.data-...
   prefix = re.sub(r'\.(index|meta|data-\d+-of-\d+)$', '', path.name)
   directory = _with_tf1(directory)
+  if path.name == _LATEST:
+    prefix = _latest(directory / _LATEST)
   if (directory / f'{prefix}.index').is_file() or '.ckpt' in path.name:
     return Source(
       name, 'tf1', (directory / prefix,), config=_tf1_config(directory)
     )
+  if path.is_file() and (what := foreign.describe(path)) is not None:
+    raise InputError(f'{path} is {what}.')
   raise InputError(
     f'{path} is no weights file; readable are .safetensors, .bin, their '
     '.index.json, and TensorFlow checkpoints (.ckpt, .index).'
@@ -213,18 +256,53 @@ def _with_tf1(directory: pathlib.Path) -> pathlib.Path:
   )
 
 
-def _tf1_prefix(directory: pathlib.Path) -> pathlib.Path | None:
-  """Returns the prefix of the one TensorFlow checkpoint in a directory."""
+def _latest(file: pathlib.Path) -> str:
+  """Returns the prefix that TensorFlow's file `checkpoint` names, in its place.
+
+  Raises:
+    InputError: it names none.
+  """
+  text = file.read_bytes().decode(errors='replace')
+  line = re.search(
+    r'^\s*model_checkpoint_path:\s*"([^"]+)"', text, re.MULTILINE
+  )
+  if line is None:
+    raise InputError(
+      f'{file} names no model_checkpoint_path; give the prefix of a checkpoint.'
+    )
+  # Written on another machine, perhaps, or before the directory was moved.
+  return pathlib.PurePosixPath(line[1].replace('\\', '/')).name
+
+
+def _tf1_prefix(
+  directory: pathlib.Path,
+) -> tuple[pathlib.Path | None, tuple[str, ...]]:
+  """Returns the prefix of the TensorFlow checkpoint in a directory, and notes.
+
+  Of several, the one that the file `checkpoint` names.
+  """
   prefixes = sorted({
       *(file.with_suffix('') for file in directory.glob('*.index')),
       *directory.glob('*.ckpt'),
     })  # fmt: skip
+  latest = directory / _LATEST
+  if len(prefixes) > 1 and latest.is_file():
+    prefix = directory / _latest(latest)
+    if prefix not in prefixes:
+      raise InputError(
+        f'{latest} names {prefix.name}, which is not there; name one of: '
+        f'{", ".join(map(str, prefixes))}.'
+      )
+    return prefix, (
+      f'of {len(prefixes)} checkpoints in {directory}, {prefix.name} is taken, '
+      f'which the file {_LATEST!r} names.',
+    )
   if len(prefixes) > 1:
     raise InputError(
       f'{directory} holds several TensorFlow checkpoints, name one of: '
       f'{", ".join(map(str, prefixes))}.'
     )
-  return prefixes[0] if prefixes else None
+  return (prefixes[0] if prefixes else None), ()
 
 
 def _tf1_config(directory: pathlib.Path) -> pathlib.Path | None:
@@ -261,14 +339,15 @@ def detect_class(
       several.
   """
   result = convert_names.normalise_keys(tensors, source.key_format, source.name)
-  cls = _class_in_config(source) or _class_of_tensors(source, result)
+  cls = class_in_config(source) or _class_of_tensors(source, result)
   if cls is models.MobileBertModel:
     pooler = {'hf': 'pooler.dense.bias', 'tf1': 'bert/pooler/dense/bias'}
     return cls, {'add_pooling_layer': pooler[source.key_format] in result}
   return cls, {}
 
 
-def _class_in_config(source: Source) -> type[nn.Module] | None:
+def class_in_config(source: Source) -> type[nn.Module] | None:
+  """Returns the class that a source's config names; None: none of ours."""
   if source.config is None:
     return None
   values = files.read_json(source.config, 'a config')

@@ -6,7 +6,6 @@ of its attention (smaller is closer); and how often both predict the same word
 or class.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 
@@ -44,7 +43,7 @@ def main(argv: Sequence[str]):
 
   place = Workdir(files.path(given['workdir']))
   result = agreement.of_run(place, given['teacher'])
-  print(json.dumps(result, indent=2))
+  print(files.json_text(result, indent=2))
 
 
 if __name__ == '__main__':

@@ -72,7 +72,7 @@ def _prepare(inputs: MethodInputs) -> Callable[[int], Method]:
       functools.partial(is_eligible, plan),
       functools.partial(stage_message, plan),
       teacher.record(),
-      tuple(filter(None, [teacher.describe()])),
+      (*filter(None, [teacher.describe()]), *teacher.notes),
     )
 
   return method

@@ -16,12 +16,14 @@ from mobilebert_jax.config import fields, taken_layers
 from mobilebert_jax.config.distillation import COPIED, PARTS, DistillationConfig
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.convert import label_names
 from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime import hub
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast, comparison
+from mobilebert_jax.tokenizer.pretrained import known_vocabulary
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training import train_step
 from mobilebert_jax.training.mesh import ParamSharding
@@ -40,6 +42,7 @@ class Teacher:
     params: its parameters, on the host, in the dtype in which they are stored.
     layers: its layer for each of the student's; () where none is compared.
     digest: a digest of its parameters.
+    notes: sentences for the user, such as how its labels were matched.
   """
 
   name: str
@@ -47,6 +50,7 @@ class Teacher:
   params: Params
   layers: tuple[int, ...]
   digest: str
+  notes: tuple[str, ...] = ()
 
   def record(self) -> dict[str, Any]:
     """Returns what a workdir keeps, to continue with the same teacher alone."""
@@ -134,16 +138,17 @@ def load(
   name = config.distillation.teacher
   assert name is not None
   where = directory(name)
-  model, params, _ = _load_with_head(config, task, where)
+  model, params, report = _load_with_head(config, task, where)
   check(config, task, student.config, model.config)
-  _check_tokenizer(config, where, name, tokenizer)
+  said = _check_tokenizer(config, where, tokenizer)
   layers = layers_of(
     config.distillation,
     student.config.num_hidden_layers,
     model.config.num_hidden_layers,
     config.init_layers,
   )
-  return Teacher(name, model, params, layers, _digest(params))
+  notes = (*report.notes, *said)
+  return Teacher(name, model, params, layers, _digest(params), notes)
 
 
 def model_of(
@@ -260,7 +265,7 @@ def check(
     if 'attention' in settings.factors:
       same.append('num_attention_heads')
   if not task.head.predicts_masked:
-    same += ['num_labels', 'id2label']
+    same.append('num_labels')
   for field in same:
     of_student, of_teacher = getattr(student, field), getattr(teacher, field)
     if of_student != of_teacher:
@@ -269,6 +274,14 @@ def check(
         f'teacher {name}, but must be the same for the student to learn from '
         'it.'
       )
+  labels = [tuple(c.id2label.values()) for c in (teacher, student)]
+  if (
+    not task.head.predicts_masked and label_names.match(*labels).kind == 'other'
+  ):
+    raise InputError(
+      f'{label_names.difference(*labels, f"the teacher {name}")}; use one that '
+      'was trained for them.'
+    )
   longest, positions = config.data.max_length, teacher.max_position_embeddings
   if longest > positions:
     raise InputError(
@@ -352,6 +365,8 @@ def _load_with_head(config: TrainConfig, task: Task, where: str) -> LoadResult:
   do: next sentences are learnt from the data.
   """
   dtype = config.distillation.teacher_dtype
+  # Its rows follow the names of the task's labels.
+  labels = {'id2label': dict(enumerate(task.labels))} if task.labels else {}
   heads: tuple[type[nn.Module], ...] = (task.head,)
   if task.head is models.MobileBertForPreTraining:
     heads = _PRETRAINING
@@ -365,6 +380,8 @@ def _load_with_head(config: TrainConfig, task: Task, where: str) -> LoadResult:
       token=config.token,
       cache_dir=config.cache_dir,
       local_files_only=config.local_files_only,
+      other_labels='refuse',
+      **labels,
     )
     if not loaded.report.newly_initialised:
       model = model_of(config, head, loaded.model.config)
@@ -377,24 +394,25 @@ def _load_with_head(config: TrainConfig, task: Task, where: str) -> LoadResult:
 
 
 def _check_tokenizer(
-  config: TrainConfig, where: str, name: str, tokenizer: Any
-):
-  """Compares vocabularies, where the teacher has one beside its weights."""
-  try:
-    teacher_tokenizer = MobileBertTokenizerFast.from_pretrained(
-      where,
-      token=config.token,
-      cache_dir=config.cache_dir,
-      local_files_only=config.local_files_only,
-    )
-  except InputError:
-    # Weights alone, such as a file of TensorFlow's: sizes have been compared.
-    return
-  if teacher_tokenizer.get_vocab() != tokenizer.get_vocab():
-    raise InputError(
-      f'the teacher {name} has another vocabulary than the student: set '
-      f'config.tokenizer to {where}, or leave it unset.'
-    )
+  config: TrainConfig, where: str, tokenizer: MobileBertTokenizerFast
+) -> tuple[str, ...]:
+  """Compares vocabularies, where the teacher has one beside its weights.
+
+  Weights alone, such as a file of TensorFlow's: sizes have been compared.
+  """
+  known = known_vocabulary(
+    where,
+    token=config.token,
+    cache_dir=config.cache_dir,
+    local_files_only=config.local_files_only,
+  )
+  return comparison.check(
+    tokenizer.tokens(),
+    config.tokenizer or "the student's tokenizer",
+    known,
+    f'the teacher {config.distillation.teacher}',
+    f'set config.tokenizer to {where}, or leave it unset',
+  )
 
 
 def _digest(params: Params) -> str:

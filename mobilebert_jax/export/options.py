@@ -104,6 +104,14 @@ class ExportOptions:
   tokenizer: str | None = setting(
     None, help="another tokenizer, a directory or a hub name; none: the model's"
   )
+  do_lower_case: bool | None = setting(
+    None,
+    help="lower-case texts; none: what the tokenizer's files say, or whether "
+    'its tokens have capitals',
+  )
+  strip_accents: bool | None = setting(
+    None, help='take accents off; none: likewise, else as do_lower_case'
+  )
   architecture: str | None = setting(
     None, help='the class to export; none: the one that was saved'
   )

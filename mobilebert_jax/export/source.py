@@ -10,6 +10,7 @@ from mobilebert_jax.convert import source as sources
 from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.models.typing import Params
+from mobilebert_jax.pipelines.factory import check_vocabulary
 from mobilebert_jax.reporting import model_card
 from mobilebert_jax.runtime import files, hub
 from mobilebert_jax.runtime.errors import InputError
@@ -89,8 +90,13 @@ def load(options: ExportOptions) -> Source:
       '--architecture.'
     )
   tokenizer = MobileBertTokenizerFast.from_pretrained(
-    options.tokenizer or name, **options.hub
+    options.tokenizer or name,
+    do_lower_case=options.do_lower_case,
+    strip_accents=options.strip_accents,
+    **options.hub,
   )
+  if options.tokenizer is not None:
+    check_vocabulary(tokenizer, name, **options.hub)
   config: Any = model.config
   if len(tokenizer) > config.vocab_size:
     raise InputError(

@@ -1,6 +1,9 @@
 """Word, position and segment embeddings with the trigram input."""
 
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -39,6 +42,35 @@ def trigram(
     following = within_segment(following, segment_ids, 1)
     previous = within_segment(previous, segment_ids, -1)
   return jnp.concatenate([following, x, previous], axis=-1)
+
+
+def check_ids(name: str, ids: Any, size: int, what: str):
+  """Checks ids that can be looked at; those that are traced cannot.
+
+  Inside `jax.jit` a wrong id gives NaN, or for a position what is at the end.
+
+  Args:
+    name: what they are called.
+    ids: integers, in NumPy or JAX; None: nothing.
+    size: they are below it.
+    what: what they count, such as 'tokens (vocab_size)'.
+
+  Raises:
+    InputError: one that is negative or too large.
+  """
+  if ids is None or isinstance(ids, jax.core.Tracer):
+    return
+  if isinstance(ids, jax.Array) and not ids.is_fully_addressable:
+    return
+  values = np.asarray(ids)
+  if not values.size:
+    return
+  for value in (int(values.min()), int(values.max())):
+    if not 0 <= value < size:
+      raise InputError(
+        f'{name} has {value}, but there are {size} {what}: it must be from 0 '
+        f'to {size - 1}.'
+      )
 
 
 class MobileBertEmbeddings(ConfiguredModule):
@@ -99,10 +131,23 @@ class MobileBertEmbeddings(ConfiguredModule):
       The first hidden states.
 
     Raises:
-      InputError: neither or both kinds of input, or too long a sequence.
+      InputError: neither or both kinds of input, too long a sequence, or (of
+        values that are not traced) an id beyond its table.
     """
     if (input_ids is None) == (inputs_embeds is None):
       raise InputError('give input_ids or inputs_embeds, exactly one of them.')
+    for name, ids, size, what in (
+      ('input_ids', input_ids, self.config.vocab_size, 'tokens (vocab_size)'),
+      (
+        'token_type_ids', token_type_ids, self.config.type_vocab_size,
+        'token types (type_vocab_size)',
+      ),
+      (
+        'position_ids', position_ids, self.config.max_position_embeddings,
+        'positions (max_position_embeddings)',
+      ),
+    ):  # fmt: skip
+      check_ids(name, ids, size, what)
     if input_ids is not None:
       words = self.word_embeddings(input_ids)
     else:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mobilebert_jax.models.attention import attention_mask_4d, within_segments
-from mobilebert_jax.models.embeddings import MobileBertEmbeddings
+from mobilebert_jax.models.embeddings import MobileBertEmbeddings, check_ids
 from mobilebert_jax.models.encoder import Encoder, Options
 from mobilebert_jax.models.layers import ConfiguredModule, Dense
 from mobilebert_jax.models.outputs import (
@@ -126,7 +126,9 @@ class MobileBertPreTrainedModel(ConfiguredModule):
     Raises:
       InputError: contradicting inputs, too long a sequence, a mask, segments
         or positions of a wrong shape, or `masked_positions` for a model that
-        predicts no masked tokens.
+        predicts no masked tokens. Also an id, a token type or a position
+        beyond its table, where the values are known: inside `jax.jit` they
+        are not, and give NaN.
     """
     inputs = Inputs(
       input_ids,
@@ -168,6 +170,8 @@ class MobileBertPreTrainedModel(ConfiguredModule):
         f'masked_positions have shape {positions.shape}, but must have [batch, '
         f'positions] with {rows[0]} rows.'
       )
+    length = words.shape[1] if words is not None else positions.shape[1]
+    check_ids('masked_positions', positions, length, 'tokens in a row')
 
 
 class MobileBertModel(MobileBertPreTrainedModel):

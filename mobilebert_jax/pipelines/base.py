@@ -122,7 +122,14 @@ class Pipeline:
     Raises:
       ItemError: a row longer than the model takes.
     """
+    types = self.config.type_vocab_size
     for i, row in enumerate(rows):
+      if max(row['token_type_ids'], default=0) >= types:
+        raise ItemError(
+          i,
+          f'is a pair of texts, but the model has {types} token type '
+          '(type_vocab_size)',
+        )
       if len(row['input_ids']) > self.max_length:
         raise ItemError(
           i,

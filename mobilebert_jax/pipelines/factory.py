@@ -1,5 +1,6 @@
 """From a task's name and a model to its pipeline."""
 
+import logging
 import os
 from typing import Any
 
@@ -12,7 +13,10 @@ from mobilebert_jax.pipelines.text_classification import TextClassification
 from mobilebert_jax.pipelines.token_classification import TokenClassification
 from mobilebert_jax.pipelines.zero_shot import ZeroShotClassification
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+from mobilebert_jax.tokenizer import MobileBertTokenizerFast, comparison
+from mobilebert_jax.tokenizer.pretrained import known_vocabulary
+
+_log = logging.getLogger(__name__)
 
 PIPELINES: dict[str, type[Pipeline]] = {
   'feature-extraction': FeatureExtraction,
@@ -79,8 +83,11 @@ def pipeline(
     raise InputError(
       f'batch_size must be a positive integer, got {batch_size!r}.'
     )
+  name = None
   if tokenizer is None:
     tokenizer = model
+  elif isinstance(model, (str, os.PathLike)) and tokenizer != model:
+    name = model
   if isinstance(model, (str, os.PathLike)):
     # Only here: a model at hand needs nothing that reads files.
     from mobilebert_jax.convert.pretrained import from_pretrained
@@ -98,4 +105,32 @@ def pipeline(
       'tokenizer must be a MobileBertTokenizer, a name or a path; with a '
       '(model, params) pair it must be given.'
     )
+  if name is not None:
+    check_vocabulary(tokenizer, name, **options)
   return kind(*model, tokenizer, batch_size)
+
+
+def check_vocabulary(
+  tokenizer: MobileBertTokenizerFast,
+  model: str | os.PathLike,
+  **options: Any,
+):
+  """Compares a tokenizer with that of a model; logs what cannot be known.
+
+  Args:
+    tokenizer: what texts are to be encoded with.
+    model: a hub name or path.
+    **options: see `pipeline`.
+
+  Raises:
+    InputError: another vocabulary.
+  """
+  notes = comparison.check(
+    tokenizer.tokens(),
+    'the tokenizer',
+    known_vocabulary(model, **options),
+    str(model),
+    'use its own tokenizer',
+  )
+  for note in notes:
+    _log.warning('%s', note)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from mobilebert_jax.config.command_line import Flag, Given
-from mobilebert_jax.config.flags import HUB
+from mobilebert_jax.config.flags import HUB, LETTERS
 from mobilebert_jax.pipelines.predict_inputs import Form
 from mobilebert_jax.runtime.errors import InputError
 
@@ -207,6 +207,7 @@ FLAGS = (
     otherwise="the model's own",
     value='DIR_OR_NAME',
   ),
+  *LETTERS,
   Flag(
     'dtype',
     'type of the computation',
@@ -229,6 +230,8 @@ def load(name: str, flags: Given) -> Any:
 
   from mobilebert_jax.convert.pretrained import load_pretrained
   from mobilebert_jax.pipelines import PIPELINES, pipeline
+  from mobilebert_jax.pipelines.factory import check_vocabulary
+  from mobilebert_jax.tokenizer import MobileBertTokenizerFast
   from mobilebert_jax.training.workdir import best_model
 
   source = best_model(flags['model'])
@@ -250,10 +253,15 @@ def load(name: str, flags: Given) -> Any:
       f'{source} has no weights for {", ".join(report.newly_initialised)}; '
       f'{flags.command} needs a model that was fine-tuned for it.'
     )
-  return pipeline(
+  tokenizer = MobileBertTokenizerFast.from_pretrained(
+    flags['tokenizer'] or source, **options, **flags.of(LETTERS)
+  )
+  pipe = pipeline(
     name,
     (model, jax.tree.map(jnp.asarray, params)),
-    flags['tokenizer'] or source,
+    tokenizer,
     batch_size=flags['batch_size'],
-    **options,
   )
+  if flags['tokenizer'] not in (None, source, flags['model']):
+    check_vocabulary(tokenizer, source, **options)
+  return pipe

@@ -34,6 +34,7 @@ from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 _INPUTS = ('input_ids', 'token_type_ids')
 # The longest answer, where nothing else is said: transformers' default.
 _MAX_ANSWER_LEN = 15
+_NO_ANSWER = {'score': 0.0, 'start': 0, 'end': 0, 'answer': ''}
 
 
 class QuestionAnswering(Pipeline):
@@ -92,9 +93,10 @@ class QuestionAnswering(Pipeline):
     Returns:
       Per question a mapping with `score`, `start`, `end` (characters of the
       text) and `answer`, or a list of those if several are wanted and found;
-      for several questions a list. The score is a probability: among the
-      spans of a part of the text, or, as in eval.py's nbest_predictions.json,
-      among the best answers.
+      for several questions a list. Where nothing can be the answer, such as in
+      a text of spaces alone, it is the empty one with the score 0. The score
+      is a probability: among the spans of a part of the text, or, as in
+      eval.py's nbest_predictions.json, among the best answers.
 
     Raises:
       InputError: an empty or missing question or context, or lengths that
@@ -144,7 +146,7 @@ class QuestionAnswering(Pipeline):
       if not handle_impossible_answer:
         answers = [a for a in answers if a['answer']]
       answers = sorted(answers, key=lambda a: a['score'], reverse=True)[:top_k]
-      results.append(answers[0] if len(answers) == 1 else answers)
+      results.append(_one_or_several(answers, top_k))
     return results[0] if len(results) == 1 else results
 
   def _answer_by_rules(
@@ -181,7 +183,7 @@ class QuestionAnswering(Pipeline):
     if may_be_impossible:
       threshold = getattr(rules, 'null_score_threshold', None) or 0.0
     chosen = [_ranked(one, threshold)[:top_k] for one in result]
-    return [listed[0] if len(listed) == 1 else listed for listed in chosen]
+    return [_one_or_several(listed, top_k) for listed in chosen]
 
   def _answers(
     self,
@@ -231,6 +233,18 @@ def _rules(params: Mapping[str, Any]) -> SpanOptions | None:
   rules = kind(**values)
   fields.check(rules, 'task_specific_params.question-answering')
   return rules
+
+
+def _one_or_several(answers: list[dict[str, Any]], wanted: int) -> Any:
+  """Returns one answer as it is; where one is wanted, there always is one.
+
+  A text without any token, of spaces alone, has the empty one.
+  """
+  if len(answers) == 1:
+    return answers[0]
+  if not answers and wanted == 1:
+    return dict(_NO_ANSWER)
+  return answers
 
 
 def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -81,15 +81,17 @@ class TokenClassification(Pipeline):
     """Returns one mapping per token, without special tokens."""
     tokens = []
     special = encoded['special_tokens_mask'][row]
+    # Not lengths of strings: accents are dropped, and soft hyphens.
+    words, last = encoded.word_ids(row), None
     for index, token_id in enumerate(encoded['input_ids'][row]):
       if special[index]:
         continue
       start, end = encoded['offset_mapping'][row][index]
       word = self.tokenizer.convert_ids_to_tokens(token_id)
-      # A continuation is longer than its text by the '##'.
-      continues = len(word) != end - start
+      continues = words[index] is not None and words[index] == last
+      last = words[index]
       if token_id == self.tokenizer.unk_token_id:
-        word, continues = text[start:end], False
+        word = text[start:end]
       tokens.append(
         {
           'word': word,

@@ -1,11 +1,13 @@
 """Zero-shot classification by a model for natural language inference."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from mobilebert_jax.convert import label_names
 from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.pipelines.base import (
@@ -14,6 +16,10 @@ from mobilebert_jax.pipelines.base import (
   encoded_rows,
 )
 from mobilebert_jax.runtime.errors import InputError
+
+_MEANT = {'entailment': 'entail', 'contradiction': 'contradict'}
+_ENTAILMENT = re.compile('entail')
+_CONTRADICTION = re.compile(r'contradict|no[nt]?[\W_]*entail')
 
 
 class ZeroShotClassification(Pipeline):
@@ -27,6 +33,9 @@ class ZeroShotClassification(Pipeline):
     candidate_labels: str | Sequence[str],
     hypothesis_template: str = 'This example is {}.',
     multi_label: bool = False,
+    *,
+    entailment: str | None = None,
+    contradiction: str | None = None,
   ) -> Any:
     """Asks for every label whether the text entails the hypothesis of it.
 
@@ -36,14 +45,18 @@ class ZeroShotClassification(Pipeline):
       hypothesis_template: a sentence with `{}` in the label's place.
       multi_label: score every label by itself, entailment against
         contradiction, instead of labels against each other.
+      entailment: the model's label for what follows from the text; None: the
+        one whose name begins with 'entail'.
+      contradiction: its opposite; None: the one that begins with 'contradict',
+        'not entail' or the like, or the other one of two labels.
 
     Returns:
       Per text a mapping with `sequence`, `labels` (best first) and `scores`;
       for a list of texts a list of those.
 
     Raises:
-      InputError: no label, a template without `{}`, or a model without a
-        label that begins with 'entail'.
+      InputError: no label, a template without `{}`, or labels of the model
+        whose names do not tell which is which.
     """
     texts = as_texts(sequences, 'sequences')
     if isinstance(candidate_labels, str):
@@ -57,16 +70,17 @@ class ZeroShotClassification(Pipeline):
         f'hypothesis_template {hypothesis_template!r} must have {{}} in the '
         "label's place."
       )
-    entailment = self._entailment_id()
+    yes = self._entailment_id(entailment)
+    is_single = multi_label or len(labels) == 1
+    no = self._contradiction_id(contradiction, yes) if is_single else None
     pairs = [(t, hypothesis_template.format(c)) for t in texts for c in labels]
     rows = encoded_rows(self.tokenize(pairs, truncation='only_first'))
     logits = np.stack([picked['logits'] for picked in self.run(rows)])
     logits = logits.reshape(len(texts), len(labels), -1)
-    if multi_label or len(labels) == 1:
-      contradiction = -1 if entailment == 0 else 0
-      scores = softmax(logits[..., [contradiction, entailment]])[..., 1]
+    if no is not None:
+      scores = softmax(logits[..., [no, yes]])[..., 1]
     else:
-      scores = softmax(logits[..., entailment])
+      scores = softmax(logits[..., yes])
     results = [_result(t, labels, s) for t, s in zip(texts, scores)]
     return results[0] if isinstance(sequences, str) else results
 
@@ -74,13 +88,41 @@ class ZeroShotClassification(Pipeline):
     """Returns the logits."""
     return {'logits': outputs.logits}
 
-  def _entailment_id(self) -> int:
-    for index, label in self.config.id2label.items():
-      if label.lower().startswith('entail'):
-        return index
+  def _entailment_id(self, name: str | None) -> int:
+    """Returns which logit says that the hypothesis follows."""
+    return self._label_id('entailment', name, _ENTAILMENT)
+
+  def _contradiction_id(self, name: str | None, entailment: int) -> int:
+    """Returns which logit says the opposite."""
+    if name is None and self.config.num_labels == 2:
+      return 1 - entailment
+    return self._label_id('contradiction', name, _CONTRADICTION)
+
+  def _label_id(
+    self, argument: str, name: str | None, pattern: re.Pattern[str]
+  ) -> int:
+    """Returns the one label of this name, or of such a name."""
+    keys = {
+      index: label_names.key(label)
+      for index, label in self.config.id2label.items()
+    }
+    if name is None:
+      result = [index for index, key in keys.items() if pattern.match(key)]
+    else:
+      wanted = label_names.key(name)
+      result = [index for index, key in keys.items() if key == wanted]
+    if len(result) == 1:
+      return result[0]
+    labels = ', '.join(self.config.id2label.values())
+    if name is not None:
+      raise InputError(
+        f'{argument}={name!r} must be one of the labels of the model: {labels}.'
+      )
+    start = _MEANT[argument]
     raise InputError(
-      "zero-shot needs a model with a label that begins with 'entail'; this "
-      f'one has {", ".join(self.config.id2label.values())}.'
+      f"zero-shot needs a model with a label that begins with '{start}'; this "
+      f'one has {labels}: pass {argument}=, the name of the label that means '
+      'it.'
     )
 
 

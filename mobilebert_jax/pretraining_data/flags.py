@@ -5,6 +5,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from mobilebert_jax.config.command_line import Flag, Given, flags_of
+from mobilebert_jax.config.flags import LETTERS
 from mobilebert_jax.pretraining_data.options import PretrainingDataOptions
 from mobilebert_jax.runtime.errors import InputError, reworded
 
@@ -31,6 +32,7 @@ SHARED = (
     value='VOCAB',
     is_required=True,
   ),
+  *LETTERS,
   *flags_of(PretrainingDataOptions),
 )
 
@@ -60,7 +62,9 @@ def read(given: Given) -> Asked:
   from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 
   options = given.options(PretrainingDataOptions)
-  tokenizer = MobileBertTokenizerFast.from_pretrained(given['tokenizer'])
+  tokenizer = MobileBertTokenizerFast.from_pretrained(
+    given['tokenizer'], **given.of(LETTERS)
+  )
   return Asked(given['input'], given['output'], tokenizer, options)
 
 

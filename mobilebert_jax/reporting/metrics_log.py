@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import tempfile
@@ -26,7 +27,11 @@ def read(path: str | os.PathLike[str]) -> list[Record]:
   for line in path.read_text(encoding='utf-8').splitlines(keepends=True):
     # A kill while writing can leave the last line without its end.
     if line.endswith('\n'):
-      records.append(json.loads(line))
+      values = json.loads(line)
+      # JSON has no number for a loss that is none.
+      records.append(
+        {k: math.nan if v is None else v for k, v in values.items()}
+      )
   return records
 
 
@@ -63,14 +68,14 @@ class MetricsLog:
     if files.is_remote(self._target):
       made = self._closing.enter_context(tempfile.TemporaryDirectory())
       self._local = pathlib.Path(made)
-    path = files.write_lines(self._local / _LINES, map(json.dumps, kept))
+    path = files.write_lines(self._local / _LINES, map(files.json_text, kept))
     self._file = path.open('a', encoding='utf-8')
     self._board = _Board(self._local / _BOARD, last_step + 1)
     self._uploaded = time.monotonic()
 
   def write(self, step: int, values: Mapping[str, float]):
     """Appends `values` of a step to both."""
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    self._file.write(files.json_text({'step': step, **values}) + '\n')
     self._file.flush()
     self._board.write(step, values)
     if time.monotonic() - self._uploaded > _UPLOAD_SECONDS:

@@ -8,12 +8,13 @@ when all of it has arrived; there a file is made on this machine and uploaded.
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mobilebert_jax.runtime import object_store
@@ -169,6 +170,7 @@ def read_json(source: pathlib.Path, what: str) -> dict[str, Any]:
       and column), or holds something else than an object.
   """
   try:
+    # Whole numbers beyond 4,300 digits are a ValueError of their own.
     value = json.loads(source.read_bytes().decode('utf-8-sig'))
   except OSError as error:
     raise InputError(
@@ -183,6 +185,11 @@ def read_json(source: pathlib.Path, what: str) -> dict[str, Any]:
     raise InputError(
       f'{source}:{error.lineno}: cannot be read as JSON: {error.msg} (column '
       f'{error.colno}); it must be {what}.'
+    ) from None
+  except ValueError as error:
+    reason = str(error).partition(';')[0]
+    raise InputError(
+      f'{source} cannot be read as JSON: {reason}; it must be {what}.'
     ) from None
   except RecursionError:
     raise InputError(
@@ -237,9 +244,34 @@ def write_lines(target: pathlib.Path, lines: Iterable[str]) -> pathlib.Path:
   return target
 
 
+def json_text(value: Any, **options: Any) -> str:
+  """Returns JSON of any value; what is infinite or not a number is null there.
+
+  JSON has no such numbers, and most readers refuse a file with `NaN`.
+
+  Args:
+    value: numbers, texts, lists, tuples and mappings.
+    **options: of `json.dumps`.
+  """
+  try:
+    return json.dumps(value, allow_nan=False, **options)
+  except ValueError:
+    return json.dumps(_without_nan(value), allow_nan=False, **options)
+
+
+def _without_nan(value: Any) -> Any:
+  if isinstance(value, float):
+    return value if math.isfinite(value) else None
+  if isinstance(value, Mapping):
+    return {key: _without_nan(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_without_nan(item) for item in value]
+  return value
+
+
 def write_json(
   target: pathlib.Path, value: Any, unique: bool = False
 ) -> pathlib.Path:
   """Writes a JSON file whose bytes depend on the value alone."""
-  text = json.dumps(value, indent=2, sort_keys=True) + '\n'
+  text = json_text(value, indent=2, sort_keys=True) + '\n'
   return write_text(target, text, unique)

@@ -7,12 +7,19 @@ module that imports huggingface_hub.
 import os
 import pathlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
 
+# Seconds to wait for the hub's first answer; and for which a hub that has not
+# given one is not asked again.
+_TIMEOUT = 10
+_PAUSE = 60
+# Address of a hub -> when it was asked in vain.
+_failures: dict[str, float] = {}
 # 'name' or 'owner/name', as the hub allows them.
 _HUB_NAME = re.compile(r'[\w-][\w.-]*(/[\w-][\w.-]*)?')
 
@@ -97,6 +104,10 @@ def resolve(
   }
   result = {}
   unknown = []
+  if filenames and not local_files_only:
+    options['local_files_only'] = not _is_reachable(
+      str(name_or_path), filenames[0], options
+    )
   for filename in filenames:
     path, is_known = _download(str(name_or_path), filename, options)
     if path is not None:
@@ -105,17 +116,61 @@ def resolve(
       unknown.append(filename)
       # huggingface_hub waits long for a hub that is down: once is enough.
       options['local_files_only'] = True
-  if unknown and not result and not _is_cached(str(name_or_path), cache_dir):
-    reason = (
-      'local_files_only is set'
-      if local_files_only
-      else 'the hub cannot be reached'
-    )
+  if not unknown or result:
+    return result
+  reason = (
+    'local_files_only is set'
+    if local_files_only
+    else 'the hub cannot be reached'
+  )
+  if not _is_cached(str(name_or_path), cache_dir):
     raise InputError(
       f'{name_or_path} is no local directory and was never downloaded, and '
       f'{reason}; give a local directory or allow the download.'
     )
+  if not _is_cached(str(name_or_path), cache_dir, revision or 'main'):
+    raise InputError(
+      f'the revision {revision or "main"!r} of {name_or_path} was never '
+      f'downloaded, though another one was, and {reason}; name that one, or '
+      'allow the download.'
+    )
   return result
+
+
+def _is_reachable(repo: str, filename: str, options: Mapping[str, Any]) -> bool:
+  """Returns whether the hub answers, after one attempt.
+
+  huggingface_hub itself would ask six times for each file, for half a minute.
+  What a hub that is down was asked in vain counts for a while.
+  """
+  import huggingface_hub
+  from huggingface_hub import constants, errors
+
+  endpoint = os.environ.get('HF_ENDPOINT') or constants.ENDPOINT
+  failed = _failures.get(endpoint)
+  if failed is not None and time.monotonic() - failed < _PAUSE:
+    return False
+  try:
+    url = huggingface_hub.hf_hub_url(
+      repo,
+      filename,
+      subfolder=options['subfolder'],
+      revision=options['revision'],
+      endpoint=endpoint,
+    )
+    huggingface_hub.get_hf_file_metadata(
+      url, token=options['token'], timeout=_TIMEOUT
+    )
+  except (errors.HfHubHTTPError, errors.HFValidationError, ValueError):
+    # It answers; what, is told by the download.
+    pass
+  except errors.FileMetadataError:
+    pass
+  except _transport_errors():
+    _failures[endpoint] = time.monotonic()
+    return False
+  _failures.pop(endpoint, None)
+  return True
 
 
 def _download(
@@ -161,13 +216,28 @@ def _download(
   return pathlib.Path(path), True
 
 
-def _is_cached(repo: str, cache_dir: str | os.PathLike[str] | None) -> bool:
-  """Returns whether any file of the model was downloaded before."""
+def _is_cached(
+  repo: str,
+  cache_dir: str | os.PathLike[str] | None,
+  revision: str | None = None,
+) -> bool:
+  """Returns whether any file of the model was downloaded before.
+
+  Args:
+    repo: the model.
+    cache_dir: where downloads are kept.
+    revision: of this branch, tag or commit; None: of any.
+  """
   from huggingface_hub import constants
 
   root = pathlib.Path(cache_dir or constants.HF_HUB_CACHE)
-  snapshots = root / f'models--{repo.replace("/", "--")}' / 'snapshots'
-  return snapshots.is_dir() and any(snapshots.iterdir())
+  directory = root / f'models--{repo.replace("/", "--")}'
+  snapshots = directory / 'snapshots'
+  if revision is None:
+    return snapshots.is_dir() and any(snapshots.iterdir())
+  return (directory / 'refs' / revision).is_file() or (
+    snapshots / revision
+  ).is_dir()
 
 
 def check_upload(repo: str, token: str | bool | None = None):

@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import functools
 import io
-import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.metrics.probabilities import softmax
-from mobilebert_jax.runtime.files import write_lines
+from mobilebert_jax.runtime.files import json_text, write_lines
 from mobilebert_jax.tasks.task import Examples, Predictions, WritePredictions
 
 # (predictions, examples, features) -> the rows of a file.
@@ -107,4 +106,4 @@ def _csv_line(cells: Sequence[Any]) -> str:
 
 
 def _json_line(row: Any) -> str:
-  return json.dumps(row, ensure_ascii=False)
+  return json_text(row, ensure_ascii=False)

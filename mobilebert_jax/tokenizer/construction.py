@@ -1,5 +1,6 @@
 """Makes the `tokenizers` pipeline from files and arguments."""
 
+import logging
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -11,12 +12,13 @@ from tokenizers import pre_tokenizers as splitters
 
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tokenizer import letters
 from mobilebert_jax.tokenizer.padding_truncation import NO_MAX_LENGTH
+from mobilebert_jax.tokenizer.tokenizer_json import read_tokenizer_json
 from mobilebert_jax.tokenizer.vocabulary import (
   TokenizerFile,
   added_token,
   as_vocab,
-  read_tokenizer_json,
   read_vocab,
 )
 
@@ -27,6 +29,15 @@ _FLAGS = {
   'tokenize_chinese_chars': True,
   'strip_accents': None,
 }
+_TOKENS = {
+  'unk_token': '[UNK]',
+  'sep_token': '[SEP]',
+  'pad_token': '[PAD]',
+  'cls_token': '[CLS]',
+  'mask_token': '[MASK]',
+}
+
+_log = logging.getLogger(__name__)
 
 
 def build_pipeline(
@@ -87,8 +98,8 @@ def read_source(
 
   Args:
     vocab_file: path of a `vocab.txt`, or the vocabulary itself; or None.
-    tokenizer_file: path of a `tokenizer.json`, which wins over `vocab_file`;
-      or None.
+    tokenizer_file: path of a `tokenizer.json`, or what was read of one, which
+      wins over `vocab_file`; or None.
     vocab: another name of `vocab_file`; or None.
 
   Raises:
@@ -97,6 +108,8 @@ def read_source(
   if vocab is not None and vocab_file is not None:
     raise InputError('give vocab_file or vocab, which are the same, not both.')
   vocab_file = vocab if vocab is not None else vocab_file
+  if isinstance(tokenizer_file, TokenizerFile):
+    return tokenizer_file
   if tokenizer_file is not None:
     # With both, as in transformers, tokenizer.json has the whole story.
     return read_tokenizer_json(_path('tokenizer_file', tokenizer_file))
@@ -106,7 +119,8 @@ def read_source(
       'tokenizer_file (a tokenizer.json), or use from_pretrained().'
     )
   if isinstance(vocab_file, (str, os.PathLike)):
-    return TokenizerFile(read_vocab(_path('vocab_file', vocab_file)), (), {})
+    path = _path('vocab_file', vocab_file)
+    return TokenizerFile(read_vocab(path), (), {}, bare=path)
   return TokenizerFile(as_vocab(vocab_file), (), {})
 
 
@@ -115,19 +129,41 @@ def resolve_flags(
 ) -> dict[str, Any]:
   """Returns the basic tokenization's flags: argument, else file, else default.
 
+  For a bare `vocab.txt` of which nothing is said, what its tokens tell.
+
   Raises:
     InputError: an argument that is not a bool.
   """
   chosen = {}
+  options = dict(source.options)
+  asked = ('do_lower_case', 'strip_accents')
+  if source.bare is not None and all(arguments[n] is None for n in asked):
+    deduced, reason = letters.deduce(source.vocab)
+    options |= deduced
+    if reason is not None:
+      _log.warning(
+        '%s: %s; set do_lower_case and strip_accents if that is not so',
+        source.bare, reason,
+      )  # fmt: skip
   for name, value in arguments.items():
     if value is None:
-      value = source.options.get(name, _FLAGS[name])
+      value = options.get(name, _FLAGS[name])
     if not isinstance(value, bool) and (
       value is not None or _FLAGS[name] is not None
     ):
       raise InputError(f'{name} must be True or False, got {value!r}.')
     chosen[name] = value
   return chosen
+
+
+def resolve_tokens(
+  source: TokenizerFile, **arguments: str | AddedToken | None
+) -> dict[str, str | AddedToken]:
+  """Returns the named special tokens: argument, else file, else BERT's."""
+  return {
+    name: source.options.get(name, _TOKENS[name]) if value is None else value
+    for name, value in arguments.items()
+  }
 
 
 def check_max_length(value: Any) -> int:

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tokenizer import comparison, construction, contradictions
+from mobilebert_jax.tokenizer.comparison import KnownVocabulary
 from mobilebert_jax.tokenizer.encoding import BackendLock
 from mobilebert_jax.tokenizer.special_tokens import (
   EXTRA_NAMES,
@@ -21,6 +23,9 @@ TOKENIZER = 'tokenizer.json'
 CONFIG = 'tokenizer_config.json'
 SPECIAL = 'special_tokens_map.json'
 ADDED = 'added_tokens.json'
+# The key of `CONFIG` with the digest of the base vocabulary; transformers
+# leaves it alone.
+DIGEST = 'vocabulary_digest'
 # Settings that the files and the constructor share by name.
 _SETTINGS: dict[str, Any] = {
   'do_lower_case': bool,
@@ -35,6 +40,14 @@ _SETTINGS: dict[str, Any] = {
   'truncation_side': str,
   'model_input_names': list,
 }
+
+# Classes of transformers that split a text as BERT does.
+_CLASSES = (
+  'AutoTokenizer', 'BertTokenizer', 'ConvBertTokenizer', 'DistilBertTokenizer',
+  'ElectraTokenizer', 'LayoutLMTokenizer', 'LxmertTokenizer',
+  'MobileBertTokenizer', 'PreTrainedTokenizer', 'RetriBertTokenizer',
+  'SqueezeBertTokenizer', 'TokenizersBackend',
+)  # fmt: skip
 
 _TOKEN_FIELDS = (
   'content',
@@ -103,12 +116,11 @@ class Pretrained(SpecialTokens):
         f'{name_or_path} has neither {TOKENIZER} nor {VOCAB}; one is needed '
         'to make a tokenizer.'
       )
-    arguments = _arguments(result)
-    if TOKENIZER in result:
-      arguments['tokenizer_file'] = result[TOKENIZER]
-    else:
-      arguments['vocab_file'] = result[VOCAB]
-    return cls(**{**arguments, **overrides})
+    arguments = _arguments(result, overrides)
+    given = {k: v for k, v in overrides.items() if v is not None}
+    tokenizer = cls(**{**arguments, **given})
+    _check_digest(tokenizer._base_tokens(), result)
+    return tokenizer
 
   def save_pretrained(
     self, directory: str | os.PathLike
@@ -156,10 +168,16 @@ class Pretrained(SpecialTokens):
       self._tokenizer.no_padding()
       return self._tokenizer.to_str(pretty=True)
 
+  def tokens(self) -> list[str]:
+    """Returns every token in the order of ids, those added later as well."""
+    vocab = self._tokenizer.get_vocab(with_added_tokens=True)
+    return sorted(vocab, key=vocab.__getitem__)
+
   def _config(self) -> dict[str, Any]:
     """Returns `tokenizer_config.json`, in names that transformers 4, 5 know."""
     added = sorted(self.added_tokens_decoder.items())
     return {
+      DIGEST: comparison.digest(self._base_tokens()),
       'added_tokens_decoder': {
         str(index): {name: getattr(token, name) for name in _TOKEN_FIELDS}
         for index, token in added
@@ -177,8 +195,63 @@ class Pretrained(SpecialTokens):
     return tokens
 
 
-def _arguments(result: Mapping[str, pathlib.Path]) -> dict[str, Any]:
-  """Returns the arguments of the constructor that the JSON files hold."""
+def known_vocabulary(
+  name_or_path: str | os.PathLike, **options: Any
+) -> KnownVocabulary | None:
+  """Returns what is known of the vocabulary that a model was trained with.
+
+  Args:
+    name_or_path: the model, as `from_pretrained` takes it.
+    **options: those of `from_pretrained` that say where to look.
+
+  Returns:
+    Its tokens, or their digest where the files of its tokenizer are lost or
+    cannot be read; None: neither.
+  """
+  from mobilebert_jax.runtime import hub
+  from mobilebert_jax.tokenizer.tokenizer import MobileBertTokenizerFast
+
+  name = str(name_or_path)
+  result = hub.resolve(name, (VOCAB, TOKENIZER, CONFIG), **options)
+  if VOCAB in result or TOKENIZER in result:
+    try:
+      tokenizer = MobileBertTokenizerFast.from_pretrained(name, **options)
+      return KnownVocabulary(name, tuple(tokenizer.tokens()))
+    except InputError:
+      # Another tokenizer may be named for just this reason.
+      pass
+  written = _digest_in(result)
+  return None if written is None else KnownVocabulary(name, digest=written)
+
+
+def _digest_in(result: Mapping[str, pathlib.Path]) -> str | None:
+  if CONFIG not in result:
+    return None
+  written = files.read_json(result[CONFIG], f"a tokenizer's {CONFIG}")
+  value = written.get(DIGEST)
+  return value if isinstance(value, str) else None
+
+
+def _check_digest(tokens: list[str], result: Mapping[str, pathlib.Path]):
+  """Refuses a vocabulary that was put into the place of another one."""
+  written = _digest_in(result)
+  if written is not None and written != comparison.digest(tokens):
+    raise InputError(
+      f'{result.get(TOKENIZER, result.get(VOCAB))} holds {len(tokens)} tokens '
+      f'that are not those which {result[CONFIG]} was saved with; bring those '
+      f'back, or delete {DIGEST!r} there if the model knows these.'
+    )
+
+
+def _arguments(
+  result: Mapping[str, pathlib.Path], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns the arguments of the constructor that the files hold.
+
+  Raises:
+    InputError: a corrupt file, or files that contradict each other where
+      `overrides` does not settle it.
+  """
 
   def read(name: str) -> dict[str, Any]:
     if name not in result:
@@ -188,7 +261,14 @@ def _arguments(result: Mapping[str, pathlib.Path]) -> dict[str, Any]:
   config = read(CONFIG)
   arguments = _settings(result.get(CONFIG), config)
   # The configuration is newer than the map where both are written.
-  tokens = read(SPECIAL) | {k: v for k, v in config.items() if v is not None}
+  source = construction.read_source(
+    result.get(VOCAB), result.get(TOKENIZER), None
+  )
+  special = read(SPECIAL)
+  contradictions.check_special(
+    result.get(CONFIG), config, result.get(SPECIAL), special, source, overrides
+  )
+  tokens = special | {k: v for k, v in config.items() if v is not None}
   for name in NAMES:
     if tokens.get(name) is not None:
       arguments[name] = added_token(
@@ -202,7 +282,37 @@ def _arguments(result: Mapping[str, pathlib.Path]) -> dict[str, Any]:
     added = {index: token for token, index in read(ADDED).items()}
     if ADDED in result:
       arguments['added_tokens_decoder'] = added
-  return arguments
+  if TOKENIZER not in result:
+    _check_class(result.get(CONFIG), config)
+  elif VOCAB in result:
+    contradictions.check_vocabularies(result[VOCAB], result[TOKENIZER], source)
+  if TOKENIZER in result and CONFIG in result:
+    contradictions.check_settings(
+      result[CONFIG], result[TOKENIZER], source, arguments, overrides
+    )
+  return {**arguments, 'tokenizer_file': source}
+
+
+def _check_class(path: pathlib.Path | None, config: Mapping[str, Any]):
+  """Refuses a `vocab.txt` that belongs to another kind of tokenizer.
+
+  A `tokenizer.json` would say all itself.
+  """
+  for name, is_right, allowed in (
+    (
+      'tokenizer_class',
+      lambda value: str(value).removesuffix('Fast') in _CLASSES,
+      'one of BERT, such as BertTokenizer',
+    ),
+    ('clean_text', lambda value: value is True, 'true'),
+    ('wordpieces_prefix', lambda value: value == '##', "'##'"),
+  ):
+    value = config.get(name)
+    if value is not None and not is_right(value):
+      raise InputError(
+        f'{path}: {name} is {value!r}, which is not supported here and would '
+        f'give other ids; it must be {allowed}.'
+      )
 
 
 def _settings(
@@ -215,10 +325,14 @@ def _settings(
       value = config.get('max_len')
     if value is None:
       continue
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (kind is list and not _are_texts(value)):
       raise InputError(f'{path}: {name} has the wrong type: {value!r}.')
     settings[name] = value
   return settings
+
+
+def _are_texts(values: list) -> bool:
+  return all(isinstance(value, str) for value in values)
 
 
 def _to_json(value: Mapping[str, Any]) -> str:

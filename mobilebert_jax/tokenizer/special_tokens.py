@@ -262,11 +262,16 @@ class SpecialTokens:
     Raises:
       InputError: a token that the vocabulary lacks, or that is no token.
     """
+    tokens = {name: str(special_token(named[name], name)) for name in NAMES}
+    # WordPiece itself writes the unknown one: an added token will not do.
+    ids = {
+      name: self._tokenizer.model.token_to_id(token)
+      if name == 'unk_token'
+      else self._tokenizer.token_to_id(token)
+      for name, token in tokens.items()
+    }
     missing = [
-      f'{str(special_token(named[name], name))!r} ({name})'
-      for name in NAMES
-      if self._tokenizer.token_to_id(str(special_token(named[name], name)))
-      is None
+      f'{tokens[name]!r} ({name})' for name in NAMES if ids[name] is None
     ]
     if missing:
       raise InputError(

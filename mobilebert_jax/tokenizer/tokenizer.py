@@ -46,11 +46,11 @@ class MobileBertTokenizerFast(Pretrained, Decoding, SpecialTokens):
     do_lower_case: bool | None = None,
     do_basic_tokenize: bool | None = None,
     never_split: Iterable[str] | None = None,
-    unk_token: str | AddedToken = '[UNK]',
-    sep_token: str | AddedToken = '[SEP]',
-    pad_token: str | AddedToken = '[PAD]',
-    cls_token: str | AddedToken = '[CLS]',
-    mask_token: str | AddedToken = '[MASK]',
+    unk_token: str | AddedToken | None = None,
+    sep_token: str | AddedToken | None = None,
+    pad_token: str | AddedToken | None = None,
+    cls_token: str | AddedToken | None = None,
+    mask_token: str | AddedToken | None = None,
     tokenize_chinese_chars: bool | None = None,
     strip_accents: bool | None = None,
     clean_up_tokenization_spaces: bool = False,
@@ -69,20 +69,22 @@ class MobileBertTokenizerFast(Pretrained, Decoding, SpecialTokens):
         token to id or a list of tokens.
       tokenizer_file: path of a `tokenizer.json`; one of the two is needed.
       vocab: another name of `vocab_file`, as in transformers 5.
-      do_lower_case: map text to lower case. None: what `tokenizer_file` says,
-        else True.
+      do_lower_case: map text to lower case. None: what `tokenizer_file` says;
+        for a `vocab.txt` False if many of its tokens have capitals; else True.
       do_basic_tokenize: False applies WordPiece to space-separated words as
         they are (the slow tokenizer of transformers 4; ignored by 5).
       never_split: words of the vocabulary that basic tokenization leaves
         whole where they stand alone (transformers 4; ignored by 5).
-      unk_token: stands for words that cannot be spelled.
+      unk_token: stands for words that cannot be spelled. None: what
+        `tokenizer_file` says, else '[UNK]'; and so on.
       sep_token: ends a text.
       pad_token: fills a batch.
       cls_token: begins a row.
       mask_token: the gap to fill.
       tokenize_chinese_chars: make each CJK character a word. None: what
         `tokenizer_file` says, else True.
-      strip_accents: remove accents. None: what `tokenizer_file` says, else as
+      strip_accents: remove accents. None: what `tokenizer_file` says; for a
+        `vocab.txt` False if many of its tokens have accents; else as
         `do_lower_case`.
       clean_up_tokenization_spaces: join English contractions in `decode`.
       split_special_tokens: treat special tokens in text as ordinary text.
@@ -124,20 +126,19 @@ class MobileBertTokenizerFast(Pretrained, Decoding, SpecialTokens):
     check_side('truncation_side', self.truncation_side)
     self.model_input_names = list(model_input_names)
     self._lock = BackendLock()
+    named = construction.resolve_tokens(
+      source,
+      unk_token=unk_token,
+      sep_token=sep_token,
+      pad_token=pad_token,
+      cls_token=cls_token,
+      mask_token=mask_token,
+    )
     self._tokenizer = construction.build_backend(
-      source, flags, unk_token, added_tokens_decoder, self.never_split
+      source, flags, named['unk_token'], added_tokens_decoder, self.never_split
     )
     self._named, self._extra = {}, []
-    self._assign_all(
-      {
-        'unk_token': unk_token,
-        'sep_token': sep_token,
-        'pad_token': pad_token,
-        'cls_token': cls_token,
-        'mask_token': mask_token,
-      },
-      additional_special_tokens,
-    )
+    self._assign_all(named, additional_special_tokens)
 
   def __call__(
     self,

@@ -1,41 +1,49 @@
-"""Reading and checking vocabularies: `vocab.txt` and `tokenizer.json`."""
+"""Reads and checks vocabularies: token to id, without gaps."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tokenizers import AddedToken
 
-from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerFile:
-  """What a `tokenizer.json` says about a WordPiece tokenizer.
+  """What a file says about a WordPiece tokenizer.
 
   Attributes:
     vocab: the base vocabulary, token to id.
     added: the added tokens with their ids, in order of ids.
     options: those arguments of the tokenizer that the file fixes.
+    bare: the `vocab.txt` that all of this is from, which says nothing of
+      capitals and accents; None: another file, or none.
   """
 
   vocab: dict[str, int]
   added: tuple[tuple[int, AddedToken], ...]
   options: dict[str, Any]
+  bare: pathlib.Path | None = None
 
 
 def read_vocab(path: pathlib.Path) -> dict[str, int]:
   """Reads a `vocab.txt`: one token per line, the line number is the id.
 
+  As in transformers, a blank line and one whose token comes again further down
+  take an id that nothing has. They are counted and logged. Blank lines at the
+  end are none.
+
   Raises:
-    InputError: no such file, not UTF-8, empty, a blank line, or a token on
-      two lines (with the line's number).
+    InputError: no such file, not UTF-8, or empty.
   """
   try:
     # Only the usual line ends count: U+2028 and others may be tokens.
-    with path.open(encoding='utf-8') as lines:
+    with path.open(encoding='utf-8-sig') as lines:
       tokens = [line.removesuffix('\n') for line in lines]
   except OSError as error:
     raise InputError(
@@ -45,19 +53,75 @@ def read_vocab(path: pathlib.Path) -> dict[str, int]:
     raise InputError(
       f'{path}: not a vocabulary in UTF-8 (byte {error.start}).'
     ) from error
-  vocab: dict[str, int] = {}
-  for number, token in enumerate(tokens, start=1):
-    if not token:
-      raise InputError(f'{path}:{number}: blank line; give one token per line.')
-    if token in vocab:
-      raise InputError(
-        f'{path}:{number}: {token!r} is already on line {vocab[token] + 1}; '
-        'a token must be there once.'
-      )
-    vocab[token] = number - 1
-  if not vocab:
+  while tokens and not tokens[-1]:
+    del tokens[-1]
+  if not tokens:
     raise InputError(f'{path}: the vocabulary is empty.')
-  return vocab
+  last = {token: index for index, token in enumerate(tokens)}
+  gaps = [i for i, token in enumerate(tokens) if not token or last[token] != i]
+  if gaps:
+    shown = ', '.join(str(index + 1) for index in gaps[:5])
+    _log.warning(
+      '%s: %d lines are blank or come again further down (%s%s); as in '
+      'transformers nothing has their ids, and those of other tokens stay',
+      path, len(gaps), shown, ', ...' if len(gaps) > 5 else '',
+    )  # fmt: skip
+  for index in gaps:
+    tokens[index] = placeholder(index)
+  return {token: index for index, token in enumerate(tokens)}
+
+
+def placeholder(index: int) -> str:
+  """Returns what stands at an id that no token has; no text contains it.
+
+  Texts are split at spaces before they are looked up.
+  """
+  return f'[no token {index}]'
+
+
+def without_gaps(vocab: Mapping[str, Any], where: str) -> dict[str, Any]:
+  """Fills ids that nothing has, as of a vocabulary with repeated lines.
+
+  A vocabulary in which they are many is left as it is.
+
+  Args:
+    vocab: token to id.
+    where: what to call it in the log.
+  """
+  filled = dict(vocab)
+  if '' in filled and isinstance(filled[''], int):
+    filled[placeholder(filled.pop(''))] = vocab['']
+  ids = {value for value in filled.values() if isinstance(value, int)}
+  size = max(ids, default=-1) + 1
+  if not 0 < size - len(ids) <= len(filled) // 2 or min(ids) < 0:
+    return filled
+  gaps = sorted(set(range(size)) - ids)
+  _log.warning(
+    '%s: nothing has %d of its ids, as %d', where, len(gaps), gaps[0]
+  )
+  return filled | {placeholder(index): index for index in gaps}
+
+
+def check_tokens(tokens: Iterable[str], where: str):
+  """Checks that tokens are valid Unicode.
+
+  Raises:
+    InputError: half of a surrogate pair.
+  """
+  for token in tokens:
+    if not is_unicode(token):
+      raise InputError(
+        f'{where} has the token {token!r}, which is no valid Unicode.'
+      )
+
+
+def is_unicode(text: str) -> bool:
+  """Returns whether a string has no half of a surrogate pair."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def as_vocab(tokens: Any) -> dict[str, int]:
@@ -86,6 +150,7 @@ def as_vocab(tokens: Any) -> dict[str, int]:
         'that are not empty.'
       )
   check_ids(vocab, 'the vocabulary')
+  check_tokens(vocab, 'the vocabulary')
   return vocab
 
 
@@ -108,43 +173,6 @@ def check_ids(vocab: Mapping[str, Any], where: str) -> None:
     )
 
 
-def read_tokenizer_json(path: pathlib.Path) -> TokenizerFile:
-  """Reads a `tokenizer.json` that describes a BERT tokenizer.
-
-  Raises:
-    InputError: no JSON object, another kind of tokenizer (byte-pair encoding,
-      say), or a vocabulary with gaps.
-  """
-  content = files.read_json(path, 'a tokenizer.json')
-  model = content.get('model')
-  if not isinstance(model, dict):
-    raise InputError(f'{path}: has no model; this is no tokenizer.json.')
-  vocab = model.get('vocab')
-  if not isinstance(vocab, dict):
-    raise InputError(f'{path}: model.vocab must map tokens to ids.')
-  kind = model.get('type', 'WordPiece')
-  if kind != 'WordPiece' or model.get('continuing_subword_prefix') != '##':
-    raise InputError(
-      f'{path}: the model is {kind} with prefix '
-      f'{model.get("continuing_subword_prefix")!r}; MobileBERT needs '
-      "WordPiece with '##'."
-    )
-  check_ids(vocab, f'{path}: model.vocab')
-  options = {
-    **_normalizer_options(path, content),
-    **_side_options(content),
-    'unk_token': model.get('unk_token', '[UNK]'),
-    'max_input_chars_per_word': model.get('max_input_chars_per_word', 100),
-  }
-  added = sorted(
-    (
-      _added_token(path, token) for token in (content.get('added_tokens') or ())
-    ),
-    key=lambda item: item[0],
-  )
-  return TokenizerFile(vocab, tuple(added), options)
-
-
 def added_token(value: Any, where: str, **defaults: bool) -> AddedToken:
   """Makes an added token of a string, an AddedToken or its JSON form.
 
@@ -157,52 +185,14 @@ def added_token(value: Any, where: str, **defaults: bool) -> AddedToken:
     fields = {
       key: value[key]
       for key in ('lstrip', 'rstrip', 'single_word', 'normalized', 'special')
-      if isinstance(value.get(key), bool)
+      if value.get(key) is not None
     }
+    for key, flag in fields.items():
+      if not isinstance(flag, bool):
+        raise InputError(f'{where}: {key} of a token is {flag!r}, no bool.')
     defaults, value = {**defaults, **fields}, value.get('content')
-  if not isinstance(value, str) or not value:
+  if not isinstance(value, str) or not value or not is_unicode(value):
     raise InputError(
       f'{where}: a token must be a string that is not empty, got {value!r}.'
     )
   return AddedToken(value, **defaults)
-
-
-def _added_token(path: pathlib.Path, token: Any) -> tuple[int, AddedToken]:
-  where = f'{path}: added_tokens'
-  if not isinstance(token, dict) or not isinstance(token.get('id'), int):
-    raise InputError(f'{where}: {token!r} has no integer id.')
-  return token['id'], added_token(token, where)
-
-
-def _normalizer_options(
-  path: pathlib.Path, content: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Returns the basic tokenization's options; two shapes are accepted."""
-  normalizer = content.get('normalizer') or {}
-  splitter = (content.get('pre_tokenizer') or {}).get('type')
-  kind = normalizer.get('type')
-  if kind == 'BertNormalizer' and splitter == 'BertPreTokenizer':
-    return {
-      'do_lower_case': normalizer.get('lowercase', True),
-      'strip_accents': normalizer.get('strip_accents'),
-      'tokenize_chinese_chars': normalizer.get('handle_chinese_chars', True),
-    }
-  if kind in (None, 'Sequence') and splitter == 'WhitespaceSplit':
-    return {'do_basic_tokenize': False}
-  raise InputError(
-    f'{path}: normalizer {kind} with pre-tokenizer {splitter} is not how BERT '
-    'tokenizes; it must be BertNormalizer with BertPreTokenizer.'
-  )
-
-
-def _side_options(content: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the sides in a saved state of padding and truncation."""
-  sides = {}
-  for entry, option in (
-    ('padding', 'padding_side'),
-    ('truncation', 'truncation_side'),
-  ):
-    direction = (content.get(entry) or {}).get('direction')
-    if direction is not None:
-      sides[option] = direction.lower()
-  return sides

@@ -1,6 +1,7 @@
 """Scores of a saved model: what `eval.py` does."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.convert import label_names
 from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.runtime import compilation_cache, distributed, files
 from mobilebert_jax.runtime.errors import InputError
@@ -21,6 +23,8 @@ from mobilebert_jax.training.evaluate import Evaluator, Split
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.starting import Start
 from mobilebert_jax.training.workdir import Workdir, is_workdir
+
+_log = logging.getLogger(__name__)
 
 
 def score(
@@ -60,6 +64,8 @@ def score(
       ]
 
     splits = distributed.raise_on_all(read)
+    for split in splits:
+      starting.check_ids(start.model.config, split.name, split.features)
     evaluator = Evaluator(task, start.model, mesh, config)
     return known | evaluator.scores(start.params, splits)
 
@@ -80,12 +86,19 @@ def _load(
       "config.quantization.scheme to 'none'."
     )
   compute = starting.compute_of(config)
-  model, params, _ = load_pretrained(
+  model, params, report = load_pretrained(
     task.head,
     path,
+    other_labels='refuse',
     **dataclasses.asdict(compute),
     **(dict(config.model) | task.model_overrides()),
   )
+  if report.newly_initialised:
+    raise InputError(
+      f'--checkpoint={path} has no weights for '
+      f'{", ".join(report.newly_initialised)}, which {task.name} needs: name a '
+      'model that was trained for it.'
+    )
   _, shardings = _state(config, model, mesh)
   params = device_mesh.put_tree(params, shardings.params)
   tokenizer = MobileBertTokenizerFast.from_pretrained(path)
@@ -101,11 +114,20 @@ def _from_workdir(
 ) -> tuple[Start, dict[str, Any]]:
   if not workdir.checkpoints.is_dir():
     raise InputError(f'{workdir.path} holds no checkpoint yet.')
-  start = starting.resume(config, task, workdir)
+  start = starting.resume(config, task, workdir, scores=True)
   abstract, _ = _state(config, start.model, mesh)
   with Checkpoints(workdir.checkpoints, read_only=True) as checkpoints:
     step = checkpoints.latest() if step is None else step
     params, _ = checkpoints.restore_params(abstract, step)
+  written = workdir.read_model_config()
+  matched = starting.label_order(task, written, workdir)
+  if matched.kind == 'reordered':
+    params = label_names.with_order(params, matched.order)
+  stored = tuple(written.id2label.values())
+  note = label_names.describe(matched, stored, task.labels, str(workdir.path))
+  if note is not None:
+    # The scores alone go to standard output.
+    _log.warning('%s', note)
   return dataclasses.replace(start, params=params), {'step': step}
 
 

@@ -134,6 +134,8 @@ def _assemble(
     name: encode_split(config, task, start.tokenizer, name, examples[name])
     for name in names
   }
+  for split in splits.values():
+    starting.check_ids(start.model.config, split.name, split.features)
   features = splits[task.splits.train].features
   steps_per_epoch = loader.steps_per_epoch(features, config.batch_size)
   total_steps = config.total_steps(steps_per_epoch)

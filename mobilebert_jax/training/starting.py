@@ -16,6 +16,7 @@ from mobilebert_jax import models
 from mobilebert_jax.config import taken_layers
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.convert import label_names
 from mobilebert_jax.convert.pretrained import (
   load_pretrained,
   resize_token_embeddings,
@@ -27,7 +28,12 @@ from mobilebert_jax.inference.quantized_model import Constants, quantized
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import Task
-from mobilebert_jax.tokenizer import MobileBertTokenizerFast, train_wordpiece
+from mobilebert_jax.tokenizer import (
+  MobileBertTokenizerFast,
+  comparison,
+  train_wordpiece,
+)
+from mobilebert_jax.tokenizer.pretrained import known_vocabulary
 from mobilebert_jax.training import calibration
 from mobilebert_jax.training.workdir import Workdir
 
@@ -85,7 +91,9 @@ def begin(
   """
   tokenizer = _find_tokenizer(config, task, train, default_tokenizer)
   _set_length(config, tokenizer)
+  said = _check_vocabulary(config, tokenizer)
   start = _begin_with(config, task, tokenizer)
+  start = dataclasses.replace(start, notes=(*start.notes, *said))
   check_lengths(config, start.model.config)
   return _quantize(config, task, start, train)
 
@@ -148,10 +156,32 @@ def _equalize(
   return start, measured
 
 
-def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
-  """Reads model and tokenizer of a run that was started in `workdir`."""
+def resume(
+  config: TrainConfig, task: Task, workdir: Workdir, *, scores: bool = False
+) -> Start:
+  """Reads model and tokenizer of a run that was started in `workdir`.
+
+  Args:
+    config: the run.
+    task: its task, whose labels may have been found in the data anew.
+    workdir: where it was started.
+    scores: the model is scored alone: its labels may stand in another order
+      (`label_order`).
+
+  Raises:
+    InputError: a workdir that lacks something, or a model of other labels.
+  """
   settings = dict(config.model) | task.model_overrides()
-  architecture = workdir.read_model_config().replace(**settings)
+  written = workdir.read_model_config()
+  matched = label_order(task, written, workdir)
+  if matched.kind == 'reordered' and not scores:
+    stored = tuple(written.id2label.values())
+    raise InputError(
+      f'the labels of {task.name} come in the order '
+      f'{label_names.listed(task.labels)}, but the run in {workdir.path} began '
+      f'with {label_names.listed(stored)}: continue it on its own data.'
+    )
+  architecture = written.replace(**settings)
   check_lengths(config, architecture)
   model = task.head(architecture, compute=compute_of(config))
   tokenizer = workdir.read_tokenizer()
@@ -168,6 +198,31 @@ def resume(config: TrainConfig, task: Task, workdir: Workdir) -> Start:
   return Start(
     quantized(model, constants), None, tokenizer, constants=constants
   )
+
+
+def label_order(
+  task: Task, written: MobileBertConfig, workdir: Workdir
+) -> label_names.Match:
+  """Finds a task's labels among those of a run's model.
+
+  Args:
+    task: the task, as its data is today.
+    written: the config of the run's model.
+    workdir: that of the run.
+
+  Raises:
+    InputError: they are others.
+  """
+  if not task.labels:
+    return label_names.Match('same')
+  stored = tuple(written.id2label.values())
+  matched = label_names.match(stored, task.labels)
+  if matched.kind == 'other':
+    raise InputError(
+      f'{label_names.difference(stored, task.labels, str(workdir.path))}; use '
+      'the data that the run was trained on, or data with its labels.'
+    )
+  return matched
 
 
 def _set_length(config: TrainConfig, tokenizer: MobileBertTokenizerFast):
@@ -209,7 +264,44 @@ def _find_tokenizer(
     )
   size = config.model.get('vocab_size', _LEARNT_VOCABULARY)
   texts = (text for example in train for text in task.texts(example))
-  return train_wordpiece(texts, vocab_size=size, progress=False)
+  return train_wordpiece(
+    texts, vocab_size=size, progress=False, **_letters(config)
+  )
+
+
+def _letters(config: TrainConfig) -> dict[str, bool]:
+  """Returns what is set of how texts are prepared."""
+  values = {
+    'do_lower_case': config.do_lower_case,
+    'strip_accents': config.strip_accents,
+  }
+  return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_vocabulary(
+  config: TrainConfig, tokenizer: MobileBertTokenizerFast
+) -> tuple[str, ...]:
+  """Compares the tokenizer with that of the model that a run begins with.
+
+  Raises:
+    InputError: another vocabulary.
+  """
+  if config.init == SCRATCH or config.tokenizer in (None, config.init):
+    return ()
+  known = known_vocabulary(
+    config.init,
+    revision=config.revision,
+    token=config.token,
+    cache_dir=config.cache_dir,
+    local_files_only=config.local_files_only,
+  )
+  return comparison.check(
+    tokenizer.tokens(),
+    f'config.tokenizer={config.tokenizer}',
+    known,
+    config.init,
+    f'leave config.tokenizer unset, or begin with config.init={SCRATCH!r}',
+  )
 
 
 def named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
@@ -229,6 +321,7 @@ def named_tokenizer(config: TrainConfig, name: str) -> MobileBertTokenizerFast:
       token=config.token,
       cache_dir=config.cache_dir,
       local_files_only=config.local_files_only,
+      **_letters(config),
     )
   except InputError as error:
     if name in str(error):
@@ -248,6 +341,8 @@ def _from_scratch(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
       f'config.model.vocab_size is {settings["vocab_size"]}, but the tokenizer '
       f'has {len(tokenizer)} tokens.'
     )
+  if settings['pad_token_id'] not in (None, tokenizer.pad_token_id):
+    raise _other_pad(settings['pad_token_id'], tokenizer)
   architecture = MobileBertConfig(**settings)
   model = task.head(architecture, compute=compute_of(config))
   count = models.count_params(models.abstract_params(model))
@@ -281,6 +376,7 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
     notes = [f'{taken_layers.named(taken)} of the {depth} of {config.init}.']
   count = models.count_params(params)
   notes.insert(0, f'{count:,} parameters from {config.init}.')
+  notes += report.notes
   for what, names in (
     ('fresh', report.newly_initialised),
     ('not used', report.unused),
@@ -296,8 +392,66 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
       f'the vocabulary grew from {old} to the {len(tokenizer)} tokens of the '
       'tokenizer; their word vectors are fresh.'
     )
+  model, said = _with_pad(config, model, tokenizer)
+  notes += said
   params = jax.tree.map(np.asarray, params)
   return Start(model, params, tokenizer, tuple(notes), depth)
+
+
+def check_ids(architecture: MobileBertConfig, split: str, features: Any):
+  """Checks that a model has a vector for each id of encoded examples.
+
+  A compiled step would compute NaN.
+
+  Args:
+    architecture: the model's config.
+    split: the name of the examples' split.
+    features: the examples; of those that stay on disk, the reader checks them.
+
+  Raises:
+    InputError: an id, or a token type, beyond the model's tables.
+  """
+  for name, setting in (
+    ('input_ids', 'vocab_size'),
+    ('token_type_ids', 'type_vocab_size'),
+  ):
+    column = getattr(features, 'sequences', {}).get(name)
+    size = getattr(architecture, setting)
+    if column is None or not len(column.values):
+      continue
+    for value in (int(column.values.min()), int(column.values.max())):
+      if not 0 <= value < size:
+        raise InputError(
+          f'{name} of the split {split!r} has {value}, but the model has '
+          f'{size} ({setting}): ids must be from 0 to {size - 1}.'
+        )
+
+
+def _with_pad(
+  config: TrainConfig, model: nn.Module, tokenizer: MobileBertTokenizerFast
+) -> tuple[nn.Module, tuple[str, ...]]:
+  """Gives a model the tokenizer's padding, which is what batches have.
+
+  Raises:
+    InputError: a setting of the run says otherwise.
+  """
+  old, new = model.config.pad_token_id, tokenizer.pad_token_id
+  if old is None or old == new:
+    return model, ()
+  if 'pad_token_id' in config.model:
+    raise _other_pad(old, tokenizer)
+  return model.clone(config=model.config.replace(pad_token_id=new)), (
+    f'{config.init} says that padding has the id {old}, but the tokenizer '
+    f'fills rows with {tokenizer.pad_token!r}, whose id is {new}: this counts.',
+  )
+
+
+def _other_pad(index: int, tokenizer: MobileBertTokenizerFast) -> InputError:
+  return InputError(
+    f'config.model.pad_token_id is {index}, but the tokenizer fills rows with '
+    f'{tokenizer.pad_token!r}, whose id is {tokenizer.pad_token_id}; leave it '
+    'unset.'
+  )
 
 
 def check_lengths(config: TrainConfig, architecture: MobileBertConfig):

@@ -245,7 +245,9 @@ def test_wrong_names(name, message, model_dir):
 
 def test_missing_torch_names_the_extra(model_dir, monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 'torch', None)
-  (model_dir / WEIGHTS).rename(model_dir / 'pytorch_model.bin')
+  (model_dir / WEIGHTS).unlink()
+  # How torch's files begin: what they hold is told by that, not by the name.
+  (model_dir / 'pytorch_model.bin').write_bytes(b'PK\x03\x04')
   with pytest.raises(InputError, match=re.escape("'mobilebert_jax[torch]'")):
     load_pretrained(PRETRAINING, model_dir)
   with pytest.raises(InputError, match=re.escape("'mobilebert_jax[torch]'")):

@@ -7,7 +7,9 @@ import threading
 import time
 from typing import ClassVar
 
+import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from mobilebert_jax import models
 from mobilebert_jax.convert import __main__ as command
@@ -184,6 +186,38 @@ def test_hub_that_cannot_be_reached(tmp_path, monkeypatch):
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
   with pytest.raises(InputError, match='the hub cannot be reached'):
     load_pretrained(CLASSIFIER, 'org/model', cache_dir=tmp_path)
+
+
+def test_a_hub_that_is_down_is_asked_once(server, tmp_path, monkeypatch):
+  """And what was downloaded of another revision is not taken for this one."""
+  load_pretrained(CLASSIFIER, 'org/model', cache_dir=tmp_path)
+  # The address is huggingface_hub's own where none is set.
+  monkeypatch.delenv('HF_ENDPOINT')
+  monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')
+  hub._failures.clear()
+  asked = []
+  metadata = huggingface_hub.get_hf_file_metadata
+
+  def ask(url, **options):
+    asked.append(url)
+    return metadata(url, **options)
+
+  monkeypatch.setattr(huggingface_hub, 'get_hf_file_metadata', ask)
+  monkeypatch.setattr(time, 'sleep', pytest.fail)
+  options = {'cache_dir': tmp_path}
+  for name, changes, message in (
+    ('org/model', {'revision': 'v2'}, "the revision 'v2' of org/model was nev"),
+    ('org/other', {}, 'was never downloaded, and the hub cannot be reached'),
+  ):
+    with pytest.raises(InputError, match=message) as raised:
+      load_pretrained(CLASSIFIER, name, **options, **changes)
+    assert '\n' not in str(raised.value)
+  load_pretrained(CLASSIFIER, 'org/model', revision=COMMIT['main'], **options)
+  assert len(asked) == 1
+  # After a while it is asked again.
+  hub._failures['http://127.0.0.1:9'] -= hub._PAUSE
+  load_pretrained(CLASSIFIER, 'org/model', **options)
+  assert len(asked) == 2
 
 
 def test_local_names_come_first(saved, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """google-research's checkpoints: their names, their leftovers, both formats."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from mobilebert_jax import models
 from mobilebert_jax.config import model_json
 from mobilebert_jax.convert import __main__ as command
 from mobilebert_jax.convert import source
+from mobilebert_jax.convert.formats import tf1 as tf1_format
 from mobilebert_jax.convert.mapping import LoadReport
 from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.runtime import exit_status
+from mobilebert_jax.runtime.errors import InputError
 from tests.support.convert_models import assert_same_bits, tiny, tiny_config
 
 PRETRAINING = models.MobileBertForPreTraining
@@ -150,6 +153,80 @@ def test_names_of_google_research(cls, flags, tmp_path, monkeypatch):
   assert again.model == model
   assert_same_bits(again.params, params)
   assert (tmp_path / 'out/vocab.txt').read_text() == '[PAD]\n[UNK]\n'
+
+
+LEFTOVERS = {
+  '1 of Adam': ('bert/pooler/dense/kernel/Adam_1', 'beta1_power'),
+  '1 of Momentum': ('bert/pooler/dense/kernel/Momentum',),
+  '1 moving averages': ('bert/pooler/dense/bias/ExponentialMovingAverage',),
+  'of the loss scale': ('loss_scale', 'MixedPrecision/good_steps'),
+  '2 ranges of quantisers': (
+    'bert/encoder/layer_0/act_quant/min/biased',
+    'bert/encoder/layer_0/weights_quant/max',
+  ),
+  '1 of other optimizers': ('bert/pooler/dense/kernel/RMSProp',),
+  '1 counters of steps': ('global_step',),
+}
+
+
+@pytest.mark.parametrize('kind', LEFTOVERS)
+def test_leftovers_of_training_are_left_out_and_said(
+  kind, tmp_path, monkeypatch
+):
+  model, params = tiny(models.MobileBertModel)
+  _checkpoint_directory(tmp_path, model.config)
+  variables = {
+    name: value
+    for name, value in _variables(params).items()
+    if name.startswith('bert/') and not name.endswith(('adam_m', 'lamb_v'))
+  } | {name: np.zeros(2, np.float32) for name in LEFTOVERS[kind]}
+  monkeypatch.setitem(source._READERS, 'tf1', lambda _: variables)
+  loaded = load_pretrained(models.MobileBertModel, tmp_path)
+  assert_same_bits(loaded.params, params)
+  (note,) = loaded.report.notes
+  assert 'left out what training kept' in note
+  assert kind.removeprefix('1 ') in note
+
+
+def test_the_file_checkpoint_says_which_is_the_last(tmp_path, monkeypatch):
+  model, params = tiny(models.MobileBertModel)
+  _checkpoint_directory(tmp_path, model.config)
+  for step in (10, 200):
+    (tmp_path / f'model.ckpt-{step}.index').touch()
+  latest = tmp_path / 'checkpoint'
+  latest.write_text(
+    'model_checkpoint_path: "/elsewhere/run/model.ckpt-200"\n'
+    'all_model_checkpoint_paths: "model.ckpt-10"\n'
+  )
+  read = {tmp_path / 'model.ckpt-200': _variables(params)}
+  monkeypatch.setitem(source._READERS, 'tf1', read.__getitem__)
+  result = load_pretrained(models.MobileBertModel, tmp_path)
+  assert_same_bits(result.params, params)
+  assert 'of 3 checkpoints in ' in result.report.notes[0]
+  again = load_pretrained(models.MobileBertModel, latest)
+  assert_same_bits(again.params, params)
+  latest.write_text('model_checkpoint_path: "model.ckpt-300"')
+  with pytest.raises(
+    InputError, match=r'names model\.ckpt-300, which is not th'
+  ):
+    load_pretrained(models.MobileBertModel, tmp_path)
+  latest.write_text('nothing')
+  with pytest.raises(InputError, match='names no model_checkpoint_path'):
+    load_pretrained(models.MobileBertModel, tmp_path)
+
+
+def test_an_object_based_checkpoint(tmp_path, monkeypatch):
+  reader = types.SimpleNamespace(
+    get_variable_to_shape_map=lambda: {'_CHECKPOINTABLE_OBJECT_GRAPH': []}
+  )
+  fake = types.SimpleNamespace(
+    train=types.SimpleNamespace(load_checkpoint=lambda prefix: reader),
+    errors=types.SimpleNamespace(OpError=KeyError),
+  )
+  monkeypatch.setattr(tf1_format, '_tensorflow', lambda: fake)
+  _checkpoint_directory(tmp_path, tiny_config())
+  with pytest.raises(InputError, match='object-based checkpoint of TensorFlow'):
+    load_pretrained(models.MobileBertModel, tmp_path)
 
 
 def test_what_google_research_does_not_create(tmp_path, monkeypatch):

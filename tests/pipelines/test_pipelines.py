@@ -361,3 +361,36 @@ def test_wrong_uses(tokenizer, tmp_path):
   fill = pipeline('fill-mask', pair, tokenizer)
   assert len(fill('[MASK] ' + 'a ' * 60, truncation=True)) == 5
   assert set(PIPELINES) >= {'fill-mask', 'text-classification'}
+
+
+@pytest.mark.parametrize('has_rules', [False, True])
+def test_a_context_without_any_token_has_the_empty_answer(tokenizer, has_rules):
+  rules = {'question-answering': {'doc_stride': 8, 'max_query_length': 8}}
+  params = {'task_specific_params': rules} if has_rules else {}
+  pair = _pair(models.MobileBertForQuestionAnswering, **params)
+  ask = pipeline('question-answering', pair, tokenizer)
+  assert (ask.rules is not None) == has_rules
+  none = {'score': 0.0, 'start': 0, 'end': 0, 'answer': ''}
+  assert ask('where ?', ' \u200b ') == none
+  first, second = ask(['where ?'] * 2, ['paris is the capital', ' '])
+  assert first['answer'] and second == none
+
+
+@pytest.mark.parametrize('strategy', ['first', 'max'])
+@pytest.mark.parametrize(
+  ('text', 'words'),
+  [
+    ('un\u0301affable paris', ['unaffable', 'paris']),
+    ('paris\u00ad un\u00adaffable', ['paris', 'unaffable']),
+    ('un\u0301aff\u0301able\u0301 a', ['unaffable', 'a']),
+  ],
+)
+def test_words_are_those_of_the_tokenizer(tokenizer, text, words, strategy):
+  """Accents are dropped, and soft hyphens: lengths of strings mislead."""
+  labels = dict(enumerate('abcdefgh'))
+  pair = _pair(models.MobileBertForTokenClassification, id2label=labels)
+  find = pipeline('ner', pair, tokenizer)
+  # A label of its own for each token, so that nothing joins two words.
+  find.run = lambda rows: [{'logits': np.eye(len(rows[0]['input_ids']), 8)}]
+  result = find(text, strategy, ignore_labels=[])
+  assert [entity['word'] for entity in result] == words

@@ -211,8 +211,6 @@ _JSON = json.loads(_T.backend_tokenizer.to_str())
 _FILES = {
   'vocab.txt': (
     ('', 'the vocabulary is empty'),
-    ('[PAD]\n\na\n', r'vocab.txt:2: blank line'),
-    ('[PAD]\na\nb\na\n', r"vocab.txt:4: 'a' is already on line 2"),
     (b'[PAD]\n\xff\xfe\n', r'not a vocabulary in UTF-8 \(byte 6\)'),
     ('[PAD]\n[UNK]\n', r"lacks '\[SEP\]' \(sep_token\)"),
   ),

@@ -3,6 +3,7 @@
 The only module that imports safetensors.
 """
 
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 import ml_dtypes
 import numpy as np
 
+from mobilebert_jax.convert.formats import foreign
 from mobilebert_jax.runtime.errors import InputError
 
 # numpy itself has no bfloat16, so safetensors' own numpy reader lacks it.
@@ -51,6 +53,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     raise InputError(
       f'{path} is no intact safetensors file ({error}); fetch or write it anew.'
     ) from None
+  writer = _metadata(content).get('format')
+  if writer in foreign.WRITERS:
+    raise InputError(f'{path} was {foreign.WRITERS[writer]}.')
   tensors = {}
   for name, tensor in stored:
     dtype = _DTYPES.get(tensor['dtype'])
@@ -60,8 +65,19 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         f'{", ".join(_DTYPES)}.'
       )
     array: np.ndarray = np.frombuffer(tensor['data'], dtype=dtype)
-    tensors[name] = array.reshape(tensor['shape'])
+    try:
+      tensors[name] = array.reshape(tensor['shape'])
+    except (ValueError, OverflowError):
+      raise InputError(
+        f'{path}: {name} has the shape {tensor["shape"]}, which is none.'
+      ) from None
   return tensors
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+  """Returns what a file that has been read says of itself."""
+  size = int.from_bytes(content[:8], 'little')
+  return json.loads(content[8 : 8 + size]).get('__metadata__') or {}
 
 
 def write(

@@ -11,6 +11,9 @@ import numpy as np
 
 from mobilebert_jax.runtime.errors import InputError
 
+# What TensorFlow 2 writes beside the variables of objects.
+_OBJECTS = '_CHECKPOINTABLE_OBJECT_GRAPH'
+
 
 def _tensorflow() -> types.ModuleType:
   try:
@@ -39,10 +42,9 @@ def read(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   tensorflow = _tensorflow()
   try:
     reader = tensorflow.train.load_checkpoint(os.fspath(prefix))
-    return {
-      name: reader.get_tensor(name)
-      for name in reader.get_variable_to_shape_map()
-    }
+    names = reader.get_variable_to_shape_map()
+    if _OBJECTS not in names:
+      return {name: reader.get_tensor(name) for name in names}
   except (
     tensorflow.errors.OpError, ValueError, RuntimeError, IndexError
   ) as error:  # fmt: skip
@@ -50,3 +52,8 @@ def read(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     raise InputError(
       f'{prefix} is no intact TensorFlow checkpoint ({reason}).'
     ) from None
+  raise InputError(
+    f'{prefix} is an object-based checkpoint of TensorFlow 2, whose variables '
+    'are named by the program that made it: load it there, and save the model '
+    'with transformers or with tf.compat.v1.train.Saver.'
+  )

@@ -9,11 +9,15 @@ import pathlib
 import pickle
 import types
 from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from mobilebert_jax.runtime.errors import InputError
+
+# What PyTorch Lightning, DeepSpeed and others call the state dict inside.
+_AROUND = ('state_dict', 'model_state_dict', 'model', 'module')
 
 
 def _torch() -> types.ModuleType:
@@ -53,14 +57,29 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
     reason = (str(error) or type(error).__name__).splitlines()[0]
     raise InputError(f'{path} is no intact torch file ({reason}).') from None
-  if not isinstance(state, Mapping) or not all(
-    isinstance(name, str) and isinstance(tensor, torch.Tensor)
-    for name, tensor in state.items()
-  ):
+  state = _unwrapped(state, torch)
+  if not _is_state_dict(state, torch):
     raise InputError(
       f'{path} is no state dict: it must map names to tensors and nothing else.'
     )
   return {name: _to_numpy(tensor) for name, tensor in state.items()}
+
+
+def _is_state_dict(state: Any, torch: types.ModuleType) -> bool:
+  return isinstance(state, Mapping) and all(
+    isinstance(name, str) and isinstance(tensor, torch.Tensor)
+    for name, tensor in state.items()
+  )
+
+
+def _unwrapped(state: Any, torch: types.ModuleType) -> Any:
+  """Returns the state dict in what a training program saves around it."""
+  if not isinstance(state, Mapping) or _is_state_dict(state, torch):
+    return state
+  for name in _AROUND:
+    if state.get(name) and _is_state_dict(state[name], torch):
+      return state[name]
+  return state
 
 
 def write(

@@ -9,7 +9,6 @@ Each file is there as a whole or not at all, so whatever stops the work, it can
 go on with the blocks that are missing.
 """
 
-import hashlib
 import pathlib
 import re
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tokenizer import MobileBertTokenizer
+from mobilebert_jax.tokenizer import MobileBertTokenizer, comparison
 
 FORMAT = 1
 SETTINGS = 'settings.json'
@@ -44,8 +43,7 @@ def counts_name(number: int, blocks: int) -> str:
 
 def vocabulary_hash(tokenizer: MobileBertTokenizer) -> str:
   """Hashes which token each id stands for: 64 hexadecimal digits."""
-  tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-  return hashlib.sha256('\n'.join(tokens).encode()).hexdigest()
+  return comparison.sha256(tokenizer.tokens())
 
 
 def is_prepared(directory: pathlib.Path) -> bool:

@@ -3,7 +3,6 @@
 And to the prediction files, as google-research's run_squad writes them.
 """
 
-import json
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -206,7 +205,7 @@ def write_files(
   prefix = '' if split == 'validation' else f'{split}_'
   for name, content in contents.items():
     path = directory / f'{prefix}{name}'
-    files.write_text(path, json.dumps(content, indent=4) + '\n')
+    files.write_text(path, files.json_text(content, indent=4) + '\n')
   return path
 
 
