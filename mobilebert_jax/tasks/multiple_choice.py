@@ -33,6 +33,7 @@ from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.prediction_files import csv_writer
 from mobilebert_jax.tasks.task import (
   SPLITS,
+  Baseline,
   Examples,
   Predictions,
   Splits,
@@ -199,6 +200,8 @@ def choice_task(
     texts=texts,
     outcomes=outcomes,
     dummy_examples=functools.partial(dummy_examples, choices),
+    answers=answers,
+    baseline=baseline,
     splits=splits,
   )
 
@@ -235,7 +238,13 @@ def score(
     InputError: A question has no answer.
   """
   del features
-  predicted, answers = _chosen(predictions), _answers(examples)
+  return _scores(_chosen(predictions), examples)
+
+
+def _scores(
+  predicted: Int[np.ndarray, 'N'], examples: Sequence[ChoiceExample]
+) -> dict[str, float]:
+  answers = _answers(examples)
   scores = {'accuracy': classification.accuracy(predicted, answers)}
   groups = np.array([example.group or '' for example in examples])
   for group in sorted({*groups} - {''}):
@@ -296,6 +305,25 @@ def outcomes(
       examples, answers, chosen, error, strict=True
     )
   ]
+
+
+def answers(examples: Sequence[ChoiceExample]) -> list[str]:
+  """Returns which choice is right, 'choice 1' the first; see `Task`."""
+  return [f'choice {number + 1}' for number in _answers(examples).tolist()]
+
+
+def baseline(
+  train: Sequence[ChoiceExample],
+  train_features: Features,
+  predictions: Predictions,
+  examples: Sequence[ChoiceExample],
+  features: Features,
+) -> Baseline:
+  """Scores the place where the right choice stands most often; see `Task`."""
+  del train_features, predictions, features
+  place = int(np.argmax(np.bincount(_answers(train))))
+  always = np.full(len(examples), place)
+  return Baseline(f'always choice {place + 1}', _scores(always, examples))
 
 
 def _without_fillers(

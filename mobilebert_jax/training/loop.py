@@ -26,6 +26,7 @@ from mobilebert_jax.training import (
   failures,
   finish,
   mesh,
+  overview,
   profiling,
   setup,
   train_step,
@@ -100,6 +101,12 @@ def train(
     checkpoints = whole_run.enter_context(
       Checkpoints(place.checkpoints, config.keep_checkpoints)
     )
+    # Before anything is compiled.
+    found = distributed.raise_on_all(
+      lambda: overview.summarize(run) if distributed.is_primary() else None
+    )
+    if found is not None:
+      distributed.print_on_primary('\n'.join(found.lines()))
     for hook in hooks:
       hook.on_start(run, checkpoints)
 
@@ -201,12 +208,12 @@ def train(
               hook.after_evaluation(step, scores)
             log.write(step, scores)
             progress.say(f'step {step}: {_format_scores(scores)}')
+            is_best = run_state.record(
+              step, scores, task.primary_metric, learning.is_eligible(step)
+            )
             if step == 0:
               run_state.first = scores
             else:
-              is_best = run_state.record(
-                step, scores, task.primary_metric, learning.is_eligible(step)
-              )
               run_state.is_finished = step == run.total_steps or (
                 config.early_stop is not None
                 and run_state.stale >= config.early_stop
@@ -234,7 +241,7 @@ def train(
     if run_state.best_step != step:
       params = _best_params(run_state.best_step, run, checkpoints, abstract)
     predict = functools.partial(evaluator.predictions, params)
-    results = finish.write(run, run_state, step, predict)
+    results = finish.write(run, run_state, step, predict, found)
   distributed.print_on_primary(finish.closing_line(results, place))
   return results
 
@@ -297,16 +304,18 @@ def _best_params(
   step: int, run: Run, checkpoints: Checkpoints, abstract: TrainState
 ) -> Params:
   """Reads the best weights: from their checkpoint, or else from model/."""
-  try:
-    return checkpoints.restore_params(abstract, step)[0]
-  except DamagedError as error:
-    saved, model = run.workdir.model, run.start.model
-    distributed.print_on_primary(
-      f'{error}; the same weights are taken from {saved}.'
-    )
-    _, params, _ = load_pretrained(
-      type(model), saved, **dataclasses.asdict(model.compute)
-    )
-    checkpoints.remove(step)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract.params)
-    return mesh.put_tree(params, shardings)
+  # There is no checkpoint of step 0.
+  if step:
+    try:
+      return checkpoints.restore_params(abstract, step)[0]
+    except DamagedError as error:
+      distributed.print_on_primary(
+        f'{error}; the same weights are taken from {run.workdir.model}.'
+      )
+      checkpoints.remove(step)
+  model = run.start.model
+  _, params, _ = load_pretrained(
+    type(model), run.workdir.model, **dataclasses.asdict(model.compute)
+  )
+  shardings = jax.tree.map(lambda x: x.sharding, abstract.params)
+  return mesh.put_tree(params, shardings)
