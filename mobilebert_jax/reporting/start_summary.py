@@ -6,10 +6,10 @@ says all of it, for the report.
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from mobilebert_jax.reporting.markdown import escape, table
 
@@ -19,15 +19,8 @@ _INDENT = 10
 _MOST_CLASSES, _MOST_LISTED = 5, 40
 _MOST_WARNINGS = 4
 _LONGEST_NAME = 24
-# What is suspicious: shares, and rows of a class.
-_MUCH_UNKNOWN, _MUCH_CUT, _FEW_ROWS, _ONE_CLASS = 0.03, 0.1, 5, 0.95
-# Beyond so many classes a small one is nothing strange.
-_MANY_CLASSES = 100
-# What tables are filled with where nothing is known.
-_NO_NAME = frozenset({
-  '', '-', '?', '#n/a', 'n/a', 'na', 'nan', 'nil', 'none', 'null', 'undefined',
-})  # fmt: skip
-_NO_NUMBER = frozenset({-1.0, -9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0})
+# Shares that are suspicious.
+_MUCH_UNKNOWN, _MUCH_CUT, _ONE_CLASS = 0.03, 0.1, 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +31,12 @@ class SplitFacts:
     name: its name.
     rows: examples of it.
     seen: how many of them were looked at, the first ones.
-    classes: rows (or labels, or words) by class, the largest first; {} for a
-      split without.
-    numbers: the numbers to learn; empty for a split without.
+    unit: what an example is, such as 'rows'.
+    classes: names and counts, the largest first; () for a split without.
+    counted: what those counts are of.
+    numbers: the lowest number to learn, the median and the highest; None: there
+      are none.
+    remarks: what looks odd in them, a sentence each.
     lengths: tokens of the rows before they are cut, special tokens included.
     long_share: share of the rows that are cut, or read in several windows;
       None: neither happens.
@@ -51,8 +47,11 @@ class SplitFacts:
   name: str
   rows: int
   seen: int
-  classes: Mapping[str, int]
-  numbers: Float[np.ndarray, 'N']
+  unit: str
+  classes: tuple[tuple[str, int], ...]
+  counted: str
+  numbers: tuple[float, float, float] | None
+  remarks: tuple[str, ...]
   lengths: Int[np.ndarray, 'N']
   long_share: float | None
   unknown_share: float
@@ -67,7 +66,6 @@ class StartSummary:
     splits: its splits, that of the training first.
     max_length: where longer texts are cut.
     is_cut: whether longer texts are cut, and not read in several windows.
-    labels: the classes that the model can tell apart; ().
     plan: what the run will do: a heading and a text each.
     notes: what is strange, beside what the splits tell.
   """
@@ -75,7 +73,6 @@ class StartSummary:
   splits: Sequence[SplitFacts]
   max_length: int
   is_cut: bool
-  labels: Sequence[str]
   plan: Sequence[tuple[str, str]]
   notes: Sequence[str] = ()
 
@@ -84,8 +81,8 @@ class StartSummary:
     train = self.splits[0]
     entries = [('rows', self._rows())]
     if train.classes:
-      entries.append(('classes', self._classes(train)))
-    elif len(train.numbers):
+      entries.append((_heading(train), self._classes(train)))
+    elif train.numbers:
       entries.append(('numbers', _number_range(train.numbers)))
     entries += [
       ('tokens', self._tokens(train)),
@@ -114,8 +111,8 @@ class StartSummary:
     return [
       *self.notes,
       *(text for split in self.splits for text in self._text_warnings(split)),
-      *_class_warnings(train, self.labels),
-      *_number_warnings(train),
+      *(text.removesuffix('.') for text in train.remarks),
+      *_class_warnings(train),
     ]
 
   def section(self) -> Iterator[str]:
@@ -161,20 +158,18 @@ class StartSummary:
     return f' (below: {first})' if short else f' Of large data: {first}.'
 
   def _classes(self, split: SplitFacts) -> str:
-    names, total = list(split.classes), sum(split.classes.values())
-
-    def shown(name: str) -> str:
-      count = split.classes[name]
-      return f'{_short(name)} {count:,} ({_percent(count / total)})'
-
-    text = ', '.join(map(shown, names[:_MOST_CLASSES]))
-    if len(names) > _MOST_CLASSES:
-      last = names[-1]
-      text = (
-        f'{len(names):,}: {text}, ...; the smallest {_short(last)} '
-        f'{split.classes[last]:,}'
-      )
-    return text
+    total = max(1, sum(count for _, count in split.classes))
+    text = ', '.join(
+      f'{_short(name)} {count:,} ({_percent(count / total)})'
+      for name, count in split.classes[:_MOST_CLASSES]
+    )
+    if len(split.classes) <= _MOST_CLASSES:
+      return text
+    name, count = split.classes[-1]
+    return (
+      f'{len(split.classes):,}; {text}, ...; the smallest {_short(name)} '
+      f'{count:,}'
+    )
 
   def _tokens(self, split: SplitFacts) -> str:
     if not len(split.lengths):
@@ -206,21 +201,23 @@ class StartSummary:
 
   def _class_table(self) -> Iterator[str]:
     labelled = [split for split in self.splits if split.classes]
+    if self.splits[0].numbers:
+      yield f'Numbers to learn: {_number_range(self.splits[0].numbers)}.'
+      yield ''
     if not labelled:
-      if len(self.splits[0].numbers):
-        yield f'Numbers to learn: {_number_range(self.splits[0].numbers)}.'
-        yield ''
       return
-    names = list(dict.fromkeys(n for split in labelled for n in split.classes))
+    counts = [dict(split.classes) for split in labelled]
+    names = list(dict.fromkeys(name for known in counts for name in known))
     if len(names) > _MOST_LISTED:
       yield f'The {_MOST_LISTED} largest of {len(names):,} classes:'
       yield ''
+    heads = (escape(f'{s.name} ({s.counted})') for s in labelled)
     yield from table(
-      ('class', *(escape(split.name) for split in labelled)),
+      ('class', *heads),
       (
         (
           escape(name, _LONGEST_NAME * 2) or '*(empty)*',
-          *(f'{split.classes.get(name, 0):,}' for split in labelled),
+          *(f'{known.get(name, 0):,}' for known in counts),
         )
         for name in names[:_MOST_LISTED]
       ),
@@ -246,61 +243,22 @@ class StartSummary:
       )
 
 
-def _class_warnings(split: SplitFacts, labels: Sequence[str]) -> Iterator[str]:
-  counts = split.classes
-  if not counts:
+def _class_warnings(split: SplitFacts) -> Iterator[str]:
+  total = sum(count for _, count in split.classes)
+  if split.counted != 'rows' or not total:
     return
-  odd = [n for n in counts if n.strip().casefold() in _NO_NAME or n == '-1']
-  if odd:
-    listed = ', '.join(f'{name!r} ({counts[name]:,})' for name in odd[:3])
-    yield f'classes that may mean no label: {listed}'
-  folded: dict[str, list[str]] = {}
-  for name in counts:
-    folded.setdefault(name.strip().casefold(), []).append(name)
-  alike = [names for names in folded.values() if len(names) > 1]
-  if alike:
-    listed = '; '.join(', '.join(map(repr, names)) for names in alike[:3])
-    yield f'classes that differ in case or spaces alone: {listed}'
-  absent = [name for name in labels if name not in counts]
-  if absent and split.seen == split.rows:
-    listed = ', '.join(map(repr, absent[:3]))
-    more = ', ...' if len(absent) > 3 else ''
-    yield f'no row of the training data is of the class {listed}{more}'
-  rare = [name for name, count in counts.items() if count < _FEW_ROWS]
-  if rare and len(counts) <= _MANY_CLASSES and split.seen == split.rows:
-    listed = ', '.join(f'{name!r} ({counts[name]})' for name in rare[:3])
-    more = ', ...' if len(rare) > 3 else ''
-    yield f'classes with fewer than {_FEW_ROWS} rows: {listed}{more}'
-  name, largest = next(iter(counts.items()))
-  share = largest / sum(counts.values())
-  if share > _ONE_CLASS and len(counts) > 1 and name != 'O':
-    yield f'{_percent(share)} of the rows are of the class {name!r}'
+  name, largest = split.classes[0]
+  if largest > _ONE_CLASS * total and len(split.classes) > 1:
+    yield f'{_percent(largest / total)} of the rows are of the class {name!r}'
 
 
-def _number_warnings(split: SplitFacts) -> Iterator[str]:
-  numbers = split.numbers
-  if not len(numbers):
-    return
-  values, counts = np.unique(numbers, return_counts=True)
-  if len(values) == 1:
-    yield f'all numbers are {values[0]:g}: there is nothing to learn'
-    return
-  for at, inner in ((0, values[1:]), (len(values) - 1, values[:-1])):
-    value, count = float(values[at]), int(counts[at])
-    # Far from all others, or below zero where nothing else is.
-    is_apart = abs(value) > 10 * np.abs(inner).max() or value < 0 <= inner[0]
-    if value in _NO_NUMBER and is_apart:
-      yield (
-        f'the number {value:g} ({count:,} row{"s" * (count > 1)}) may mean that there is none; '
-        'it is learnt like any other'
-      )
+def _heading(split: SplitFacts) -> str:
+  return 'classes' if split.counted == 'rows' else split.counted
 
 
-def _number_range(numbers: Float[np.ndarray, 'N']) -> str:
-  return (
-    f'from {numbers.min():g} to {numbers.max():g}, mean {numbers.mean():.4g}, '
-    f'half of them up to {np.median(numbers):.4g}'
-  )
+def _number_range(numbers: tuple[float, float, float]) -> str:
+  low, median, high = numbers
+  return f'from {low:g} to {high:g}, half of them up to {median:.4g}'
 
 
 def _percent(share: float) -> str:

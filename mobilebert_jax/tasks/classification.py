@@ -21,10 +21,11 @@ from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import summary
+from mobilebert_jax.tasks.summary import SplitSummary
 from mobilebert_jax.tasks.targets import Label, Target
 from mobilebert_jax.tasks.task import (
   SPLITS,
-  Answers,
   Baseline,
   Examples,
   Predictions,
@@ -132,10 +133,10 @@ def classification_task(
     texts=texts,
     outcomes=functools.partial(outcomes, target),
     dummy_examples=functools.partial(dummy_examples, target),
-    answers=functools.partial(answers, target),
     error_name=target.error_name,
     baseline=functools.partial(baseline, target, scores, chooses),
     splits=splits,
+    summarize=functools.partial(summarize, target),
     problem_type=target.problem_type,
   )
 
@@ -280,11 +281,6 @@ def outcomes(
   ]
 
 
-def answers(target: Target, examples: Sequence[TextExample]) -> Answers:
-  """Returns the names of the classes, or the numbers; see `Task`."""
-  return target.answers(_truth(target, examples))
-
-
 def baseline(
   target: Target,
   scores: Mapping[str, Score],
@@ -328,6 +324,14 @@ def baseline(
 def _repeated(constant: Any, count: int) -> np.ndarray:
   value = np.asarray(constant)
   return np.broadcast_to(value, (count, *value.shape))
+
+
+def summarize(target: Target, examples: Sequence[TextExample]) -> SplitSummary:
+  """Returns counts of the classes, or the range of the numbers."""
+  labels = [example.label for example in examples]
+  if target.problem_type == 'regression':
+    return summary.of_numbers(labels)  # type: ignore[arg-type]
+  return summary.of_classes(target.labels, labels)
 
 
 def _truth(target: Target, examples: Sequence[TextExample]) -> np.ndarray:

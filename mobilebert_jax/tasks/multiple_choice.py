@@ -30,6 +30,7 @@ from mobilebert_jax.models import MobileBertForMultipleChoice
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.prediction_files import csv_writer
 from mobilebert_jax.tasks.task import (
   SPLITS,
@@ -199,8 +200,8 @@ def choice_task(
     ),
     texts=texts,
     outcomes=outcomes,
+    summarize=summary.of_choices,
     dummy_examples=functools.partial(dummy_examples, choices),
-    answers=answers,
     baseline=baseline,
     splits=splits,
   )
@@ -305,11 +306,6 @@ def outcomes(
       examples, answers, chosen, error, strict=True
     )
   ]
-
-
-def answers(examples: Sequence[ChoiceExample]) -> list[str]:
-  """Returns which choice is right, 'choice 1' the first; see `Task`."""
-  return [f'choice {number + 1}' for number in _answers(examples).tolist()]
 
 
 def baseline(

@@ -60,9 +60,6 @@ class Target(Protocol):
   def is_right(self, guess: Any, truth: Any) -> bool:
     """Returns whether a decision counts as right."""
 
-  def answers(self, truth: Num[np.ndarray, 'N *C']) -> list[str] | np.ndarray:
-    """Returns what `Task.answers` wants of examples with this truth."""
-
   def constants(self, truth: Num[np.ndarray, 'N *C']) -> list[Any]:
     """Returns decisions that may be the best for all of these rows alike."""
 
@@ -95,9 +92,6 @@ class SingleLabel:
 
   def is_right(self, guess: int, truth: int) -> bool:
     return bool(guess == truth)
-
-  def answers(self, truth: Int[np.ndarray, 'N']) -> list[str]:
-    return [self.labels[i] for i in truth.tolist()]
 
   def constants(self, truth: Int[np.ndarray, 'N']) -> list[int]:
     """Returns the largest classes; of two each may have the best F1."""
@@ -146,10 +140,6 @@ class MultiLabel:
   def is_right(self, guess: np.ndarray, truth: np.ndarray) -> bool:
     return bool(np.array_equal(guess, truth))
 
-  def answers(self, truth: Int[np.ndarray, 'N C']) -> list[str]:
-    """Returns the names of each row's classes, one after the other."""
-    return [self.labels[i] for i in np.nonzero(truth)[1].tolist()]
-
   def constants(self, truth: Int[np.ndarray, 'N C']) -> list[np.ndarray]:
     """Returns the sets of the largest classes, as many as may be best."""
     order = np.argsort(-truth.sum(axis=0), kind='stable')
@@ -189,9 +179,6 @@ class Regression:
 
   def is_right(self, guess: float, truth: float) -> bool:
     return False
-
-  def answers(self, truth: Float[np.ndarray, 'N']) -> np.ndarray:
-    return truth
 
   def constants(self, truth: Float[np.ndarray, 'N']) -> list[float]:
     """Returns the mean."""

@@ -42,6 +42,8 @@ from mobilebert_jax.reporting.outcomes import (
 )
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import summary
+from mobilebert_jax.tasks.summary import SplitSummary
 
 Examples = tuple[Any, ...]
 Predictions = Mapping[str, np.ndarray]
@@ -49,8 +51,6 @@ Predictions = Mapping[str, np.ndarray]
 WritePredictions = Callable[
   [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
 ]
-# The right answers of examples: names, or numbers; see `Task.answers`.
-Answers = Sequence[str] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +130,8 @@ class Task:
       vocabulary may be learnt.
     outcomes: `outcomes(predictions, examples, features)` gives an `Outcome` of
       each example, for the report.
+    summarize: `summarize(examples)` tells what is in a split, for the start of
+      a run.
     dummy_examples: `dummy_examples(words)` makes labelled examples up, with
       texts of at least that many words: what batches look like without data.
     token_outputs: For a head with `outputs_per` 'both': the names of those
@@ -137,11 +139,6 @@ class Task:
     splits: The names of the splits.
     problem_type: transformers' `problem_type` for a sequence classification
       head, else None.
-    answers: `answers(examples)` gives the right answers of examples that have
-      some, for people who look at the data: the name of each example's class
-      (of several at once, or of several words, all of them one after the
-      other), or a float64 array of numbers. None: the task has nothing of the
-      kind, such as text to be guessed.
     baseline: `baseline(train, train_features, predictions, examples,
       features)` gives the scores of the best constant answer that the training
       examples suggest, on an evaluation split with these predictions (whose
@@ -171,10 +168,10 @@ class Task:
   texts: Callable[[Any], Sequence[str]]
   outcomes: Callable[[Predictions, Examples, Features], Sequence[Outcome]]
   dummy_examples: Callable[[int], Examples]
+  summarize: Callable[[Sequence[Any]], SplitSummary] = summary.of_rows
   token_outputs: frozenset[str] = frozenset()
   splits: Splits = SPLITS
   problem_type: str | None = None
-  answers: Callable[[Examples], Answers] | None = None
   baseline: Callable[..., Baseline] | None = None
   breakdown: Callable[[Predictions, Examples, Features], Breakdown] | None = (
     None

@@ -1,5 +1,6 @@
 """Finds what a run says at its start; see `reporting.start_summary`."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +36,6 @@ def summarize(run: Run) -> StartSummary:
     splits=[_facts(run, run.splits[name]) for name in names],
     max_length=run.config.data.max_length,
     is_cut=task.long_texts == 'cut',
-    labels=task.labels,
     plan=list(_plan(run)),
   )
 
@@ -56,13 +56,20 @@ def _facts(run: Run, split: Split) -> SplitFacts:
     # A choice that is not there has no tokens either.
     is_blank &= sizes > _SPECIAL
   lengths, long_share = _lengths(task, split, sizes, seen, run)
-  classes, numbers = _answers(task, split, seen)
+  # Records have no labels to be looked at, and stay where they are.
+  some = split.examples if is_stored else split.examples[:seen]
+  found = task.summarize(some)
+  is_labelled = found.unlabelled < found.rows
+  numbers = found.numbers and dataclasses.astuple(found.numbers)
   return SplitFacts(
     name=split.name,
     rows=len(split.examples),
     seen=seen,
-    classes=classes,
-    numbers=numbers,
+    unit=found.unit,
+    classes=found.classes if is_labelled else (),
+    counted=found.counted,
+    numbers=numbers or None,
+    remarks=found.remarks,
     lengths=lengths,
     long_share=long_share,
     unknown_share=float(np.sum(is_unknown) / max(1, np.sum(is_text))),
@@ -83,22 +90,6 @@ def _first_tokens(
   ids = features.sequences['input_ids']
   most = min(len(ids), count)
   return ids.values[: ids.offsets[most]], ids.lengths()[:most]
-
-
-def _answers(
-  task: Task, split: Split, seen: int
-) -> tuple[dict[str, int], np.ndarray]:
-  """Returns the classes with their sizes, the largest first, and numbers."""
-  none = np.zeros(0)
-  if task.answers is None or split.name in task.splits.test:
-    return {}, none
-  answers = task.answers(split.examples[:seen])
-  if isinstance(answers, np.ndarray):
-    return {}, answers
-  counts: dict[str, int] = {}
-  for name in answers:
-    counts[name] = counts.get(name, 0) + 1
-  return dict(sorted(counts.items(), key=lambda item: -item[1])), none
 
 
 def _lengths(

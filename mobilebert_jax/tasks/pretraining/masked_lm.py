@@ -29,6 +29,7 @@ from mobilebert_jax.data.records.stored_features import (
 from mobilebert_jax.models import MobileBertForMaskedLM, packing
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load
 from mobilebert_jax.tasks.task import Baseline, Predictions, Task, TaskSpec
@@ -65,6 +66,7 @@ def make(options: MaskedLmOptions, data: DataConfig) -> Task:
     dummy_examples=dummy_examples,
     baseline=baseline,
     long_texts='joined',
+    summarize=functools.partial(summary.of_rows, unit='documents'),
     splits=load.SPLITS,
   )
 

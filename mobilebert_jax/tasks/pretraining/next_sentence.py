@@ -116,10 +116,10 @@ def make(options: NextSentenceOptions, data: DataConfig) -> Task:
     texts=classification.texts,
     outcomes=functools.partial(classification.outcomes, _TARGET),
     dummy_examples=functools.partial(classification.dummy_examples, _TARGET),
-    answers=functools.partial(classification.answers, _TARGET),
     baseline=functools.partial(
       classification.baseline, _TARGET, _SCORES, 'accuracy'
     ),
+    summarize=functools.partial(classification.summarize, _TARGET),
     splits=pretraining_load.SPLITS,
   )
 

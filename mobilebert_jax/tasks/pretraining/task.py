@@ -27,6 +27,7 @@ from mobilebert_jax.models import (
   packing,
 )
 from mobilebert_jax.reporting.outcomes import Outcome
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load, masked_lm
 from mobilebert_jax.tasks.pretraining import load as pretraining_load
@@ -59,6 +60,7 @@ def make(options: PretrainingOptions, data: DataConfig) -> Task:
     dummy_examples=dummy_examples,
     baseline=baseline,
     long_texts='joined',
+    summarize=functools.partial(summary.of_rows, unit='documents'),
     token_outputs=masked_lm.TOKEN_OUTPUTS if pairs else frozenset(),
     splits=pretraining_load.SPLITS,
   )

@@ -20,6 +20,7 @@ from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.models import MobileBertForQuestionAnswering, packing
 from mobilebert_jax.reporting.outcomes import Breakdown, Outcome
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.squad import answers, windows
 from mobilebert_jax.tasks.squad import answers as squad_answers
 from mobilebert_jax.tasks.squad.answers import SpanPrediction
@@ -74,11 +75,11 @@ def span_task(
     texts=texts,
     outcomes=functools.partial(outcomes, options),
     dummy_examples=dummy_examples,
-    answers=answer_kinds,
     baseline=functools.partial(baseline, options),
     breakdown=functools.partial(breakdown, options),
     error_name='1 - F1',
     long_texts='windows',
+    summarize=summary.of_questions,
     splits=splits,
     usage_params=functools.partial(usage_params, options, splits.evaluation[0]),
   )
@@ -291,13 +292,6 @@ def question_word(question: str) -> str:
   """Returns the first of the words that ask, in lower case, or 'other'."""
   words = re.findall(r'\w+', question.lower())
   return next((word for word in words if word in _QUESTION_WORDS), 'other')
-
-
-def answer_kinds(examples: Sequence[Question]) -> list[str]:
-  """Returns whether each text answers its question; see `Task`."""
-  return [
-    'has an answer' if known else 'has no answer' for known in _golds(examples)
-  ]
 
 
 def baseline(

@@ -26,6 +26,7 @@ from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.models import MobileBertForTokenClassification, packing
 from mobilebert_jax.reporting.outcomes import Breakdown, Outcome
 from mobilebert_jax.runtime.files import write_lines
+from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.tagging import iob
 from mobilebert_jax.tasks.tagging.windows import WORDS, encode
 from mobilebert_jax.tasks.task import (
@@ -79,11 +80,11 @@ def tagging_task(
     texts=texts,
     outcomes=functools.partial(outcomes, labels, options.scheme),
     dummy_examples=dummy_examples,
-    answers=answers,
     baseline=functools.partial(baseline, options.scheme),
     breakdown=functools.partial(breakdown, labels, options.scheme),
     error_name='wrong or missing entities',
     long_texts='windows',
+    summarize=summary.of_sentences,
     splits=splits,
   )
 
@@ -273,11 +274,6 @@ def breakdown(
       for name, score in rows
     ),
   )
-
-
-def answers(examples: Sequence[Sentence]) -> list[str]:
-  """Returns the tag of each word; see `Task`."""
-  return [tag for sentence in examples for tag in sentence.tags]
 
 
 def baseline(
