@@ -4,20 +4,22 @@ import csv
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.data.readers import tables
+from mobilebert_jax.data.readers.conll import read_sentences
 from mobilebert_jax.data.readers.lines import (
   STANDARD_INPUT,
   is_unicode,
+  parse_object,
+  read_json,
   read_lines,
-  read_objects,
 )
 from mobilebert_jax.runtime.errors import InputError
 
 FORMATS = ('text', 'jsonl')
-_SUFFIXES = ('.txt', *tables.FORMATS)
+_SUFFIXES = ('.txt', *tables.FORMATS, '.json', '.conll')
 # The column that is passed on if it is there.
 _ID = 'id'
 
@@ -54,10 +56,12 @@ class Item:
   Attributes:
     place: where it is, for messages.
     fields: its texts, and 'id' if it has one.
+    problem: what is wrong with it, with the place; None: nothing is.
   """
 
   place: str
   fields: Mapping[str, Any]
+  problem: str | None = None
 
 
 def from_arguments(
@@ -87,10 +91,14 @@ def from_arguments(
         'each in quotes.'
       )
     named = [dict(zip(names, texts))]
-  return [
+  items = [
     _checked(form, Item(f'argument {i}', fields))
     for i, fields in enumerate(named, start=1)
   ]
+  for item in items:
+    if item.problem is not None:
+      raise InputError(item.problem)
+  return items
 
 
 def from_stream(form: Form, format_: str | None) -> Iterator[Item]:
@@ -100,32 +108,50 @@ def from_stream(form: Form, format_: str | None) -> Iterator[Item]:
     form: the fields.
     format_: 'text' or 'jsonl'; None: text where an input is one text.
 
+  Yields:
+    The inputs; a line that is empty or not what it should be is one with a
+    problem.
+
   Raises:
-    InputError: a line is empty, not UTF-8 or not what it should be.
+    InputError: a line is not UTF-8.
   """
   format_ = format_ or ('text' if form.is_text else 'jsonl')
   if format_ == 'text':
     return _lines(form, STANDARD_INPUT)
-  return _objects(form, STANDARD_INPUT, {})
+  return _objects(form, STANDARD_INPUT, _Columns({}, {}))
 
 
 def from_file(
-  form: Form, path: pathlib.Path, columns: Sequence[tuple[str, str]]
+  form: Form,
+  path: pathlib.Path,
+  columns: Sequence[tuple[str, str]],
+  usual: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Item]:
   """Returns inputs from a file; its suffix decides how it is read.
 
   Args:
     form: the fields.
-    path: .txt (an input on each line), .jsonl, .csv or .tsv, or one of them
+    path: .txt (an input on each line), .jsonl, .csv or .tsv; .json (SQuAD's,
+      for questions) or .conll (sentences, a word on each line); or one of them
       with .gz behind it.
     columns: pairs of a field and the column that holds it, where they are not
       the same; a list of texts has several columns.
+    usual: the columns that hold a field where none is given and the file has
+      them: those that the model learnt from.
+
+  Returns:
+    The inputs; one with a problem has no fields but its id.
 
   Raises:
-    InputError: no such file or column, another suffix, or a wrong line.
+    InputError: no such file or column, another suffix, or a file that cannot
+      be read any further.
   """
   name = path.name.removesuffix('.gz')
-  named = _named(form, columns)
+  named = _Columns(_named(form, columns), usual or {})
+  if name.endswith('.json'):
+    return _questions(form, path)
+  if name.endswith('.conll'):
+    return _sentences(form, path)
   if name.endswith('.txt'):
     if columns:
       raise InputError(f'{path}: a text file has no columns to name.')
@@ -148,43 +174,132 @@ def _lines(form: Form, path: pathlib.Path) -> Iterator[Item]:
     yield _checked(form, Item(f'{path}:{number}', fields))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+  """Where the fields are.
+
+  Attributes:
+    given: the columns of fields, as the user says.
+    usual: those that hold them otherwise, where the file has them.
+  """
+
+  given: Mapping[str, Sequence[str]]
+  usual: Mapping[str, Sequence[str]]
+
+  def of(self, field: str, there: Collection[str]) -> Sequence[str]:
+    """Returns the columns of a field in a file or an object.
+
+    Args:
+      field: which one.
+      there: the columns that there are.
+    """
+    usual = self.usual.get(field, ())
+    if field in self.given:
+      return self.given[field]
+    return usual if usual and set(usual) <= set(there) else [field]
+
+  def has(self, field: str, there: Collection[str]) -> bool:
+    """Returns whether a field is wanted, or there to be read."""
+    return field in self.given or set(self.of(field, there)) <= set(there)
+
+
 def _objects(
-  form: Form, path: pathlib.Path, named: Mapping[str, list[str]]
+  form: Form, path: pathlib.Path, columns: _Columns
 ) -> Iterator[Item]:
-  for number, value in read_objects(path):
+  for number, line in read_lines(path):
+    if not line.strip():
+      continue
     place = f'{path}:{number}'
-    fields = {_ID: value[_ID]} if _ID in value else {}
-    for field in form.fields:
-      names = named.get(field, [field])
-      if field in form.optional and field not in named and field not in value:
-        continue
-      for name in names:
-        if name not in value:
-          raise InputError(
-            f'{place}: the object has no {name!r}; it has '
-            f'{", ".join(map(repr, value)) or "nothing"}.'
-          )
-      # A list in one place, or texts in several.
-      is_joined = field in form.lists and field in named and len(names) > 1
-      values = [value[name] for name in names]
-      fields[field] = values if is_joined else values[0]
+    try:
+      value = parse_object(place, line)
+      fields = _fields_of(form, place, value, columns)
+    except InputError as error:
+      yield Item(place, {}, str(error))
+      continue
     yield _checked(form, Item(place, fields))
 
 
-def _table(
-  form: Form, path: pathlib.Path, named: Mapping[str, list[str]]
-) -> Iterator[Item]:
+def _fields_of(
+  form: Form, place: str, value: Mapping[str, Any], columns: _Columns
+) -> dict[str, Any]:
+  """Takes the fields from an object.
+
+  Raises:
+    InputError: one is missing.
+  """
+  has_id = columns.has(_ID, value)
+  fields = {_ID: value[columns.of(_ID, value)[0]]} if has_id else {}
+  for field in form.fields:
+    names = columns.of(field, value)
+    if field in form.optional and not columns.has(field, value):
+      continue
+    for name in names:
+      if name not in value:
+        raise InputError(
+          f'{place}: the object has no {name!r}; it has '
+          f'{", ".join(map(repr, value)) or "nothing"}.'
+        )
+    # A list in one place, or texts in several.
+    values = [value[name] for name in names]
+    is_joined = field in form.lists and len(names) > 1
+    fields[field] = values if is_joined else values[0]
+  return fields
+
+
+def _questions(form: Form, path: pathlib.Path) -> Iterator[Item]:
+  """Yields the questions of a file in SQuAD's form; answers are not read."""
+  if 'context' not in form.fields:
+    raise InputError(
+      f"{path}: a .json file is read as SQuAD's, which has questions and texts; "
+      f'give {" and ".join(form.required)} as .jsonl.'
+    )
+  document = read_json(path, "SQuAD's JSON")
+  try:
+    paragraphs = [p for a in document['data'] for p in a['paragraphs']]
+  except (KeyError, TypeError):
+    raise InputError(
+      f"{path}: it is not SQuAD's JSON, an object with 'data', a list of "
+      "objects with 'paragraphs'; give objects with question and context as "
+      '.jsonl.'
+    ) from None
+  for number, paragraph in enumerate(paragraphs, start=1):
+    there = paragraph if isinstance(paragraph, dict) else {}
+    for index, record in enumerate(there.get('qas') or [None], start=1):
+      place = f'{path}: paragraph {number}, question {index}'
+      value = record if isinstance(record, dict) else {}
+      fields = {_ID: value[_ID]} if _ID in value else {}
+      if 'question' not in value or 'context' not in there:
+        missing = 'question' if 'context' in there else 'context'
+        yield Item(place, fields, f'{place}: there is no {missing!r}.')
+        continue
+      fields['question'] = value['question']
+      fields['context'] = there['context']
+      yield _checked(form, Item(place, fields))
+
+
+def _sentences(form: Form, path: pathlib.Path) -> Iterator[Item]:
+  """Yields the sentences of a file in columns, their words as a text."""
+  if form.required != ('text',):
+    raise InputError(
+      f'{path}: a .conll file has sentences, not {" and ".join(form.required)}.'
+    )
+  for sentence in read_sentences(path):
+    fields = {'text': ' '.join(sentence.words)}
+    yield _checked(form, Item(sentence.place(0), fields))
+
+
+def _table(form: Form, path: pathlib.Path, named: _Columns) -> Iterator[Item]:
   header = _header(path)
   for field in form.lists:
-    if field not in named:
+    if not named.has(field, header):
       raise InputError(
         f'{path}: say which columns hold the {field}, for instance '
         f'--column {field}=A --column {field}=B.'
       )
   wanted = {
-    field: named.get(field, [field])
+    field: named.of(field, header)
     for field in (*form.fields, _ID)
-    if field in form.required or field in named or field in header
+    if field in form.required or named.has(field, header)
   }
   columns = [name for names in wanted.values() for name in names]
   for row in tables.read_table(path, columns):
@@ -225,7 +340,20 @@ def _named(
 
 
 def _checked(form: Form, item: Item) -> Item:
-  """Refuses what is no text, is empty or cannot be written as UTF-8.
+  """Returns the input, with its problem if it has one.
+
+  That is what is no text, is empty or cannot be written as UTF-8.
+  """
+  try:
+    _check(form, item)
+  except InputError as error:
+    kept = {k: v for k, v in item.fields.items() if k == _ID}
+    return Item(item.place, kept, str(error))
+  return item
+
+
+def _check(form: Form, item: Item):
+  """Refuses a wrong input.
 
   Raises:
     InputError: with the place.
@@ -250,7 +378,6 @@ def _checked(form: Form, item: Item) -> Item:
           f'{item.place}: {field} holds half of a surrogate pair, which is no '
           'valid Unicode.'
         )
-  return item
 
 
 def is_terminal() -> bool:

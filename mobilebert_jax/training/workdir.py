@@ -208,6 +208,21 @@ def is_workdir(path: pathlib.Path) -> bool:
   return Workdir(path).model_config.is_file()
 
 
+def of_run(path: pathlib.Path) -> Workdir | None:
+  """Returns the workdir of the run that a path is of; None: it is of none.
+
+  Args:
+    path: a workdir, its model/, or one of its checkpoints.
+  """
+  places = [path]
+  if path.name == 'model':
+    places.append(path.parent)
+  if path.parent.name == 'checkpoints':
+    places.append(path.parent.parent)
+  runs = (Workdir(place) for place in places if is_workdir(place))
+  return next((run for run in runs if run.config.is_file()), None)
+
+
 def best_model(name: str) -> str:
   """Returns the best model of a run where `name` is its workdir; else `name`.
 

@@ -83,21 +83,33 @@ def read_objects(
   for number, line in read_lines(path, within):
     if not line.strip():
       continue
-    place = f'{path}:{number}'
-    try:
-      value = json.loads(line, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-      what = error.msg if isinstance(error, json.JSONDecodeError) else error
-      raise InputError(
-        f'{place}: {_short(line)} is not JSON ({what}); expected one JSON '
-        'object on each line.'
-      ) from None
-    if not isinstance(value, dict):
-      raise InputError(
-        f'{place}: {_short(line)} is no JSON object; expected '
-        '{"column": value, ...}.'
-      )
-    yield number, value
+    yield number, parse_object(f'{path}:{number}', line)
+
+
+def parse_object(place: str, line: str) -> dict[str, Any]:
+  """Reads a line with a JSON object.
+
+  Args:
+    place: what messages call the line.
+    line: the line.
+
+  Raises:
+    InputError: it is not JSON, is no object, or has a name twice.
+  """
+  try:
+    value = json.loads(line, object_pairs_hook=_unique)
+  except (ValueError, RecursionError) as error:
+    what = error.msg if isinstance(error, json.JSONDecodeError) else error
+    raise InputError(
+      f'{place}: {_short(line)} is not JSON ({what}); expected one JSON '
+      'object on each line.'
+    ) from None
+  if not isinstance(value, dict):
+    raise InputError(
+      f'{place}: {_short(line)} is no JSON object; expected '
+      '{"column": value, ...}.'
+    )
+  return value
 
 
 def read_json(path: pathlib.Path, expected: str) -> Any:
