@@ -41,15 +41,27 @@ _PLACE = (
 class DataConfig:
   """Where the examples come from and how they are cut."""
 
-  source: Literal['tfds', 'files', 'generated'] = fields.setting(
+  source: Literal['tfds', 'files', 'generated', 'huggingface'] = fields.setting(
     'tfds',
     help="'tfds' (TensorFlow Datasets), 'files' (the official files in "
-    "`path`) or 'generated' (made by the task's own code)",
+    "`path`), 'generated' (made by the task's own code) or 'huggingface' (what "
+    'the datasets library loads from `path`, for custom tasks)',
   )
   path: str | None = fields.setting(
     None,
-    help="directory of the files, or TFDS's data_dir; also on gs://, from "
-    'where it is copied once for each host (docs/guides/gcs.md)',
+    help="directory of the files, TFDS's data_dir, or a data set of the hub; "
+    'files also on gs://, from where they are copied once for each host '
+    '(docs/guides/gcs.md)',
+  )
+  subset: str | None = fields.setting(
+    None,
+    help="which of its parts is meant, where a data set of 'huggingface' has "
+    'several',
+  )
+  bad_rows: Literal['error', 'skip'] = fields.setting(
+    'error',
+    help='wrong rows of files are refused, all counted and the first three '
+    "shown, by 'error', or left out by 'skip', which says how many",
   )
   max_length: int = fields.setting(
     128, help='longest sequence in tokens, special tokens included', at_least=3
@@ -83,11 +95,13 @@ class DataConfig:
 
   def __post_init__(self):
     fields.check(self, fields.name('data'))
-    if self.source == 'files' and self.path is None:
+    if self.source in ('files', 'huggingface') and self.path is None:
       raise fields.wrong(
         fields.name('data', 'path'),
         None,
-        "a directory, because config.data.source is 'files'",
+        "a directory, because config.data.source is 'files'"
+        if self.source == 'files'
+        else "a data set, because config.data.source is 'huggingface'",
       )
     for bucket in self.buckets:
       if not 3 <= bucket <= self.max_length:

@@ -72,8 +72,16 @@ class TaggingOptions:
     help='the tags in IOB2, in the order of the logits; (): O, and B- and I- '
     'for each type of the training file, in alphabetical order',
   )
-  scheme: Literal['IOB2', 'IOB1'] = fields.setting(
-    'IOB2', help='how the data marks entities. Scores are strict in this scheme'
+  scheme: Literal['auto', 'IOB2', 'IOB1', 'BIOES'] = fields.setting(
+    'auto',
+    help="how the data marks entities; 'auto': what most entities of the "
+    'training data show. Scores are strict in this scheme, those of BIOES in '
+    'IOB2, to which it is brought',
+  )
+  repair_tags: bool = fields.setting(
+    True,
+    help='a tag that the scheme forbids begins an entity, as conlleval reads '
+    'it, and is counted; False: it is refused',
   )
   label_all_subtokens: bool = fields.setting(
     False,
@@ -202,7 +210,38 @@ class PretrainingOptions(TextOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class FileOptions:
+class TableOptions:
+  """How files of cells are written: *.csv, *.tsv and other text.
+
+  What the first line says, and the suffix, need not be set; what is found
+  against the suffix is said.
+  """
+
+  delimiter: str | None = fields.setting(
+    None,
+    help="what stands between cells: a sign, or 'comma', 'tab', 'semicolon' or "
+    "'bar'; None: what the suffix says, unless the first line has the columns "
+    'with another one',
+  )
+  quotes: bool | None = fields.setting(
+    None,
+    help='whether quotes enclose cells; None: with all separators but tabs, '
+    'and with tabs where the whole file has them as a program writes them',
+  )
+  header: tuple[str, ...] = fields.setting(
+    (),
+    help='the names of all columns, for files without a line of them; (): the '
+    'first line names them',
+  )
+  comment: str | None = fields.setting(
+    None,
+    help='what begins lines that are no rows; None: only lines above the '
+    "header that begin with '#' are none",
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class FileOptions(TableOptions):
   """Which files there are.
 
   `data.path` is a directory with train.*, perhaps validation.* (or valid.*,
@@ -243,6 +282,11 @@ class TextColumns(FileOptions):
     None,
     help='what a row is called in the file of predictions; None: its number, '
     'from 0',
+  )
+  ignore_labels: tuple[str, ...] = fields.setting(
+    (),
+    help='rows with one of these labels, or numbers, are left out: marks for '
+    "what is not known, such as 'nan' or '-1'",
   )
 
 

@@ -12,7 +12,6 @@ In the order in which to read:
   mediapipe: such files for MediaPipe and the Task Library.
   bert_metadata: what these files say of their tensors.
   mediapipe_tokenizer: how MediaPipe reads a text.
-  requirements: packages that only a format needs.
 
 and from a model to a directory:
 

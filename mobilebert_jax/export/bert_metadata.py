@@ -8,7 +8,7 @@ listed here in the schema's order: a field's place in the list is its slot.
 from collections.abc import Sequence
 from typing import Any
 
-from mobilebert_jax.export.requirements import load
+from mobilebert_jax.runtime.requirements import load
 
 # What the files are called that are packed behind the model.
 VOCABULARY, LABELS = 'vocab.txt', 'labels.txt'

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from mobilebert_jax.export.check import Runtime
 from mobilebert_jax.export.options import CALIBRATED, ExportOptions
-from mobilebert_jax.export.requirements import load
 from mobilebert_jax.export.source import Source
 from mobilebert_jax.inference.graph import NAMES, Graph, Names
 from mobilebert_jax.inference.quantization import Quantization
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.requirements import load
 
 
 class Written(NamedTuple):

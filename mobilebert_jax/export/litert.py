@@ -23,12 +23,12 @@ from mobilebert_jax.export.litert_operations import (
   LiteRtOperations,
   WideOperations,
 )
-from mobilebert_jax.export.requirements import load
 from mobilebert_jax.inference import graph as graphs
 from mobilebert_jax.inference.graph import Graph
 from mobilebert_jax.inference.quantization import SCHEMES, Quantization
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.requirements import load
 
 SIGNATURE = 'serving_default'
 # Another Python has the file, not the package.

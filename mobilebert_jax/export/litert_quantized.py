@@ -16,11 +16,11 @@ import numpy as np
 
 from mobilebert_jax.export import litert_tools
 from mobilebert_jax.export.litert_operations import fake_quantize
-from mobilebert_jax.export.requirements import load
 from mobilebert_jax.inference import quantization as grids
 from mobilebert_jax.inference.graph import Graph, Hook
 from mobilebert_jax.inference.quantization import Grid, Quantization
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.requirements import load
 
 WORDS = 'embeddings/words_taken'
 # XNNPACK's products take less than this of input scale * weight scale / output

@@ -18,12 +18,12 @@ import numpy as np
 
 from mobilebert_jax.export.onnx_operations import Float16, OnnxOperations
 from mobilebert_jax.export.onnx_quantized import DynamicInt8, StaticIntegers
-from mobilebert_jax.export.requirements import load
 from mobilebert_jax.inference import graph as graphs
 from mobilebert_jax.inference.graph import Graph
 from mobilebert_jax.inference.quantization import SCHEMES, Quantization
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.requirements import load
 
 # Kind of file -> its name in a directory `onnx`. transformers.js finds the
 # first four by the dtypes 'fp32', 'fp16', 'q8' and 'int8'; optimum the first.

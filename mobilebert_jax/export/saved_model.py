@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from mobilebert_jax.convert.save import atomic_directory
-from mobilebert_jax.export.requirements import load
 from mobilebert_jax.inference import graph as graphs
 from mobilebert_jax.inference.graph import Graph
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.requirements import load
 
 SIGNATURE = 'serving_default'
 # One output each in a signature, stacked; 'hidden_states.3' is their row 3.

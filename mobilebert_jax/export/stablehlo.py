@@ -22,12 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mobilebert_jax.convert.formats import safetensors
-from mobilebert_jax.export.requirements import load
 from mobilebert_jax.inference import graph as graphs
 from mobilebert_jax.inference.graph import Graph
 from mobilebert_jax.inference.operations import jax_operations
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.requirements import load
 
 PLATFORMS = ('cpu', 'tpu', 'cuda')
 

@@ -13,5 +13,6 @@ In the order in which to read:
   lock               one run at a time in a directory
   digests            whether files are as they were written
   compilation_cache  compiled programs kept for later starts
+  requirements       packages of extras, loaded when they are needed
   progress           bars and lines for long work
 """

@@ -22,6 +22,8 @@ from mobilebert_jax.runtime.errors import InputError
 Name = str | os.PathLike[str]
 # The other name: that of the target, perhaps a UUID, and this.
 _PARTIAL = 'partial'
+# Entries of a directory that a message shows.
+_SHOWN = 5
 _JSON_TYPES = {
   list: 'list',
   str: 'string',
@@ -78,6 +80,40 @@ def make_directory(name: Name, setting: str) -> pathlib.Path:
       'directory that may be written to.'
     ) from None
   return result
+
+
+def is_hidden(name: str) -> bool:
+  """Returns whether a file or directory is nobody's data, by its name.
+
+  What systems and editors put beside files: `._book.txt` and `.DS_Store` of a
+  Mac, `.ipynb_checkpoints`, locks and backups of Office programs and editors.
+  """
+  return (
+    name.startswith(('.', '~$'))
+    or name.endswith('~')
+    or (name.lower() in ('thumbs.db', 'desktop.ini', '__macosx'))
+  )
+
+
+def visible_files(directory: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the files directly in a directory, sorted, without hidden ones."""
+  return sorted(
+    item
+    for item in directory.iterdir()
+    if not is_hidden(item.name) and item.is_file()
+  )
+
+
+def shown_entries(directory: pathlib.Path) -> str:
+  """Returns '; there are A, B and 7 more' of a directory, for messages."""
+  if not directory.is_dir():
+    return ''
+  names = sorted(i.name for i in directory.iterdir() if not is_hidden(i.name))
+  if not names:
+    return '; it is empty'
+  more = len(names) - _SHOWN
+  shown = ', '.join(names[:_SHOWN]) + (f' and {more} more' if more > 0 else '')
+  return f'; there {"are" if len(names) > 1 else "is"} {shown}'
 
 
 def is_remote(name: Name) -> bool:

@@ -143,7 +143,6 @@ def test_a_wrong_file_is_named(tmp_path, case):
 @pytest.mark.parametrize(
   ('record', 'message'),
   [
-    (squad_files.v1()[0], "'q1' has no field 'is_impossible', .*'squad_v1'"),
     (
       question('q', 'Who?', answer('Rollo'), impossible=True),
       "question 'q': is_impossible is True, but there are 1 answers",
@@ -220,7 +219,7 @@ def test_training_answers_that_are_not_there_are_counted(tmp_path, capsys):
   squad_files.write(tmp_path, '1.1', records)
   data = files(tmp_path, train_examples=2)
   assert [q.id for q in load('squad_v1', data, 'train')] == ['q1', 'q2']
-  out = capsys.readouterr().out
+  out = capsys.readouterr().err
   assert '1 of 3 training questions are left out' in out
   assert "'q9'" in out
   # Scores look at the texts of the answers alone.
@@ -261,7 +260,7 @@ def test_the_official_files(shared_data, capsys):
   train = load('squad_v1', data, 'train')
   dev = load('squad_v1', data, 'validation')
   assert (len(train), len(dev)) == (87_599, 10_570)
-  assert capsys.readouterr().out == ''
+  assert capsys.readouterr() == ('', '')
   half = shared_data / 'squad' / 'cs224n-dev-v2.0.json'
   questions = list(squad.read_file(half, with_null=True))
   assert len(questions) == 6078

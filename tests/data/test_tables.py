@@ -89,7 +89,6 @@ WRONG = {
     'missing column': (
       'body,label\nx,1\n', ":1: the header has no column 'text'; .* 'body'"
     ),
-    'semicolons': ('text;label\nx;1\n', ":1: .* columns are 'text;label'"),
     'column twice': (
       'text,label,text\na,1,b\n', ":1: the header has the column 'text' twice"
     ),
@@ -107,17 +106,17 @@ WRONG = {
   },
   'tsv': {
     'empty': ('', ': the file is empty; expected a header'),
-    'header alone': ('text\tlabel\n', ': there is no row below the header'),
+    'header alone': ('text\tlabel\n', ': the file has no row'),
     'missing column': (
       'body\tlabel\nx\t1\n', ":1: the header has no column 'text'; .* 'body'"
     ),
-    'commas': ('text,label\nx,1\n', ":1: .* columns are 'text,label'"),
     'column twice': (
       'text\tlabel\ttext\na\t1\tb\n', ":1: .* has the column 'text' twice"
     ),
-    'too few': ('text\tlabel\na\t1\nb\n', ':3: 1 tab-separated columns'),
-    'too many': ('text\tlabel\na\tb\t1\n', ':2: 3 tab-separated columns'),
-    'blank line': ('text\tlabel\n\na\t1\n', ':2: 1 tab-separated columns'),
+    'too few': ('text\tlabel\na\t1\nb\n', ':3: 1 tab-separated cells .* has 2'),
+    'too many': ('text\tlabel\na\tb\t1\n', ':2: 3 tab-separated cells'),
+    'tabs alone': ('text\tlabel\n\t\t\na\t1\n', ':2: 3 tab-separated cells'),
+    'old Mac line ends': ('text\tlabel\ra\t1\r', ":1: .* no column 'label'"),
     'latin-1': (b'text\tlabel\ncaf\xe9\t0\n', ':2: byte 4'),
     'utf-16': ('text\tlabel\na\t1\n'.encode('utf-16'), ':1: byte 1 .* UTF-8'),
   },
@@ -132,7 +131,14 @@ WRONG = {
     'not JSON': ('{"text": "a", "label": 1}\ntext\n', ":2: 'text' is not JSON"),
     'single quotes': ("{'text': 'a'}\n", ':1: .* is not JSON'),
     'two objects': ('{"text": "a"} {"text": "b"}\n', ':1: .* not JSON .*Extra'),
-    'an array of all': ('[{"text": "a"}]\n', ':1: .* is no JSON object'),
+    'an array of texts': ('["a"]\n', ':1: .* is no JSON object'),
+    'an array without a column': (
+      '[{"text": "a", "label": 1},\n {"text": "a"}]\n',
+      ":2: the object has no 'label'",
+    ),
+    'an array cut off': (
+      '[{"text": "a", "label": 1},\n{"te', ':2: .* is not JSON'
+    ),
     'a text': ('"a"\n', ':1: .* is no JSON object'),
     'name twice': (
       '{"text": "a", "text": "b", "label": 1}', ":1: .* 'text' occurs twice"
@@ -160,7 +166,7 @@ def test_there_are_ten_cases_of_each():
 
 
 def test_other_files(tmp_path, write):
-  with pytest.raises(InputError, match=r'a\.txt: tables must end in \.csv'):
+  with pytest.raises(InputError, match=r'a\.txt:1: the header has no column'):
     cells(write('a.txt', 'x'))
   for name in ('absent.csv', 'absent.tsv', 'absent.jsonl'):
     with pytest.raises(InputError, match=r'cannot be read \(No such file'):

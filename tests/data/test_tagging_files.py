@@ -87,9 +87,6 @@ WRONG = {
   'empty tag': ('a\tO\nb\t\n', r':2: the tag is empty'),
   'no tag of entities': ('a\tO\nb\tNNP\n', r":2: the tag is 'NNP'; expected O"),
   'lower case': ('a\to\n', r":1: the tag is 'o'"),
-  'scheme': ('a\tO\nb\tI-x\n', r':2: I-x after O is not IOB2; .*scheme=IOB1'),
-  'scheme, type': ('a\tB-y\nb\tI-x\n', r':2: I-x after B-y is not IOB2'),
-  'scheme, first': ('\na\tI-x\n', r':2: I-x after the beginning of the sent'),
   'hyphen': ('a\tB-x-\n', r":1: the tag is 'B-x-'"),
   'encoding': (
     b'a\tO\n\xff\tO\n',
@@ -109,10 +106,25 @@ def test_a_wrong_file_is_named_with_its_line(tmp_path, case):
     make('wnut17', data)
 
 
+SCHEME = {
+  'scheme': ('a\tO\nb\tI-x\n', r':2: I-x after O is not IOB2; .*scheme=IOB1'),
+  'scheme, type': ('a\tB-y\nb\tI-x\n', r':2: I-x after B-y is not IOB2'),
+  'scheme, first': ('\na\tI-x\n', r':2: I-x after the beginning of the sent'),
+}
+
+
+@pytest.mark.parametrize('case', SCHEME)
+def test_tags_that_iob2_does_not_know_are_refused_on_request(tmp_path, case):
+  text, message = SCHEME[case]
+  data = write(tmp_path, 'wnut17', text)
+  with pytest.raises(InputError, match=message):
+    make('wnut17', data, scheme='IOB2', repair_tags=False)
+
+
 def test_tags_that_iob1_does_not_know(tmp_path):
   data = write(tmp_path, 'wnut17', 'a\tO\nb\tB-x\n')
   with pytest.raises(InputError, match=r':2: B-x after O is not IOB1.*=IOB2'):
-    make('wnut17', data, scheme='IOB1')
+    make('wnut17', data, scheme='IOB1', repair_tags=False)
 
 
 def test_a_tag_that_training_has_not_seen(tmp_path):

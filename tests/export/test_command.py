@@ -10,10 +10,10 @@ import pytest
 
 from mobilebert_jax.convert.pretrained import from_pretrained, save_pretrained
 from mobilebert_jax.export import __main__ as command
-from mobilebert_jax.export import check, requirements, stablehlo
+from mobilebert_jax.export import check, stablehlo
 from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.export.run import export
-from mobilebert_jax.runtime import exit_status
+from mobilebert_jax.runtime import exit_status, requirements
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from tests.support import hub_server, marks, served

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from mobilebert_jax.export.requirements import load
 from mobilebert_jax.runtime.errors import InputError
+from mobilebert_jax.runtime.requirements import load
 
 
 @pytest.mark.parametrize(

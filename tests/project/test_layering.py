@@ -44,7 +44,7 @@ _WALLS = {
     'metrics.classification',
     'metrics.probabilities',
   },
-  # Loaded by export.requirements, in one module each.
+  # Loaded by runtime.requirements, in one module each.
   'onnx': set(),
   'onnxruntime': set(),
   'flatbuffers': set(),
@@ -52,6 +52,8 @@ _WALLS = {
   'ai_edge_litert': set(),
   'ai_edge_quantizer': set(),
   'mediapipe': set(),
+  'pyarrow': set(),
+  'datasets': set(),
 }
 
 

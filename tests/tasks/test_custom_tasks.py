@@ -339,9 +339,9 @@ WRONG = {
     'classification', 'dev.csv', CSV, {'test_file': 'no.csv'},
     "options.test_file='no.csv': there is no file",
   ),
-  'other suffix': (
-    'classification', 'dev.txt', CSV, {'validation_file': 'dev.txt'},
-    r'dev.txt: tables must end in \.csv',
+  'a workbook': (
+    'classification', 'dev.xlsx', 'PK\x03\x04', {'validation_file': 'dev.xlsx'},
+    'dev.xlsx: this is a workbook or a zip archive; save the sheet as CSV',
   ),
   'few rows': (
     'classification', 'train.csv', CSV, {'validation_fraction': 0.01},

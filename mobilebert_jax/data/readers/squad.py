@@ -6,11 +6,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mobilebert_jax.data.readers import lines, tfds
-from mobilebert_jax.data.readers import lines as readers_lines
+from mobilebert_jax.data.readers import bad_rows, lines, tfds
+from mobilebert_jax.data.readers.bad_rows import BadRows
 from mobilebert_jax.runtime.errors import InputError
 
-_SUFFIXES = ('.json', '.json.gz')
+_SUFFIXES = lines.with_compressed(('.json',))
+# How much of a file tells its format, and how the first name in it is found.
+_HEAD = 1 << 16
+_FIRST_NAME = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(?:data|version)"\s*:')
+_OFFICIAL = (
+  "but each question of SQuAD 1.1 has one; use config.task='squad_v2' for "
+  'questions without'
+)
 
 
 class Answer(NamedTuple):
@@ -56,22 +63,34 @@ class Question:
 
 
 def find_file(path: str | pathlib.Path, stem: str) -> pathlib.Path:
-  """Finds the official file `stem`.json or .json.gz, in `path` or `path`/squad.
+  """Finds the official file `stem`.json, in `path` or `path`/squad.
 
   Raises:
     InputError: it is in neither.
   """
-  return readers_lines.find_official_file(
-    path, 'squad', [stem + s for s in _SUFFIXES]
-  )
+  return lines.find_official_file(path, 'squad', [stem + s for s in _SUFFIXES])
 
 
-def read_file(path: pathlib.Path, *, with_null: bool) -> Iterator[Question]:
-  """Reads an official file, in its order.
+def read_file(
+  path: pathlib.Path,
+  *,
+  with_null: bool,
+  has_answers: bool = True,
+  advice: str = _OFFICIAL,
+  bad: BadRows | None = None,
+) -> Iterator[Question]:
+  """Reads a file in SQuAD's format, in its order.
+
+  Answers are a list of objects, or an object of two lists, as the datasets
+  library writes them; where `is_impossible` is missing, a question without
+  answers has none. An article may be a question with its context.
 
   Args:
-    path: a JSON file of SQuAD, plain or compressed by gzip.
+    path: a JSON file of SQuAD, plain or compressed.
     with_null: whether it has questions without an answer: SQuAD 2.0.
+    has_answers: whether answers are read; else they may be missing.
+    advice: what to do about a question without an answer, if none may be.
+    bad: counts the questions that are wrong; None: they are refused.
 
   Yields:
     The questions.
@@ -85,20 +104,43 @@ def read_file(path: pathlib.Path, *, with_null: bool) -> Iterator[Question]:
   for paragraph, place in _paragraphs(document, str(path)):
     context = _text(paragraph, 'context', place)
     for number, record in enumerate(_list(paragraph, 'qas', place), start=1):
-      id_ = _text(record, 'id', f'{place}, question {number}')
-      where = f'{path}: question {id_!r}'
-      if id_ in seen:
-        raise InputError(f'{where} is there twice; ids must differ.')
-      seen.add(id_)
-      answers = tuple(
-        _answer(entry, context, f'{where}, answer {i}')
-        for i, entry in enumerate(_list(record, 'answers', where), start=1)
-      )
-      if with_null:
-        _check_impossible(record, answers, where)
-      yield _question(record, context, answers, where, with_null)
-  if not seen:
+      try:
+        id_ = _text(record, 'id', f'{place}, question {number}')
+        where = f'{path}: question {id_!r}'
+        if id_ in seen:
+          raise InputError(f'{where} is there twice; ids must differ.')
+        seen.add(id_)
+        answers = None
+        if has_answers:
+          answers = _answers(record, context, where)
+          _check_impossible(record, answers, where)
+        result = _question(
+          record, context, answers, where, None if with_null else advice
+        )
+      except InputError as error:
+        bad_rows.refuse(error, bad)
+      else:
+        yield result
+  if not seen and not (bad and bad.messages):
     raise InputError(f'{path}: there is no question in it.')
+
+
+def is_squad(path: pathlib.Path) -> bool:
+  """Returns whether a JSON file is in SQuAD's format, by its beginning.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  head = lines.first_bytes(path, _HEAD)
+  return b'"paragraphs"' in head or _FIRST_NAME.match(head) is not None
+
+
+def misplaced(question: Question) -> Answer | None:
+  """Returns the first answer that does not stand in the text, if any."""
+  for answer in question.answers or ():
+    if dataclasses.replace(question, answers=(answer,)).span() is None:
+      return answer
+  return None
 
 
 def read_tfds(
@@ -125,21 +167,20 @@ def read_tfds(
         zip(stored['text'], stored['answer_start']), start=1
       )
     )
-    yield _question(row, row['context'], answers, where, with_null)
+    yield _question(
+      row, row['context'], answers, where, None if with_null else _OFFICIAL
+    )
 
 
 def _question(
   record: Mapping[str, Any],
   context: str,
-  answers: tuple[Answer, ...],
+  answers: tuple[Answer, ...] | None,
   where: str,
-  with_null: bool,
+  advice: str | None,
 ) -> Question:
-  if not answers and not with_null:
-    raise InputError(
-      f'{where} has no answer, but each question of SQuAD 1.1 has one; use '
-      "config.task='squad_v2' for questions without."
-    )
+  if answers == () and advice is not None:
+    raise InputError(f'{where} has no answer, {advice}.')
   question = _text(record, 'question', where)
   return Question(record['id'], question, context, answers)
 
@@ -147,11 +188,8 @@ def _question(
 def _check_impossible(
   record: Mapping[str, Any], answers: tuple[Answer, ...], where: str
 ) -> None:
-  if 'is_impossible' not in record:
-    raise InputError(
-      f"{where} has no field 'is_impossible', which SQuAD 2.0 has; use "
-      "config.task='squad_v1' for a file of version 1.1."
-    )
+  if record.get('is_impossible') is None:
+    return
   if record['is_impossible'] is not (not answers):
     raise InputError(
       f'{where}: is_impossible is {record["is_impossible"]!r}, but there are '
@@ -165,8 +203,50 @@ def _paragraphs(
   """Yields the paragraphs of all articles, and how messages name them."""
   for i, article in enumerate(_list(document, 'data', place), start=1):
     where = f'{place}: article {i}'
+    if isinstance(article, Mapping) and 'paragraphs' not in article:
+      if 'context' in article and 'question' in article:
+        yield {'context': article['context'], 'qas': [article]}, where
+        continue
     for j, paragraph in enumerate(_list(article, 'paragraphs', where), start=1):
       yield paragraph, f'{where}, paragraph {j}'
+
+
+def answer_entries(value: Any, where: str) -> list[Any]:
+  """Returns answers as a list, from each of the forms in which files have them.
+
+  Args:
+    value: a list; one answer; or an object of two lists, 'text' and
+      'answer_start'.
+    where: what messages call them.
+
+  Raises:
+    InputError: the two lists differ in length.
+  """
+  if not isinstance(value, Mapping):
+    return value if isinstance(value, list) else [value]
+  texts, starts = value.get('text'), value.get('answer_start')
+  if not isinstance(texts, list) or not isinstance(starts, list):
+    return [value]
+  if len(texts) != len(starts):
+    raise InputError(
+      f'{where}: the answers have {len(texts)} texts, but {len(starts)} '
+      'answer_start; expected one for each text.'
+    )
+  return [
+    {'text': text, 'answer_start': start} for text, start in zip(texts, starts)
+  ]
+
+
+def _answers(
+  record: Mapping[str, Any], context: str, where: str
+) -> tuple[Answer, ...]:
+  value = record.get('answers')
+  if not isinstance(value, Mapping):
+    value = _list(record, 'answers', where)
+  return tuple(
+    _answer(entry, context, f'{where}, answer {i}')
+    for i, entry in enumerate(answer_entries(value, where), start=1)
+  )
 
 
 def _answer(entry: Any, context: str, where: str) -> Answer:

@@ -1,34 +1,44 @@
-"""Tables with named columns: GLUE's TSV, and the user's CSV, TSV, JSON Lines.
+"""Tables with named columns: GLUE's TSV, and the user's own files.
 
-The suffix of the user's own tables decides the format:
-  .csv     the csv module's rules: commas, quotes around cells with commas,
-           quotes or line ends, a doubled quote for a quote; blank lines do
-           not count;
-  .tsv     GLUE's rules (`read_tsv`): tabs, quotes mean nothing, so that a
-           sentence may begin with one;
-  .jsonl   one object on each line; cells may be any JSON value.
-CSV and TSV have a header line. Each may be gzipped, with '.gz' behind the
-suffix.
+The user's own tables (`read_table`), by the suffix, and where that does not
+tell by the content:
+  .csv, .tsv, .txt   cells with something between them; `table_formats` finds
+                     what, and whether quotes enclose cells;
+  .jsonl, .json      one object on each line, or an array of objects; cells may
+                     be any JSON value;
+  .parquet           with pyarrow, an extra.
+The text files may be compressed. Official files (`read_tsv`) keep the reading
+that their benchmarks have: tabs, and quotes mean nothing, so that a sentence
+may begin with one.
 """
 
-import csv
 import dataclasses
 import pathlib
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mobilebert_jax.data.readers import bad_rows, parquet, table_formats
+from mobilebert_jax.data.readers.bad_rows import BadRows
 from mobilebert_jax.data.readers.lines import (
+  first_bytes,
   is_unicode,
+  plain_name,
   read_lines,
   read_objects,
+  with_compressed,
 )
+from mobilebert_jax.data.readers.table_formats import AUTO, TableFormat
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
+DELIMITED = ('.csv', '.tsv')
+OBJECTS = ('.jsonl', '.json')
 FORMATS = ('.csv', '.tsv', '.jsonl')
-SUFFIXES = (*FORMATS, *(f'{suffix}.gz' for suffix in FORMATS))
-# The csv module refuses longer cells by default.
-_LONGEST_CELL = 2**31 - 1
+_PARQUET = b'PAR1'
+_WEB = ('<!doctype', '<html')
+# What a directory is searched for.
+SUFFIXES = (*with_compressed((*DELIMITED, *OBJECTS)), '.parquet')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +48,12 @@ class TableRow:
   Attributes:
     place: 'file:line' of the row's first line, for messages.
     cells: Its values by column: strings, or JSON values in JSON Lines.
+    index: Its number among all rows of the file, from 0, wrong ones too.
   """
 
   place: str
   cells: Mapping[str, Any]
+  index: int = 0
 
   def text(self, column: str) -> str:
     """Returns a cell that must be a text.
@@ -63,6 +75,18 @@ class TableRow:
       InputError: It is another JSON value.
     """
     return name_of(self.cells[column]) or self.text(column)
+
+  def label(self, column: str) -> str:
+    """Returns a name, without spaces around it and in one Unicode form (NFC).
+
+    Raises:
+      InputError: It is no name, or half of a surrogate pair.
+    """
+    value = self.cells[column]
+    if isinstance(value, float) and value.is_integer():
+      # So pandas writes a column of numbers with gaps.
+      return str(int(value))
+    return label_name(self.name(column))
 
   def number(self, column: str) -> float:
     """Returns a cell that must be a finite number.
@@ -95,102 +119,135 @@ def name_of(value: Any) -> str | None:
   return str(value) if isinstance(value, int) else None
 
 
+def label_name(text: str) -> str:
+  """Returns how a label is compared: without spaces around it, in NFC."""
+  return unicodedata.normalize('NFC', text.strip())
+
+
 def read_table(
-  path: pathlib.Path, columns: Sequence[str]
+  path: pathlib.Path,
+  columns: Sequence[str],
+  given: TableFormat = AUTO,
+  bad: BadRows | None = None,
 ) -> Iterator[TableRow]:
   """Reads the named columns of every row.
 
+  Args:
+    path: The file; see this module.
+    columns: The columns that are wanted.
+    given: How a file of cells is written, as far as it is not to be found.
+    bad: Counts the rows that are wrong; None: they are refused.
+
   Raises:
-    InputError: The file cannot be read, is not UTF-8, has another suffix or
-      no row; a column is missing or there twice; a row is malformed.
+    InputError: The file cannot be read, is not UTF-8, is no table or has no
+      row; a column is missing or there twice; a row is malformed.
   """
-  suffix = path.name.removesuffix('.gz')
-  if suffix.endswith('.csv'):
-    rows = _csv_rows(path, columns)
-  elif suffix.endswith('.tsv'):
-    rows = (
-      TableRow(f'{path}:{number}', cells)
-      for number, cells in read_tsv(path, columns)
-    )
-  elif suffix.endswith('.jsonl'):
-    rows = _json_rows(path, columns)
+  kind = content(path)
+  if kind == 'parquet':
+    rows = _parquet_rows(path, columns)
+  elif kind == 'objects':
+    rows = _json_rows(path, columns, bad)
   else:
-    raise InputError(f'{path}: tables must end in {", ".join(SUFFIXES)}.')
+    rows = _delimited_rows(path, columns, given, bad)
   is_empty = True
   for row in rows:
     is_empty = False
     yield row
-  if is_empty:
+  if is_empty and not (bad and bad.messages):
     raise InputError(f'{path}: the file has no row.')
 
 
-def _csv_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[TableRow]:
-  csv.field_size_limit(_LONGEST_CELL)
-  # strict: a quote in the wrong place is an error, not part of the text.
-  reader = csv.reader((line for _, line in read_lines(path)), strict=True)
-  header: list[str] | None = None
-  for number, cells in _records(path, reader):
-    if not cells:
+def column_names(
+  path: pathlib.Path, columns: Sequence[str], given: TableFormat = AUTO
+) -> tuple[str, ...]:
+  """Returns the names of the columns of a file of cells.
+
+  Args:
+    path: The file.
+    columns: Those of them that are wanted, by which the separator is found.
+    given: As `read_table`.
+  """
+  return table_formats.find(path, columns, given).header
+
+
+def content(path: pathlib.Path) -> str:
+  """Tells what a table is: 'cells', 'objects' or 'parquet'.
+
+  Raises:
+    InputError: The file cannot be read, or is a page of the web.
+  """
+  name = plain_name(path.name).lower()
+  head = first_bytes(path)
+  if head.startswith(_PARQUET):
+    return 'parquet'
+  start = head.decode('utf-8', errors='replace').lstrip('\ufeff \t\r\n')
+  if start.lower().startswith(_WEB):
+    raise InputError(
+      f'{path}: this is a page of the web, not the file; download what it '
+      'shows ("raw" on GitHub).'
+    )
+  if name.endswith(DELIMITED):
+    return 'cells'
+  if name.endswith(OBJECTS) or start.startswith(('{', '[{')):
+    return 'objects'
+  return 'cells'
+
+
+def _delimited_rows(
+  path: pathlib.Path,
+  columns: Sequence[str],
+  given: TableFormat,
+  bad: BadRows | None,
+) -> Iterator[TableRow]:
+  layout = table_formats.find(path, columns, given)
+  indices = layout.indices(columns, path)
+  width = len(layout.header)
+  for index, (number, cells) in enumerate(
+    table_formats.records(path, layout, bad)
+  ):
+    if len(cells) != width:
+      expected = (
+        f'where the header has {width}'
+        if layout.has_header
+        else f'where config.options.header has {width}'
+      )
+      hint = '; put cells with commas or line ends in quotes'
+      bad_rows.refuse(
+        InputError(
+          f'{path}:{number}: {len(cells)} {layout.kind} cells {expected}'
+          f'{hint if layout.quotes else ""}.'
+        ),
+        bad,
+      )
       continue
-    if header is None:
-      header = cells
-      _check_header(path, number, header, columns)
-      continue
-    if len(cells) != len(header):
-      raise InputError(
-        f'{path}:{number}: {len(cells)} comma-separated cells where the header '
-        f'has {len(header)}; put cells with commas or line ends in quotes.'
-      )
-    named = dict(zip(header, cells))
-    yield TableRow(f'{path}:{number}', {name: named[name] for name in columns})
-  if header is None:
-    raise InputError(f'{path}: the file is empty; expected a header line.')
-
-
-def _records(
-  path: pathlib.Path, reader: Any
-) -> Iterator[tuple[int, list[str]]]:
-  """Yields each record with the number of its first line."""
-  while True:
-    first = reader.line_num + 1
-    try:
-      cells = next(reader, None)
-    except csv.Error as error:
-      raise InputError(
-        f'{path}:{first}: not CSV ({error}); a cell with quotes needs quotes '
-        'around it and each of its own doubled.'
-      ) from None
-    if cells is None:
-      return
-    yield first, cells
-
-
-def _check_header(
-  path: pathlib.Path, number: int, header: list[str], columns: Sequence[str]
-):
-  shown = f'its columns are {", ".join(map(repr, header))}'
-  for name in columns:
-    if name not in header:
-      raise InputError(
-        f'{path}:{number}: the header has no column {name!r}; {shown}.'
-      )
-    if header.count(name) > 1:
-      raise InputError(
-        f'{path}:{number}: the header has the column {name!r} twice; {shown}.'
-      )
+    yield TableRow(
+      f'{path}:{number}', {name: cells[i] for name, i in indices}, index
+    )
 
 
 def _json_rows(
+  path: pathlib.Path, columns: Sequence[str], bad: BadRows | None
+) -> Iterator[TableRow]:
+  for index, (number, cells) in enumerate(read_objects(path, bad=bad)):
+    missing = [name for name in columns if name not in cells]
+    if missing:
+      bad_rows.refuse(
+        InputError(
+          f'{path}:{number}: the object has no {missing[0]!r}; it has '
+          f'{", ".join(map(repr, cells)) or "nothing"}.'
+        ),
+        bad,
+      )
+      continue
+    row = {name: cells[name] for name in columns}
+    yield TableRow(f'{path}:{number}', row, index)
+
+
+def _parquet_rows(
   path: pathlib.Path, columns: Sequence[str]
 ) -> Iterator[TableRow]:
-  for number, cells in read_objects(path):
-    for name in columns:
-      if name not in cells:
-        raise InputError(
-          f'{path}:{number}: the object has no {name!r}; it has '
-          f'{", ".join(map(repr, cells)) or "nothing"}.'
-        )
-    yield TableRow(f'{path}:{number}', {name: cells[name] for name in columns})
+  for number, row in parquet.read_rows(path, columns):
+    yield TableRow(f'{path}: row {number}', row, number)
 
 
 def find_folder(

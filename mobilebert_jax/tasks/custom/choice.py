@@ -2,16 +2,17 @@
 
 import dataclasses
 import functools
-import pathlib
 import string
 from collections.abc import Sequence
 
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import CustomChoiceOptions
+from mobilebert_jax.data.readers import bad_rows, tables
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.data.readers.tables import TableRow
 from mobilebert_jax.tasks import multiple_choice
 from mobilebert_jax.tasks.custom import files as custom_files
+from mobilebert_jax.tasks.custom.files import Source
 from mobilebert_jax.tasks.prediction_files import class_writer
 from mobilebert_jax.tasks.task import Task, TaskSpec
 
@@ -37,23 +38,23 @@ def make(options: CustomChoiceOptions, data: DataConfig) -> Task:
 CUSTOM_CHOICE = TaskSpec('custom_choice', make)
 
 
-def _read(
-  options: CustomChoiceOptions, path: pathlib.Path, labelled: bool
-) -> list[ChoiceExample]:
+def _read(options: CustomChoiceOptions, source: Source) -> list[ChoiceExample]:
   columns = [
     options.question_column,
     *(options.choice_columns or (options.choices_column,)),
-    *([options.answer_column] * labelled),
+    *([options.answer_column] * source.has_labels),
   ]
   examples = []
-  for id_, row in custom_files.read_rows(path, columns, options.id_column):
-    text = row.text(options.question_column)
-    if not text.strip():
-      raise row.wrong(options.question_column, 'expected a text')
-    choices = _choices(options, row)
-    keys = _keys(options, choices)
-    answer = _answer(options, row, keys) if labelled else None
-    examples.append(ChoiceExample(id_, text, choices, keys, answer))
+  with bad_rows.collect(source.path, source.policy) as bad:
+    for id_, row in source.rows(columns, options.id_column, bad):
+      with bad.row():
+        text = row.text(options.question_column)
+        if not text.strip():
+          raise row.wrong(options.question_column, 'expected a text')
+        choices = _choices(options, row)
+        keys = _keys(options, choices)
+        answer = _answer(options, row, keys) if source.has_labels else None
+        examples.append(ChoiceExample(id_, text, choices, keys, answer))
   return examples
 
 
@@ -95,11 +96,12 @@ def _keys(
 def _answer(
   options: CustomChoiceOptions, row: TableRow, keys: Sequence[str]
 ) -> int:
-  name = row.name(options.answer_column)
-  if name not in keys:
+  name = row.label(options.answer_column)
+  known = [tables.label_name(key) for key in keys]
+  if name not in known:
     raise row.wrong(
       options.answer_column,
       f'expected one of {", ".join(map(repr, keys))} (config.options.answer is '
       f'{options.answer!r})',
     )
-  return list(keys).index(name)
+  return known.index(name)

@@ -1,5 +1,6 @@
 """Labels or numbers for the user's own texts, or pairs of texts."""
 
+import contextlib
 import functools
 import pathlib
 import re
@@ -15,7 +16,7 @@ from mobilebert_jax.config.task_options import (
   CustomRegressionOptions,
   TextColumns,
 )
-from mobilebert_jax.data.readers import tables
+from mobilebert_jax.data.readers import bad_rows, remarks, tables
 from mobilebert_jax.data.readers.tables import TableRow
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.metrics.probabilities import sigmoid
@@ -26,6 +27,7 @@ from mobilebert_jax.tasks.classification import (
   classification_task,
 )
 from mobilebert_jax.tasks.custom import files as custom_files
+from mobilebert_jax.tasks.custom.files import Source
 from mobilebert_jax.tasks.prediction_files import (
   class_writer,
   csv_writer,
@@ -40,32 +42,44 @@ ReadLabel = Callable[[TableRow], Any]
 
 
 def read_texts(
-  options: TextColumns, path: pathlib.Path, read_label: ReadLabel | None
+  options: TextColumns, source: Source, read_label: ReadLabel
 ) -> list[TextExample]:
   """Reads a table of texts or pairs.
 
   Args:
     options: Names of the columns.
-    path: See `tables.read_table`.
-    read_label: Gives a row's label; None: there is no label column.
+    source: Where the table is.
+    read_label: Gives a row's label, where the source has labels; None: the row
+      is left out.
 
   Raises:
-    InputError: As `read_table`; or a row has no text, a cell of a wrong type,
-      or the id of another row; or `read_label` finds a mistake.
+    InputError: As `Source.rows`; or a row has no text or a cell of a wrong
+      type; or `read_label` finds a mistake.
   """
   texts = [options.text_column]
   if options.pair_column is not None:
     texts.append(options.pair_column)
-  labels = [] if read_label is None else [options.label_column]
+  labels = [options.label_column] if source.has_labels else []
   examples = []
-  rows = custom_files.read_rows(path, [*texts, *labels], options.id_column)
-  for id_, row in rows:
-    text, *pair = (row.text(column) for column in texts)
-    # As in GLUE, one of the two may be empty.
-    if not any(part.strip() for part in (text, *pair)):
-      raise row.wrong(options.text_column, 'expected a text')
-    label = None if read_label is None else read_label(row)
-    examples.append(TextExample(id_, text, pair[0] if pair else None, label))
+  ignored = 0
+  with bad_rows.collect(source.path, source.policy) as bad:
+    for id_, row in source.rows([*texts, *labels], options.id_column, bad):
+      with bad.row():
+        label = read_label(row) if labels else None
+        if labels and label is None:
+          ignored += 1
+          continue
+        text, *pair = (row.text(column) for column in texts)
+        # As in GLUE, one of the two may be empty.
+        if not any(part.strip() for part in (text, *pair)):
+          raise row.wrong(options.text_column, 'expected a text')
+        second = pair[0] if pair else None
+        examples.append(TextExample(id_, text, second, label))
+  if ignored:
+    remarks.say(
+      f'{source.path}: {ignored:,} rows are left out for their labels '
+      '(config.options.ignore_labels).'
+    )
   return examples
 
 
@@ -86,8 +100,9 @@ def make(options: CustomClassificationOptions, data: DataConfig) -> Task:
       'config.options.label_separator is empty; set it to a sign.'
     )
   files = custom_files.find(options, data)
-  labels = options.labels or found_labels(options, files.paths['train'])
-  _check_labels(options, labels, files.paths['train'])
+  given = tuple(tables.label_name(name) for name in options.labels)
+  labels = given or found_labels(options, files.train)
+  _check_labels(options, labels, files.train.path)
   single, multi = SingleLabel(labels), MultiLabel(labels)
   read = functools.partial(_read, options, labels)
   scores: dict[str, Score] = {
@@ -110,21 +125,23 @@ CUSTOM_CLASSIFICATION = TaskSpec('custom_classification', make)
 
 
 def found_labels(
-  options: CustomClassificationOptions, path: pathlib.Path
+  options: CustomClassificationOptions, source: Source
 ) -> tuple[str, ...]:
-  """Reads the label names of a file, sorted."""
-  names = {
-    name
-    for row in tables.read_table(path, (options.label_column,))
-    for name in names_in(options, row)
-  }
+  """Reads the label names of a source, sorted."""
+  names: set[str] = set()
+  with bad_rows.collect(source.path, source.policy) as bad:
+    for row in source.table((options.label_column,), bad):
+      with bad.row():
+        names.update(names_in(options, row) or ())
   if all(_INTEGER.fullmatch(name) for name in names):
     return tuple(sorted(names, key=lambda name: (int(name), name)))
   return tuple(sorted(names))
 
 
-def names_in(options: CustomClassificationOptions, row: TableRow) -> list[str]:
-  """Returns the names of a row's labels, each once.
+def names_in(
+  options: CustomClassificationOptions, row: TableRow
+) -> list[str] | None:
+  """Returns the names of a row's labels, each once; None: it is ignored.
 
   Raises:
     InputError: The cell is of a wrong type, or one label is needed and
@@ -132,18 +149,28 @@ def names_in(options: CustomClassificationOptions, row: TableRow) -> list[str]:
   """
   column = options.label_column
   if not options.multi_label:
-    name = row.name(column)
-    if not name.strip():
+    if _is_null(options, row):
+      return None
+    name = row.label(column)
+    if name in _ignored(options):
+      return None
+    if not name:
       raise row.wrong(column, 'expected a label')
     return [name]
   value = row.cells[column]
   if isinstance(value, list):
     names = [
-      x if isinstance(x, str) else tables.name_of(x) or '' for x in value
+      tables.label_name(x) if isinstance(x, str) else tables.name_of(x) or ''
+      for x in value
     ]
   else:
-    names = [x.strip() for x in row.name(column).split(options.label_separator)]
+    names = [
+      tables.label_name(x)
+      for x in row.label(column).split(options.label_separator)
+    ]
     names = [] if names == [''] else names
+  if _ignored(options).intersection(names or ['']):
+    return None
   if not all(names):
     raise row.wrong(
       column,
@@ -182,16 +209,24 @@ def _multi_rows(
     }
 
 
+def _ignored(options: TextColumns) -> set[str]:
+  return {tables.label_name(name) for name in options.ignore_labels}
+
+
+def _is_null(options: TextColumns, row: TableRow) -> bool:
+  """Returns whether a label is null, and rows without one are ignored."""
+  return row.cells[options.label_column] is None and '' in options.ignore_labels
+
+
 def _read(
-  options: CustomClassificationOptions,
-  labels: Sequence[str],
-  path: pathlib.Path,
-  labelled: bool,
+  options: CustomClassificationOptions, labels: Sequence[str], source: Source
 ) -> list[TextExample]:
   index = {name: i for i, name in enumerate(labels)}
 
   def label(row: TableRow) -> Any:
     names = names_in(options, row)
+    if names is None:
+      return None
     for name in names:
       if name not in index:
         shown = ', '.join(map(repr, labels[:_SHOWN]))
@@ -204,7 +239,7 @@ def _read(
     classes = tuple(sorted(index[name] for name in names))
     return classes if options.multi_label else classes[0]
 
-  return read_texts(options, path, label if labelled else None)
+  return read_texts(options, source, label)
 
 
 def _check_labels(
@@ -261,10 +296,27 @@ def _number_rows(
 
 
 def _read_numbers(
-  options: CustomRegressionOptions, path: pathlib.Path, labelled: bool
+  options: CustomRegressionOptions, source: Source
 ) -> list[TextExample]:
-  return read_texts(
-    options,
-    path,
-    (lambda row: row.number(options.label_column)) if labelled else None,
-  )
+  numbers, names = _ignored_numbers(options), _ignored(options)
+  column = options.label_column
+
+  def number(row: TableRow) -> float | None:
+    value = row.cells[column]
+    if _is_null(options, row) or (
+      isinstance(value, str) and tables.label_name(value) in names
+    ):
+      return None
+    result = row.number(column)
+    return None if result in numbers else result
+
+  return read_texts(options, source, number)
+
+
+def _ignored_numbers(options: CustomRegressionOptions) -> set[float]:
+  """Returns those of `ignore_labels` that are numbers; others are texts."""
+  numbers = set()
+  for name in options.ignore_labels:
+    with contextlib.suppress(ValueError):
+      numbers.add(float(name))
+  return numbers

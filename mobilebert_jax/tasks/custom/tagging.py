@@ -9,14 +9,16 @@ from typing import Any
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import CustomTaggingOptions
 from mobilebert_jax.data.batching.features import Features
-from mobilebert_jax.data.readers import conll
+from mobilebert_jax.data.readers import bad_rows, conll
+from mobilebert_jax.data.readers.bad_rows import BadRows
 from mobilebert_jax.data.readers.conll import Sentence
-from mobilebert_jax.data.readers.tables import TableRow, read_table
+from mobilebert_jax.data.readers.lines import with_compressed
+from mobilebert_jax.data.readers.tables import OBJECTS, TableRow
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.custom import files as custom_files
+from mobilebert_jax.tasks.custom.files import Source
 from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.tagging import iob
-from mobilebert_jax.tasks.tagging import iob as tagging_labels
 from mobilebert_jax.tasks.tagging import task as tagging_task
 from mobilebert_jax.tasks.task import (
   Predictions,
@@ -25,8 +27,8 @@ from mobilebert_jax.tasks.task import (
   WritePredictions,
 )
 
-_JSONL = ('.jsonl', '.jsonl.gz')
-_COLUMNS = tuple(f'{s}{gz}' for s in ('.conll', '.txt') for gz in ('', '.gz'))
+_TABLES = (*with_compressed(OBJECTS), '.parquet')
+_COLUMNS = with_compressed(('.conll', '.txt', '.bio', '.iob', '.tsv'))
 
 
 def make(options: CustomTaggingOptions, data: DataConfig) -> Task:
@@ -35,16 +37,17 @@ def make(options: CustomTaggingOptions, data: DataConfig) -> Task:
   Raises:
     InputError: A file is missing or has a mistake, or wrong labels.
   """
-  files = custom_files.find(options, data, (*_JSONL, *_COLUMNS))
-  labels = tagging_labels.choose_labels(
-    options.labels,
-    lambda: _read(options, None, files.paths['train'], labelled=True),
-  )
-  read = functools.partial(_read, options, labels)
+  files = custom_files.find(options, data, (*_TABLES, *_COLUMNS))
+  train = files.train
+  tagging = iob.find_tagging(
+    options, functools.partial(_sentences, options, train), train.path,
+    train.policy,
+  )  # fmt: skip
+  read = functools.partial(_read, options, tagging)
   task = tagging_task.tagging_task(
     'custom_tagging',
-    labels=labels,
-    options=options,
+    labels=tagging.labels,
+    options=dataclasses.replace(options, scheme=tagging.scheme),
     load=functools.partial(files.load, read),
     splits=files.splits,
   )
@@ -53,7 +56,7 @@ def make(options: CustomTaggingOptions, data: DataConfig) -> Task:
     write_predictions=functools.partial(
       _write_both,
       task.write_predictions,
-      jsonl_writer(functools.partial(_tag_rows, labels, options)),
+      jsonl_writer(functools.partial(_tag_rows, tagging)),
     ),
   )
 
@@ -75,15 +78,14 @@ def _write_both(
 
 
 def _tag_rows(
-  labels: Sequence[str],
-  options: CustomTaggingOptions,
+  tagging: iob.Tagging,
   predictions: Predictions,
   examples: Sequence[Sentence],
   features: Features,
 ) -> Iterator[dict[str, Any]]:
   """Yields the number of each sentence, its words and tags."""
   predicted = tagging_task.predicted_tags(
-    labels, options.scheme, predictions, examples, features
+    tagging.labels, tagging.scheme, predictions, examples, features
   )
   for number, sentence in enumerate(examples):
     words = list(sentence.words)
@@ -91,27 +93,34 @@ def _tag_rows(
 
 
 def _read(
-  options: CustomTaggingOptions,
-  labels: Sequence[str] | None,
-  path: pathlib.Path,
-  labelled: bool,
+  options: CustomTaggingOptions, tagging: iob.Tagging, source: Source
 ) -> list[Sentence]:
-  if not path.name.endswith(_JSONL):
-    sentences = list(conll.read_sentences(path))
-  else:
-    columns = [options.tokens_column, *([options.tags_column] * labelled)]
-    sentences = [
-      _sentence(options, row, labelled) for row in read_table(path, columns)
-    ]
-  if not labelled:
+  with bad_rows.collect(source.path, source.policy) as bad:
+    sentences = _sentences(options, source, bad)
+    if source.has_labels:
+      return tagging.read(sentences, bad)
     return [
       dataclasses.replace(sentence, tags=(iob.OUTSIDE,) * len(sentence.words))
       for sentence in sentences
     ]
-  return [
-    tagging_labels.check_sentence(sentence, options.scheme, labels)
-    for sentence in sentences
-  ]
+
+
+def _sentences(
+  options: CustomTaggingOptions, source: Source, bad: BadRows
+) -> Iterator[Sentence]:
+  """Reads a source's sentences, without looking at their tags."""
+  if source.split is None and not _is_table(source):
+    yield from conll.read_sentences(source.path, bad)
+    return
+  columns = [options.tokens_column]
+  columns += [options.tags_column] * source.has_labels
+  for row in source.table(columns, bad):
+    with bad.row():
+      yield _sentence(options, row, source.has_labels)
+
+
+def _is_table(source: Source) -> bool:
+  return source.ends_with(*OBJECTS, '.parquet')
 
 
 def _sentence(

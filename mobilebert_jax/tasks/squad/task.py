@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from mobilebert_jax import losses
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import NullSpanOptions, SpanOptions
-from mobilebert_jax.data.readers import squad
+from mobilebert_jax.data.readers import bad_rows, remarks, squad
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.metrics import squad as squad_metrics
 from mobilebert_jax.metrics.probabilities import softmax
@@ -119,18 +119,21 @@ def load_squad(
   is_train = split == SPLITS.train
   if data.source == 'tfds':
     place = f'squad/v{version}'
-    read = squad.read_tfds(place, split, data.path, with_null=with_null)
+    questions = list(
+      squad.read_tfds(place, split, data.path, with_null=with_null)
+    )
   elif data.source == 'files' and data.path is not None:
     stem = f'{"train" if is_train else "dev"}-v{version}'
     file = squad.find_file(data.path, stem)
-    place, read = str(file), squad.read_file(file, with_null=with_null)
+    place = str(file)
+    with bad_rows.collect(file, data.bad_rows) as bad:
+      questions = list(squad.read_file(file, with_null=with_null, bad=bad))
   else:
     raise InputError(
       f'config.data.source={data.source!r} does not fit SQuAD; use "tfds", or '
       '"files" '
       'with config.data.path.'
     )
-  questions = list(read)
   if is_train:
     questions = _trainable(questions, place)
   return tuple(questions[: data.limit(is_train=is_train)])
@@ -359,7 +362,7 @@ def _trainable(questions: list[Question], place: str) -> list[Question]:
     )
   if lost:
     first = next(q.id for q in questions if q.answers and not q.span())
-    print(
+    remarks.say(
       f'{place}: {lost} of {len(questions)} training questions are left out, '
       'since their answer does not stand in the text at answer_start (the '
       f'first is {first!r}).'

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import TaggingOptions
-from mobilebert_jax.data.readers import conll, tfds
+from mobilebert_jax.data.readers import bad_rows, conll, tfds
 from mobilebert_jax.data.readers import lines as readers_lines
+from mobilebert_jax.data.readers.bad_rows import BadRows
 from mobilebert_jax.data.readers.conll import Sentence
 from mobilebert_jax.runtime.errors import InputError
-from mobilebert_jax.tasks.tagging import iob as tagging_labels
-from mobilebert_jax.tasks.tagging import task
+from mobilebert_jax.tasks.tagging import iob, task
 from mobilebert_jax.tasks.task import Splits, Task, TaskSpec
 
 # The tags of the test files are public.
@@ -44,45 +44,36 @@ class ColumnData:
     Raises:
       InputError: Wrong labels, or missing or wrong training data.
     """
-    labels = tagging_labels.choose_labels(
-      options.labels, lambda: self._checked(options, None, data, SPLITS.train)
+    tagging = iob.find_tagging(
+      options,
+      lambda bad: self._sentences(data, SPLITS.train, bad),
+      f'{self.name}, {SPLITS.train}',
+      data.bad_rows,
     )
     return task.tagging_task(
       self.name,
-      labels=labels,
-      options=options,
-      load=functools.partial(self.load, options, labels),
+      labels=tagging.labels,
+      options=dataclasses.replace(options, scheme=tagging.scheme),
+      load=functools.partial(self.load, tagging),
       splits=SPLITS,
     )
 
   def load(
-    self,
-    options: TaggingOptions,
-    labels: tuple[str, ...],
-    data: DataConfig,
-    split: str,
+    self, tagging: iob.Tagging, data: DataConfig, split: str
   ) -> tuple[Sentence, ...]:
     """Loads the sentences of a split, in the order of the file or of TFDS.
 
     Raises:
       InputError: The data is not there or has a wrong line.
     """
-    sentences = self._checked(options, labels, data, split)
-    return sentences[: data.limit(is_train=split == SPLITS.train)]
+    where = f'{self.name}, {split}'
+    with bad_rows.collect(where, data.bad_rows) as bad:
+      sentences = tagging.read(self._sentences(data, split, bad), bad)
+    return tuple(sentences[: data.limit(is_train=split == SPLITS.train)])
 
-  def _checked(
-    self,
-    options: TaggingOptions,
-    labels: tuple[str, ...] | None,
-    data: DataConfig,
-    split: str,
-  ) -> tuple[Sentence, ...]:
-    return tuple(
-      tagging_labels.check_sentence(sentence, options.scheme, labels)
-      for sentence in self._sentences(data, split)
-    )
-
-  def _sentences(self, data: DataConfig, split: str) -> Iterator[Sentence]:
+  def _sentences(
+    self, data: DataConfig, split: str, bad: BadRows
+  ) -> Iterator[Sentence]:
     if data.source == 'tfds' and self.tfds_name:
       return self._from_tfds(self.tfds_name, data.path, split)
     if data.source != 'files':
@@ -93,7 +84,7 @@ class ColumnData:
       )
     names = [files[split] for files in self.files]
     path = readers_lines.find_official_file(str(data.path), self.folder, names)
-    return conll.read_sentences(path)
+    return conll.read_sentences(path, bad)
 
   def _from_tfds(
     self, name: str, path: str | None, split: str

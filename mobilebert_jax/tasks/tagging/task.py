@@ -21,7 +21,7 @@ from mobilebert_jax.config.task_options import TaggingOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers import conll
 from mobilebert_jax.data.readers.conll import Sentence
-from mobilebert_jax.metrics import tagging
+from mobilebert_jax.metrics import tagging as metrics
 from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.models import MobileBertForTokenClassification, packing
 from mobilebert_jax.reporting.outcomes import Breakdown, Outcome
@@ -53,12 +53,13 @@ def tagging_task(
   Args:
     name: The task's name.
     labels: The tags in IOB2, in the order of the logits; see
-      `tagging_labels.check_labels`.
-    options: The options; their `labels` are not read.
-    load: `Task.load`, giving `Sentence`s whose tags are checked
-      (`tagging_labels.check_sentence`).
+      `iob.check_labels`.
+    options: The options; their `labels` are not read, and any scheme but IOB1
+      is IOB2.
+    load: `Task.load`, giving `Sentence`s that `iob.Tagging` has read.
     splits: Names of the splits.
   """
+  scheme: iob.Scheme = 'IOB1' if options.scheme == 'IOB1' else 'IOB2'
   return Task(
     name=name,
     head=MobileBertForTokenClassification,
@@ -73,15 +74,13 @@ def tagging_task(
     ),
     loss=loss,
     predict=keep_logits,
-    score=functools.partial(score, labels, options.scheme),
-    write_predictions=functools.partial(
-      write_predictions, labels, options.scheme
-    ),
+    score=functools.partial(score, labels, scheme),
+    write_predictions=functools.partial(write_predictions, labels, scheme),
     texts=texts,
-    outcomes=functools.partial(outcomes, labels, options.scheme),
+    outcomes=functools.partial(outcomes, labels, scheme),
     dummy_examples=dummy_examples,
-    baseline=functools.partial(baseline, options.scheme),
-    breakdown=functools.partial(breakdown, labels, options.scheme),
+    baseline=functools.partial(baseline, scheme),
+    breakdown=functools.partial(breakdown, labels, scheme),
     error_name='wrong or missing entities',
     long_texts='windows',
     summarize=summary.of_sentences,
@@ -120,10 +119,10 @@ def score(
 
 
 def score_tags(
-  scheme: iob.Scheme, gold: tagging.Tags, predicted: tagging.Tags
+  scheme: iob.Scheme, gold: metrics.Tags, predicted: metrics.Tags
 ) -> dict[str, float]:
   """Scores tags; see `score`."""
-  exact = tagging.strict(gold, predicted, scheme)
+  exact = metrics.strict(gold, predicted, scheme)
   right = [
     a == b for tags in zip(gold, predicted) for a, b in zip(*tags, strict=True)
   ]
@@ -131,7 +130,7 @@ def score_tags(
     'precision': exact.precision,
     'recall': exact.recall,
     'f1': exact.f1,
-    'conlleval_f1': tagging.lenient(gold, predicted).f1,
+    'conlleval_f1': metrics.lenient(gold, predicted).f1,
     'accuracy': float(np.mean(right)),
   }
 
@@ -196,10 +195,10 @@ def write_predictions(
 
 
 def _type_table(
-  gold: tagging.Tags, predicted: tagging.Tags, scheme: str
+  gold: metrics.Tags, predicted: metrics.Tags, scheme: str
 ) -> Iterator[str]:
-  scores = tagging.by_type(gold, predicted, scheme)
-  scores['all'] = tagging.strict(gold, predicted, scheme)
+  scores = metrics.by_type(gold, predicted, scheme)
+  scores['all'] = metrics.strict(gold, predicted, scheme)
   width = max(map(len, scores))
   yield f'{"type":{width}}  precision  recall      f1  entities'
   for name, (precision, recall, f1, support) in scores.items():
@@ -236,8 +235,8 @@ def outcomes(
   for number, (sentence, tags) in enumerate(
     zip(examples, predicted, strict=True)
   ):
-    expected = tagging.entities(sentence.tags, scheme)
-    answer = tagging.entities(tags, scheme)
+    expected = metrics.entities(sentence.tags, scheme)
+    answer = metrics.entities(tags, scheme)
     wrong = len(set(expected) ^ set(answer))
     surest = sure[ends[number] : ends[number + 1]]
     differ = [a != b for a, b in zip(sentence.tags, tags)]
@@ -264,7 +263,7 @@ def breakdown(
   """Scores each type of entity; see `Task`."""
   predicted = predicted_tags(labels, scheme, predictions, examples, features)
   gold = [sentence.tags for sentence in examples]
-  scores = tagging.by_type(gold, predicted, scheme)
+  scores = metrics.by_type(gold, predicted, scheme)
   rows = sorted(scores.items(), key=lambda item: -item[1].support)
   return Breakdown(
     'Types of entities',

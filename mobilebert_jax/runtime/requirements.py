@@ -1,4 +1,4 @@
-"""Packages of formats: each is an extra, and missing until it is asked for."""
+"""Packages of extras: missing until a format or a reader asks for them."""
 
 import importlib
 from types import ModuleType
