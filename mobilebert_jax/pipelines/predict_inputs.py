@@ -1,21 +1,23 @@
 """What is predicted: texts from arguments, standard input or a file."""
 
-import csv
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mobilebert_jax.data.readers import tables
+from mobilebert_jax.data.readers.bad_rows import BadRows
 from mobilebert_jax.data.readers.conll import read_sentences
 from mobilebert_jax.data.readers.lines import (
   STANDARD_INPUT,
   is_unicode,
-  parse_object,
-  read_json,
+  plain_name,
   read_lines,
+  read_objects,
 )
+from mobilebert_jax.data.readers.squad import is_squad
+from mobilebert_jax.data.readers.squad import read_file as read_squad
 from mobilebert_jax.runtime.errors import InputError
 
 FORMATS = ('text', 'jsonl')
@@ -131,9 +133,9 @@ def from_file(
 
   Args:
     form: the fields.
-    path: .txt (an input on each line), .jsonl, .csv or .tsv; .json (SQuAD's,
-      for questions) or .conll (sentences, a word on each line); or one of them
-      with .gz behind it.
+    path: .txt (an input on each line), .jsonl, .csv or .tsv; .json (an array
+      of objects, or SQuAD's form) or .conll (sentences, a word on each line);
+      or one of them compressed.
     columns: pairs of a field and the column that holds it, where they are not
       the same; a list of texts has several columns.
     usual: the columns that hold a field where none is given and the file has
@@ -146,9 +148,9 @@ def from_file(
     InputError: no such file or column, another suffix, or a file that cannot
       be read any further.
   """
-  name = path.name.removesuffix('.gz')
+  name = plain_name(path.name)
   named = _Columns(_named(form, columns), usual or {})
-  if name.endswith('.json'):
+  if name.endswith('.json') and is_squad(path):
     return _questions(form, path)
   if name.endswith('.conll'):
     return _sentences(form, path)
@@ -156,7 +158,7 @@ def from_file(
     if columns:
       raise InputError(f'{path}: a text file has no columns to name.')
     return _lines(form, path)
-  if name.endswith('.jsonl'):
+  if name.endswith(tables.OBJECTS):
     return _objects(form, path, named)
   if name.endswith(('.csv', '.tsv')):
     return _table(form, path, named)
@@ -169,9 +171,13 @@ def _lines(form: Form, path: pathlib.Path) -> Iterator[Item]:
       f'{path}: a line of text cannot hold {" and ".join(form.required)}; '
       'give JSON lines.'
     )
-  for number, line in read_lines(path):
-    fields = {form.required[0]: line.rstrip('\r\n')}
-    yield _checked(form, Item(f'{path}:{number}', fields))
+
+  def read(bad: BadRows) -> Iterator[Item]:
+    for number, line in read_lines(path, bad=bad):
+      fields = {form.required[0]: line.rstrip('\r\n')}
+      yield _checked(form, Item(f'{path}:{number}', fields))
+
+  return _in_place(read)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,20 +209,28 @@ class _Columns:
     return field in self.given or set(self.of(field, there)) <= set(there)
 
 
+def _in_place(read: Callable[[BadRows], Iterator[Item]]) -> Iterator[Item]:
+  """Yields inputs, with those that cannot be read where they stand."""
+  bad, told = BadRows(), 0
+  for item in read(bad):
+    yield from (Item('', {}, text) for text in bad.messages[told:])
+    told = len(bad.messages)
+    yield item
+  yield from (Item('', {}, text) for text in bad.messages[told:])
+
+
 def _objects(
   form: Form, path: pathlib.Path, columns: _Columns
 ) -> Iterator[Item]:
-  for number, line in read_lines(path):
-    if not line.strip():
-      continue
-    place = f'{path}:{number}'
-    try:
-      value = parse_object(place, line)
-      fields = _fields_of(form, place, value, columns)
-    except InputError as error:
-      yield Item(place, {}, str(error))
-      continue
-    yield _checked(form, Item(place, fields))
+  def read(bad: BadRows) -> Iterator[Item]:
+    for number, value in read_objects(path, bad=bad):
+      place = f'{path}:{number}'
+      with bad.row():
+        yield _checked(
+          form, Item(place, _fields_of(form, place, value, columns))
+        )
+
+  return _in_place(read)
 
 
 def _fields_of(
@@ -247,49 +261,38 @@ def _fields_of(
 
 
 def _questions(form: Form, path: pathlib.Path) -> Iterator[Item]:
-  """Yields the questions of a file in SQuAD's form; answers are not read."""
+  """Returns the questions of a file in SQuAD's form; answers are not read."""
   if 'context' not in form.fields:
     raise InputError(
-      f"{path}: a .json file is read as SQuAD's, which has questions and texts; "
-      f'give {" and ".join(form.required)} as .jsonl.'
+      f"{path}: this is SQuAD's JSON, with questions and texts; give "
+      f'{" and ".join(form.required)} as .jsonl.'
     )
-  document = read_json(path, "SQuAD's JSON")
-  try:
-    paragraphs = [p for a in document['data'] for p in a['paragraphs']]
-  except (KeyError, TypeError):
-    raise InputError(
-      f"{path}: it is not SQuAD's JSON, an object with 'data', a list of "
-      "objects with 'paragraphs'; give objects with question and context as "
-      '.jsonl.'
-    ) from None
-  for number, paragraph in enumerate(paragraphs, start=1):
-    there = paragraph if isinstance(paragraph, dict) else {}
-    for index, record in enumerate(there.get('qas') or [None], start=1):
-      place = f'{path}: paragraph {number}, question {index}'
-      value = record if isinstance(record, dict) else {}
-      fields = {_ID: value[_ID]} if _ID in value else {}
-      if 'question' not in value or 'context' not in there:
-        missing = 'question' if 'context' in there else 'context'
-        yield Item(place, fields, f'{place}: there is no {missing!r}.')
-        continue
-      fields['question'] = value['question']
-      fields['context'] = there['context']
-      yield _checked(form, Item(place, fields))
+
+  def read(bad: BadRows) -> Iterator[Item]:
+    for one in read_squad(path, with_null=True, has_answers=False, bad=bad):
+      fields = {_ID: one.id, 'question': one.question, 'context': one.context}
+      yield _checked(form, Item(f'{path}: question {one.id!r}', fields))
+
+  return _in_place(read)
 
 
 def _sentences(form: Form, path: pathlib.Path) -> Iterator[Item]:
-  """Yields the sentences of a file in columns, their words as a text."""
+  """Returns the sentences of a file in columns, their words as a text."""
   if form.required != ('text',):
     raise InputError(
       f'{path}: a .conll file has sentences, not {" and ".join(form.required)}.'
     )
-  for sentence in read_sentences(path):
-    fields = {'text': ' '.join(sentence.words)}
-    yield _checked(form, Item(sentence.place(0), fields))
+
+  def read(bad: BadRows) -> Iterator[Item]:
+    for sentence in read_sentences(path, bad):
+      fields = {'text': ' '.join(sentence.words)}
+      yield _checked(form, Item(sentence.place(0), fields))
+
+  return _in_place(read)
 
 
 def _table(form: Form, path: pathlib.Path, named: _Columns) -> Iterator[Item]:
-  header = _header(path)
+  header = _header(form, path, named)
   for field in form.lists:
     if not named.has(field, header):
       raise InputError(
@@ -302,24 +305,28 @@ def _table(form: Form, path: pathlib.Path, named: _Columns) -> Iterator[Item]:
     if field in form.required or named.has(field, header)
   }
   columns = [name for names in wanted.values() for name in names]
-  for row in tables.read_table(path, columns):
-    fields = {
-      # A question with fewer choices than others leaves cells empty.
-      field: [text for text in map(row.text, names) if text.strip()]
-      if field in form.lists
-      else row.text(names[0])
-      for field, names in wanted.items()
-    }
-    yield _checked(form, Item(row.place, fields))
+
+  def read(bad: BadRows) -> Iterator[Item]:
+    for row in tables.read_table(path, columns, bad=bad):
+      with bad.row():
+        fields = {
+          # A question with fewer choices than others leaves cells empty.
+          field: [text for text in map(row.text, names) if text.strip()]
+          if field in form.lists
+          else row.text(names[0])
+          for field, names in wanted.items()
+        }
+        yield _checked(form, Item(row.place, fields))
+
+  return _in_place(read)
 
 
-def _header(path: pathlib.Path) -> list[str]:
-  """Returns the names in the first line of a table that is not blank."""
-  separator = ',' if '.csv' in path.suffixes else '\t'
-  for _, line in read_lines(path):
-    if line.strip():
-      return next(csv.reader([line], delimiter=separator), [])
-  return []
+def _header(form: Form, path: pathlib.Path, named: _Columns) -> tuple[str, ...]:
+  """Returns the names of a table's columns."""
+  # They tell how the file is written, where it does not say.
+  usual = [name for names in named.usual.values() for name in names]
+  given = [name for names in named.given.values() for name in names]
+  return tables.column_names(path, [*given, *usual, *form.required])
 
 
 def _named(

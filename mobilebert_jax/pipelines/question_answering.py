@@ -91,8 +91,8 @@ class QuestionAnswering(Pipeline):
 
     Returns:
       Per question a mapping with `score`, `start`, `end` (characters of the
-      text) and `answer`, or a list of those if several are wanted and found;
-      for several questions a list. The score is a probability: among the
+      text) and `answer` ('' where the text has no token), or a list of those if
+      several are wanted and found; for several questions a list. The score is a probability: among the
       spans of a part of the text, or, as in eval.py's nbest_predictions.json,
       among the best answers.
 
@@ -144,7 +144,7 @@ class QuestionAnswering(Pipeline):
       if not handle_impossible_answer:
         answers = [a for a in answers if a['answer']]
       answers = sorted(answers, key=lambda a: a['score'], reverse=True)[:top_k]
-      results.append(answers[0] if len(answers) == 1 else answers)
+      results.append(_result(answers))
     return results[0] if len(results) == 1 else results
 
   def _answer_by_rules(
@@ -181,7 +181,7 @@ class QuestionAnswering(Pipeline):
     if may_be_impossible:
       threshold = getattr(rules, 'null_score_threshold', None) or 0.0
     chosen = [_ranked(one, threshold)[:top_k] for one in result]
-    return [listed[0] if len(listed) == 1 else listed for listed in chosen]
+    return [_result(listed) for listed in chosen]
 
   def _answers(
     self,
@@ -215,6 +215,16 @@ class QuestionAnswering(Pipeline):
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
     """Returns start and end logits."""
     return {'start': outputs.start_logits, 'end': outputs.end_logits}
+
+
+def _result(answers: list[dict[str, Any]]) -> Any:
+  """Returns several answers as a list, and one alone.
+
+  A text without any token has one, too: none.
+  """
+  if not answers:
+    return {'score': 0.0, 'start': 0, 'end': 0, 'answer': ''}
+  return answers[0] if len(answers) == 1 else answers
 
 
 def _rules(params: Mapping[str, Any]) -> SpanOptions | None:
