@@ -92,9 +92,9 @@ class QuestionAnswering(Pipeline):
     Returns:
       Per question a mapping with `score`, `start`, `end` (characters of the
       text) and `answer` ('' where the text has no token), or a list of those if
-      several are wanted and found; for several questions a list. The score is a probability: among the
-      spans of a part of the text, or, as in eval.py's nbest_predictions.json,
-      among the best answers.
+      several are wanted and found; for several questions a list. The score is
+      a probability: among the spans of a part of the text, or, as in eval.py's
+      nbest_predictions.json, among the best answers.
 
     Raises:
       InputError: an empty or missing question or context, or lengths that
