@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,10 +54,14 @@ def config_of(
   config = overrides.changed(run.read_config(), assignments)
   is_asked = any(name.startswith('mesh.') for name, _ in assignments)
   if not is_asked and not _fits(config.mesh, jax.device_count()):
-    distributed.print_on_primary(
-      f'the mesh of {run.path} needs other devices than the '
-      f'{jax.device_count()} here; all of these divide the batches.'
-    )
+    if distributed.is_primary():
+      # Not among the scores.
+      print(
+        f'the mesh of {run.path} needs other devices than the '
+        f'{jax.device_count()} here; all of these divide the batches.',
+        file=sys.stderr,
+        flush=True,
+      )
     config = dataclasses.replace(config, mesh=MeshConfig())
   return config
 

@@ -14,6 +14,7 @@ from mobilebert_jax.inference.quantized_model import Constants
 from mobilebert_jax.runtime import files, lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+from mobilebert_jax.training import environment
 
 # All that a start can leave behind that did not come to its end.
 _HALF_STARTED = (
@@ -21,6 +22,7 @@ _HALF_STARTED = (
   'model_config.json',
   'method.json',
   'quantization.json',
+  'environment.json',
   'tokenizer',
   lock.NAME,
 )
@@ -31,7 +33,8 @@ class Workdir:
   """Names of everything that a run writes.
 
   `model_config.json`, `tokenizer/`, `method.json` if the method has a record,
-  `quantization.json` of a quantised run, and then `config.json` are written at
+  `quantization.json` of a quantised run, `environment.json`, and then
+  `config.json` are written at
   the start, when all input has been checked. With `config.json` a workdir can
   be continued, without the checkpoint that the run began from; without it,
   there is nothing to lose.
@@ -58,6 +61,11 @@ class Workdir:
   def quantization(self) -> pathlib.Path:
     """What a quantised model computes with (`Constants`); only if it is one."""
     return self.path / 'quantization.json'
+
+  @property
+  def environment(self) -> pathlib.Path:
+    """What decides the bits beside the config; see `environment.record`."""
+    return self.path / 'environment.json'
 
   @property
   def tokenizer(self) -> pathlib.Path:
@@ -159,6 +167,23 @@ class Workdir:
     """The record of the method that the run began with; {} if it has none."""
     return json.loads(_read(self.method)) if self.method.exists() else {}
 
+  def check_environment(self, now: Mapping[str, Any]) -> list[str]:
+    """Compares what decides the bits with what the run began with.
+
+    Args:
+      now: see `environment.record`.
+
+    Returns:
+      What differs and may; [] also for a run that has no record of it.
+
+    Raises:
+      InputError: what may not differ.
+    """
+    if not self.environment.exists():
+      return []
+    before = environment.read(_read(self.environment), self.environment)
+    return environment.compare(before, now, self.environment)
+
   def read_quantization(self) -> Constants | None:
     """What the run's model is served with; None: it is not quantised."""
     if not self.quantization.exists():
@@ -171,6 +196,7 @@ class Workdir:
     model: Any,
     tokenizer: Any,
     method: Mapping[str, Any],
+    surroundings: Mapping[str, Any],
     constants: Constants | None = None,
   ):
     """Writes what is needed to continue; `config.json` last.
@@ -180,6 +206,7 @@ class Workdir:
       model: the model.
       tokenizer: the tokenizer.
       method: JSON values, the method's record.
+      surroundings: JSON values, see `environment.record`.
       constants: of a quantised model.
     """
     self.path.mkdir(parents=True, exist_ok=True)
@@ -192,6 +219,7 @@ class Workdir:
       files.write_json(self.method, method)
     if constants is not None:
       files.write_json(self.quantization, constants.to_json())
+    files.write_json(self.environment, surroundings)
     files.write_text(self.config, run_config.to_json(config))
 
   def read_results(self) -> dict[str, Any] | None:

@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from mobilebert_jax import launch
-from mobilebert_jax.config import configure
+from mobilebert_jax.config import command_line, configure
+from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.convert.pretrained import from_pretrained
 from mobilebert_jax.distillation.method import DISTILLATION
@@ -21,11 +23,13 @@ from mobilebert_jax.training import (
   failures,
   hooks,
   loop,
+  overview,
   scoring,
   setup,
   train_step,
 )
 from mobilebert_jax.training.method import SUPERVISED
+from mobilebert_jax.training.workdir import Workdir
 from tests.support import hooking, tiny
 
 
@@ -97,6 +101,7 @@ def test_a_workdir_holds_everything(finished):
     'checkpoints/8', 'model/model.safetensors', 'model/config.json',
     'model/vocab.txt', 'predictions/SST-2.tsv',
     'predictions/SST-2-validation.tsv', 'report.md', 'report/confusion.png',
+    'environment.json',
     'report/certainty.png', 'report/lengths.png',
   ):  # fmt: skip
     assert (workdir / name).exists(), name
@@ -121,6 +126,30 @@ def test_metrics_have_a_line_for_each_logged_step_and_evaluation(finished):
   assert [r['step'] for r in evaluations] == [0, 4, 8]
 
 
+def test_a_run_says_at_its_start_what_it_found(finished, capsys):
+  """Before anything is compiled, in few lines; all of it in the report."""
+  run = setup.build(parse(finished[0]), Workdir(finished[1]), is_resumed=True)
+  text = '\n'.join(overview.summarize(run).lines())
+  assert 'rows      train 40, validation 10, test 5' in text
+  assert 'positive 21 (52%), negative 19 (48%)' in text
+  assert 'tokens    median 4, 95% up to 4, longest 4; 0.0% cut at 8' in text
+  assert '0.0% are [UNK]' in text
+  assert 'steps     8 of 8 examples, 1.6 epochs of 5; evaluated every 4' in text
+  assert 'compiles  bucketed rows of 8 tokens; 8 of 8 for evaluation' in text
+  report = (finished[1] / 'report.md').read_text()
+  assert '## The data' in report and '| positive | 21 | 6 |' in report
+
+
+def test_scores_stand_beside_the_best_constant_answer(finished):
+  _, workdir, results = finished
+  assert results['baseline'] == {
+    'answer': "always 'positive'", 'validation/accuracy': 0.6
+  }  # fmt: skip
+  report = (workdir / 'report.md').read_text()
+  assert "constant answer (always 'positive') scores 0.6000" in report
+  assert "constant: always 'positive'" in report
+
+
 @pytest.mark.parametrize('where', ['', 'checkpoints/8', 'model'])
 def test_eval_gives_the_reported_scores_bit_for_bit(finished, where):
   path, workdir, results = finished
@@ -138,9 +167,9 @@ def test_starting_a_finished_run_again_repeats_its_last_line(finished, capsys):
   assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
 
 
-def test_a_run_without_its_last_steps_continues_to_the_same_end(finished):
-  import shutil
-
+def test_a_run_without_its_last_steps_continues_to_the_same_end(
+  finished, capsys
+):
   path, workdir, results = finished
   copy = workdir.parent / 'copy'
   shutil.copytree(workdir, copy)
@@ -148,13 +177,75 @@ def test_a_run_without_its_last_steps_continues_to_the_same_end(finished):
   (copy / 'results.json').unlink()
   with (copy / 'metrics.jsonl').open('a') as file:
     file.write('{"step": 9, "lo')
+  began = json.loads((copy / 'environment.json').read_text())
+  began['versions']['jax'] = '0.1'
+  (copy / 'environment.json').write_text(json.dumps(began))
   assert loop.train(parse(path), copy) == results
+  told = capsys.readouterr().out
+  assert f'another environment (jax: 0.1 there, {jax.__version__} here)' in told
   records = [
     metrics_log.read(place / 'metrics.jsonl') for place in (workdir, copy)
   ]
   for record in (*records[0], *records[1]):
     record.pop('examples_per_second', None)
   assert records[0] == records[1]
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'setting'),
+  [
+    ('x64', True, 'JAX_ENABLE_X64=true'),
+    ('prng', 'rbg', 'JAX_DEFAULT_PRNG_IMPL=rbg'),
+    ('threefry_partitionable', False, 'JAX_THREEFRY_PARTITIONABLE=false'),
+  ],
+)
+def test_other_random_numbers_or_types_do_not_continue_a_run(
+  finished, tmp_path, name, value, setting
+):
+  path, workdir, _ = finished
+  copy = tmp_path / 'run'
+  copy.mkdir()
+  for kept in ('config.json', 'model_config.json', 'environment.json'):
+    shutil.copy(workdir / kept, copy)
+  began = json.loads((copy / 'environment.json').read_text())
+  assert began['decides'][name] != value
+  began['decides'][name] = value
+  (copy / 'environment.json').write_text(json.dumps(began))
+  with pytest.raises(InputError) as error:
+    loop.train(parse(path), copy)
+  assert f'{value!r} there, ' in str(error.value)
+  assert f'set {setting}' in str(error.value)
+
+
+@pytest.mark.parametrize('where', ['', 'checkpoints/8', 'model'])
+def test_a_checkpoint_knows_the_settings_of_its_run(finished, where):
+  path, workdir, _ = finished
+  config = scoring.config_of(workdir / where)
+  assert config == parse(path)
+  changed = command_line.assignments(
+    ['--config.eval_batch_size=4', '--config.data.eval_examples=3']
+  )
+  assert scoring.config_of(workdir / where, changed) == parse(
+    path, '--config.eval_batch_size=4', '--config.data.eval_examples=3'
+  )
+
+
+def test_a_mesh_of_other_devices_is_left_out(finished, tmp_path, capsys):
+  path, workdir, _ = finished
+  shutil.copy(workdir / 'model_config.json', tmp_path)
+  elsewhere = parse(path, '--config.mesh.fsdp=1024')
+  (tmp_path / 'config.json').write_text(run_config.to_json(elsewhere))
+  assert scoring.config_of(tmp_path) == parse(path)
+  assert 'needs other devices than' in capsys.readouterr().err
+  # One that is asked for is not.
+  asked = command_line.assignments(['--config.mesh.fsdp=2048'])
+  assert scoring.config_of(tmp_path, asked).mesh.fsdp == 2048
+
+
+def test_a_checkpoint_of_no_run_needs_its_config(finished, tmp_path):
+  shutil.copytree(finished[1] / 'model', tmp_path / 'model')
+  with pytest.raises(InputError, match=r'is of no run .*--config=FILE'):
+    scoring.config_of(tmp_path / 'model')
 
 
 def test_a_workdir_of_another_config_is_refused(finished):
