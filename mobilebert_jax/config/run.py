@@ -432,9 +432,14 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
   """One line for each value that differs, by the field's full name.
 
   The mesh may differ: it changes no result but by rounding (and, with dropout
-  and accumulation, by the masks). So may what does not touch the result.
+  and accumulation, by the masks). So may what does not touch the result. An
+  option that one of them does not name has its default there: an older version
+  did not have it.
   """
-  left, right = _flatten(to_dict(old)), _flatten(to_dict(new))
+  left, right = (
+    _flatten(to_dict(config) | {'options': _all_options(config)})
+    for config in (old, new)
+  )
   missing = 'not set'
   return [
     f'{fields.name(name)}: {left.get(name, missing)!r} there, '
@@ -443,6 +448,19 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     if not name.startswith(_PLACE)
     if left.get(name, missing) != right.get(name, missing)
   ]
+
+
+def _all_options(config: TrainConfig) -> Mapping[str, Any]:
+  """The task's options as JSON values, also those that are not given."""
+  known = fields.settings(
+    task_options.OPTIONS.get(config.task, task_options.NoOptions)
+  )
+  defaults = {
+    name: setting.default
+    for name, setting in known.items()
+    if setting.default is not dataclasses.MISSING
+  }
+  return _plain(defaults | dict(config.options))
 
 
 def _build(kind: Any, values: Any, path: str) -> Any:

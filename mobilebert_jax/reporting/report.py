@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mobilebert_jax.metrics import ranking
-from mobilebert_jax.reporting import pictures
+from mobilebert_jax.reporting import html, pictures
 from mobilebert_jax.reporting.markdown import escape, table
 from mobilebert_jax.reporting.metrics_log import Record
 from mobilebert_jax.reporting.outcomes import (
@@ -78,12 +78,13 @@ def write(
   curves: pathlib.Path,
   findings: Findings,
 ) -> pathlib.Path:
-  """Writes the report and its pictures.
+  """Writes the report, its pictures, and a page of HTML that holds both.
 
   The same findings give the same bytes.
 
   Args:
-    path: the Markdown file; appears only when everything is complete.
+    path: the Markdown file; appears only when everything is complete. The page
+      has the same name, but for .html.
     folder: directory of the pictures, beside `path`.
     curves: the picture of the loss, drawn already, beside `path`.
     findings: what the report says.
@@ -118,6 +119,9 @@ def write(
       findings.split, findings.outcomes, findings.labels, findings.error_name
     ),
   ]
+  title = f'{findings.results["task"]}: {findings.results["primary_metric"]}'
+  page = html.page(lines, path.parent, title)
+  files.write_text(path.with_suffix('.html'), page)
   return files.write_text(path, '\n'.join(lines).rstrip() + '\n')
 
 
@@ -201,8 +205,8 @@ def _headline(
     step, low, last = rose
     yield (
       f'The loss of the evaluation was lowest at step {step:,} ({low:.4f}) and '
-      f'is {last:.4f} at the end: since then the model has learnt the training '
-      'examples by heart.'
+      f'is {last:.4f} at the end: since then the model has come to fit the '
+      'training examples alone.'
     )
     yield ''
 
