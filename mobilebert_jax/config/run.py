@@ -450,6 +450,48 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
   ]
 
 
+def differ_in_length(old: TrainConfig, new: TrainConfig) -> bool:
+  """Returns whether runs are of different lengths, and equal but for that."""
+  same = dataclasses.replace(
+    new, num_steps=old.num_steps, num_epochs=old.num_epochs
+  )
+  lengths = [(config.num_steps, config.num_epochs) for config in (old, new)]
+  return lengths[0] != lengths[1] and not differences(old, same)
+
+
+def is_longer(old: TrainConfig, new: TrainConfig) -> bool:
+  """Returns whether a run is another one, continued; see `fixed_length`."""
+  if not differ_in_length(old, new) or fixed_length(old) is not None:
+    return False
+  if old.num_steps is not None and new.num_steps is not None:
+    return new.num_steps > old.num_steps
+  if old.num_epochs is not None and new.num_epochs is not None:
+    return new.num_epochs > old.num_epochs
+  return False
+
+
+def fixed_length(config: TrainConfig) -> str | None:
+  """Returns why a run cannot be made longer; None: it can.
+
+  It can if its first steps are those of a longer run.
+  """
+  optimizer = config.optimizer
+  if config.distillation.teacher is not None:
+    return 'the stages of its distillation are planned for its length'
+  if config.early_stop is not None:
+    return 'it stops early (config.early_stop)'
+  if optimizer.schedule != 'constant':
+    return (
+      'its learning rate falls until its last step '
+      f"(config.optimizer.schedule '{optimizer.schedule}')"
+    )
+  if optimizer.warmup_steps is None and optimizer.warmup_fraction:
+    return (
+      'its warm-up is a part of its length (config.optimizer.warmup_fraction)'
+    )
+  return None
+
+
 def _all_options(config: TrainConfig) -> Mapping[str, Any]:
   """The task's options as JSON values, also those that are not given."""
   known = fields.settings(

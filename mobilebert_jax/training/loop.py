@@ -70,11 +70,12 @@ def train(
     Interrupted: SIGTERM; the last step is saved.
   """
   place = Workdir(files.path(workdir))
-  is_resumed, results = distributed.run_on_primary(
+  is_resumed, is_extended, results = distributed.run_on_primary(
     lambda: _find_run(place, config)
   )
   if results is not None:
     distributed.print_on_primary(finish.closing_line(results, place))
+    distributed.print_on_primary(place.finished_line(results))
     return results
 
   with contextlib.ExitStack() as whole_run:
@@ -86,6 +87,8 @@ def train(
 
     # -------------------------------------------------------------- Set up ---
     run = setup.build(config, place, is_resumed, method)
+    if is_extended:
+      distributed.run_on_primary(lambda: place.extend(config))
     model, task, learning = run.start.model, run.task, run.method
     whole_run.enter_context(jax.set_mesh(run.mesh))
     abstract, _ = train_step.abstract_state(
@@ -120,6 +123,8 @@ def train(
       has_checkpoint = bool(checkpoints.steps())
       if has_checkpoint:
         state, run_state = _restore(checkpoints, abstract, run)
+        if is_extended and int(state.step) < run.total_steps:
+          run_state.is_finished = False
         batches.set_state(run_state.data)
       else:
         state, run_state = setup.first_state(run), RunState()
@@ -248,10 +253,15 @@ def train(
 
 def _find_run(
   place: Workdir, config: TrainConfig
-) -> tuple[bool, dict[str, Any] | None]:
-  """Returns whether the run has been started, and its results if it ended."""
+) -> tuple[bool, bool, dict[str, Any] | None]:
+  """Returns whether the run has been started, and is made longer; its results.
+
+  Those only if it has ended.
+  """
+  if place.is_shorter(config):
+    return True, True, None
   is_started = place.is_started(config)
-  return is_started, place.read_results() if is_started else None
+  return is_started, False, place.read_results() if is_started else None
 
 
 def _restore(

@@ -135,13 +135,64 @@ class Workdir:
           'choose another --workdir.'
         )
       return False
-    wrong = run_config.differences(self.read_config(), config)
+    before = self.read_config()
+    wrong = run_config.differences(before, config)
     if wrong:
+      advice = 'choose another --workdir, or the old values'
+      if run_config.differ_in_length(before, config):
+        advice = f'{advice}. {self._length_advice(before)}'
       raise InputError(
-        f'{self.path} was made by another config: {"; ".join(wrong)}; choose '
-        'another --workdir, or the old values.'
+        f'{self.path} was made by another config: {"; ".join(wrong)}; {advice}.'
       )
     return True
+
+  def is_shorter(self, config: TrainConfig) -> bool:
+    """Returns whether the run here may go on to the length of this config.
+
+    Raises:
+      InputError: the config of the run cannot be read.
+    """
+    if not self.config.exists():
+      return False
+    return run_config.is_longer(self.read_config(), config)
+
+  def extend(self, config: TrainConfig):
+    """Gives the run its new length, from where it stands.
+
+    Args:
+      config: `is_shorter` has said that it may.
+    """
+    # In this order: a kill between the two leaves a run that is not finished.
+    self.results.unlink(missing_ok=True)
+    files.write_text(self.config, run_config.to_json(config))
+
+  def _length_advice(self, before: TrainConfig) -> str:
+    reason = run_config.fixed_length(before)
+    if reason is None:
+      return 'It can be made longer, but not shorter'
+    return (
+      f'It cannot be made longer, since {reason}; to train its best weights '
+      f'further, begin another run with --config.init={self.model}'
+    )
+
+  def finished_line(self, results: Mapping[str, Any]) -> str:
+    """Returns what to say where a finished run is started once more.
+
+    Args:
+      results: what `results.json` holds.
+    """
+    before = self.read_config()
+    name = 'num_epochs' if before.num_steps is None else 'num_steps'
+    way = f'a larger config.{name} trains it further'
+    if run_config.fixed_length(before) is not None:
+      way = (
+        f'to train its weights further, begin another run with '
+        f'--config.init={self.model}'
+      )
+    return (
+      f'{self.path} is finished (step {results["final"]["step"]:,}); nothing '
+      f'was done: {way}.'
+    )
 
   def read_config(self) -> TrainConfig:
     """The config of the run that was started here."""

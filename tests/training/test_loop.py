@@ -163,7 +163,11 @@ def test_starting_a_finished_run_again_repeats_its_last_line(finished, capsys):
   path, workdir, results = finished
   before = {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
   assert loop.train(parse(path), workdir) == results
-  assert capsys.readouterr().out.startswith('sst2: validation/accuracy went')
+  told = capsys.readouterr().out
+  assert told.startswith('sst2: validation/accuracy went')
+  assert f'{workdir} is finished (step 8); nothing was done: ' in told
+  # Its learning rate has fallen to zero.
+  assert f'another run with --config.init={workdir}/model' in told
   assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob('*')}
 
 
@@ -323,6 +327,89 @@ def test_a_larger_vocabulary_resizes_the_table(finished, tmp_path, capsys):
   assert 'vocabulary grew from 14 to the 16 tokens' in capsys.readouterr().out
   saved = json.loads((tmp_path / 'run/model/config.json').read_text())
   assert saved['vocab_size'] == 16
+
+
+@pytest.fixture(scope='module')
+def constant(finished, tmp_path_factory):
+  """A finished run of 2 steps whose rate does not fall, and its settings."""
+  settings = (
+    '--config.optimizer.schedule=constant', '--config.optimizer.warmup_steps=2',
+    '--config.eval_every=2',
+  )  # fmt: skip
+  workdir = tmp_path_factory.mktemp('constant') / 'run'
+  loop.train(parse(finished[0], *settings, '--config.num_steps=2'), workdir)
+  return workdir, settings
+
+
+@pytest.mark.slow
+def test_a_longer_run_is_the_one_that_was_long_from_the_start(
+  finished, constant, tmp_path, capsys
+):
+  """The same parameters and scores, bit for bit."""
+  workdir, settings = constant
+  longer = parse(finished[0], *settings, '--config.num_steps=4')
+  results = loop.train(longer, workdir)
+  assert 'continuing at step 2 of 4.' in capsys.readouterr().out
+  whole = loop.train(longer, tmp_path / 'run')
+  assert {**results, 'baseline': 0} == {**whole, 'baseline': 0}
+  for name in ('model/model.safetensors', 'config.json', 'results.json'):
+    assert (workdir / name).read_bytes() == (
+      tmp_path / 'run' / name
+    ).read_bytes(), name
+  steps = [
+    [r['step'] for r in metrics_log.read(place / 'metrics.jsonl')]
+    for place in (workdir, tmp_path / 'run')
+  ]
+  # Beside them the last step of the shorter one.
+  assert {*steps[0]} == {*steps[1], 2}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    ((), "its learning rate falls until its last step (config.optimizer.sch"),
+    (
+      ('--config.optimizer.schedule=constant',),
+      'its warm-up is a part of its length',
+    ),
+    (
+      (
+        '--config.optimizer.schedule=constant',
+        '--config.optimizer.warmup_steps=0', '--config.early_stop=2',
+      ),
+      'it stops early',
+    ),
+  ],
+)  # fmt: skip
+def test_where_longer_means_another_run_it_is_refused_with_a_way(
+  finished, tmp_path, changes, words
+):
+  path, _, _ = finished
+  (tmp_path / 'config.json').write_text(
+    run_config.to_json(parse(path, *changes))
+  )
+  with pytest.raises(InputError) as error:
+    loop.train(parse(path, *changes, '--config.num_steps=9'), tmp_path)
+  assert words in str(error.value)
+  assert f'--config.init={tmp_path}/model' in str(error.value)
+
+
+def test_a_run_is_not_made_shorter_nor_another_one(finished, tmp_path):
+  path, _, _ = finished
+  settings = (
+    '--config.optimizer.schedule=constant', '--config.optimizer.warmup_steps=0',
+  )  # fmt: skip
+  (tmp_path / 'config.json').write_text(
+    run_config.to_json(parse(path, *settings))
+  )
+  with pytest.raises(InputError, match='can be made longer, but not shorter'):
+    loop.train(parse(path, *settings, '--config.num_steps=4'), tmp_path)
+  with pytest.raises(InputError) as error:
+    loop.train(
+      parse(path, *settings, '--config.num_steps=9', '--config.seed=3'),
+      tmp_path,
+    )
+  assert 'longer' not in str(error.value)
 
 
 @pytest.mark.slow
