@@ -1,21 +1,24 @@
 """Evaluates a checkpoint of a training run.
 
 Prints the scores of the evaluation splits as one JSON object; they are those
-that training reported, bit for bit on the same machine. --config and the
-overrides are those that the run was trained with. On several hosts the same
-command runs on each; see train.py.
+that training reported, bit for bit on the same machine. The settings are those
+of the checkpoint's run, and what --config.a.b replaces; a checkpoint that is of
+no run needs --config. On several hosts the same command runs on each; see
+train.py.
 """
 
 import sys
 from collections.abc import Sequence
 
 from mobilebert_jax.config import overrides
-from mobilebert_jax.config.command_line import Flag
+from mobilebert_jax.config.command_line import Flag, Given
+from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime import distributed, exit_status, files
 
 COMMAND = overrides.run_command(
   'python eval.py',
   __doc__,
+  config_otherwise="the config.json of the checkpoint's run",
   flags=(
     Flag(
       'checkpoint',
@@ -26,17 +29,20 @@ COMMAND = overrides.run_command(
       is_required=True,
     ),
   ),
-  example='--config=configs/quickstart.py --checkpoint=runs/first',
+  example='--checkpoint=runs/first',
 )
 
 
 def main(argv: Sequence[str]):
   """Parses the command line and evaluates."""
   given = COMMAND.parse(argv[1:])
-  config = overrides.agreed(given)
   # After the flags: this loads jax and all that the evaluation needs.
   from mobilebert_jax.training import scoring
 
+  def of_run(given: Given) -> TrainConfig:
+    return scoring.config_of(given['checkpoint'], given.assignments['config'])
+
+  config = overrides.agreed(given, None if given['config'] else of_run)
   scores = scoring.score(config, given['checkpoint'])
   distributed.print_on_primary(files.json_text(scores, indent=2))
 

@@ -2,10 +2,11 @@ r"""Predicts with a fine-tuned model.
 
 The inputs are the TEXTs, or the lines of --file or of standard input; the
 results are JSON lines, one for each input and in their order, as soon as they
-are there. --model is a transformers directory, the workdir of a run, or a name
-on the Hugging Face hub.
+are there. An input that cannot be answered has {"error": "..."} in its place,
+and the exit status is 2. --model is a transformers directory, the workdir of a
+run, or a name on the Hugging Face hub; a directory tells the command itself.
 
-  python -m mobilebert_jax.predict classify --model=runs/glue_sst2 'A delight.'
+  python -m mobilebert_jax.predict --model=runs/glue_sst2 'A delight.'
   python -m mobilebert_jax.predict classify --model=DIR --file=reviews.csv \
     --column=text=review --output=labels.jsonl
   python -m mobilebert_jax.predict answer --model=DIR 'Who?' 'Ada wrote it.'
@@ -15,14 +16,15 @@ on the Hugging Face hub.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from mobilebert_jax.config import fields
-from mobilebert_jax.config.command_line import Command, Flag, Given
+from mobilebert_jax.config.command_line import HELP, Command, Flag, Given
 from mobilebert_jax.pipelines import predict_inputs, predict_kinds
 from mobilebert_jax.pipelines.predict_kinds import KINDS, Kind
 from mobilebert_jax.runtime import exit_status, files
@@ -56,8 +58,8 @@ def _command(name: str, kind: Kind) -> Command:
       *kind.options,
       Flag(
         'file',
-        'inputs: .txt (one on each line), .jsonl, .csv or .tsv, also with '
-        ".gz; '-' is standard input",
+        'inputs: .txt (one on each line), .jsonl, .csv or .tsv, .json (objects '
+        "or SQuAD's form) or .conll, also compressed; '-' is standard input",
         otherwise='the TEXTs',
       ),
       Flag(
@@ -70,7 +72,7 @@ def _command(name: str, kind: Kind) -> Command:
         'column',
         'the column that holds a field, if it has another name; repeated for '
         'each of several choices',
-        otherwise="the field's name",
+        otherwise="that of the model's run, or the field's name",
         value='FIELD=NAME',
         is_repeated=True,
       ),
@@ -101,25 +103,46 @@ def predict(flags: Given):
   """Does what the command line says.
 
   Raises:
-    InputError: a wrong flag, model or input; what was predicted before a
-      wrong input has been written by then, but not to --output.
+    InputError: a wrong flag or model; a file that cannot be read; or, when
+      all others have been answered, inputs that could not be.
   """
   assert flags.command is not None
   kind = KINDS[flags.command]
-  items, chunk = _items(kind, flags)
+  usual = predict_kinds.columns_of(kind, flags['model'])
+  items, chunk = _items(kind, flags, usual)
   pipe = predict_kinds.load(kind.pipeline, flags)
+  problems: list[str] = []
   with _output(flags['output']) as write, _progress(flags['output']) as is_at:
     done = 0
     for part in _chunks(items, chunk):
-      for item, result in zip(part, _run(kind, pipe, part, flags)):
+      for item, result in _answered(kind, pipe, part, flags):
+        if item.problem is not None:
+          problems.append(item.problem)
+          kept = {k: v for k, v in item.fields.items() if k == 'id'}
+          write({**kept, 'error': item.problem})
+          continue
         shown = {k: v for k, v in item.fields.items() if k not in kind.hidden}
         write({**shown, **result})
       done += len(part)
       is_at(done)
+  if problems:
+    raise InputError(_unanswered(problems, done))
+
+
+def _unanswered(problems: Sequence[str], total: int) -> str:
+  """Returns what to say of inputs that have no answer."""
+  if total == 1:
+    return problems[0]
+  if len(problems) == 1:
+    return f'{problems[0]} All other inputs are answered.'
+  return (
+    f'{problems[0]} {len(problems):,} of {total:,} inputs like this have an '
+    '"error" for an answer; the others are answered.'
+  )
 
 
 def _items(
-  kind: Kind, flags: Given
+  kind: Kind, flags: Given, usual: Mapping[str, Sequence[str]]
 ) -> tuple[Iterable[predict_inputs.Item], int]:
   """The inputs, and how many are taken at a time."""
   form, size = kind.form, flags['batch_size']
@@ -146,7 +169,8 @@ def _items(
     return predict_inputs.from_stream(form, flags['format']), size
   columns = [_column(text) for text in flags['column']]
   path = files.path(file)
-  return predict_inputs.from_file(form, path, columns), _POOL * size
+  inputs = predict_inputs.from_file(form, path, columns, usual)
+  return inputs, _POOL * size
 
 
 def _column(text: str) -> tuple[str, str]:
@@ -159,8 +183,9 @@ def _column(text: str) -> tuple[str, str]:
 def _chunks(
   items: Iterable[predict_inputs.Item], size: int
 ) -> Iterator[list[predict_inputs.Item]]:
-  """Groups of inputs; those before a wrong one still come out."""
+  """Groups of inputs; those before the end of what can be read come out."""
   iterator = iter(items)
+  is_first = True
   while True:
     part: list[predict_inputs.Item] = []
     wrong = None
@@ -172,24 +197,65 @@ def _chunks(
     if part:
       yield part
     if wrong is not None:
-      raise wrong
+      if is_first and not part:
+        raise wrong
+      yield [predict_inputs.Item('', {}, f'{wrong} Nothing behind it is read.')]
+      return
     if not part:
       return
+    is_first = False
 
 
-def _run(
+def _answered(
   kind: Kind,
   pipe: Any,
   part: Sequence[predict_inputs.Item],
   flags: Given,
-) -> list[dict[str, Any]]:
+) -> Iterator[tuple[predict_inputs.Item, dict[str, Any]]]:
+  """Yields each input with its result; {} for one that has a problem."""
+  part = list(part)
+  results: dict[int, dict[str, Any]] = {}
+  waiting = [i for i, item in enumerate(part) if item.problem is None]
+  while waiting:
+    index, problem = _answer(kind, pipe, part, waiting, results, flags)
+    if index is None:
+      break
+    item = part[index]
+    text = f'{item.place}: the input {problem}'
+    part[index] = dataclasses.replace(item, problem=text)
+    waiting.remove(index)
+  for index, item in enumerate(part):
+    yield item, results.get(index, {})
+
+
+def _answer(
+  kind: Kind,
+  pipe: Any,
+  part: Sequence[predict_inputs.Item],
+  waiting: Sequence[int],
+  results: dict[int, dict[str, Any]],
+  flags: Given,
+) -> tuple[int | None, str]:
+  """Answers inputs together; returns one that cannot be, and why."""
   from mobilebert_jax.pipelines import ItemError
 
+  inputs = [part[i].fields for i in waiting]
   try:
-    return kind.run(pipe, [item.fields for item in part], flags)
+    answers = kind.run(pipe, inputs, flags)
   except ItemError as error:
-    place = part[error.index].place
-    raise InputError(f'{place}: the input {error.problem}') from None
+    return waiting[error.index], error.problem
+  except InputError as error:
+    if len(waiting) == 1:
+      return waiting[0], f'cannot be answered: {error}'
+    # One of them is the reason: each alone.
+    for index in waiting:
+      if index not in results:
+        wrong, problem = _answer(kind, pipe, part, [index], results, flags)
+        if wrong is not None:
+          return wrong, problem
+    return None, ''
+  results.update(zip(waiting, answers, strict=True))
+  return None, ''
 
 
 @contextlib.contextmanager
@@ -230,9 +296,20 @@ def _progress(output: str | None) -> Iterator[Callable[[int], None]]:
     yield work.is_at
 
 
+def _with_kind(argv: Sequence[str]) -> Sequence[str]:
+  """Returns the arguments with the kind, which a model here can tell."""
+  is_text = [not arg.startswith('-') for arg in argv]
+  first = argv[is_text.index(True)] if any(is_text) else None
+  models = [arg for arg in argv if arg.startswith('--model=')]
+  if first in KINDS or not models or any(arg in HELP for arg in argv):
+    return argv
+  kind = predict_kinds.kind_of(models[-1].partition('=')[2])
+  return argv if kind is None else [kind, *argv]
+
+
 def main(argv: Sequence[str]):
   """Parses the command line and predicts."""
-  given = COMMAND.parse(argv[1:])
+  given = COMMAND.parse(_with_kind(argv[1:]))
   try:
     predict(given)
   except BrokenPipeError:

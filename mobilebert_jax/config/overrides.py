@@ -209,6 +209,21 @@ def load(file: str, assignments: Sequence[Assignment] = ()) -> TrainConfig:
   return to_train_config(values)
 
 
+def changed(
+  config: TrainConfig, assignments: Sequence[Assignment]
+) -> TrainConfig:
+  """A run's settings with what the command line assigns.
+
+  Raises:
+    InputError: see `override`; or values that do not go together.
+  """
+  if not assignments:
+    return config
+  values = filled(run.to_dict(config))
+  override(values, assignments)
+  return to_train_config(values)
+
+
 def name_of(file: str) -> str:
   """A config file's name and variant, such as 'glue_sst2_small'."""
   path, _, variant = file.partition(':')
@@ -327,15 +342,25 @@ def _read(where: str, value: str | bool, setting: fields.Setting) -> Any:
   )
 
 
-def run_command(name: str, text: str | None, **others: Any) -> Command:
+def run_command(
+  name: str,
+  text: str | None,
+  config_otherwise: str | None = None,
+  **others: Any,
+) -> Command:
   """A command that takes a config file, in one process or in many.
 
   Args:
     name: how it is started.
     text: its help, beside the flags.
+    config_otherwise: where the settings are from without --config; None: it is
+      required.
     **others: of `Command`; `flags` beside --config.
   """
-  flags = (config_flag(), *others.pop('flags', ()), *PROCESSES)
+  config = config_flag(
+    is_required=config_otherwise is None, otherwise=config_otherwise
+  )
+  flags = (config, *others.pop('flags', ()), *PROCESSES)
   return Command(
     name, text, flags, prefixes=(config_prefix(),), more=describe, **others
   )
@@ -372,20 +397,25 @@ def config_prefix(
   return Prefix('config', '--config.a.b=VALUE', text, tuple(known))
 
 
-def agreed(given: Given) -> TrainConfig:
+def agreed(
+  given: Given, read: Callable[[Given], TrainConfig] | None = None
+) -> TrainConfig:
   """Joins the other processes of a run, and gives the settings they share.
 
   Args:
     given: the command line of a `run_command`.
+    read: gives the settings of a command line; None: those of --config.
 
   Raises:
     InputError: a mistake in the config file or an override, in any of the
       processes; or their command lines differ.
   """
   distributed.initialize(given.only(tuple(distributed.FLAGS)))
-  config = distributed.raise_on_all(
-    lambda: load(given['config'], given.assignments['config'])
-  )
+
+  def of_file(given: Given) -> TrainConfig:
+    return load(given['config'], given.assignments['config'])
+
+  config = distributed.raise_on_all(lambda: (read or of_file)(given))
   shared = {k: v for k, v in given.values.items() if k != 'process_id'}
   distributed.check_same('command', [run.to_json(config), shared])
   return config

@@ -147,8 +147,15 @@ def make_stage_optimizer(
 def is_eligible(plan: Sequence[Stage], number: int) -> bool:
   """Returns whether the model after a step may be the best of the run.
 
-  In a run that also learns its task, what it scores before is chance.
+  In a run that also learns its task, what it scores before is chance. So is
+  what any model scores before a transfer.
+
+  Args:
+    plan: the stages.
+    number: the step, from 1; 0 is the model before training.
   """
+  if number == 0:
+    return stages.at(plan, 0).has_task
   if not any(stage.has_task for stage in plan):
     return True
   return stages.at(plan, number - 1).has_task

@@ -1,12 +1,16 @@
 """The kinds of predictions: their inputs, options and results."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from mobilebert_jax.config import run as run_config
+from mobilebert_jax.config import task_options
 from mobilebert_jax.config.command_line import Flag, Given
 from mobilebert_jax.config.flags import HUB, LETTERS
 from mobilebert_jax.pipelines.predict_inputs import Form
+from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
 Fields = Mapping[str, Any]
@@ -158,8 +162,7 @@ def _answer(pipe: Any, items: Sequence[Fields], flags: Given) -> list[Result]:
   listed = [[one] if isinstance(one, dict) else one for one in result]
   if flags['top_k'] > 1:
     return [{'answers': answers} for answers in listed]
-  none = {'score': 0.0, 'start': 0, 'end': 0, 'answer': ''}
-  return [answers[0] if answers else none for answers in listed]
+  return [answers[0] for answers in listed]
 
 
 def _choose(pipe: Any, items: Sequence[Fields], flags: Given) -> list[Result]:
@@ -216,6 +219,85 @@ FLAGS = (
   ),
   *HUB,
 )
+
+
+# The model's class -> the kind that it is for.
+_KIND_OF = {
+  'MobileBertForMaskedLM': 'fill-mask',
+  'MobileBertForPreTraining': 'fill-mask',
+  'MobileBertForSequenceClassification': 'classify',
+  'MobileBertForTokenClassification': 'tag',
+  'MobileBertForQuestionAnswering': 'answer',
+  'MobileBertForMultipleChoice': 'choose',
+}
+# The columns with the texts in GLUE's files.
+_SENTENCES = ('sentence1', 'sentence2')
+_OFFICIAL_COLUMNS = {
+  'cola': ('sentence',),
+  'sst2': ('sentence',),
+  'mrpc': ('#1 String', '#2 String'),
+  'stsb': _SENTENCES,
+  'qqp': ('question1', 'question2'),
+  'mnli': _SENTENCES,
+  'qnli': ('question', 'sentence'),
+  'rte': _SENTENCES,
+  'wnli': _SENTENCES,
+}
+# Field -> the options of a task that name its columns.
+_COLUMN_OPTIONS = {
+  'text': ('text_column',),
+  'text_pair': ('pair_column',),
+  'question': ('question_column',),
+  'context': ('context_column',),
+  'choices': ('choice_columns', 'choices_column'),
+  'id': ('id_column',),
+}
+
+
+def kind_of(model: str) -> str | None:
+  """Returns the kind that a directory's model is for; None: it does not tell.
+
+  Args:
+    model: a transformers directory or the workdir of a run.
+  """
+  path = files.path(model)
+  for config in (path / 'model_config.json', path / 'config.json'):
+    try:
+      names = json.loads(config.read_text(encoding='utf-8'))['architectures']
+      return _KIND_OF.get(names[0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+      continue
+  return None
+
+
+def columns_of(kind: Kind, model: str) -> dict[str, tuple[str, ...]]:
+  """Returns the columns that a run's model learnt from, by field.
+
+  Args:
+    kind: whose fields.
+    model: what --model says; {} for one that is of no run.
+  """
+  path = files.path(model)
+  place = path.parent if path.name == 'model' else path
+  if not (place / 'model_config.json').is_file():
+    return {}
+  try:
+    text = (place / 'config.json').read_text(encoding='utf-8')
+    config = run_config.from_json(text)
+    options = task_options.make(config.task, config.options)
+  except (OSError, UnicodeDecodeError, InputError):
+    # What cannot be read tells nothing; loading the model says what is wrong.
+    return {}
+  columns: dict[str, tuple[str, ...]] = {}
+  for field in (*kind.form.fields, 'id'):
+    for name in _COLUMN_OPTIONS.get(field, ()):
+      value = getattr(options, name, None)
+      if value and field not in columns:
+        columns[field] = (value,) if isinstance(value, str) else tuple(value)
+  table = _OFFICIAL_COLUMNS.get(config.task)
+  if table is not None and kind.pipeline == 'text-classification':
+    columns |= dict(zip(('text', 'text_pair'), ((name,) for name in table)))
+  return columns
 
 
 def load(name: str, flags: Given) -> Any:

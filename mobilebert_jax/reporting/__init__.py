@@ -5,6 +5,8 @@ In the order of reading:
   outcomes     what became of one example; counts and rates of classes
   markdown     escaped text and tables
   pictures     curves of a run, and the report's pictures
+  start_summary  what was found in the data, before a run begins
+  html         the report as one page, with its pictures inside
   report       `report.md`: scores, pictures, worst mistakes
 
 The pictures of experiments stand with the experiments; progress bars are in

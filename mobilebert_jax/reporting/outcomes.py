@@ -18,6 +18,8 @@ class Outcome:
     error: how wrong it is, at least 0; larger is worse. For classes
       -log p(expected), for numbers the absolute error.
     is_right: whether the answer counts as right (for numbers: never).
+    confidence: the probability that the model gives its answer, from 0 to 1;
+      None: it is not known.
   """
 
   text: str
@@ -25,6 +27,26 @@ class Outcome:
   predicted: str | float
   error: float
   is_right: bool
+  confidence: float | None = None
+
+
+# What `Outcome.error` is for classes.
+LOG_PROBABILITY = '-log p(expected)'
+
+
+@dataclasses.dataclass(frozen=True)
+class Breakdown:
+  """Scores of parts of a split, such as of each type of entity.
+
+  Attributes:
+    title: what the parts are.
+    header: names of the columns; the first one is that of the part.
+    rows: a row for each part: its name, then numbers, None where there is none.
+  """
+
+  title: str
+  header: tuple[str, ...]
+  rows: tuple[tuple[str | int | float | None, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)

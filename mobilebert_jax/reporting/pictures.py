@@ -66,14 +66,22 @@ NEWEST_WEIGHT = 0.1
 
 
 def draw_curves(
-  path: str | os.PathLike[str], records: Sequence[Record], metric: str
+  path: str | os.PathLike[str],
+  records: Sequence[Record],
+  metric: str,
+  constant: tuple[str, float] | None = None,
+  best_step: int | None = None,
 ) -> pathlib.Path:
   """Draws training loss, evaluation loss and a score.
+
+  Every logged loss is a point; the line is their moving average.
 
   Args:
     path: the PNG to write; appears only when it is complete.
     records: lines of metrics.jsonl.
     metric: name of the score, such as 'validation/accuracy'.
+    constant: the best constant answer, and its score.
+    best_step: where the best weights are from.
 
   Returns:
     The path.
@@ -81,7 +89,7 @@ def draw_curves(
   figure = new_figure(9, 3.6)
   left, right = figure.subplots(1, 2)
   steps, losses = series(records, 'loss')
-  left.plot(steps, losses, color='tab:blue', alpha=0.3, linewidth=1)
+  left.plot(steps, losses, '.', color='tab:blue', alpha=0.35, markersize=4)
   left.plot(steps, smooth(losses), color='tab:blue', label='training')
   split = metric.partition('/')[0]
   left.plot(
@@ -89,8 +97,17 @@ def draw_curves(
   )
   left.set(xlabel='step', ylabel='loss')
   left.legend()
-  right.plot(*series(records, metric), 'o-', color='tab:green')
+  right.plot(*series(records, metric), 'o-', color='tab:green', label=split)
+  if constant is not None:
+    name, value = constant
+    right.axhline(
+      value, color='gray', linestyle='--', label=short_name(name)
+    )  # fmt: skip
+    right.legend()
   right.set(xlabel='step', ylabel=metric)
+  if best_step is not None:
+    for axes in (left, right):
+      axes.axvline(best_step, color='black', linewidth=0.8, linestyle=':')
   for axes in (left, right):
     axes.grid(alpha=0.3)
   return save(figure, path)
@@ -168,22 +185,24 @@ def draw_confusion(
 
 def draw_certainty(
   path: _Path,
-  error: Float[np.ndarray, 'N'],
+  values: Float[np.ndarray, 'N'],
   is_right: np.ndarray,
   *,
-  is_log_probability: bool,
+  what: str,
+  is_probability: bool,
 ) -> pathlib.Path:
   """Draws how right and wrong answers are spread over certainty.
 
   Args:
     path: the file.
-    error: of each answer.
+    values: of each answer.
     is_right: whether it counts as right, bool [N].
-    is_log_probability: error is minus the logarithm of a probability, which
-      then is drawn, from 0 to 1; else error itself.
+    what: what the values are.
+    is_probability: whether they are from 0 to 1.
   """
-  values = np.exp(-error) if is_log_probability else _clipped(error)
-  top = 1.0 if is_log_probability else float(values.max(initial=0)) or 1.0
+  if not is_probability:
+    values = _clipped(values)
+  top = 1.0 if is_probability else float(values.max(initial=0)) or 1.0
   figure = new_figure(6.5, 3.4)
   axes = figure.subplots()
   axes.hist(
@@ -193,7 +212,6 @@ def draw_certainty(
     color=[_RIGHT, _WRONG],
     label=[f'right ({is_right.sum():,})', f'wrong ({(~is_right).sum():,})'],
   )
-  what = 'probability of the right answer' if is_log_probability else 'error'
   axes.set(xlabel=what, ylabel='examples', xlim=(0, top))
   axes.legend()
   axes.grid(alpha=0.3, axis='y')

@@ -8,18 +8,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mobilebert_jax.reporting import pictures
+from mobilebert_jax.metrics import ranking
+from mobilebert_jax.reporting import html, pictures
 from mobilebert_jax.reporting.markdown import escape, table
 from mobilebert_jax.reporting.metrics_log import Record
 from mobilebert_jax.reporting.outcomes import (
+  LOG_PROBABILITY,
+  Breakdown,
   Outcome,
   are_classes,
   confusion,
   most_confused,
   rates,
 )
+from mobilebert_jax.reporting.start_summary import StartSummary
 from mobilebert_jax.runtime import files
 
+# The loss that overfitting is told of, as a multiple of the lowest.
+_ROSE = 1.1
 _LONGEST_VALUE = 200
 # More classes than this make a picture nobody can read.
 _MOST_DRAWN = 20
@@ -43,6 +49,9 @@ class Findings:
     labels: names of the classes; empty for a task without.
     split: the evaluation split that the outcomes are of.
     outcomes: what became of each of its examples with the best weights.
+    error_name: what `Outcome.error` is.
+    breakdown: scores of parts of that split; None: there are none.
+    start: what was found before the run began; None: it is not known.
     tokens: the lengths of the rows, by split.
     max_length: where longer texts are cut.
     records: lines of metrics.jsonl.
@@ -58,6 +67,9 @@ class Findings:
   max_length: int
   records: Sequence[Record]
   batch_size: int
+  error_name: str = 'error'
+  breakdown: Breakdown | None = None
+  start: StartSummary | None = None
 
 
 def write(
@@ -66,12 +78,13 @@ def write(
   curves: pathlib.Path,
   findings: Findings,
 ) -> pathlib.Path:
-  """Writes the report and its pictures.
+  """Writes the report, its pictures, and a page of HTML that holds both.
 
   The same findings give the same bytes.
 
   Args:
-    path: the Markdown file; appears only when everything is complete.
+    path: the Markdown file; appears only when everything is complete. The page
+      has the same name, but for .html.
     folder: directory of the pictures, beside `path`.
     curves: the picture of the loss, drawn already, beside `path`.
     findings: what the report says.
@@ -85,19 +98,30 @@ def write(
     return folder / name, f'{folder.name}/{name}'
 
   lines = [
-    *_headline(findings.results),
+    *_headline(findings.results, findings.records),
     *_scores(findings.results),
     *_about(findings),
+    *(findings.start.section() if findings.start else ()),
     '## Curves',
     '',
     f'![Loss and score over the steps]({curves.name})',
     '',
     *answers_section(
-      findings.split, findings.outcomes, findings.labels, picture
+      findings.split,
+      findings.outcomes,
+      findings.labels,
+      picture,
+      findings.error_name,
     ),
+    *_breakdown(findings.breakdown),
     *_lengths(findings, picture),
-    *mistakes_section(findings.split, findings.outcomes, findings.labels),
+    *mistakes_section(
+      findings.split, findings.outcomes, findings.labels, findings.error_name
+    ),
   ]
+  title = f'{findings.results["task"]}: {findings.results["primary_metric"]}'
+  page = html.page(lines, path.parent, title)
+  files.write_text(path.with_suffix('.html'), page)
   return files.write_text(path, '\n'.join(lines).rstrip() + '\n')
 
 
@@ -116,7 +140,42 @@ def training_seconds(records: Sequence[Record], batch_size: int) -> float:
   return seconds
 
 
-def _headline(results: Mapping[str, Any]) -> Iterator[str]:
+def baseline(results: Mapping[str, Any]) -> tuple[str, float] | None:
+  """Returns the best constant answer and its primary score, if both are known.
+
+  Args:
+    results: what `results.json` holds.
+  """
+  known = results.get('baseline') or {}
+  value = known.get(results['primary_metric'])
+  return None if value is None else (known['answer'], value)
+
+
+def overfitting(
+  records: Sequence[Record], metric: str
+) -> tuple[int, float, float] | None:
+  """Returns where the evaluation's loss was lowest, if it rose since.
+
+  Args:
+    records: lines of metrics.jsonl.
+    metric: the primary metric, which names the split.
+
+  Returns:
+    The step, the loss there and the last one; None: the last is hardly higher.
+  """
+  steps, losses = pictures.series(records, f'{metric.partition("/")[0]}/loss')
+  if not losses:
+    return None
+  low = int(np.argmin(losses))
+  last = losses[-1]
+  if not last > _ROSE * losses[low]:
+    return None
+  return steps[low], losses[low], last
+
+
+def _headline(
+  results: Mapping[str, Any], records: Sequence[Record]
+) -> Iterator[str]:
   metric = results['primary_metric']
   first, best = results['first'], results['best']
   yield f'# {escape(results["task"])}: {escape(metric)} {best[metric]:.4f}'
@@ -127,6 +186,29 @@ def _headline(results: Mapping[str, Any]) -> Iterator[str]:
     f'{results["final"]["step"]:,} steps. Those weights are in `model/`.'
   )
   yield ''
+  constant = baseline(results)
+  if constant is not None:
+    answer, value = constant
+    yield (
+      f'Without a model, the best constant answer ({escape(answer)}) scores '
+      f'{value:.4f}.'
+    )
+    yield ''
+    if ranking.rank(metric, best[metric]) <= ranking.rank(metric, value):
+      yield '**The model is no better than that: it has learnt nothing.**'
+      yield ''
+  if best['step'] == 0:
+    yield '**No step of the training made it better.**'
+    yield ''
+  rose = overfitting(records, metric)
+  if rose is not None:
+    step, low, last = rose
+    yield (
+      f'The loss of the evaluation was lowest at step {step:,} ({low:.4f}) and '
+      f'is {last:.4f} at the end: since then the model has come to fit the '
+      'training examples alone.'
+    )
+    yield ''
 
 
 def _scores(results: Mapping[str, Any]) -> Iterator[str]:
@@ -135,6 +217,9 @@ def _scores(results: Mapping[str, Any]) -> Iterator[str]:
   header = ['score'] + [
     f'{name} (step {scores["step"]:,})' for name, scores in columns.items()
   ]
+  if results.get('baseline'):
+    columns['constant'] = results['baseline']
+    header.append(f'constant: {escape(results["baseline"]["answer"])}')
   rows = [
     [
       f'**{escape(name)}**'
@@ -144,7 +229,7 @@ def _scores(results: Mapping[str, Any]) -> Iterator[str]:
     ]
     for name in names
   ]
-  yield from table(header, rows, 'lrrr')
+  yield from table(header, rows, 'l' + 'r' * len(columns))
   yield ''
 
 
@@ -219,6 +304,7 @@ def answers_section(
   outcomes: Sequence[Outcome],
   labels: Sequence[str],
   picture: PicturePlace,
+  error_name: str = 'error',
 ) -> Iterator[str]:
   """Yields how the answers are spread: by class, as numbers or by certainty.
 
@@ -227,6 +313,7 @@ def answers_section(
     outcomes: one for each example.
     labels: names of the classes, or ().
     picture: where a picture goes.
+    error_name: what `Outcome.error` is.
 
   Yields:
     Lines of Markdown.
@@ -243,28 +330,40 @@ def answers_section(
     share = right / len(outcomes)
     yield f'{right:,} of {len(outcomes):,} are right ({share:.1%}).'
     yield ''
-    is_classes = are_classes(outcomes, labels)
-    if is_classes:
+    if are_classes(outcomes, labels):
       yield from _classes(outcomes, labels, picture)
-    yield from _certainty(outcomes, is_classes, picture)
+      error_name = LOG_PROBABILITY
+    yield from _certainty(outcomes, error_name, picture)
 
 
 def mistakes_section(
-  split: str, outcomes: Sequence[Outcome], labels: Sequence[str]
+  split: str,
+  outcomes: Sequence[Outcome],
+  labels: Sequence[str],
+  error_name: str = 'error',
 ) -> Iterator[str]:
-  """Yields lines of Markdown: the worst answers with their texts."""
+  """Yields lines of Markdown: the worst answers with their texts.
+
+  Those come first that the model was surest of: by their confidence, or by the
+  error where that is all that is known.
+  """
   wrong = [outcome for outcome in outcomes if not outcome.is_right]
+  has_confidence = all(o.confidence is not None for o in wrong)
   # The sort is stable: of equally bad ones the first in the data.
-  worst = sorted(wrong, key=lambda o: o.error, reverse=True)
-  worst = worst[:_MOST_MISTAKES]
+  worst = sorted(
+    wrong,
+    key=lambda o: ((o.confidence or 0.0) if has_confidence else 0.0, o.error),
+    reverse=True,
+  )[:_MOST_MISTAKES]
   yield f'## Worst mistakes on {escape(split)}'
   yield ''
   if not worst:
     yield 'There is no mistake.'
     return
-  column = '-log p(expected)' if are_classes(worst, labels) else 'error'
+  column = LOG_PROBABILITY if are_classes(worst, labels) else error_name
+  sure = ('confidence',) * has_confidence
   yield from table(
-    ('', 'text', 'expected', 'predicted', column),
+    ('', 'text', 'expected', 'predicted', column, *sure),
     (
       (
         str(rank),
@@ -272,11 +371,35 @@ def mistakes_section(
         _answer(outcome.expected),
         _answer(outcome.predicted),
         f'{outcome.error:.3g}',
+        *([_part(outcome.confidence)] * has_confidence),
       )
       for rank, outcome in enumerate(worst, start=1)
     ),
-    'rlllr',
+    'rlllr' + 'r' * has_confidence,
   )
+
+
+def _breakdown(parts: Breakdown | None) -> Iterator[str]:
+  if parts is None or not parts.rows:
+    return
+  yield f'## {escape(parts.title)}'
+  yield ''
+  if len(parts.rows) > _MOST_CLASSES:
+    yield f'The first {_MOST_CLASSES} of {len(parts.rows):,}:'
+    yield ''
+  yield from table(
+    parts.header,
+    (
+      (escape(str(name)), *map(_cell, values))
+      for name, *values in parts.rows[:_MOST_CLASSES]
+    ),
+    'l' + 'r' * (len(parts.header) - 1),
+  )
+  yield ''
+
+
+def _cell(value: Any) -> str:
+  return f'{value:,}' if isinstance(value, int) else _part(value)
 
 
 def are_numbers(outcomes: Sequence[Outcome]) -> bool:
@@ -349,15 +472,23 @@ def _classes(
 
 
 def _certainty(
-  outcomes: Sequence[Outcome], is_log_probability: bool, picture: PicturePlace
+  outcomes: Sequence[Outcome], error_name: str, picture: PicturePlace
 ) -> Iterator[str]:
-  error = np.array([o.error for o in outcomes], np.float64)
+  values = np.array([o.error for o in outcomes], np.float64)
+  what, is_probability = error_name, error_name == LOG_PROBABILITY
+  confidences = [o.confidence for o in outcomes if o.confidence is not None]
+  if len(confidences) == len(outcomes):
+    values, is_probability = np.array(confidences, np.float64), True
+    what = 'confidence in the answer'
+  elif is_probability:
+    values, what = np.exp(-values), 'probability of the right answer'
   path, link = picture('certainty.png')
   pictures.draw_certainty(
     path,
-    error,
+    values,
     np.array([o.is_right for o in outcomes], bool),
-    is_log_probability=is_log_probability,
+    what=what,
+    is_probability=is_probability,
   )
   yield f'![How certain right and wrong answers are]({link})'
   yield ''

@@ -16,7 +16,7 @@ from mobilebert_jax.data.examples.chunks import (
   in_chunks,
   room_for_text,
 )
-from mobilebert_jax.metrics import classification
+from mobilebert_jax.metrics import classification, ranking
 from mobilebert_jax.models import MobileBertForSequenceClassification
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime import files
@@ -26,6 +26,7 @@ from mobilebert_jax.tasks.summary import SplitSummary
 from mobilebert_jax.tasks.targets import Label, Target
 from mobilebert_jax.tasks.task import (
   SPLITS,
+  Baseline,
   Examples,
   Predictions,
   Splits,
@@ -52,6 +53,8 @@ SCORES: Mapping[str, Mapping[str, Score]] = {
     'spearman': classification.spearman,
   },
 }
+# Training examples from which the best constant answer is chosen.
+_BASELINE_ROWS = 100_000
 # A label that every target of this kind has.
 _ANY_LABEL: Mapping[str, Label] = {
   'single_label_classification': 0,
@@ -115,6 +118,7 @@ def classification_task(
   """
   scores = scores or SCORES[target.problem_type]
   first = f'{splits.evaluation[0]}/{next(iter(scores))}'
+  chooses = (primary_metric or first).partition('/')[2]
   return Task(
     name=name,
     head=MobileBertForSequenceClassification,
@@ -129,6 +133,8 @@ def classification_task(
     texts=texts,
     outcomes=functools.partial(outcomes, target),
     dummy_examples=functools.partial(dummy_examples, target),
+    error_name=target.error_name,
+    baseline=functools.partial(baseline, target, scores, chooses),
     splits=splits,
     summarize=functools.partial(summarize, target),
     problem_type=target.problem_type,
@@ -273,6 +279,51 @@ def outcomes(
       examples, truth, decided, error, strict=True
     )
   ]
+
+
+def baseline(
+  target: Target,
+  scores: Mapping[str, Score],
+  chooses: str,
+  train: Sequence[TextExample],
+  train_features: Features,
+  predictions: Predictions,
+  examples: Sequence[TextExample],
+  features: Features,
+) -> Baseline:
+  """Scores the constant that is best on the training examples; see `Task`.
+
+  Args:
+    target: What the labels are.
+    scores: Functions of (decisions, truth) by name.
+    chooses: Which of them decides.
+    train: The training examples, of which the first are looked at.
+    train_features: Their features.
+    predictions: Those for `examples`.
+    examples: What is scored.
+    features: Their features.
+  """
+  del train_features, predictions, features
+  seen = _truth(target, train[:_BASELINE_ROWS])
+
+  def value(constant: Any) -> float:
+    score = scores[chooses](_repeated(constant, len(seen)), seen)
+    return ranking.rank(chooses, score)
+
+  # Of equally good ones the first: the largest class.
+  best = max(target.constants(seen), key=value)
+  truth = _truth(target, examples)
+  decided = _repeated(best, len(truth))
+  name = target.describe(best)
+  return Baseline(
+    f'always {name!r}' if isinstance(name, str) else f'always {name:.4g}',
+    {name: score(decided, truth) for name, score in scores.items()},
+  )
+
+
+def _repeated(constant: Any, count: int) -> np.ndarray:
+  value = np.asarray(constant)
+  return np.broadcast_to(value, (count, *value.shape))
 
 
 def summarize(target: Target, examples: Sequence[TextExample]) -> SplitSummary:

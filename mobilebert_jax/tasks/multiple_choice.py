@@ -34,6 +34,7 @@ from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.prediction_files import csv_writer
 from mobilebert_jax.tasks.task import (
   SPLITS,
+  Baseline,
   Examples,
   Predictions,
   Splits,
@@ -201,6 +202,7 @@ def choice_task(
     outcomes=outcomes,
     summarize=summary.of_choices,
     dummy_examples=functools.partial(dummy_examples, choices),
+    baseline=baseline,
     splits=splits,
   )
 
@@ -237,7 +239,13 @@ def score(
     InputError: A question has no answer.
   """
   del features
-  predicted, answers = _chosen(predictions), _answers(examples)
+  return _scores(_chosen(predictions), examples)
+
+
+def _scores(
+  predicted: Int[np.ndarray, 'N'], examples: Sequence[ChoiceExample]
+) -> dict[str, float]:
+  answers = _answers(examples)
   scores = {'accuracy': classification.accuracy(predicted, answers)}
   groups = np.array([example.group or '' for example in examples])
   for group in sorted({*groups} - {''}):
@@ -298,6 +306,20 @@ def outcomes(
       examples, answers, chosen, error, strict=True
     )
   ]
+
+
+def baseline(
+  train: Sequence[ChoiceExample],
+  train_features: Features,
+  predictions: Predictions,
+  examples: Sequence[ChoiceExample],
+  features: Features,
+) -> Baseline:
+  """Scores the place where the right choice stands most often; see `Task`."""
+  del train_features, predictions, features
+  place = int(np.argmax(np.bincount(_answers(train))))
+  always = np.full(len(examples), place)
+  return Baseline(f'always choice {place + 1}', _scores(always, examples))
 
 
 def _without_fillers(

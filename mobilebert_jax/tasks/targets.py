@@ -13,10 +13,13 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from mobilebert_jax.metrics.probabilities import negative_log_likelihood
+from mobilebert_jax.reporting.outcomes import LOG_PROBABILITY
 
 # The index of a class; a number; or the indices of the classes that apply.
 Label = int | float | tuple[int, ...]
 Logits = Float[np.ndarray, 'N C']
+# Constant answers that are tried.
+_MOST_CONSTANTS = 8
 
 
 class Target(Protocol):
@@ -25,10 +28,14 @@ class Target(Protocol):
   Attributes:
     problem_type: transformers' name of it.
     labels: names of the classes, in the order of the logits; () for a number.
+    error_name: what `error` is, for people.
   """
 
   @property
   def problem_type(self) -> str: ...
+
+  @property
+  def error_name(self) -> str: ...
 
   @property
   def labels(self) -> tuple[str, ...]: ...
@@ -53,6 +60,9 @@ class Target(Protocol):
   def is_right(self, guess: Any, truth: Any) -> bool:
     """Returns whether a decision counts as right."""
 
+  def constants(self, truth: Num[np.ndarray, 'N *C']) -> list[Any]:
+    """Returns decisions that may be the best for all of these rows alike."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SingleLabel:
@@ -60,6 +70,7 @@ class SingleLabel:
 
   labels: tuple[str, ...]
   problem_type: str = 'single_label_classification'
+  error_name: str = LOG_PROBABILITY
 
   def column(self, labels: Sequence[int]) -> Int[np.ndarray, 'N']:
     return np.array(labels, np.int32)
@@ -82,6 +93,11 @@ class SingleLabel:
   def is_right(self, guess: int, truth: int) -> bool:
     return bool(guess == truth)
 
+  def constants(self, truth: Int[np.ndarray, 'N']) -> list[int]:
+    """Returns the largest classes; of two each may have the best F1."""
+    counts = np.bincount(truth, minlength=len(self.labels))
+    return np.argsort(-counts, kind='stable')[:_MOST_CONSTANTS].tolist()
+
 
 @dataclasses.dataclass(frozen=True)
 class MultiLabel:
@@ -93,6 +109,7 @@ class MultiLabel:
 
   labels: tuple[str, ...]
   problem_type: str = 'multi_label_classification'
+  error_name: str = LOG_PROBABILITY
 
   def column(self, labels: Sequence[tuple[int, ...]]) -> np.ndarray:
     return self.truth(labels).astype(np.float32)
@@ -123,6 +140,14 @@ class MultiLabel:
   def is_right(self, guess: np.ndarray, truth: np.ndarray) -> bool:
     return bool(np.array_equal(guess, truth))
 
+  def constants(self, truth: Int[np.ndarray, 'N C']) -> list[np.ndarray]:
+    """Returns the sets of the largest classes, as many as may be best."""
+    order = np.argsort(-truth.sum(axis=0), kind='stable')
+    rank = np.argsort(order)
+    most = min(len(order), int(truth.sum(axis=1).max(initial=0)))
+    most = min(most, _MOST_CONSTANTS)
+    return [(rank < size).astype(np.int32) for size in range(most + 1)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Regression:
@@ -130,6 +155,7 @@ class Regression:
 
   labels: tuple[str, ...] = ()
   problem_type: str = 'regression'
+  error_name: str = 'absolute error'
 
   def column(self, labels: Sequence[float]) -> Float[np.ndarray, 'N']:
     return np.array(labels, np.float32)
@@ -153,3 +179,7 @@ class Regression:
 
   def is_right(self, guess: float, truth: float) -> bool:
     return False
+
+  def constants(self, truth: Float[np.ndarray, 'N']) -> list[float]:
+    """Returns the mean."""
+    return [float(np.mean(truth))]

@@ -24,7 +24,7 @@ tokens takes
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -35,7 +35,11 @@ from mobilebert_jax.config.task_options import SubmissionOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.losses import Term
 from mobilebert_jax.models.heads import HeadedModel
-from mobilebert_jax.reporting.outcomes import Outcome
+from mobilebert_jax.reporting.outcomes import (
+  LOG_PROBABILITY,
+  Breakdown,
+  Outcome,
+)
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import summary
@@ -47,6 +51,20 @@ Predictions = Mapping[str, np.ndarray]
 WritePredictions = Callable[
   [pathlib.Path, str, Predictions, Examples, Features], pathlib.Path
 ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+  """What is scored without learning anything: the best constant answer.
+
+  Attributes:
+    answer: which one that is, such as "always 'positive'".
+    scores: its scores on an evaluation split, by their names; those that it
+      has none of are missing.
+  """
+
+  answer: str
+  scores: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +107,8 @@ class Task:
     head: The model class, for instance `MobileBertForSequenceClassification`.
     labels: Names of the classes, in the order of the logits; empty for a task
       without classes.
-    primary_metric: '<evaluation split>/<score>'; higher is better. It chooses
-      the best checkpoint.
+    primary_metric: '<evaluation split>/<score>'. It chooses the best
+      checkpoint; `metrics.ranking` says which values are better.
     load: `load(data_config, split)` gives the examples in a fixed order, as a
       tuple or, where they stay on disk, as something that has a length; an
       `InputError` says what is wrong with the data or where to get it.
@@ -121,6 +139,16 @@ class Task:
     splits: The names of the splits.
     problem_type: transformers' `problem_type` for a sequence classification
       head, else None.
+    baseline: `baseline(train, train_features, predictions, examples,
+      features)` gives the scores of the best constant answer that the training
+      examples suggest, on an evaluation split with these predictions (whose
+      logits are not read). None: there is none.
+    breakdown: `breakdown(predictions, examples, features)` gives scores of
+      parts of a split, for the report. None: there are none but the classes.
+    error_name: What `Outcome.error` is, for people.
+    long_texts: What becomes of a text longer than `max_length`: it is 'cut',
+      or read in several 'windows'; or texts are 'joined' before they are
+      divided, so that none is too long.
     usage_params: `usage_params(scores)` gives `task_specific_params` of the
       model's config: how it is used, by the name of a pipeline. Its argument
       are the scores of the evaluation that the weights are saved after, {}
@@ -144,6 +172,12 @@ class Task:
   token_outputs: frozenset[str] = frozenset()
   splits: Splits = SPLITS
   problem_type: str | None = None
+  baseline: Callable[..., Baseline] | None = None
+  breakdown: Callable[[Predictions, Examples, Features], Breakdown] | None = (
+    None
+  )
+  error_name: str = LOG_PROBABILITY
+  long_texts: Literal['cut', 'windows', 'joined'] = 'cut'
   usage_params: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None
 
   def __post_init__(self):

@@ -11,6 +11,7 @@ from mobilebert_jax.config import taken_layers
 from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.reporting import metrics_log, model_card, pictures, report
+from mobilebert_jax.reporting.start_summary import StartSummary
 from mobilebert_jax.runtime import distributed, files, hub
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tasks.task import Predictions
@@ -29,6 +30,7 @@ def write(
   run_state: RunState,
   step: int,
   predict: Callable[[Split], Predictions],
+  start: StartSummary | None = None,
 ) -> dict[str, Any]:
   """Writes everything that shows what was learnt; `results.json` last.
 
@@ -40,6 +42,7 @@ def write(
     run_state: its scores.
     step: its last step.
     predict: the predictions for a split with the best weights.
+    start: what was found before it began, for the report.
 
   Returns:
     What `results.json` holds.
@@ -50,17 +53,30 @@ def write(
   if config.nonfinite == 'skip':
     results['skipped_steps'] = run_state.skipped_steps
   shown, *others = (*task.splits.evaluation, *task.splits.test)
-  predictions = _write_predictions(workdir, task, splits[shown], predict)
-  outcomes = task.outcomes(
-    predictions, splits[shown].examples, splits[shown].features
-  )
-  del predictions
+  main = splits[shown]
+  predictions = _write_predictions(workdir, task, main, predict)
+  evaluated = (predictions, main.examples, main.features)
+  outcomes = task.outcomes(*evaluated)
+  breakdown = task.breakdown(*evaluated) if task.breakdown else None
+  baseline = _baseline(run, main, predictions)
+  del predictions, evaluated
   for name in others:
-    _write_predictions(workdir, task, splits[name], predict)
+    predictions = _write_predictions(workdir, task, splits[name], predict)
+    if name in task.splits.evaluation:
+      baseline |= _baseline(run, splits[name], predictions)
+    del predictions
+  if baseline:
+    results['baseline'] = baseline
 
   def show():
     records = metrics_log.read(workdir.metrics)
-    pictures.draw_curves(workdir.curves, records, task.primary_metric)
+    pictures.draw_curves(
+      workdir.curves,
+      records,
+      task.primary_metric,
+      report.baseline(results),
+      run_state.best_step,
+    )
     findings = report.Findings(
       results=results,
       about=_about(run, step),
@@ -71,6 +87,9 @@ def write(
       max_length=config.data.max_length,
       records=records,
       batch_size=config.batch_size,
+      error_name=task.error_name,
+      breakdown=breakdown,
+      start=start,
     )
     report.write(workdir.report, workdir.pictures, workdir.curves, findings)
     _write_card(run, results)
@@ -113,6 +132,28 @@ def _scores_so_far(run: Run, run_state: RunState) -> dict[str, Any]:
   }
 
 
+def _baseline(
+  run: Run, split: Split, predictions: Predictions
+) -> dict[str, Any]:
+  """Returns the scores of the best constant answer on a split, and which it is.
+
+  A run that learns nothing of its task is not compared with it.
+  """
+  task = run.task
+  if task.baseline is None or not run.method.is_eligible(0):
+    return {}
+  train = run.splits[task.splits.train]
+  found = task.baseline(
+    train.examples,
+    train.features,
+    predictions,
+    split.examples,
+    split.features,
+  )
+  scores = {f'{split.name}/{k}': v for k, v in found.scores.items()}
+  return {'answer': found.answer, **scores}
+
+
 def _usage(run: Run, scores: Mapping[str, float]) -> Mapping[str, Any]:
   """Returns `task_specific_params` after an evaluation."""
   usage = run.task.usage_params
@@ -148,9 +189,11 @@ def closing_line(results: Mapping[str, Any], workdir: Workdir) -> str:
   """Returns what was learnt, and where it is."""
   metric = results['primary_metric']
   first, final, best = (results[k] for k in ('first', 'final', 'best'))
+  constant = report.baseline(results)
+  beside = '' if constant is None else f' ({constant[0]}: {constant[1]:.4f})'
   return (
     f'{results["task"]}: {metric} went from {first[metric]:.4f} to '
-    f'{final[metric]:.4f} in {final["step"]} steps; the best, '
+    f'{final[metric]:.4f} in {final["step"]} steps{beside}; the best, '
     f'{best[metric]:.4f} at step {best["step"]}, is in {workdir.model}, '
     f'everything else in {workdir.path}.'
   )

@@ -26,6 +26,7 @@ from mobilebert_jax.training import (
   failures,
   finish,
   mesh,
+  overview,
   profiling,
   setup,
   train_step,
@@ -69,11 +70,12 @@ def train(
     Interrupted: SIGTERM; the last step is saved.
   """
   place = Workdir(files.path(workdir))
-  is_resumed, results = distributed.run_on_primary(
+  is_resumed, is_extended, results = distributed.run_on_primary(
     lambda: _find_run(place, config)
   )
   if results is not None:
     distributed.print_on_primary(finish.closing_line(results, place))
+    distributed.print_on_primary(place.finished_line(results))
     return results
 
   with contextlib.ExitStack() as whole_run:
@@ -85,6 +87,8 @@ def train(
 
     # -------------------------------------------------------------- Set up ---
     run = setup.build(config, place, is_resumed, method)
+    if is_extended:
+      distributed.run_on_primary(lambda: place.extend(config))
     model, task, learning = run.start.model, run.task, run.method
     whole_run.enter_context(jax.set_mesh(run.mesh))
     abstract, _ = train_step.abstract_state(
@@ -100,6 +104,12 @@ def train(
     checkpoints = whole_run.enter_context(
       Checkpoints(place.checkpoints, config.keep_checkpoints)
     )
+    # Before anything is compiled.
+    found = distributed.raise_on_all(
+      lambda: overview.summarize(run) if distributed.is_primary() else None
+    )
+    if found is not None:
+      distributed.print_on_primary('\n'.join(found.lines()))
     for hook in hooks:
       hook.on_start(run, checkpoints)
 
@@ -113,6 +123,8 @@ def train(
       has_checkpoint = bool(checkpoints.steps())
       if has_checkpoint:
         state, run_state = _restore(checkpoints, abstract, run)
+        if is_extended and int(state.step) < run.total_steps:
+          run_state.is_finished = False
         batches.set_state(run_state.data)
       else:
         state, run_state = setup.first_state(run), RunState()
@@ -201,12 +213,12 @@ def train(
               hook.after_evaluation(step, scores)
             log.write(step, scores)
             progress.say(f'step {step}: {_format_scores(scores)}')
+            is_best = run_state.record(
+              step, scores, task.primary_metric, learning.is_eligible(step)
+            )
             if step == 0:
               run_state.first = scores
             else:
-              is_best = run_state.record(
-                step, scores, task.primary_metric, learning.is_eligible(step)
-              )
               run_state.is_finished = step == run.total_steps or (
                 config.early_stop is not None
                 and run_state.stale >= config.early_stop
@@ -234,17 +246,22 @@ def train(
     if run_state.best_step != step:
       params = _best_params(run_state.best_step, run, checkpoints, abstract)
     predict = functools.partial(evaluator.predictions, params)
-    results = finish.write(run, run_state, step, predict)
+    results = finish.write(run, run_state, step, predict, found)
   distributed.print_on_primary(finish.closing_line(results, place))
   return results
 
 
 def _find_run(
   place: Workdir, config: TrainConfig
-) -> tuple[bool, dict[str, Any] | None]:
-  """Returns whether the run has been started, and its results if it ended."""
+) -> tuple[bool, bool, dict[str, Any] | None]:
+  """Returns whether the run has been started, and is made longer; its results.
+
+  Those only if it has ended.
+  """
+  if place.is_shorter(config):
+    return True, True, None
   is_started = place.is_started(config)
-  return is_started, place.read_results() if is_started else None
+  return is_started, False, place.read_results() if is_started else None
 
 
 def _restore(
@@ -297,16 +314,18 @@ def _best_params(
   step: int, run: Run, checkpoints: Checkpoints, abstract: TrainState
 ) -> Params:
   """Reads the best weights: from their checkpoint, or else from model/."""
-  try:
-    return checkpoints.restore_params(abstract, step)[0]
-  except DamagedError as error:
-    saved, model = run.workdir.model, run.start.model
-    distributed.print_on_primary(
-      f'{error}; the same weights are taken from {saved}.'
-    )
-    _, params, _ = load_pretrained(
-      type(model), saved, **dataclasses.asdict(model.compute)
-    )
-    checkpoints.remove(step)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract.params)
-    return mesh.put_tree(params, shardings)
+  # There is no checkpoint of step 0.
+  if step:
+    try:
+      return checkpoints.restore_params(abstract, step)[0]
+    except DamagedError as error:
+      distributed.print_on_primary(
+        f'{error}; the same weights are taken from {run.workdir.model}.'
+      )
+      checkpoints.remove(step)
+  model = run.start.model
+  _, params, _ = load_pretrained(
+    type(model), run.workdir.model, **dataclasses.asdict(model.compute)
+  )
+  shardings = jax.tree.map(lambda x: x.sharding, abstract.params)
+  return mesh.put_tree(params, shardings)

@@ -31,7 +31,8 @@ class Method:
       order, so a step may be compiled when it is first asked for.
     initial_params: the model's parameters on their devices, drawn or loaded ->
       those that training begins with, with the same shardings.
-    is_eligible: number -> whether the model after this step may be the best.
+    is_eligible: number -> whether the model after this step may be the best; 0
+      is the model before training.
     message: number -> what to tell the user before this step, from which on
       another program runs; None: nothing, the program stays.
     record: JSON values that must be the same when a run is continued.

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from mobilebert_jax.metrics import ranking
+
 Scores = dict[str, float]
 
 
@@ -14,11 +16,10 @@ class RunState:
     data: position in the training data.
     first: scores before training.
     last: scores of the latest evaluation.
-    best: scores of the best evaluation.
+    best: scores of the best evaluation; the one before training counts too.
     best_step: its step.
     stale: evaluations since then.
-    evaluated_step: step of the latest evaluation; None: none since training
-      began.
+    evaluated_step: step of the latest evaluation; None: there was none.
     skipped_steps: steps that left the weights as they were (`failures`).
     skipped_in_a_row: how many of them were the last ones.
     is_finished: whether training has ended.
@@ -43,13 +44,17 @@ class RunState:
     Args:
       step: when it was made.
       scores: what it gave.
-      metric: the score that decides; higher is better.
+      metric: the score that decides; `metrics.ranking` says how.
       is_eligible: whether it is compared with others at all.
     """
     self.last, self.evaluated_step = scores, step
     if not is_eligible:
       return False
-    better = not self.best or scores[metric] > self.best[metric]
+    new = ranking.rank(metric, scores[metric])
+    old = ranking.rank(metric, self.best[metric]) if self.best else None
+    # What has learnt something wins over what is only as good without.
+    is_untrained = self.best_step == 0
+    better = old is None or new > old or (is_untrained and new == old)
     self.stale = 0 if better else self.stale + 1
     if better:
       self.best, self.best_step = scores, step

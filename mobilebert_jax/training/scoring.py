@@ -2,14 +2,19 @@
 
 import dataclasses
 import logging
+import math
 import os
 import pathlib
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.config import overrides
+from mobilebert_jax.config.command_line import Assignment
+from mobilebert_jax.config.run import MeshConfig, TrainConfig
 from mobilebert_jax.convert import label_names
 from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.runtime import compilation_cache, distributed, files
@@ -22,9 +27,53 @@ from mobilebert_jax.training.checkpoint import Checkpoints
 from mobilebert_jax.training.evaluate import Evaluator, Split
 from mobilebert_jax.training.optimizer import make_optimizer
 from mobilebert_jax.training.starting import Start
-from mobilebert_jax.training.workdir import Workdir, is_workdir
+from mobilebert_jax.training.workdir import Workdir, is_workdir, of_run
 
 _log = logging.getLogger(__name__)
+
+
+def config_of(
+  checkpoint: str | os.PathLike[str], assignments: Sequence[Assignment] = ()
+) -> TrainConfig:
+  """Returns the config of the run that a checkpoint is from.
+
+  A mesh that these devices do not have is left out, and that is said: scores
+  do not depend on it.
+
+  Args:
+    checkpoint: see `score`.
+    assignments: what the command line changes.
+
+  Raises:
+    InputError: it is of no run, or see `overrides.changed`.
+  """
+  path = files.path(checkpoint)
+  run = of_run(path)
+  if run is None:
+    raise InputError(
+      f'--checkpoint={path} is of no run (there is no config.json with a '
+      'model_config.json beside it): name the config that it was trained with, '
+      '--config=FILE.'
+    )
+  config = overrides.changed(run.read_config(), assignments)
+  is_asked = any(name.startswith('mesh.') for name, _ in assignments)
+  if not is_asked and not _fits(config.mesh, jax.device_count()):
+    if distributed.is_primary():
+      # Not among the scores.
+      print(
+        f'the mesh of {run.path} needs other devices than the '
+        f'{jax.device_count()} here; all of these divide the batches.',
+        file=sys.stderr,
+        flush=True,
+      )
+    config = dataclasses.replace(config, mesh=MeshConfig())
+  return config
+
+
+def _fits(mesh: MeshConfig, devices: int) -> bool:
+  sizes = (mesh.data, mesh.fsdp, mesh.tensor)
+  fixed = math.prod(size for size in sizes if size != -1)
+  return devices % fixed == 0 if -1 in sizes else devices == fixed
 
 
 def score(

@@ -20,7 +20,13 @@ from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.progress import Work
 from mobilebert_jax.tasks import TASKS, Task
-from mobilebert_jax.training import calibration, profiling, starting, train_step
+from mobilebert_jax.training import (
+  calibration,
+  environment,
+  profiling,
+  starting,
+  train_step,
+)
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.method import (
@@ -85,6 +91,14 @@ def build(
   Raises:
     InputError: what is wrong on one process, on all of them.
   """
+  surroundings = environment.record()
+  distributed.check_same('environment', surroundings['decides'])
+  if is_resumed:
+    differences = distributed.run_on_primary(
+      lambda: workdir.check_environment(surroundings)
+    )
+    if differences:
+      distributed.print_on_primary(environment.told(differences))
   run = distributed.raise_on_all(
     lambda: _assemble(config, workdir, is_resumed, method)
   )
@@ -100,6 +114,7 @@ def build(
         run.start.model,
         run.start.tokenizer,
         run.method.record,
+        surroundings,
         constants,
       )
     )

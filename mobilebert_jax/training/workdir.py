@@ -14,6 +14,7 @@ from mobilebert_jax.inference.quantized_model import Constants
 from mobilebert_jax.runtime import files, lock
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
+from mobilebert_jax.training import environment
 
 # All that a start can leave behind that did not come to its end.
 _HALF_STARTED = (
@@ -21,6 +22,7 @@ _HALF_STARTED = (
   'model_config.json',
   'method.json',
   'quantization.json',
+  'environment.json',
   'tokenizer',
   lock.NAME,
 )
@@ -31,7 +33,8 @@ class Workdir:
   """Names of everything that a run writes.
 
   `model_config.json`, `tokenizer/`, `method.json` if the method has a record,
-  `quantization.json` of a quantised run, and then `config.json` are written at
+  `quantization.json` of a quantised run, `environment.json`, and then
+  `config.json` are written at
   the start, when all input has been checked. With `config.json` a workdir can
   be continued, without the checkpoint that the run began from; without it,
   there is nothing to lose.
@@ -58,6 +61,11 @@ class Workdir:
   def quantization(self) -> pathlib.Path:
     """What a quantised model computes with (`Constants`); only if it is one."""
     return self.path / 'quantization.json'
+
+  @property
+  def environment(self) -> pathlib.Path:
+    """What decides the bits beside the config; see `environment.record`."""
+    return self.path / 'environment.json'
 
   @property
   def tokenizer(self) -> pathlib.Path:
@@ -127,13 +135,64 @@ class Workdir:
           'choose another --workdir.'
         )
       return False
-    wrong = run_config.differences(self.read_config(), config)
+    before = self.read_config()
+    wrong = run_config.differences(before, config)
     if wrong:
+      advice = 'choose another --workdir, or the old values'
+      if run_config.differ_in_length(before, config):
+        advice = f'{advice}. {self._length_advice(before)}'
       raise InputError(
-        f'{self.path} was made by another config: {"; ".join(wrong)}; choose '
-        'another --workdir, or the old values.'
+        f'{self.path} was made by another config: {"; ".join(wrong)}; {advice}.'
       )
     return True
+
+  def is_shorter(self, config: TrainConfig) -> bool:
+    """Returns whether the run here may go on to the length of this config.
+
+    Raises:
+      InputError: the config of the run cannot be read.
+    """
+    if not self.config.exists():
+      return False
+    return run_config.is_longer(self.read_config(), config)
+
+  def extend(self, config: TrainConfig):
+    """Gives the run its new length, from where it stands.
+
+    Args:
+      config: `is_shorter` has said that it may.
+    """
+    # In this order: a kill between the two leaves a run that is not finished.
+    self.results.unlink(missing_ok=True)
+    files.write_text(self.config, run_config.to_json(config))
+
+  def _length_advice(self, before: TrainConfig) -> str:
+    reason = run_config.fixed_length(before)
+    if reason is None:
+      return 'It can be made longer, but not shorter'
+    return (
+      f'It cannot be made longer, since {reason}; to train its best weights '
+      f'further, begin another run with --config.init={self.model}'
+    )
+
+  def finished_line(self, results: Mapping[str, Any]) -> str:
+    """Returns what to say where a finished run is started once more.
+
+    Args:
+      results: what `results.json` holds.
+    """
+    before = self.read_config()
+    name = 'num_epochs' if before.num_steps is None else 'num_steps'
+    way = f'a larger config.{name} trains it further'
+    if run_config.fixed_length(before) is not None:
+      way = (
+        f'to train its weights further, begin another run with '
+        f'--config.init={self.model}'
+      )
+    return (
+      f'{self.path} is finished (step {results["final"]["step"]:,}); nothing '
+      f'was done: {way}.'
+    )
 
   def read_config(self) -> TrainConfig:
     """The config of the run that was started here."""
@@ -159,6 +218,23 @@ class Workdir:
     """The record of the method that the run began with; {} if it has none."""
     return json.loads(_read(self.method)) if self.method.exists() else {}
 
+  def check_environment(self, now: Mapping[str, Any]) -> list[str]:
+    """Compares what decides the bits with what the run began with.
+
+    Args:
+      now: see `environment.record`.
+
+    Returns:
+      What differs and may; [] also for a run that has no record of it.
+
+    Raises:
+      InputError: what may not differ.
+    """
+    if not self.environment.exists():
+      return []
+    before = environment.read(_read(self.environment), self.environment)
+    return environment.compare(before, now, self.environment)
+
   def read_quantization(self) -> Constants | None:
     """What the run's model is served with; None: it is not quantised."""
     if not self.quantization.exists():
@@ -171,6 +247,7 @@ class Workdir:
     model: Any,
     tokenizer: Any,
     method: Mapping[str, Any],
+    surroundings: Mapping[str, Any],
     constants: Constants | None = None,
   ):
     """Writes what is needed to continue; `config.json` last.
@@ -180,6 +257,7 @@ class Workdir:
       model: the model.
       tokenizer: the tokenizer.
       method: JSON values, the method's record.
+      surroundings: JSON values, see `environment.record`.
       constants: of a quantised model.
     """
     self.path.mkdir(parents=True, exist_ok=True)
@@ -192,6 +270,7 @@ class Workdir:
       files.write_json(self.method, method)
     if constants is not None:
       files.write_json(self.quantization, constants.to_json())
+    files.write_json(self.environment, surroundings)
     files.write_text(self.config, run_config.to_json(config))
 
   def read_results(self) -> dict[str, Any] | None:
@@ -206,6 +285,21 @@ def is_workdir(path: pathlib.Path) -> bool:
   `model_config.json`, which is the first file that a run writes.
   """
   return Workdir(path).model_config.is_file()
+
+
+def of_run(path: pathlib.Path) -> Workdir | None:
+  """Returns the workdir of the run that a path is of; None: it is of none.
+
+  Args:
+    path: a workdir, its model/, or one of its checkpoints.
+  """
+  places = [path]
+  if path.name == 'model':
+    places.append(path.parent)
+  if path.parent.name == 'checkpoints':
+    places.append(path.parent.parent)
+  runs = (Workdir(place) for place in places if is_workdir(place))
+  return next((run for run in runs if run.config.is_file()), None)
 
 
 def best_model(name: str) -> str:

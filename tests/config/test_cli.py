@@ -325,7 +325,7 @@ MODULES = (
   'train', 'eval', 'mobilebert_jax.convert.__main__',
   'mobilebert_jax.distillation.__main__', 'mobilebert_jax.glue',
   'mobilebert_jax.sweep', 'mobilebert_jax.recipe',
-  'mobilebert_jax.predict',
+  'mobilebert_jax.predict', 'mobilebert_jax.score',
   'mobilebert_jax.pretraining_data.__main__',
   'mobilebert_jax.pretraining_data.vocabulary',
   'mobilebert_jax.pretraining_data.beam', 'mobilebert_jax.data.prepare',

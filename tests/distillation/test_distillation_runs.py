@@ -184,11 +184,11 @@ def test_what_the_transfer_scores_is_never_the_best(place, tmp_path):
     checkpoint_every=None,
     distillation={'strategy': 'joint', 'transfer_steps': 4},
   )
-  found = {2: 0.9, 4: 0.8, 6: 0.1}
+  found = {2: 1.1, 4: 1.2, 6: 9.0}
 
   def scores(_):
     evaluated.append(len(evaluated) * 2)
-    return {'accuracy': found.get(evaluated[-1], 0.0)}
+    return {'perplexity': found.get(evaluated[-1], 1.0)}
 
   evaluated: list[int] = []
   find_task = hooking.find_task_with_scores(scores)
@@ -200,7 +200,7 @@ def test_what_the_transfer_scores_is_never_the_best(place, tmp_path):
   assert evaluated == [0, 2, 4, 6]
   loss = results['final']['validation/loss']
   assert results['best'] == {
-    'step': 6, 'validation/accuracy': 0.1, 'validation/loss': loss,
+    'step': 6, 'validation/perplexity': 9.0, 'validation/loss': loss,
   }  # fmt: skip
 
 

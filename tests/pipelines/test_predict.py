@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +14,9 @@ import pytest
 
 from mobilebert_jax import models
 from mobilebert_jax import predict as command
+from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.config.run import DataConfig, TrainConfig
 from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.pipelines import pipeline, predict_inputs, predict_kinds
 from mobilebert_jax.pipelines import predict_kinds as command_model
@@ -296,20 +299,57 @@ def test_an_output_file(run, tmp_path):
   [result] = map(json.loads, path.read_text(encoding='utf-8').splitlines())
   assert result['text'] == 'good é'
   assert 'é' in path.read_text(encoding='utf-8')
-  # A wrong line leaves the old file as it is, and no other.
+  # Wrong input of another kind leaves the old file as it is, and no other.
   before = path.read_bytes()
-  status, _, err = run('classify', f'--output={path}', stdin='good\n\n')
-  assert status == 2 and 'standard input:2' in err
+  status, _, err = run('classify', f'--output={path}', '--file=no.txt')
+  assert status == 2 and 'no.txt' in err
   assert path.read_bytes() == before
   assert [p.name for p in tmp_path.iterdir()] == ['out.jsonl']
+  # A wrong line has its place in the new one.
+  status, _, err = run('classify', f'--output={path}', stdin='good\n\n')
+  assert status == 2 and 'standard input:2' in err
+  results = [json.loads(line) for line in path.read_text().splitlines()]
+  assert results[0]['label'] and list(results[1]) == ['error']
 
 
-def test_what_comes_before_a_wrong_line_is_answered(run):
+def test_what_stands_around_a_wrong_line_is_answered(run):
   status, results, err = run(
     'classify', '--batch_size=2', stdin='good\nbad\na\n\nb\n'
   )
-  assert status == 2 and len(results) == 3
+  assert status == 2 and len(results) == 5
+  assert [r.get('text') for r in results] == ['good', 'bad', 'a', None, 'b']
+  assert results[3]['error'].startswith('standard input:4: ')
   assert err.startswith('error: standard input:4: ')
+  assert 'All other inputs are answered.' in err
+
+
+def test_several_wrong_inputs_of_each_kind(run, pipelines):
+  """One that is no JSON, one without its field, one that is too long."""
+  lines = [
+    '{"text": "good", "id": 1}',
+    '{"text": ',
+    '{"id": 2}',
+    json.dumps({'text': 'a ' * 40, 'id': 3}),
+    '{"text": "bad", "id": 4}',
+  ]
+  status, results, err = run(
+    'classify', '--format=jsonl', '--batch_size=5', stdin='\n'.join(lines)
+  )
+  assert status == 2 and err.count('\n') == 1
+  assert '3 of 5 inputs like this have an "error"' in err
+  assert ['error' in r for r in results] == [False, True, True, True, False]
+  assert results[3]['id'] == 3 and 'tokens' in results[3]['error']
+  texts = ['good', 'bad']
+  for result, expected in zip((results[0], results[4]), pipelines['classify'](
+    texts
+  )):  # fmt: skip
+    assert result['label'] == expected['label']
+
+
+def test_a_wrong_argument_has_its_place(run):
+  status, results, err = run('fill-mask', 'a [MASK]', 'b')
+  assert status == 2 and 'argument 2: the input has no mask' in err
+  assert 'masks' in results[0] and 'no mask' in results[1]['error']
 
 
 @pytest.mark.slow
@@ -410,7 +450,6 @@ def test_wrong_files(run, tmp_path, task, file, words):
     (('classify', 'a', '--output=/'), 'must be a file in an existing'),
     (('answer', 'who ?'), '1 texts where question and context'),
     (('choose', 'where ?', 'a'), 'choices must be at least two texts'),
-    (('fill-mask', 'a [MASK]', 'b'), 'argument 2: the input has no mask'),
     (('summarize', 'a'), "no command 'summarize'"),
   ],
 )
@@ -450,6 +489,100 @@ def test_a_workdir_is_its_best_model(directories, tmp_path, capsys):
   assert exit_status.run(command.main, argv) == 0
   [result] = map(json.loads, capsys.readouterr().out.splitlines())
   assert result['label'] in ('no', 'yes', 'maybe')
+
+
+@pytest.fixture
+def run_of(directories, tmp_path):
+  """Makes a workdir of a run with a model, as far as predict reads it."""
+
+  def make(kind, task, **options):
+    run = tmp_path / 'run'
+    run.mkdir(exist_ok=True)
+    shutil.copy(directories / kind / 'config.json', run / 'model_config.json')
+    if not (run / 'model').exists():
+      (run / 'model').symlink_to(directories / kind)
+    path = DataConfig(source='files', path='data')
+    config = TrainConfig(task=task, options=options, data=path, num_steps=1)
+    (run / 'config.json').write_text(run_config.to_json(config))
+    return run
+
+  return make
+
+
+def predict(capsys, *argv):
+  assert exit_status.run(command.main, ['predict', *map(str, argv)]) == 0
+  return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_run_knows_its_kind_and_its_columns(run_of, tmp_path, capsys):
+  run = run_of(
+    'classify', 'custom_classification', text_column='review', id_column='nr'
+  )
+  path = tmp_path / 'a.csv'
+  path.write_text('nr,review,stars\n7,good,3\n')
+  for model in (run, run / 'model'):
+    [result] = predict(capsys, f'--model={model}', f'--file={path}')
+    assert result['id'] == '7' and result['text'] == 'good'
+  # A file with other columns is read by the names of the fields, or by flags.
+  path.write_text('text\ngood\n')
+  [other] = predict(capsys, f'--model={run}', f'--file={path}')
+  assert other['score'] == result['score'] and 'id' not in other
+  path.write_text('x,review\ngood,bad\n')
+  [given] = predict(
+    capsys, f'--model={run}', f'--file={path}', '--column=text=x'
+  )
+  assert given['score'] == result['score']
+  path = tmp_path / 'a.jsonl'
+  path.write_text('{"nr": "7", "review": "good"}\n')
+  assert predict(capsys, f'--model={run}', f'--file={path}') == [result]
+
+
+def test_a_benchmarks_run_knows_the_official_columns(run_of, tmp_path, capsys):
+  run = run_of('classify', 'mrpc')
+  path = tmp_path / 'test.tsv'
+  path.write_text('index\t#1 String\t#2 String\n0\tgood\tbad\n')
+  [result] = predict(capsys, f'--model={run}', f'--file={path}')
+  assert (result['text'], result['text_pair']) == ('good', 'bad')
+
+
+def test_choices_of_a_run_stand_in_its_columns(run_of, tmp_path, capsys):
+  run = run_of(
+    'choose', 'custom_choice', question_column='q', choice_columns=('A', 'B')
+  )
+  path = tmp_path / 'a.csv'
+  path.write_text('q,A,B\nwhere ?,a,b\n')
+  [result] = predict(capsys, f'--model={run}', f'--file={path}')
+  assert result['choice'] in ('a', 'b')
+
+
+def test_questions_of_squad_can_be_predicted_on(run_of, tmp_path, capsys):
+  """The answers are not read; one question without its text is an error."""
+  run = run_of('answer', 'custom_qa')
+  context = 'i live in berlin . paris is good'
+  qas = [{'id': 'a', 'question': 'where ?'}, {'id': 'b'}]
+  data = [{'title': 't', 'paragraphs': [{'context': context, 'qas': qas}]}]
+  path = tmp_path / 'dev.json'
+  path.write_text(json.dumps({'version': '1.1', 'data': data}))
+  argv = ['predict', f'--model={run}', f'--file={path}']
+  assert exit_status.run(command.main, argv) == 2
+  out, err = capsys.readouterr()
+  answer, wrong = map(json.loads, out.splitlines())
+  assert answer['id'] == 'a' and answer['answer'] in context
+  assert "'question'" in wrong['error'] and "'b'" in err
+
+
+def test_a_context_without_tokens_has_the_empty_answer(pipelines):
+  """One type of result, whatever the text: '\ufe0f' has no token."""
+  found = pipelines['answer']('where ?', '\ufe0f')
+  assert found == {'score': 0.0, 'start': 0, 'end': 0, 'answer': ''}
+  both = pipelines['answer'](['where ?'] * 2, ['\ufe0f', 'in paris'])
+  assert [type(one) for one in both] == [dict, dict]
+
+
+def test_a_model_that_does_not_tell_needs_the_kind(tmp_path, capsys):
+  argv = ['predict', f'--model={tmp_path}', 'good']
+  assert exit_status.run(command.main, argv) == 2
+  assert "no command 'good'; there are fill-mask" in capsys.readouterr().err
 
 
 def test_help_and_wrong_flags_load_nothing(capsys, monkeypatch):

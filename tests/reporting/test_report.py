@@ -1,5 +1,7 @@
 """The report: any kind of answer, any text, the same bytes each time."""
 
+import base64
+import html.parser
 import pathlib
 import re
 
@@ -7,11 +9,12 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from mobilebert_jax.reporting import html as report_html
+from mobilebert_jax.reporting import markdown, report
 from mobilebert_jax.reporting import outcomes as reporting_outcomes
 from mobilebert_jax.reporting import pictures as reporting_pictures
-from mobilebert_jax.reporting import report
 from mobilebert_jax.reporting.markdown import escape, table
-from mobilebert_jax.reporting.outcomes import Outcome
+from mobilebert_jax.reporting.outcomes import Breakdown, Outcome
 
 _RESULTS = {
   'task': 'a_task',
@@ -65,6 +68,12 @@ def write(directory, told):
   pictures = {p.name: p.read_bytes() for p in (directory / 'report').iterdir()}
   assert {f'report/{name}' for name in pictures} | {'curves.png'} == set(linked)
   assert all(png.startswith(b'\x89PNG') for png in pictures.values())
+  page = (directory / 'report.html').read_text(encoding='utf-8')
+  # One file: no link, and every picture inside.
+  assert page.count('<img alt=') == len(linked) == page.count('src="data:image')
+  assert not re.search(r'(href|src)="(?!data:image)', page)
+  for png in pictures.values():
+    assert base64.b64encode(png).decode() in page
   return text, pictures
 
 
@@ -223,6 +232,82 @@ def test_any_text_stays_in_its_cell(tmp_path):
   assert len(rows_below(text, '## The run')) == len(_NASTY) + 2
   assert '<' not in text.replace('&lt;', '')
   assert not re.search('[\x00-\x09\x0b-\x1f\u202e\u2028]', text)
+
+
+class _Cells(html.parser.HTMLParser):
+  """Collects the texts of the cells, as a browser shows them."""
+
+  def __init__(self):
+    super().__init__()
+    self.cells, self.tags = [], set()
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.add(tag)
+    if tag == 'td':
+      self.cells.append('')
+
+  def handle_data(self, data):
+    if self.cells:
+      self.cells[-1] += data
+
+
+def test_a_page_shows_any_text_as_itself():
+  """Whatever the text: it is in a cell of its own, and no mark of HTML."""
+  lines = table(('a', 'b'), [(escape(text), 'x') for text in _NASTY], 'lr')
+  parser = _Cells()
+  parser.feed(report_html.page(lines, pathlib.Path(), '<b> & c'))
+  assert len(parser.cells) == 2 * len(_NASTY)
+  for text, cell in zip(_NASTY, parser.cells[::2]):
+    shown = ''.join(map(markdown._visible, text))
+    assert ' '.join(shown.split()) == cell.strip()
+  assert not parser.tags & {'script', 'b', 'code', 'em', 'strong'}
+
+
+def test_a_page_has_headings_marks_and_lists(tmp_path):
+  (tmp_path / 'p.png').write_bytes(b'png')
+  lines = [
+    '# One \\* two', '', 'some **bold** and `code`', 'on a line', '',
+    '- **Look**: 1\\_2', '- b', '', '![A picture](p.png)', '*(empty)*',
+  ]  # fmt: skip
+  lines.insert(9, '')
+  page = report_html.page(lines, tmp_path, 'title')
+  assert '<h1>One * two</h1>' in page
+  assert '<p>some <strong>bold</strong> and <code>code</code> on a line' in page
+  assert '<li><strong>Look</strong>: 1_2</li>\n<li>b</li>' in page
+  assert '<img alt="A picture" src="data:image/png;base64,cG5n">' in page
+  assert '<p><em>(empty)</em></p>' in page
+
+
+def test_what_a_reader_should_know_first(tmp_path):
+  constant = {'answer': "always 'yes'", 'dev/accuracy': 0.8}
+  results = {**_RESULTS, 'baseline': constant}
+  records = [
+    *_RECORDS, {'step': 500, 'dev/loss': 1.0}, {'step': 1000, 'dev/loss': 1.25}
+  ]  # fmt: skip
+  text, _ = write(tmp_path, findings([], results=results, records=records))
+  assert "constant answer (always 'yes') scores 0.8000" in text
+  assert 'The model is no better than that: it has learnt nothing.' in text
+  assert 'lowest at step 500 (1.0000) and is 1.2500 at the end' in text
+  assert ['**dev/accuracy**', '0.2500', '0.5000', '0.7500', '0.8000'] in (
+    rows_below(text, '# a')
+  )
+  best = {**_RESULTS['first']}
+  text, _ = write(tmp_path, findings([], results={**results, 'best': best}))
+  assert 'No step of the training made it better.' in text
+
+
+def test_the_surest_mistakes_come_first_and_parts_have_a_table(tmp_path):
+  outcomes = [
+    Outcome('a', 'x', 'y', 2.0, False, confidence=0.2),
+    Outcome('b', 'x', 'y', 1.0, False, confidence=0.9),
+    Outcome('c', 'x', 'x', 0.0, True, confidence=0.7),
+  ]
+  parts = Breakdown('Types', ('type', 'n', 'F1'), (('A|B', 1200, 0.5),))
+  changes = {'error_name': 'wrong entities', 'breakdown': parts}
+  text, _ = write(tmp_path, findings(outcomes, **changes))
+  assert [row[1] for row in rows_below(text, '## Worst')] == ['b', 'a']
+  assert '| wrong entities | confidence |' in text
+  assert rows_below(text, '## Types') == [['A\\|B', '1,200', '0.500']]
 
 
 def test_escape():

@@ -70,14 +70,20 @@ class StoredFeatures:
 
   def tokens(self, row: int) -> Int[np.ndarray, 'S']:
     """Reads the tokens of one row as they were before any masking."""
-    rows = np.array([row])
+    return self.texts(np.array([row]))[0]
+
+  def texts(self, rows: Int[np.ndarray, 'B']) -> list[Int[np.ndarray, 'S']]:
+    """Reads the tokens of some rows as they were before any masking."""
     with _Blame(self.records, rows):
       columns = self._columns(rows)
-    ids = columns['input_ids'][0].copy()
-    if self.has_static_masks:
-      counts = columns['weights'][0] > 0
-      ids[columns['positions'][0][counts]] = columns['targets'][0][counts]
-    return ids[: columns['lengths'][0]]
+    read = []
+    for i, size in enumerate(columns['lengths'].tolist()):
+      ids = columns['input_ids'][i].copy()
+      if self.has_static_masks:
+        counts = columns['weights'][i] > 0
+        ids[columns['positions'][i][counts]] = columns['targets'][i][counts]
+      read.append(ids[:size])
+    return read
 
   def batch(
     self,

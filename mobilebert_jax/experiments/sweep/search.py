@@ -10,6 +10,7 @@ from mobilebert_jax.convert.save import atomic_directory
 from mobilebert_jax.experiments.experiment import Experiment, Summary
 from mobilebert_jax.experiments.sweep.grid import GridTrial
 from mobilebert_jax.experiments.trial import Trial
+from mobilebert_jax.metrics import ranking
 from mobilebert_jax.reporting import markdown, pictures
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
@@ -77,7 +78,14 @@ class Search(Experiment):
   def summarize(self, trials: Mapping[str, Trial]) -> Summary:
     """Returns the rows, the best first; trials without a score last."""
     rows = [_row(self.grid[name], done) for name, done in trials.items()]
-    rows.sort(key=lambda row: (row['score'] is None, -(row['score'] or 0.0)))
+
+    def place(row: dict[str, Any]) -> tuple[bool, float]:
+      score = row['score']
+      if score is None:
+        return True, 0.0
+      return False, -ranking.rank(self.metric, score)
+
+    rows.sort(key=place)
     first = next(iter(self.grid.values()))
     return {
       'primary_metric': self.metric,
@@ -180,19 +188,25 @@ def draw(
   figure = pictures.new_figure(_WIDTH * len(names) + 0.8, _HEIGHT)
   panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
   for panel, name in zip(panels, names):
-    _draw_field(panel, name, summary['points'])
+    _draw_field(panel, name, summary['points'], summary['primary_metric'])
   panels[0].set_ylabel(pictures.short_name(summary['primary_metric']))
   return pictures.save(figure, path)
 
 
-def _draw_field(panel: Any, name: str, rows: Sequence[Mapping[str, Any]]):
+def _draw_field(
+  panel: Any, name: str, rows: Sequence[Mapping[str, Any]], metric: str
+):
   values = _in_order({row['values'][name] for row in rows})
   best: dict[int, float] = {}
   for row in rows:
     place, score = values.index(row['values'][name]), row['score']
     if score is not None:
       panel.plot(place, score, 'o', color='tab:blue', alpha=0.5)
-      best[place] = max(score, best.get(place, score))
+      best[place] = max(
+        score,
+        best.get(place, score),
+        key=lambda value: ranking.rank(metric, value),
+      )
     elif row['status'] == 'diverged':
       panel.plot(
         place, 0.02, 'x', color='tab:red', transform=panel.get_xaxis_transform()

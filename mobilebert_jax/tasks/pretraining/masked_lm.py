@@ -22,18 +22,24 @@ from mobilebert_jax.config.task_options import MaskedLmOptions
 from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.examples.masking import MaskSequences, encode_documents
 from mobilebert_jax.data.readers.documents import Document
+from mobilebert_jax.data.records.stored_features import (
+  AnyFeatures,
+  StoredFeatures,
+)
 from mobilebert_jax.models import MobileBertForMaskedLM, packing
 from mobilebert_jax.reporting.outcomes import Outcome
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load
-from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+from mobilebert_jax.tasks.task import Baseline, Predictions, Task, TaskSpec
 
 # What `of_masked` keeps.
 TOKEN_OUTPUTS = frozenset({'counts', 'target', 'guess', 'nll'})
 # exp of more is no float.
 _LARGEST_LOSS = 700.0
+# Recorded sequences from which word frequencies are taken.
+_STORED_ROWS = 2000
 
 
 def make(options: MaskedLmOptions, data: DataConfig) -> Task:
@@ -43,7 +49,7 @@ def make(options: MaskedLmOptions, data: DataConfig) -> Task:
     name='masked_lm',
     head=MobileBertForMaskedLM,
     labels=(),
-    primary_metric='validation/accuracy',
+    primary_metric='validation/perplexity',
     load=functools.partial(load.load_documents, options),
     encode=functools.partial(
       encode_documents,
@@ -58,6 +64,8 @@ def make(options: MaskedLmOptions, data: DataConfig) -> Task:
     texts=texts,
     outcomes=outcomes,
     dummy_examples=dummy_examples,
+    baseline=baseline,
+    long_texts='joined',
     summarize=functools.partial(summary.of_rows, unit='documents'),
     splits=load.SPLITS,
   )
@@ -124,6 +132,46 @@ def score(
     'accuracy': float(np.mean(right)),
     'perplexity': math.exp(min(mean, _LARGEST_LOSS)),
   }
+
+
+def baseline(
+  train: Sequence[Any],
+  train_features: AnyFeatures,
+  predictions: Predictions,
+  examples: Sequence[Any],
+  features: AnyFeatures,
+) -> Baseline:
+  """Guesses each token by how often it is in the training text; see `Task`.
+
+  p(v) = (n_v + 1) / (N + V), with the counts n of the tokens between special
+  ones. V is one more than the largest id that is seen.
+  """
+  del examples, features
+  counts = predictions['counts']
+  target = predictions['target'][counts]
+  seen = _text_tokens(train_features)
+  size = 1 + int(max(seen.max(initial=0), target.max(initial=0)))
+  times = np.bincount(seen, minlength=size)
+  nll = np.log(len(seen) + size) - np.log(times + 1.0)
+  return Baseline(
+    'by word frequency',
+    {
+      'accuracy': float(np.mean(target == np.argmax(times))),
+      'perplexity': math.exp(float(np.mean(nll[target]))),
+    },
+  )
+
+
+def _text_tokens(features: AnyFeatures) -> Int[np.ndarray, 'tokens']:
+  """Returns the tokens between the special ones at the ends of sequences."""
+  if isinstance(features, StoredFeatures):
+    rows = np.arange(min(len(features), _STORED_ROWS))
+    return np.concatenate([text[1:-1] for text in features.texts(rows)])
+  ids = features.sequences['input_ids']
+  is_text = np.ones(len(ids.values), bool)
+  is_text[ids.offsets[:-1]] = False
+  is_text[ids.offsets[1:] - 1] = False
+  return ids.values[is_text]
 
 
 def _rows(

@@ -95,6 +95,7 @@ def make_pairs(
 
 
 _TARGET = SingleLabel(('follows', 'random'))
+_SCORES = {'accuracy': classification_metrics.accuracy}
 
 
 def make(options: NextSentenceOptions, data: DataConfig) -> Task:
@@ -109,16 +110,15 @@ def make(options: NextSentenceOptions, data: DataConfig) -> Task:
     encode=functools.partial(classification.encode, _TARGET),
     loss=loss,
     predict=keep_logits,
-    score=functools.partial(
-      classification.score,
-      _TARGET,
-      {'accuracy': classification_metrics.accuracy},
-    ),
+    score=functools.partial(classification.score, _TARGET, _SCORES),
     # The id is 'document#segment'.
     write_predictions=class_writer(lambda example: _TARGET.labels),
     texts=classification.texts,
     outcomes=functools.partial(classification.outcomes, _TARGET),
     dummy_examples=functools.partial(classification.dummy_examples, _TARGET),
+    baseline=functools.partial(
+      classification.baseline, _TARGET, _SCORES, 'accuracy'
+    ),
     summarize=functools.partial(classification.summarize, _TARGET),
     splits=pretraining_load.SPLITS,
   )

@@ -31,7 +31,7 @@ from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.prediction_files import jsonl_writer
 from mobilebert_jax.tasks.pretraining import load, masked_lm
 from mobilebert_jax.tasks.pretraining import load as pretraining_load
-from mobilebert_jax.tasks.task import Predictions, Task, TaskSpec
+from mobilebert_jax.tasks.task import Baseline, Predictions, Task, TaskSpec
 
 _NAME = 'pretraining'
 
@@ -48,7 +48,7 @@ def make(options: PretrainingOptions, data: DataConfig) -> Task:
     name=_NAME,
     head=MobileBertForPreTraining if pairs else MobileBertForMaskedLM,
     labels=(),
-    primary_metric='validation/accuracy',
+    primary_metric='validation/perplexity',
     load=functools.partial(load.load, options),
     encode=functools.partial(load.encode, options),
     loss=loss if pairs else masked_lm.loss,
@@ -58,6 +58,8 @@ def make(options: PretrainingOptions, data: DataConfig) -> Task:
     texts=texts,
     outcomes=outcomes,
     dummy_examples=dummy_examples,
+    baseline=baseline,
+    long_texts='joined',
     summarize=functools.partial(summary.of_rows, unit='documents'),
     token_outputs=masked_lm.TOKEN_OUTPUTS if pairs else frozenset(),
     splits=pretraining_load.SPLITS,
@@ -111,6 +113,24 @@ def score(
     right = guess == predictions['next_sentence_label']
     scores['next_sentence_accuracy'] = float(np.mean(right))
   return scores
+
+
+def baseline(
+  train: Sequence[Any],
+  train_features: AnyFeatures,
+  predictions: Predictions,
+  examples: Sequence[Any],
+  features: AnyFeatures,
+) -> Baseline:
+  """Guesses tokens by frequency, and that the larger class of pairs is all."""
+  tokens = masked_lm.baseline(
+    train, train_features, predictions, examples, features
+  )
+  if 'next_sentence_label' not in predictions:
+    return tokens
+  share = float(np.mean(predictions['next_sentence_label']))
+  larger = {'next_sentence_accuracy': max(share, 1 - share)}
+  return Baseline(tokens.answer, {**tokens.scores, **larger})
 
 
 def _rows(

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import Array, Float
 
 from mobilebert_jax import losses
@@ -14,14 +16,16 @@ from mobilebert_jax.config.task_options import NullSpanOptions, SpanOptions
 from mobilebert_jax.data.readers import bad_rows, remarks, squad
 from mobilebert_jax.data.readers.squad import Question
 from mobilebert_jax.metrics import squad as squad_metrics
+from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.models import MobileBertForQuestionAnswering, packing
-from mobilebert_jax.reporting.outcomes import Outcome
+from mobilebert_jax.reporting.outcomes import Breakdown, Outcome
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.squad import answers, windows
 from mobilebert_jax.tasks.squad import answers as squad_answers
 from mobilebert_jax.tasks.squad.answers import SpanPrediction
 from mobilebert_jax.tasks.task import (
+  Baseline,
   Examples,
   Predictions,
   Splits,
@@ -32,6 +36,11 @@ from mobilebert_jax.tasks.task import (
 # The test sets are not public.
 SPLITS = Splits(test=())
 _NO_ANSWER = '(no answer)'
+# Answers among which the given one has its probability.
+_COMPARED = 5
+_QUESTION_WORDS = frozenset({
+  'how', 'what', 'when', 'where', 'which', 'who', 'whom', 'whose', 'why',
+})  # fmt: skip
 # Characters of the text on either side of an answer in a report.
 _EXCERPT = 60
 
@@ -66,6 +75,10 @@ def span_task(
     texts=texts,
     outcomes=functools.partial(outcomes, options),
     dummy_examples=dummy_examples,
+    baseline=functools.partial(baseline, options),
+    breakdown=functools.partial(breakdown, options),
+    error_name='1 - F1',
+    long_texts='windows',
     summarize=summary.of_questions,
     splits=splits,
     usage_params=functools.partial(usage_params, options, splits.evaluation[0]),
@@ -212,12 +225,16 @@ def outcomes(
   examples: Sequence[Question],
   features: windows.Features,
 ) -> list[Outcome]:
-  """Compares answer and gold of each question; the error is 1 - F1."""
+  """Compares answer and gold of each question; the error is 1 - F1.
+
+  The confidence is a probability among the answers that score best, and no
+  answer where that is one.
+  """
   with_null = isinstance(options, NullSpanOptions)
-  predicted = answers.find(options, predictions, examples, features, count=1)
+  predicted = answers.find(options, predictions, examples, features, _COMPARED)
   outcomes = []
-  for example, known, answer in zip(
-    examples, _golds(examples), _given(options, predicted, examples)
+  for example, known, answer, one in zip(
+    examples, _golds(examples), _given(options, predicted, examples), predicted
   ):
     golds = squad_metrics.golds_v2(known) if with_null else known
     shared = squad_metrics.f1(answer, golds, wordless_match=with_null)
@@ -228,9 +245,75 @@ def outcomes(
         predicted=answer or _NO_ANSWER,
         error=1.0 - shared,
         is_right=squad_metrics.exact_match(answer, golds) == 1.0,
+        confidence=_confidence(one, answer, with_null),
       )
     )
   return outcomes
+
+
+def _confidence(result: SpanPrediction, answer: str, with_null: bool) -> float:
+  listed = [*result.spans]
+  if with_null or not listed:
+    listed.append(result.null)
+  probabilities = softmax(np.array([span.score for span in listed]))
+  place = [span.text for span in listed].index(answer)
+  return float(probabilities[place])
+
+
+def breakdown(
+  options: SpanOptions,
+  predictions: Predictions,
+  examples: Sequence[Question],
+  features: windows.Features,
+) -> Breakdown:
+  """Scores the questions of each question word; see `Task`."""
+  with_null = isinstance(options, NullSpanOptions)
+  predicted = answers.find(options, predictions, examples, features, count=1)
+  parts: dict[str, list[tuple[float, float]]] = {}
+  for example, known, answer in zip(
+    examples, _golds(examples), _given(options, predicted, examples)
+  ):
+    golds = squad_metrics.golds_v2(known) if with_null else known
+    scores = (
+      squad_metrics.exact_match(answer, golds),
+      squad_metrics.f1(answer, golds, wordless_match=with_null),
+    )
+    names = [question_word(example.question)]
+    if with_null:
+      names.append('(no answer in the text)' if not known else '(answered)')
+    for name in names:
+      parts.setdefault(name, []).append(scores)
+  rows = sorted(parts.items(), key=lambda item: -len(item[1]))
+  return Breakdown(
+    'Kinds of questions',
+    ('question word', 'questions', 'exact match', 'F1'),
+    tuple((name, len(s), *np.mean(s, axis=0).tolist()) for name, s in rows),
+  )
+
+
+def question_word(question: str) -> str:
+  """Returns the first of the words that ask, in lower case, or 'other'."""
+  words = re.findall(r'\w+', question.lower())
+  return next((word for word in words if word in _QUESTION_WORDS), 'other')
+
+
+def baseline(
+  options: SpanOptions,
+  train: Sequence[Question],
+  train_features: windows.Features,
+  predictions: Predictions,
+  examples: Sequence[Question],
+  features: windows.Features,
+) -> Baseline:
+  """Scores no answer to any question; see `Task`."""
+  del train, train_features, predictions, features
+  golds, nothing = _golds(examples), [''] * len(examples)
+  if not isinstance(options, NullSpanOptions):
+    return Baseline('no answer', squad_metrics.scores_v1(nothing, golds))
+  scores = squad_metrics.scores_v2(nothing, golds, [0.0] * len(golds), 0.0)
+  # What depends on a threshold says nothing of a constant.
+  kept = {k: v for k, v in scores.items() if not k.startswith('best_')}
+  return Baseline('no answer', kept)
 
 
 def _given(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from mobilebert_jax import losses
 from mobilebert_jax.config.task_options import TaggingOptions
@@ -22,14 +22,16 @@ from mobilebert_jax.data.batching.features import Features
 from mobilebert_jax.data.readers import conll
 from mobilebert_jax.data.readers.conll import Sentence
 from mobilebert_jax.metrics import tagging as metrics
+from mobilebert_jax.metrics.probabilities import softmax
 from mobilebert_jax.models import MobileBertForTokenClassification, packing
-from mobilebert_jax.reporting.outcomes import Outcome
+from mobilebert_jax.reporting.outcomes import Breakdown, Outcome
 from mobilebert_jax.runtime.files import write_lines
 from mobilebert_jax.tasks import summary
 from mobilebert_jax.tasks.tagging import iob
 from mobilebert_jax.tasks.tagging.windows import WORDS, encode
 from mobilebert_jax.tasks.task import (
   SPLITS,
+  Baseline,
   Examples,
   Predictions,
   Splits,
@@ -77,6 +79,10 @@ def tagging_task(
     texts=texts,
     outcomes=functools.partial(outcomes, labels, scheme),
     dummy_examples=dummy_examples,
+    baseline=functools.partial(baseline, scheme),
+    breakdown=functools.partial(breakdown, labels, scheme),
+    error_name='wrong or missing entities',
+    long_texts='windows',
     summarize=summary.of_sentences,
     splits=splits,
   )
@@ -108,8 +114,14 @@ def score(
     'conlleval_f1' (as the official scripts of CoNLL-2003 and WNUT-17 count),
     and 'accuracy': the share of words with the right tag.
   """
-  gold = [sentence.tags for sentence in examples]
   predicted = predicted_tags(labels, scheme, predictions, examples, features)
+  return score_tags(scheme, [sentence.tags for sentence in examples], predicted)
+
+
+def score_tags(
+  scheme: iob.Scheme, gold: metrics.Tags, predicted: metrics.Tags
+) -> dict[str, float]:
+  """Scores tags; see `score`."""
   exact = metrics.strict(gold, predicted, scheme)
   right = [
     a == b for tags in zip(gold, predicted) for a, b in zip(*tags, strict=True)
@@ -131,6 +143,18 @@ def predicted_tags(
   features: Features,
 ) -> list[list[str]]:
   """Returns the tags of each sentence, put together from its windows."""
+  logits, words = _of_words(predictions, features)
+  ends = np.cumsum([len(sentence.words) for sentence in examples])
+  tags = np.full(ends[-1], labels.index(iob.OUTSIDE))
+  tags[words] = logits.argmax(-1)
+  named = [[labels[i] for i in part] for part in np.split(tags, ends[:-1])]
+  return named if scheme == 'IOB2' else [iob.to_iob1(part) for part in named]
+
+
+def _of_words(
+  predictions: Predictions, features: Features
+) -> tuple[Float[np.ndarray, 'W C'], Int[np.ndarray, 'W']]:
+  """Returns the logits that decide words, and the words' numbers."""
   column = features.sequences[WORDS]
   lengths = column.lengths()
   decides = column.values >= 0
@@ -138,12 +162,8 @@ def predicted_tags(
   position = np.arange(len(column.values)) - np.repeat(
     column.offsets[:-1], lengths
   )
-  best = predictions['logits'][row[decides], position[decides]].argmax(-1)
-  ends = np.cumsum([len(sentence.words) for sentence in examples])
-  tags = np.full(ends[-1], labels.index(iob.OUTSIDE))
-  tags[column.values[decides]] = best
-  named = [[labels[i] for i in part] for part in np.split(tags, ends[:-1])]
-  return named if scheme == 'IOB2' else [iob.to_iob1(part) for part in named]
+  logits = predictions['logits'][row[decides], position[decides]]
+  return logits, column.values[decides]
 
 
 def write_predictions(
@@ -202,14 +222,24 @@ def outcomes(
 ) -> list[Outcome]:
   """Compares the gold and the predicted entities of each sentence.
 
-  The error is the number of entities that are missing or wrong.
+  The error is the number of entities that are missing or wrong; the confidence
+  is that in the word that the model is least sure of, or, of a wrong sentence,
+  that in the surest of its wrong words.
   """
   predicted = predicted_tags(labels, scheme, predictions, examples, features)
+  logits, words = _of_words(predictions, features)
+  ends = np.cumsum([0, *(len(sentence.words) for sentence in examples)])
+  sure = np.ones(ends[-1])
+  sure[words] = softmax(logits.astype(np.float64)).max(axis=-1)
   compared = []
-  for sentence, tags in zip(examples, predicted, strict=True):
+  for number, (sentence, tags) in enumerate(
+    zip(examples, predicted, strict=True)
+  ):
     expected = metrics.entities(sentence.tags, scheme)
     answer = metrics.entities(tags, scheme)
     wrong = len(set(expected) ^ set(answer))
+    surest = sure[ends[number] : ends[number + 1]]
+    differ = [a != b for a, b in zip(sentence.tags, tags)]
     compared.append(
       Outcome(
         text=' '.join(sentence.words),
@@ -217,9 +247,47 @@ def outcomes(
         predicted=_shown(sentence, answer),
         error=float(wrong),
         is_right=not wrong,
+        confidence=float(surest[differ].max() if any(differ) else surest.min()),
       )
     )
   return compared
+
+
+def breakdown(
+  labels: Sequence[str],
+  scheme: iob.Scheme,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> Breakdown:
+  """Scores each type of entity; see `Task`."""
+  predicted = predicted_tags(labels, scheme, predictions, examples, features)
+  gold = [sentence.tags for sentence in examples]
+  scores = metrics.by_type(gold, predicted, scheme)
+  rows = sorted(scores.items(), key=lambda item: -item[1].support)
+  return Breakdown(
+    'Types of entities',
+    ('type', 'entities', 'precision', 'recall', 'F1'),
+    tuple(
+      (name, score.support, score.precision, score.recall, score.f1)
+      for name, score in rows
+    ),
+  )
+
+
+def baseline(
+  scheme: iob.Scheme,
+  train: Sequence[Sentence],
+  train_features: Features,
+  predictions: Predictions,
+  examples: Sequence[Sentence],
+  features: Features,
+) -> Baseline:
+  """Scores no entity at all; see `Task`."""
+  del train, train_features, predictions, features
+  gold = [sentence.tags for sentence in examples]
+  nothing = [(iob.OUTSIDE,) * len(tags) for tags in gold]
+  return Baseline('all O', score_tags(scheme, gold, nothing))
 
 
 def _shown(sentence: Sentence, entities: Sequence[tuple[str, int, int]]) -> str:
