@@ -105,9 +105,6 @@ def test_what_looks_odd_is_in_the_summary(tmp_path):
   assert "'nan' (3 rows)" in summary.remarks[0]
 
 
-BAD = 'text,label\na,x\nb\nc,y\n ,x\n"d,x\n'
-
-
 def test_wrong_rows_are_counted_or_left_out(tmp_path, capsys):
   path = tmp_path / 'train.csv'
   path.write_bytes(b'text,label\na,x\nb\nc,y\n ,x\nd,y,z\ncaf\xe9,x\ne,x\n')
@@ -284,3 +281,45 @@ def test_the_datasets_library_is_an_extra(tmp_path, monkeypatch):
   monkeypatch.setattr(importlib, 'import_module', missing)
   with pytest.raises(InputError, match=r"'mobilebert_jax\[huggingface\]'"):
     load('classification', tmp_path, source='huggingface')
+
+
+CLEAN = [('one', 'x'), ('two', 'y'), ('three', 'x')]
+# A wrong row in each kind of file, and how much of a row it takes away.
+WRONG_ROWS = {
+  'csv': [b'alone', b'a,x,y', b' ,x', b'a,', b'caf\xe9,x', b'"a"b,x'],
+  'tsv': [b'alone', b'a\tx\ty', b' \tx', b'a\t', b'caf\xe9\tx'],
+  'jsonl': [
+    b'{}', b'3', b'{"text": "a"', b'{"text": 1, "label": "x"}', b'[1]',
+    b'{"text": "a", "label": null}', b'{"text": "\xff", "label": "x"}',
+  ],
+}  # fmt: skip
+
+
+@properties.few
+@hypothesis.given(data=strategies.data())
+def test_random_wrong_rows_change_nothing_but_their_count(tmp_path, data):
+  kind = data.draw(strategies.sampled_from(sorted(WRONG_ROWS)))
+  sign = {'csv': ',', 'tsv': '\t'}.get(kind)
+  good = [
+    sign.join(row) if sign else json.dumps(dict(zip(('text', 'label'), row)))
+    for row in CLEAN
+  ]
+  lines = [line.encode() for line in good]
+  wrong = data.draw(
+    strategies.lists(
+      strategies.sampled_from(WRONG_ROWS[kind]), min_size=1, max_size=4
+    )
+  )
+  for row in wrong:
+    lines.insert(data.draw(strategies.integers(0, len(lines))), row)
+  header = [sign.join(('text', 'label')).encode()] if sign else []
+  path = tmp_path / f'all.{kind}'
+  path.write_bytes(b'\n'.join([*header, *lines]) + b'\n')
+  (tmp_path / 'dev.csv').write_text('text,label\na,x\n')
+  settings = {'train_file': path.name, 'labels': ('x', 'y')}
+  _, kept = load('classification', tmp_path, bad_rows='skip', **settings)
+  assert [(e.text, 'xy'[e.label]) for e in kept] == CLEAN
+  with pytest.raises(InputError) as error:
+    load('classification', tmp_path, **settings)
+  counted = f'{len(wrong)} rows are wrong' in str(error.value)
+  assert counted or (len(wrong) == 1 and f'{path}:' in str(error.value))
