@@ -214,6 +214,23 @@ def test_hidden_files_and_other_suffixes(tmp_path):
   assert len(found) == 2
 
 
+def test_settings_of_cells_without_a_file_of_cells(tmp_path):
+  row = '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'
+  (tmp_path / 'train.jsonl').write_text(row)
+  (tmp_path / 'dev.jsonl').write_text(row)
+  for settings in (
+    {'delimiter': ';'},
+    {'quotes': False},
+    {'header': ('a', 'b')},
+  ):
+    with pytest.raises(InputError, match='but there is no file of cells'):
+      load('classification', tmp_path, **settings)
+  (tmp_path / 'dev.jsonl').rename(tmp_path / 'other')
+  (tmp_path / 'dev.csv').write_text('text;label\na,b;x\n')
+  (held,) = load('classification', tmp_path, 'validation', delimiter=';')[1]
+  assert held.text == 'a,b'
+
+
 def test_parquet_and_compressed_files(tmp_path):
   pyarrow = pytest.importorskip('pyarrow')
   from pyarrow import parquet
