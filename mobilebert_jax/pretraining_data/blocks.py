@@ -116,7 +116,7 @@ def plan(
     raise InputError(
       f'{blocks[0].parts[0].path}: the text is one document alone, but pairs '
       'for next-sentence prediction need two; use --documents=paragraph or '
-      '--no_next_sentence.'
+      '--no-next_sentence.'
     )
   return BlockPlan(tuple(blocks), digest.hexdigest())
 

@@ -247,7 +247,7 @@ def _cause(counts: Counts, documents: int) -> str:
     return (
       f'of {documents:,} documents one alone has a token, and a random next '
       'sentence comes from another one; use --documents=paragraph (blank lines '
-      'between documents), or --no_next_sentence'
+      'between documents), or --no-next_sentence'
     )
   return (
     f'the {counts.documents:,} documents with a token are in blocks of their '

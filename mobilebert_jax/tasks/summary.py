@@ -204,12 +204,12 @@ def odd_classes(
   ]
   for listed, what in ((absent, f'no {counted}'), (rare, f'few {counted}')):
     if listed and total:
-      names = ', '.join(
+      some = ', '.join(
         f'{name!r}' + (f' ({counts[name]})' if counts[name] else '')
         for name in listed[:_SHOWN]
       )
       more = f' and {len(listed) - _SHOWN} more' if len(listed) > _SHOWN else ''
-      remarks.append(f'there are {what} of {names}{more}.')
+      remarks.append(f'there are {what} of {some}{more}.')
   return tuple(remarks)
 
 

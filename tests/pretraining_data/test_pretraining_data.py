@@ -271,7 +271,7 @@ UNKNOWN = {
   ),
   'nothing': ((EMPTY, EMPTY), 'none of the 2 documents has a token'),
   'a document alone': (
-    (EMPTY, 'w1', EMPTY), 'of 3 documents one alone has .*--no_next_sentence'
+    (EMPTY, 'w1', EMPTY), 'of 3 documents one alone has .*--no-next_sentence'
   ),
   'blocks of their own': (
     (*['w1 w1. ' * 70, *[EMPTY] * 50] * 2,), 'the 2 documents .*--block_size'

@@ -12,6 +12,7 @@ import gzip
 import json
 import lzma
 import pathlib
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +29,11 @@ STANDARD_INPUT = pathlib.Path('standard input')
 _SHOWN = 40
 _MARK = '\ufeff'
 # How files are compressed, by the suffix and by the first bytes.
-COMPRESSED: Mapping[str, bytes] = {
-  '.gz': b'\x1f\x8b',
-  '.bz2': b'BZh',
-  '.xz': b'\xfd7zXZ\x00',
+COMPRESSED: Mapping[str, re.Pattern[bytes]] = {
+  '.gz': re.compile(rb'\x1f\x8b'),
+  # The size of blocks, and the digits of pi before each of them.
+  '.bz2': re.compile(rb'BZh[1-9]1AY&SY'),
+  '.xz': re.compile(rb'\xfd7zXZ\x00'),
 }
 _OPEN: Mapping[str, Any] = {
   '.gz': gzip.open,
@@ -299,7 +301,7 @@ def _opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
         raise InputError(f'{path}: this is {what}.')
     file.seek(0)
     for suffix, magic in COMPRESSED.items():
-      if head.startswith(magic) or path.name.endswith(suffix):
+      if magic.match(head) or path.name.endswith(suffix):
         with _OPEN[suffix](file, 'rb') as unpacked:
           yield unpacked
         return

@@ -48,7 +48,8 @@ class TableRow:
   Attributes:
     place: 'file:line' of the row's first line, for messages.
     cells: Its values by column: strings, or JSON values in JSON Lines.
-    index: Its number among all rows of the file, from 0, wrong ones too.
+    index: Its number in the file, from 0; rows with too few cells count, what
+      is no row at all (not UTF-8, not JSON) does not.
   """
 
   place: str

@@ -218,10 +218,25 @@ def find(
         f'config.data.path={data.path!r}: there is no split train; there are '
         f'{", ".join(loaded)} (name one with config.options.train_file).'
       )
+    _check_used(given, [])
     return CustomFiles(sources, options.validation_fraction)
-  for split, path in _paths(options, data, suffixes).items():
+  paths = _paths(options, data, suffixes)
+  if given != table_formats.AUTO:
+    _check_used(given, [tables.content(path) for path in paths.values()])
+  for split, path in paths.items():
     sources[split] = Source(path, split != 'test', given, data.bad_rows)
   return CustomFiles(sources, options.validation_fraction)
+
+
+def _check_used(given: TableFormat, contents: Sequence[str]):
+  """Refuses settings of files of cells where there is none."""
+  for field in dataclasses.fields(given):
+    value = getattr(given, field.name)
+    if value != field.default and 'cells' not in contents:
+      raise InputError(
+        f'config.options.{field.name} is {value!r}, but there is no file of '
+        'cells (*.csv, *.tsv, other text) that it could be of; leave it out.'
+      )
 
 
 def _paths(

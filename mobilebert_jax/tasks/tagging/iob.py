@@ -291,7 +291,7 @@ def check_sentence(
   if scheme == 'BIOES':
     read = tuple(from_bioes(tags))
   else:
-    index = violation(tags, scheme)
+    index = violation(tags, 'IOB1' if scheme == 'IOB1' else 'IOB2')
     if index is not None and not repairs:
       other = 'IOB1' if scheme == 'IOB2' else 'IOB2'
       before = tags[index - 1] if index else 'the beginning of the sentence'
