@@ -49,7 +49,7 @@ def narrow(arrays: Mapping[str, Any], dtype: str, what: str) -> Narrowed:
       # What overflows is found here, with its name.
       with np.errstate(over='ignore', under='ignore', invalid='ignore'):
         done[id(value)] = old.astype(target, copy=False)
-      if target.itemsize < old.dtype.itemsize or target != old.dtype:
+      if target != old.dtype:
         new = done[id(value)]
         if (np.isfinite(old) & ~np.isfinite(new)).any():
           broken.append(name)
