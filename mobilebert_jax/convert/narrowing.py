@@ -65,7 +65,7 @@ def narrow(arrays: Mapping[str, Any], dtype: str, what: str) -> Narrowed:
       f'which ends at {float(jnp.finfo(target).max):.6g}; the largest '
       f'parameter is {largest:.3g}.'
     )
-  notes = ()
+  notes: tuple[str, ...] = ()
   if zeros:
     smallest = float(jnp.finfo(target).smallest_subnormal)
     notes = (

@@ -185,9 +185,9 @@ def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
     if prefix is not None:
       config = _tf1_config(directory)
       return Source(name, 'tf1', (prefix,), config=config, notes=notes)
-    others = directory.iterdir()
+    others = [*directory.iterdir()]
   else:
-    others = hub.resolve(name, foreign.CANDIDATES, **options).values()
+    others = [*hub.resolve(name, foreign.CANDIDATES, **options).values()]
   known, what = foreign.among(others) or (None, '')
   raise InputError(
     f'{name} holds none of {", ".join(WEIGHTS)} and no TensorFlow checkpoint'
