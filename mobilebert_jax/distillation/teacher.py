@@ -278,14 +278,11 @@ def check(
         f'teacher {name}, but must be the same for the student to learn from '
         'it.'
       )
-  labels = [tuple(c.id2label.values()) for c in (teacher, student)]
-  if (
-    not task.head.predicts_masked and label_names.match(*labels).kind == 'other'
-  ):
-    raise InputError(
-      f'{label_names.difference(*labels, f"the teacher {name}")}; use one that '
-      'was trained for them.'
-    )
+  theirs, ours = (tuple(c.id2label.values()) for c in (teacher, student))
+  matched = label_names.match(theirs, ours)
+  if not task.head.predicts_masked and matched.kind == 'other':
+    problem = label_names.difference(theirs, ours, f'the teacher {name}')
+    raise InputError(f'{problem}; use one that was trained for them.')
   longest, positions = config.data.max_length, teacher.max_position_embeddings
   if longest > positions:
     raise InputError(
@@ -342,7 +339,7 @@ def copied_values(
   """Returns the same as values: path -> the teacher's, on the host."""
   teacher_params = flatten_dict(teacher.params, sep='/')
   wanted = copied_shapes(teacher.params, student, parts, teacher.name)
-  values = {}
+  values: dict[str, np.ndarray] = {}
   for path, leaf in wanted.items():
     one = {path: teacher_params[path]}
     values |= narrowing.narrow(one, str(leaf.dtype), teacher.name).arrays
@@ -371,7 +368,9 @@ def _load_with_head(config: TrainConfig, task: Task, where: str) -> LoadResult:
   """
   dtype = config.distillation.teacher_dtype
   # Its rows follow the names of the task's labels.
-  labels = {'id2label': dict(enumerate(task.labels))} if task.labels else {}
+  labels: dict[str, Any] = {}
+  if task.labels:
+    labels['id2label'] = dict(enumerate(task.labels))
   heads: tuple[type[nn.Module], ...] = (task.head,)
   if task.head is models.MobileBertForPreTraining:
     heads = _PRETRAINING

@@ -269,7 +269,7 @@ def _find_tokenizer(
   )
 
 
-def _letters(config: TrainConfig) -> dict[str, bool]:
+def _letters(config: TrainConfig) -> dict[str, Any]:
   """Returns what is set of how texts are prepared."""
   values = {
     'do_lower_case': config.do_lower_case,
