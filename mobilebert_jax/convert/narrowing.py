@@ -49,7 +49,7 @@ def narrow(arrays: Mapping[str, Any], dtype: str, what: str) -> Narrowed:
       # What overflows is found here, with its name.
       with np.errstate(over='ignore', under='ignore', invalid='ignore'):
         done[id(value)] = old.astype(target, copy=False)
-      if target.itemsize < old.dtype.itemsize or target != old.dtype:
+      if target != old.dtype:
         new = done[id(value)]
         if (np.isfinite(old) & ~np.isfinite(new)).any():
           broken.append(name)
@@ -65,7 +65,7 @@ def narrow(arrays: Mapping[str, Any], dtype: str, what: str) -> Narrowed:
       f'which ends at {float(jnp.finfo(target).max):.6g}; the largest '
       f'parameter is {largest:.3g}.'
     )
-  notes = ()
+  notes: tuple[str, ...] = ()
   if zeros:
     smallest = float(jnp.finfo(target).smallest_subnormal)
     notes = (

@@ -178,12 +178,16 @@ def find(name_or_path: str | os.PathLike[str], **options: Any) -> Source:
       )
     directory = _with_tf1(directory)
     prefix, notes = _tf1_prefix(directory)
+    if prefix is not None and foreign.kind(prefix) == 'bin':
+      # A .ckpt of PyTorch Lightning.
+      config = hub.resolve(directory, ['config.json']).get('config.json')
+      return Source(name, 'bin', (prefix,), config=config)
     if prefix is not None:
       config = _tf1_config(directory)
       return Source(name, 'tf1', (prefix,), config=config, notes=notes)
-    others = directory.iterdir()
+    others = [*directory.iterdir()]
   else:
-    others = hub.resolve(name, foreign.CANDIDATES, **options).values()
+    others = [*hub.resolve(name, foreign.CANDIDATES, **options).values()]
   known, what = foreign.among(others) or (None, '')
   raise InputError(
     f'{name} holds none of {", ".join(WEIGHTS)} and no TensorFlow checkpoint'

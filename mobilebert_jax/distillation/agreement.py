@@ -141,6 +141,7 @@ def of_run(place: Workdir, teacher_name: str | None = None) -> dict[str, Any]:
   compute = dataclasses.asdict(starting.compute_of(config))
   tokenizer = place.read_tokenizer()
   student, params, _ = load_pretrained(task.head, place.model, **compute)
+  starting.check_labels(task, student.config, place)
   loaded = teacher.load(config, task, student, tokenizer)
   pair = Pair(student, loaded.model, loaded.layers, config.distillation)
   split = setup.load_split(config, task, tokenizer, task.splits.evaluation[0])

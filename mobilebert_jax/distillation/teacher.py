@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
@@ -16,7 +15,7 @@ from mobilebert_jax.config import fields, taken_layers
 from mobilebert_jax.config.distillation import COPIED, PARTS, DistillationConfig
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
-from mobilebert_jax.convert import label_names
+from mobilebert_jax.convert import label_names, narrowing
 from mobilebert_jax.convert.pretrained import LoadResult, load_pretrained
 from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime import hub
@@ -66,11 +65,16 @@ class Teacher:
     )
 
   def place(self, mesh: Mesh, param_sharding: ParamSharding) -> Params:
-    """Puts its parameters on devices, in the dtype that it computes in."""
-    dtype = jnp.dtype(self.model.compute.param_dtype)
-    cast = jax.tree.map(lambda x: np.asarray(x, dtype), self.params)
+    """Puts its parameters on devices, in the dtype that it computes in.
+
+    Raises:
+      InputError: values that the dtype cannot hold.
+    """
+    flat = flatten_dict(self.params, sep='/')
+    dtype = self.model.compute.param_dtype
+    cast = narrowing.narrow(flat, dtype, self.name).arrays
     return device_mesh.put_tree(
-      cast, shardings(self.model, mesh, param_sharding)
+      unflatten_dict(cast, sep='/'), shardings(self.model, mesh, param_sharding)
     )
 
 
@@ -274,14 +278,11 @@ def check(
         f'teacher {name}, but must be the same for the student to learn from '
         'it.'
       )
-  labels = [tuple(c.id2label.values()) for c in (teacher, student)]
-  if (
-    not task.head.predicts_masked and label_names.match(*labels).kind == 'other'
-  ):
-    raise InputError(
-      f'{label_names.difference(*labels, f"the teacher {name}")}; use one that '
-      'was trained for them.'
-    )
+  theirs, ours = (tuple(c.id2label.values()) for c in (teacher, student))
+  matched = label_names.match(theirs, ours)
+  if not task.head.predicts_masked and matched.kind == 'other':
+    problem = label_names.difference(theirs, ours, f'the teacher {name}')
+    raise InputError(f'{problem}; use one that was trained for them.')
   longest, positions = config.data.max_length, teacher.max_position_embeddings
   if longest > positions:
     raise InputError(
@@ -338,10 +339,11 @@ def copied_values(
   """Returns the same as values: path -> the teacher's, on the host."""
   teacher_params = flatten_dict(teacher.params, sep='/')
   wanted = copied_shapes(teacher.params, student, parts, teacher.name)
-  return {
-    path: np.asarray(teacher_params[path], leaf.dtype)
-    for path, leaf in wanted.items()
-  }
+  values: dict[str, np.ndarray] = {}
+  for path, leaf in wanted.items():
+    one = {path: teacher_params[path]}
+    values |= narrowing.narrow(one, str(leaf.dtype), teacher.name).arrays
+  return values
 
 
 def replace_params(params: Params, values: dict[str, np.ndarray]) -> Params:
@@ -366,7 +368,9 @@ def _load_with_head(config: TrainConfig, task: Task, where: str) -> LoadResult:
   """
   dtype = config.distillation.teacher_dtype
   # Its rows follow the names of the task's labels.
-  labels = {'id2label': dict(enumerate(task.labels))} if task.labels else {}
+  labels: dict[str, Any] = {}
+  if task.labels:
+    labels['id2label'] = dict(enumerate(task.labels))
   heads: tuple[type[nn.Module], ...] = (task.head,)
   if task.head is models.MobileBertForPreTraining:
     heads = _PRETRAINING

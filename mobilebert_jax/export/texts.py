@@ -135,7 +135,7 @@ def from_run(
   """Reads the first texts of a run's validation split, or of its training's.
 
   Raises:
-    InputError: the data is not where it was.
+    InputError: the data is not where it was, or has other labels than then.
   """
   _, task, split = read_split(
     source, count, max_length, is_training=is_training
@@ -164,13 +164,14 @@ def read_split(
     InputError: the data is not where it was.
   """
   # Tasks come with all that reads data.
-  from mobilebert_jax.training import setup
+  from mobilebert_jax.training import setup, starting
 
   assert source.run is not None
   config = source.run.read_config()
   data = dataclasses.replace(config.data, max_length=max_length)
   config = dataclasses.replace(config, data=data)
   task = setup.find_task(config)
+  starting.check_labels(task, source.config, source.run)
   name = task.splits.train if is_training else task.splits.evaluation[0]
   examples = task.load(config.data, name)
   if isinstance(examples, tuple):

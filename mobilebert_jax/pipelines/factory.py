@@ -83,11 +83,11 @@ def pipeline(
     raise InputError(
       f'batch_size must be a positive integer, got {batch_size!r}.'
     )
-  name = None
+  source: str | os.PathLike | None = None
   if tokenizer is None:
     tokenizer = model
   elif isinstance(model, (str, os.PathLike)) and tokenizer != model:
-    name = model
+    source = model
   if isinstance(model, (str, os.PathLike)):
     # Only here: a model at hand needs nothing that reads files.
     from mobilebert_jax.convert.pretrained import from_pretrained
@@ -105,8 +105,8 @@ def pipeline(
       'tokenizer must be a MobileBertTokenizer, a name or a path; with a '
       '(model, params) pair it must be given.'
     )
-  if name is not None:
-    check_vocabulary(tokenizer, name, **options)
+  if source is not None:
+    check_vocabulary(tokenizer, source, **options)
   return kind(*model, tokenizer, batch_size)
 
 

@@ -14,12 +14,12 @@ from typing import Any
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
 
-# Seconds to wait for the hub's first answer; and for which a hub that has not
-# given one is not asked again.
+# Seconds to wait for the hub's first answer; and for which it is then known
+# whether there is one.
 _TIMEOUT = 10
 _PAUSE = 60
-# Address of a hub -> when it was asked in vain.
-_failures: dict[str, float] = {}
+# Address of a hub -> when it was asked, and whether it answered.
+_answers: dict[str, tuple[float, bool]] = {}
 # 'name' or 'owner/name', as the hub allows them.
 _HUB_NAME = re.compile(r'[\w-][\w.-]*(/[\w-][\w.-]*)?')
 
@@ -141,15 +141,16 @@ def _is_reachable(repo: str, filename: str, options: Mapping[str, Any]) -> bool:
   """Returns whether the hub answers, after one attempt.
 
   huggingface_hub itself would ask six times for each file, for half a minute.
-  What a hub that is down was asked in vain counts for a while.
+  The result counts for a while.
   """
   import huggingface_hub
   from huggingface_hub import constants, errors
 
   endpoint = os.environ.get('HF_ENDPOINT') or constants.ENDPOINT
-  failed = _failures.get(endpoint)
-  if failed is not None and time.monotonic() - failed < _PAUSE:
-    return False
+  asked, answered = _answers.get(endpoint, (-_PAUSE, False))
+  if time.monotonic() - asked < _PAUSE:
+    return answered
+  answered = True
   try:
     url = huggingface_hub.hf_hub_url(
       repo,
@@ -167,10 +168,9 @@ def _is_reachable(repo: str, filename: str, options: Mapping[str, Any]) -> bool:
   except errors.FileMetadataError:
     pass
   except _transport_errors():
-    _failures[endpoint] = time.monotonic()
-    return False
-  _failures.pop(endpoint, None)
-  return True
+    answered = False
+  _answers[endpoint] = time.monotonic(), answered
+  return answered
 
 
 def _download(

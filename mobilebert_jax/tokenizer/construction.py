@@ -136,11 +136,19 @@ def resolve_flags(
   """
   chosen = {}
   options = dict(source.options)
-  asked = ('do_lower_case', 'strip_accents')
-  if source.bare is not None and all(arguments[n] is None for n in asked):
+  if source.bare is not None:
     deduced, reason = letters.deduce(source.vocab)
-    options |= deduced
-    if reason is not None:
+    said = {
+      name: arguments[name] for name in ('do_lower_case', 'strip_accents')
+    }
+    if any(value is not None for value in said.values()):
+      if said['do_lower_case'] and not deduced.get('do_lower_case', True):
+        _log.warning(
+          '%s: texts are lower-cased, as do_lower_case says, though many of '
+          'its tokens have capitals and are never used', source.bare,
+        )  # fmt: skip
+    elif reason is not None:
+      options |= deduced
       _log.warning(
         '%s: %s; set do_lower_case and strip_accents if that is not so',
         source.bare, reason,

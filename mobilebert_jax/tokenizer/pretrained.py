@@ -87,13 +87,15 @@ class Pretrained(SpecialTokens):
       cache_dir: where downloads are kept.
       local_files_only: use downloaded files only.
       subfolder: directory inside the model.
-      **overrides: arguments of the constructor that overrule the files.
+      **overrides: arguments of the constructor that overrule the files; None
+        is what they say.
 
     Returns:
       The tokenizer.
 
     Raises:
-      InputError: nothing there, a corrupt file, or a setting of a wrong type.
+      InputError: nothing there, a corrupt file, a setting of a wrong type or
+        one that is not supported, or files that contradict each other.
     """
     path = files.path(name_or_path)
     if path.suffix in ('.txt', '.json') and not path.is_dir():
@@ -260,7 +262,6 @@ def _arguments(
 
   config = read(CONFIG)
   arguments = _settings(result.get(CONFIG), config)
-  # The configuration is newer than the map where both are written.
   source = construction.read_source(
     result.get(VOCAB), result.get(TOKENIZER), None
   )
@@ -268,6 +269,7 @@ def _arguments(
   contradictions.check_special(
     result.get(CONFIG), config, result.get(SPECIAL), special, source, overrides
   )
+  # The configuration is newer than the map where both are written.
   tokens = special | {k: v for k, v in config.items() if v is not None}
   for name in NAMES:
     if tokens.get(name) is not None:

@@ -173,14 +173,10 @@ def resume(
   """
   settings = dict(config.model) | task.model_overrides()
   written = workdir.read_model_config()
-  matched = label_order(task, written, workdir)
-  if matched.kind == 'reordered' and not scores:
-    stored = tuple(written.id2label.values())
-    raise InputError(
-      f'the labels of {task.name} come in the order '
-      f'{label_names.listed(task.labels)}, but the run in {workdir.path} began '
-      f'with {label_names.listed(stored)}: continue it on its own data.'
-    )
+  if scores:
+    label_order(task, written, workdir)
+  else:
+    check_labels(task, written, workdir)
   architecture = written.replace(**settings)
   check_lengths(config, architecture)
   model = task.head(architecture, compute=compute_of(config))
@@ -198,6 +194,26 @@ def resume(
   return Start(
     quantized(model, constants), None, tokenizer, constants=constants
   )
+
+
+def check_labels(task: Task, written: MobileBertConfig, workdir: Workdir):
+  """Checks that a task's labels are those of a run's model, in their order.
+
+  Args:
+    task: see `label_order`; so are the others.
+    written: the config of the run's model.
+    workdir: that of the run.
+
+  Raises:
+    InputError: they are others, or in another order.
+  """
+  if label_order(task, written, workdir).kind == 'reordered':
+    stored = tuple(written.id2label.values())
+    raise InputError(
+      f'the labels of {task.name} come in the order '
+      f'{label_names.listed(task.labels)}, but the run in {workdir.path} began '
+      f'with {label_names.listed(stored)}: use the data that it began with.'
+    )
 
 
 def label_order(
@@ -269,7 +285,7 @@ def _find_tokenizer(
   )
 
 
-def _letters(config: TrainConfig) -> dict[str, bool]:
+def _letters(config: TrainConfig) -> dict[str, Any]:
   """Returns what is set of how texts are prepared."""
   values = {
     'do_lower_case': config.do_lower_case,

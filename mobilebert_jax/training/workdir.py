@@ -322,6 +322,6 @@ def best_model(name: str) -> str:
 
 def _read(path: pathlib.Path) -> str:
   try:
-    return path.read_text(encoding='utf-8')
+    return path.read_text(encoding='utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(f'{path} cannot be read: {error}.') from None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mobilebert_jax import models
+from mobilebert_jax.convert import source
 from mobilebert_jax.convert.formats import foreign, safetensors
 from mobilebert_jax.convert.pretrained import load_pretrained, save_pretrained
 from mobilebert_jax.runtime.errors import InputError
@@ -119,6 +120,8 @@ def test_the_content_counts_where_the_name_says_otherwise(
   with zipfile.ZipFile(path, 'w') as archive:
     archive.writestr('archive/data.pkl', b'')
   assert foreign.kind(path) == 'bin'
+  # In a directory it is none of TensorFlow's.
+  assert source.find(tmp_path).format == source.find(path).format == 'bin'
 
 
 def test_the_workdir_of_a_run(model_dir):

@@ -7,7 +7,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobilebert_jax import models
@@ -164,10 +164,7 @@ def test_a_config_that_names_fewer_labels_than_the_head_has(
   assert _load(directory, *NLI).model.config.num_labels == 3
 
 
-@settings(
-  derandomize=True, max_examples=12, database=None, deadline=None,
-  suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+@settings(derandomize=True, max_examples=12, database=None, deadline=None)
 @given(st.permutations(range(3)), st.sampled_from((str, str.upper, str.title)))
 def test_every_order_of_the_labels_gives_the_clean_rows(nli, order, form):
   clean = _load(nli, *NLI).params['classifier']

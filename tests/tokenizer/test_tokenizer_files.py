@@ -94,8 +94,11 @@ def test_capitals_and_accents_are_deduced(
   assert tokenizer.tokenize(text) == tokens
   assert (said in caplog.text) if said else not caplog.records
   # What is said counts, and is kept.
+  caplog.clear()
   forced = _LOAD(path, do_lower_case=True, strip_accents=True)
   assert forced.do_lower_case and forced.strip_accents
+  never = 'have capitals' in str(said)
+  assert ('capitals and are never used' in caplog.text) == never
   tokenizer.save_pretrained(tmp_path / 'again')
   assert _LOAD(tmp_path / 'again').tokenize(text) == tokens
 

@@ -268,3 +268,29 @@ def test_files_both_ways(vocab_file, strings, tmp_path, variant):
 
 def vocab_size(path):
   return len(path.read_text(encoding='utf-8').rstrip('\n').split('\n'))
+
+
+def test_a_vocabulary_with_blank_and_repeated_lines(tmp_path):
+  words = '[PAD] [UNK] - [CLS] [SEP] a [MASK] b - a c - -'.split()
+  path = tmp_path / 'vocab.txt'
+  path.write_text(''.join(f'{word.strip("-")}\n' for word in words))
+  ours = MobileBertTokenizerFast.from_pretrained(path)
+  theirs = _reference(path)
+  for text in ('a b c', 'c x', '[MASK] a'):
+    assert ours(text)['input_ids'] == theirs(text)['input_ids']
+
+
+def test_the_digest_of_the_vocabulary_is_left_alone(vocab_file, tmp_path):
+  transformers = pytest.importorskip('transformers')
+  ours = MobileBertTokenizerFast(str(vocab_file))
+  ours.save_pretrained(tmp_path / 'ours')
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'ours')
+  theirs.save_pretrained(tmp_path / 'theirs')
+  name = 'tokenizer_config.json'
+  one, other = (
+    json.loads((tmp_path / directory / name).read_text())
+    for directory in ('ours', 'theirs')
+  )
+  assert one['vocabulary_digest'] == other['vocabulary_digest']
+  again = MobileBertTokenizerFast.from_pretrained(tmp_path / 'theirs')
+  assert again.tokens() == ours.tokens()

@@ -126,7 +126,7 @@ def test_labels_that_the_data_has_in_another_order(tmp_path):
   workdir = Workdir(tmp_path)
   model, params = tiny(CLASSIFIER, id2label={0: 'positive', 1: 'negative'})
   workdir.start(config, model, MobileBertTokenizerFast(WORDS), {})
-  with pytest.raises(InputError, match='continue it on its own data'):
+  with pytest.raises(InputError, match='use the data that it began with'):
     starting.resume(config, task, workdir)
   start = starting.resume(config, task, workdir, scores=True)
   assert start.model.config.id2label[0] == 'negative'
