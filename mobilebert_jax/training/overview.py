@@ -13,6 +13,7 @@ from mobilebert_jax import models
 from mobilebert_jax.config import taken_layers
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.batching.features import Features, resolve_buckets
+from mobilebert_jax.data.readers import remarks
 from mobilebert_jax.data.records.stored_features import StoredFeatures
 from mobilebert_jax.reporting.start_summary import SplitFacts, StartSummary
 from mobilebert_jax.tasks import Task
@@ -33,14 +34,15 @@ def summarize(run: Run) -> StartSummary:
   task = run.task
   names = (task.splits.train, *task.splits.evaluation, *task.splits.test)
   return StartSummary(
-    splits=[_facts(run, run.splits[name]) for name in names],
+    splits=[_look_at(run, run.splits[name]) for name in names],
     max_length=run.config.data.max_length,
     is_cut=task.long_texts == 'cut',
-    plan=list(_plan(run)),
+    plan=_plan(run),
+    notes=remarks.said(),
   )
 
 
-def _facts(run: Run, split: Split) -> SplitFacts:
+def _look_at(run: Run, split: Split) -> SplitFacts:
   task, tokenizer = run.task, run.start.tokenizer
   features: Any = split.features
   is_stored = isinstance(features, StoredFeatures)
@@ -58,18 +60,18 @@ def _facts(run: Run, split: Split) -> SplitFacts:
   lengths, long_share = _lengths(task, split, sizes, seen, run)
   # Records have no labels to be looked at, and stay where they are.
   some = split.examples if is_stored else split.examples[:seen]
-  found = task.summarize(some)
-  is_labelled = found.unlabelled < found.rows
-  numbers = found.numbers and dataclasses.astuple(found.numbers)
+  summary = task.summarize(some)
+  is_labelled = summary.unlabelled < summary.rows
+  numbers = summary.numbers and dataclasses.astuple(summary.numbers)
   return SplitFacts(
     name=split.name,
     rows=len(split.examples),
     seen=seen,
-    unit=found.unit,
-    classes=found.classes if is_labelled else (),
-    counted=found.counted,
+    unit=summary.unit,
+    classes=summary.classes if is_labelled else (),
+    counted=summary.counted,
     numbers=numbers or None,
-    remarks=found.remarks,
+    remarks=summary.remarks,
     lengths=lengths,
     long_share=long_share,
     unknown_share=float(np.sum(is_unknown) / max(1, np.sum(is_text))),
