@@ -126,8 +126,8 @@ class StartSummary:
       yield ''
     yield from table(
       (
-        'split', escape(self.splits[0].unit), 'tokens: median', '95% up to', 'longest',
-        f'{self._long_word()} ({self.max_length})', '[UNK]',
+        'split', escape(self.splits[0].unit), 'tokens: median', '95% up to',
+        'longest', f'{self._long_word()} ({self.max_length})', '[UNK]',
         'without a known token',
       ),
       (self._split_row(split) for split in self.splits),
