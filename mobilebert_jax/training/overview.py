@@ -22,7 +22,7 @@ from mobilebert_jax.training.setup import Run
 
 # Rows that are looked at: encoded ones; recorded ones, which are read for it;
 # and texts that are tokenised once more because they had been cut.
-_ROWS, _RECORDED_ROWS, _LONG_TEXTS = 100_000, 2000, 1000
+_ROWS, _RECORDED_ROWS, _LONG_TEXTS = 100_000, 2000, 500
 _READ_AT_ONCE = 250
 # Special tokens of a pair of texts.
 _SPECIAL = 3
@@ -119,31 +119,34 @@ def _lengths(
     lengths = np.zeros(len(examples), np.int64)
   if len(doubtful):
     step = -(-len(doubtful) // _LONG_TEXTS)
-    measured = [
-      _tokens(
-        task.texts(examples[i]),
-        run.start.tokenizer,
-        is_choice=features.choices is not None,
-      )
-      for i in doubtful[::step]
-    ]
+    measured = _tokens(
+      [task.texts(examples[i]) for i in doubtful[::step]],
+      run.start.tokenizer,
+      is_choice=features.choices is not None,
+    )
     lengths[doubtful] = np.repeat(measured, step)[: len(doubtful)]
   return lengths, float(np.mean(lengths > most)) if len(lengths) else 0.0
 
 
-def _tokens(texts: Sequence[str], tokenizer: Any, *, is_choice: bool) -> int:
-  """Returns the tokens of an example's texts, if nothing is cut."""
+def _tokens(
+  examples: Sequence[Sequence[str]], tokenizer: Any, *, is_choice: bool
+) -> list[int]:
+  """Returns the tokens of each example's texts, if nothing is cut."""
   encoded = tokenizer(
-    list(texts),
+    [text for texts in examples for text in texts],
     add_special_tokens=False,
     truncation=False,
     padding=False,
     verbose=False,
   )
-  first, *others = map(len, encoded['input_ids'])
-  # Of several choices one stands beside the question.
-  second = max(others, default=0) if is_choice else sum(others)
-  return first + second + 2 + bool(others)
+  sizes = iter(map(len, encoded['input_ids']))
+  counts = []
+  for texts in examples:
+    first, *others = (next(sizes) for _ in texts)
+    # Of several choices one stands beside the question.
+    second = max(others, default=0) if is_choice else sum(others)
+    counts.append(first + second + 2 + bool(others))
+  return counts
 
 
 def _plan(run: Run) -> list[tuple[str, str]]:
