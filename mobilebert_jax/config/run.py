@@ -374,7 +374,6 @@ class TrainConfig:
       (('data', 'batching'), self.data.batching,
        self.data.batching != 'packed',
        f"'bucketed' or 'padded' {given}: a row holds one example"),
-      (('remat',), self.remat, self.remat == 'none', f"'none' {given}"),
       (('distillation', 'strategy'), self.distillation.strategy,
        self.distillation.strategy == 'none',
        f"'none' {given}: a teacher gives labels, but no block is compared"),

@@ -18,6 +18,7 @@ and from a model to a directory:
   options: the settings of an export.
   source: the model that is exported, with its tokenizer.
   texts: real texts as it reads them.
+  serving: which parameters, folded, on which grids.
   formats: what each format writes, and the runtime that proves it.
   check: what was written, compared with the model.
   judge: the scores of both on the task.

@@ -10,26 +10,23 @@ from typing import NamedTuple
 from mobilebert_jax import models
 from mobilebert_jax.config import model_json
 from mobilebert_jax.convert import save
-from mobilebert_jax.data.batching.features import NumpyBatch
-from mobilebert_jax.export import check, judge, mediapipe, mediapipe_tokenizer
+from mobilebert_jax.export import (
+  check,
+  judge,
+  mediapipe,
+  mediapipe_tokenizer,
+  serving,
+)
 from mobilebert_jax.export import source as sources
 from mobilebert_jax.export import texts as real_texts
 from mobilebert_jax.export.check import Comparison
 from mobilebert_jax.export.formats import FORMATS, Format, Job, Written
 from mobilebert_jax.export.judge import Data, Judgement
-from mobilebert_jax.export.options import CALIBRATED, ExportOptions
+from mobilebert_jax.export.options import ExportOptions
 from mobilebert_jax.export.source import Source
 from mobilebert_jax.export.texts import Texts
-from mobilebert_jax.inference import (
-  costs,
-  equalization,
-  folding,
-  quantization,
-  ranges,
-)
+from mobilebert_jax.inference import costs, folding
 from mobilebert_jax.inference.costs import Cost
-from mobilebert_jax.inference.graph import Outputs
-from mobilebert_jax.inference.quantized_model import Constants, quantized
 from mobilebert_jax.reporting import model_card
 from mobilebert_jax.runtime import files, hub
 from mobilebert_jax.runtime.errors import InputError
@@ -163,40 +160,14 @@ def export(
     f'{len(checked)} texts to check with and {folded_with} to fold with, of '
     f'up to {longest} tokens: {texts.origin}'
   )
-  constants = _constants_of_run(options, source)
-  calibrating = _Calibrating()
-  if constants is None:
-    calibrating = _calibrating(options, source, longest, lengths)
-  if constants is not None:
-    say('ranges and scales are those that the run has learnt with')
-  elif calibrating:
-    say(f'measuring ranges on {calibrating.texts} texts: {calibrating.origin}')
-  if options.quantize != 'none' and options.equalize and constants is None:
-    params = equalization.equalize(
-      source.head, source.config, source.params, calibrating.batches or batches
-    )
-    say(equalization.describe(source.config))
-    source = dataclasses.replace(source, params=params)
-  fold = _folder(source, options)
-  means = folding.measure_means(
-    source.head, source.config, source.params, batches
-  )
+  served = serving.prepare(options, source, batches, lengths, say)
+  source = served.source
   with save.atomic_directory(output) as directory:
     _write_beside(source, directory)
     say(f'writing {options.format}')
-    calibration = None
-    if constants is not None:
-      served = fold(constants.means, restarts=constants.restarts)
-      calibration = constants.quantization
-    else:
-      served = fold(means)
-    if calibrating:
-      measured_ranges = ranges.measure(served, calibrating.batches)
-      calibration = quantization.calibrate(
-        served, options.quantize, measured_ranges
-      )
     job = Job(
-      served, source, options, lengths, texts.features.choices, calibration
+      served.graph, source, options, lengths, texts.features.choices,
+      served.quantization,
     )  # fmt: skip
     written = chosen.write(job, directory)
     for note in (note for file in written for note in file.notes):
@@ -204,21 +175,25 @@ def export(
     say(f'checking in {chosen.version()}')
     model = check.compiled(source)
     references = check.references(
-      source, model, fold(None, 'float64'), texts.batches(checked, lengths)
+      source,
+      model,
+      serving.fold(options, source, None, dtype='float64'),
+      texts.batches(checked, lengths),
     )
     data = _examples(options, source, longest, say)
     judged = model
-    if constants is not None:
+    if served.learnt is not None:
       # What the run scored is what the file has to score.
-      rounded = quantized(source.model, constants)
-      judged = check.compiled(dataclasses.replace(source, model=rounded))
+      judged = check.compiled(dataclasses.replace(source, model=served.learnt))
     checked_files = tuple(
       _check(source, model, judged, file, directory, references, data)
       for file in written
     )
-    if calibrating and calibration is not None:
+    if served.calibration and served.quantization is not None:
       say('finding the tensors that cost most')
-      worst = costs.costs(served, calibration, calibrating.batches[0])[:5]
+      worst = costs.costs(
+        served.graph, served.quantization, served.calibration[0]
+      )[:5]
       checked_files = tuple(
         file._replace(costs=worst if file.quantization != 'none' else ())
         for file in checked_files
@@ -296,63 +271,6 @@ def _hints(
   )
 
 
-def _constants_of_run(
-  options: ExportOptions, source: Source
-) -> Constants | None:
-  """What a quantised run has learnt with, if its own integers are wanted.
-
-  Raises:
-    InputError: others are.
-  """
-  if source.run is None or options.quantize == 'none':
-    return None
-  constants = source.run.read_quantization()
-  if constants is None:
-    return None
-  scheme = constants.quantization.scheme
-  if options.quantize != scheme:
-    raise InputError(
-      f'{source.name} has learnt with the integers of {scheme}, not with those '
-      f'of {options.quantize}: pass --quantize={scheme}.'
-    )
-  if options.calibration is not None:
-    raise InputError(
-      f'--calibration is for float models; {source.name} has learnt with '
-      'ranges that stay.'
-    )
-  return constants
-
-
-class _Calibrating(NamedTuple):
-  """The texts that ranges are measured on; none where nothing needs them."""
-
-  batches: tuple[NumpyBatch, ...] = ()
-  origin: str = ''
-
-  @property
-  def texts(self) -> int:
-    return sum(len(batch['input_ids']) for batch in self.batches)
-
-  def __bool__(self) -> bool:
-    return bool(self.batches)
-
-
-def _calibrating(
-  options: ExportOptions,
-  source: Source,
-  longest: int,
-  lengths: tuple[int, ...],
-) -> _Calibrating:
-  if options.quantize not in CALIBRATED:
-    return _Calibrating()
-  count = options.calibration_examples
-  given = real_texts.for_calibration(
-    source, options.calibration, count, longest
-  )
-  rows = range(min(count, len(given)))
-  return _Calibrating(tuple(given.batches(rows, lengths)), given.origin)
-
-
 def _examples(
   options: ExportOptions,
   source: Source,
@@ -374,19 +292,6 @@ def _parts(count: int, wanted: int) -> tuple[range, range]:
   measured = range(min(_MEASURED, max(1, count // 2)))
   checked = range(len(measured) if count > 1 else 0, count)
   return measured, checked[:wanted]
-
-
-def _folder(source: Source, options: ExportOptions):
-  """Returns a function of (means, ...) that makes the served model."""
-  outputs = Outputs(options.hidden_states, options.attentions, options.pooler)
-
-  def fold(means, dtype='float32', restarts=None):
-    return folding.fold(
-      source.head, source.config, source.params, outputs, means=means,
-      dtype=dtype, restarts=restarts,
-    )  # fmt: skip
-
-  return fold
 
 
 def _write_beside(source: Source, directory: pathlib.Path):

@@ -11,5 +11,6 @@ In the order in which to read:
   float16: parameters whose values float16 can hold.
   quantization: integers in place of floats: which tensors, on which grid.
   costs: what rounding each tensor costs.
+  scanned_blocks: folding and the forward pass within a step that learns.
   quantized_model: a model that learns as it is served, folded and rounded.
 """

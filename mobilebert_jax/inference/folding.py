@@ -17,15 +17,13 @@ another one, r, with x = scale * r + offset for each channel:
 Which constants: the channels' means over sequences of tokens (`means`), those
 of texts or, without any, of `default_batches`.
 
-`fold` computes in float64, on the host; `fold_traced` is the same inside of a
-step that learns through the served model.
+`fold` computes in float64, on the host; `scanned_blocks.fold_traced` is the
+same inside of a step that learns through the served model.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mobilebert_jax.config.model import MobileBertConfig
@@ -76,7 +74,7 @@ def fold(
       one is to have); None: where their scales ask for it.
     dtype: of the weights; everything before is float64.
   """
-  folding = _Folding(config, params, means or {}, restarts)
+  folding = Folding(config, params, means or {}, restarts)
   return Graph(
     head,
     config,
@@ -86,31 +84,6 @@ def fold(
     },
     outputs,
   )
-
-
-def fold_traced(
-  head: str,
-  config: MobileBertConfig,
-  params: Any,
-  outputs: Outputs = graphs.NO_MORE,
-  *,
-  means: Means,
-  restarts: Collection[str],
-) -> Graph:
-  """Returns the served form of parameters that are traced, with a gradient.
-
-  Args:
-    head: as for `fold`.
-    config: as for `fold`.
-    params: jax arrays of one dtype, in which everything is computed.
-    outputs: as for `fold`.
-    means: constants, measured before (`measure_means`).
-    restarts: where streams begin anew (`restarts_of`): parameters that are
-      traced cannot say it.
-  """
-  dtype = jax.tree.leaves(params)[0].dtype
-  folding = _Folding(config, params, means, restarts, jnp, dtype)
-  return Graph(head, config, folding.weights(head, outputs), outputs)
 
 
 def restarts_of(graph: Graph) -> frozenset[str]:
@@ -142,7 +115,7 @@ def measure_means(
     name of the tensor -> mean of each channel, of the values that the unfolded
     model has there; float64.
   """
-  folding = _Folding(config, params, {})
+  folding = Folding(config, params, {})
   graph = Graph(head, config, folding.weights(head, graphs.NO_MORE))
   sums: dict[str, np.ndarray] = {}
   count = 0.0
@@ -177,7 +150,7 @@ def kept(
   Returns:
     name of the tensor -> its value as a function of what is kept.
   """
-  folding = _Folding(config, params, means)
+  folding = Folding(config, params, means)
   folding.weights(head, graphs.NO_MORE)
   return folding.kept
 
@@ -220,7 +193,7 @@ def default_batches(
   return batches
 
 
-class _Folding:
+class Folding:
   """Folds one model; `kept` tells how each tensor of a stream is kept.
 
   Args:
@@ -247,15 +220,13 @@ class _Folding:
     self.result: dict[str, Any] = {}
 
   def weights(self, head: str, outputs: Outputs) -> dict[str, np.ndarray]:
+    """Returns all weights, by name."""
     body = self.params
     if head != 'MobileBertModel':
       body = self.params['mobilebert']
     stream = self.embeddings(body['embeddings'])
-    streams = [stream]
-    for layer in range(self.config.num_hidden_layers):
-      block = block_params(body['encoder']['layers'], layer)
-      stream = self.block(f'layer_{layer}', block, stream)
-      streams.append(stream)
+    streams = [stream, *self.blocks(body['encoder']['layers'], stream)]
+    stream = streams[-1]
     self.head(head, body, stream)
     names = Graph(head, self.config, {}, outputs).output_names
     if 'last_hidden_state' in names:
@@ -268,6 +239,15 @@ class _Folding:
     return self.result
 
   # Parts of the model.
+
+  def blocks(self, params: Any, stream: Affine) -> list[Affine]:
+    """Folds all blocks; returns how the stream is kept behind each."""
+    streams = []
+    for layer in range(self.config.num_hidden_layers):
+      of_block = block_params(params, layer)
+      stream = self.block(f'layer_{layer}', of_block, stream)
+      streams.append(stream)
+    return streams
 
   def embeddings(self, p: Any) -> Affine:
     c, name = self.config, 'embeddings'
@@ -303,6 +283,7 @@ class _Folding:
     return affine
 
   def block(self, name: str, p: Any, x: Affine) -> Affine:
+    """Folds one block, under a name; returns how its output is kept."""
     c = self.config
     narrow = query = key = value = x
     if c.use_bottleneck:

@@ -145,13 +145,26 @@ def apply(
     The outputs by transformers' names, in the order of `graph.output_names`,
     with the shapes of `models.outputs`.
   """
-  return _Forward(graph, operations, inputs, hook).outputs()
+  return Forward(graph, operations, inputs, hook).outputs()
 
 
-class _Forward:
-  """One pass: the graph, the backend and what blocks share."""
+class Forward:
+  """One pass: the graph, the backend and what blocks share.
 
-  def __init__(self, graph, operations, inputs, hook):
+  Args:
+    graph: as for `apply`.
+    operations: as for `apply`.
+    inputs: as for `apply`.
+    hook: as for `apply`.
+  """
+
+  def __init__(
+    self,
+    graph: Graph,
+    operations: Operations,
+    inputs: Mapping[str, Any],
+    hook: Hook | None = None,
+  ):
     self.graph, self.config = graph, graph.config
     self.weights, self.ops = graph.weights, operations
     self.hook = hook or (lambda name, value: value)
@@ -171,12 +184,10 @@ class _Forward:
     self.attentions: list[Any] = []
 
   def outputs(self) -> dict[str, Any]:
+    """Returns the outputs by name."""
     x = self.embeddings()
     self.note_hidden_state(x, 0)
-    for layer in range(self.config.num_hidden_layers):
-      x = self.block(x, f'layer_{layer}')
-      self.note_hidden_state(x, layer + 1)
-    computed = self.head(x)
+    computed = self.head(self.blocks(x))
     for i, value in enumerate(self.hidden_states):
       computed[f'hidden_states.{i}'] = value
     for i, value in enumerate(self.attentions):
@@ -214,7 +225,15 @@ class _Forward:
       'embeddings', self.tensor('embeddings', x), TORCH_LAYER_NORM_EPS
     )
 
+  def blocks(self, x: Any) -> Any:
+    """Runs all blocks, and notes what each of them gives."""
+    for layer in range(self.config.num_hidden_layers):
+      x = self.block(x, f'layer_{layer}')
+      self.note_hidden_state(x, layer + 1)
+    return x
+
   def block(self, x: Any, name: str) -> Any:
+    """Runs the block whose weights and tensors have this name before theirs."""
     c = self.config
     narrow, query, key, value = self.bottleneck(x, name)
     y = self.attention(narrow, query, key, value, f'{name}/attention')
@@ -383,6 +402,7 @@ class _Forward:
     return x
 
   def note_hidden_state(self, x: Any, index: int):
+    """Keeps what a block gives, if it is asked for."""
     if self.graph.outputs.hidden_states:
       value = self.unfolded(f'hidden_states.{index}', x)
       self.hidden_states.append(self.ops.tokens(value, self.ids))

@@ -17,12 +17,11 @@ import jax.scipy.special
 import numpy as np
 
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.inference import folding
-from mobilebert_jax.inference import graph as graphs
+from mobilebert_jax.inference import folding, scanned_blocks
 from mobilebert_jax.inference import quantization as grids
-from mobilebert_jax.inference.graph import Graph, Hook, Outputs
+from mobilebert_jax.inference.graph import Graph, Hook, Outputs, Weights
 from mobilebert_jax.inference.operations import ArrayOperations
-from mobilebert_jax.inference.quantization import Quantization
+from mobilebert_jax.inference.quantization import Grid, Quantization
 from mobilebert_jax.models import outputs as model_outputs
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.encoder import Options
@@ -106,9 +105,9 @@ def quantized(model: nn.Module, constants: Constants) -> nn.Module:
   """Returns a model with the same parameters, that computes as it is served.
 
   `apply` takes input_ids, attention_mask, token_type_ids and masked_positions
-  of rows that hold one example each. There is no dropout, and the blocks are
-  unrolled. Products of matrices are in `compute.dtype`; everything else is in
-  float32 at least, rounding to the grids included.
+  of rows that hold one example each. There is no dropout. Products of matrices
+  are in `compute.dtype`; everything else is in float32 at least, rounding to
+  the grids included.
 
   Args:
     model: of a class with a head.
@@ -193,10 +192,14 @@ def _apply(
 ) -> dict[str, Any]:
   """Returns the graph's outputs."""
   rounding = constants.quantization
-  graph = folding.fold_traced(
+  graph, loops = scanned_blocks.fold_traced(
     head, config, params, wanted,
     means=constants.means, restarts=constants.restarts,
-  )._replace(mask_value=rounding.mask_value)  # fmt: skip
+    alike=scanned_blocks.loops(
+      config.num_hidden_layers, (*constants.restarts, *rounding.tensors)
+    ),
+  )  # fmt: skip
+  graph = graph._replace(mask_value=rounding.mask_value)
   ids = jnp.asarray(inputs.input_ids)
   values = {
     'input_ids': ids,
@@ -211,9 +214,21 @@ def _apply(
     rows, length = ids.shape
     first = jnp.arange(rows)[:, None] * length
     values['masked_rows'] = jnp.asarray(inputs.masked_positions) + first
-  operations = _Operations(compute.dtype, compute.stats_dtype)
-  hook = _hook(graph, grids.hook(graph, rounding), ids, config.pad_token_id)
-  return graphs.apply(graph, operations, values, hook)
+
+  def make_hook(weights: Weights, tensors: Mapping[str, Grid]) -> Hook:
+    part = graph._replace(weights=weights)
+    rounded = grids.hook(part, rounding._replace(tensors=tensors))
+    return _hook(part, rounded, ids, config.pad_token_id)
+
+  return scanned_blocks.ScannedForward(
+    graph,
+    loops,
+    _Operations(compute.dtype, compute.stats_dtype),
+    values,
+    rounding.tensors,
+    make_hook,
+    compute,
+  ).outputs()
 
 
 def _hook(graph: Graph, rounded: Hook, ids: Any, pad_id: int | None) -> Hook:

@@ -26,20 +26,37 @@ def used(directory: str | None) -> Iterator[None]:
   if directory is None:
     yield
     return
+  path = files.make_directory(directory, 'config.compilation_cache_dir')
+  with _set(str(path)):
+    yield
+
+
+@contextlib.contextmanager
+def unused() -> Iterator[None]:
+  """Compiles inside the block without taking or keeping a program.
+
+  For devices that are described and not there: JAX keeps what is compiled for
+  them, and cannot load it (jax 0.12 warns of each).
+  """
+  with _set(None):
+    yield
+
+
+@contextlib.contextmanager
+def _set(directory):
   import jax
   from jax.experimental.compilation_cache import compilation_cache
 
-  path = files.make_directory(directory, 'config.compilation_cache_dir')
   config: Any = jax.config
   before = config.jax_compilation_cache_dir
-  _set(config, compilation_cache, str(path))
+
+  def change(to):
+    config.update('jax_compilation_cache_dir', to)
+    # What has been opened before stays open otherwise.
+    compilation_cache.reset_cache()
+
+  change(directory)
   try:
     yield
   finally:
-    _set(config, compilation_cache, before)
-
-
-def _set(config, cache, directory):
-  config.update('jax_compilation_cache_dir', directory)
-  # What has been opened before stays open otherwise.
-  cache.reset_cache()
+    change(before)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.distillation.stages import Stage
+from mobilebert_jax.runtime import compilation_cache
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.tpu_compile import distillation, inputs
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
@@ -220,7 +221,8 @@ def compile_step(of: CompilationPlan, name: str) -> CompiledStep:
   start = time.perf_counter()
   lowered, batch = _lower(of, name)
   try:
-    compiled = lowered.compile()
+    with compilation_cache.unused():
+      compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise

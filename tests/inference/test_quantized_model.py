@@ -13,6 +13,7 @@ from mobilebert_jax.inference import (
   graph,
   quantization,
   ranges,
+  scanned_blocks,
 )
 from mobilebert_jax.inference.operations import jax_operations
 from mobilebert_jax.inference.quantization import Grid, Quantization
@@ -96,16 +97,66 @@ def test_traced_weights_are_those_of_the_file(changes):
   means = folding.measure_means(head, model.config, params, [batch])
   folded = folding.fold(head, model.config, params, means=means)
   restarts = folding.restarts_of(folded)
-  traced = jax.jit(
-    lambda params: dict(
-      folding.fold_traced(
-        head, model.config, params, means=means, restarts=restarts
-      ).weights
+  alike = scanned_blocks.loops(model.config.num_hidden_layers, restarts)
+
+  @jax.jit
+  def fold(params):
+    outer, loops = scanned_blocks.fold_traced(
+      head, model.config, params, means=means, restarts=restarts, alike=alike
     )
-  )(params)
+    return dict(outer.weights), [dict(loop.weights) for loop in loops]
+
+  traced, loops = fold(params)
+  for blocks, weights in zip(alike, loops, strict=True):
+    traced |= {
+      name.replace('layer', f'layer_{block}'): value[i]
+      for i, block in enumerate(blocks)
+      for name, value in weights.items()
+    }
   assert {*traced} == {*folded.weights}
   for name, value in folded.weights.items():
     np.testing.assert_allclose(traced[name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_blocks_with_the_same_names_are_in_one_loop():
+  names = [
+    'layer_0/query', 'layer_1/query', 'layer_2/query', 'layer_3/query',
+    'embeddings', 'layer_2/output', 'masked_lm/rest',
+  ]  # fmt: skip
+  found = [(loop.start, loop.stop) for loop in scanned_blocks.loops(4, names)]
+  assert found == [(0, 2), (2, 3), (3, 4)]
+  assert scanned_blocks.loops(3, ()) == [range(3)]
+
+
+@pytest.mark.parametrize('compute', [
+  {}, {'layers': 'loop'}, {'remat': 'full'}, {'layers': 'loop', 'remat': 'dots'}
+], ids=str)  # fmt: skip
+def test_a_block_of_another_form_divides_the_loop(compute):
+  """One channel of one block's stream has no scale left."""
+  model, params = served.make(
+    CLASSIFIER, dtype='float32', num_hidden_layers=3,
+    num_feedforward_networks=1,
+  )  # fmt: skip
+  norm = params['mobilebert']['encoder']['layers']['output_bottleneck']['norm']
+  norm['scale'] = np.array(norm['scale'])
+  norm['scale'][1, 0] = 0.0
+  batch = served.make_batch(CLASSIFIER)
+  constants = constants_of(CLASSIFIER, model, params, batch, 'int8')
+  assert constants.restarts == {'layer_1/output'}
+  rounded = quantized(model.clone(compute=models.Compute(**compute)), constants)
+  folded = constants.fold(CLASSIFIER, model.config, params)
+  hook = quantization.hook(folded, constants.quantization)
+  wanted = graph.apply(folded, jax_operations(), batch, hook)['logits']
+  scale = np.abs(wanted).max()
+
+  def total(params):
+    outputs = rounded.apply({'params': params}, **batch, output_attentions=True)
+    assert len(outputs.attentions) == 3
+    return outputs.logits.sum(), outputs.logits
+
+  grads, result = jax.jit(jax.grad(total, has_aux=True))(params)
+  np.testing.assert_allclose(result / scale, wanted / scale, atol=1e-2)
+  assert all(np.any(leaf) for leaf in jax.tree.leaves(grads['classifier']))
 
 
 def test_a_form_is_kept_when_scales_change():

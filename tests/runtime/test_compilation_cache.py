@@ -44,6 +44,15 @@ def test_a_kept_program_is_not_compiled_again(tmp_path, keeps_everything):
   assert '/jax/compilation_cache/cache_hits' in found
 
 
+def test_a_block_without_kept_programs(tmp_path, keeps_everything):
+  with compilation_cache.used(str(tmp_path)):
+    with compilation_cache.unused():
+      jax.jit(lambda x: x - 7)(jnp.float32(1)).block_until_ready()
+    assert not [*tmp_path.iterdir()]
+    jax.jit(lambda x: x - 9)(jnp.float32(1)).block_until_ready()
+    assert [*tmp_path.iterdir()]
+
+
 def test_none_changes_nothing():
   before = jax.config.jax_compilation_cache_dir
   with compilation_cache.used(None):

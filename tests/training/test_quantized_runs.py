@@ -147,8 +147,6 @@ def test_a_teacher_gives_labels(tmp_path, capsys):
    "config.init is 'scratch', but must be the float model to begin with"),
   (['--config.data.batching=packed'],
    "config.data.batching is 'packed', but must be 'bucketed' or 'padded'"),
-  (['--config.remat=full'],
-   "config.remat is 'full', but must be 'none' with config.quantization"),
   (['--config.distillation.teacher=x',
     '--config.distillation.strategy=auxiliary'],
    "config.distillation.strategy is 'auxiliary', but must be 'none' with"),

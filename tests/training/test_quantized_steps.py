@@ -149,8 +149,10 @@ def test_training_regains_what_int4_loses():
   rounded = quantized(model, constants)
   accuracy, wanted = score(model, params)
   before, lost = score(rounded, params)
-  after, regained = score(rounded, learn(rounded, params, 200, 5e-3))
+  # At a rate that stays high the last step is as good as a draw.
+  rate = optax.linear_schedule(5e-3, 0.0, 200)
+  after, regained = score(rounded, learn(rounded, params, 200, rate))
   assert accuracy > 0.97
   assert before < accuracy - 0.03
-  assert after > accuracy - 0.01
-  assert regained - wanted < 0.25 * (lost - wanted)
+  assert after > accuracy - 0.005
+  assert regained - wanted < 0.1 * (lost - wanted)
