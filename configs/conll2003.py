@@ -5,7 +5,7 @@ Hardware: one TPU core or GPU.
 Starts from google/mobilebert-uncased; the data comes from TFDS (where it is in
 IOB2), or from files with --config.data.source=files --config.data.path=DIR:
 train.txt, valid.txt and test.txt, or the original eng.train, eng.testa and
-eng.testb (for which also --config.options.scheme=IOB1, which they are in).
+eng.testb, which are in IOB1: that is found and said.
 
 Variants from scratch, for two CPU cores (with files):
   small             layer_norm, 2.4M parameters, 2.0M of them word vectors

@@ -7,7 +7,7 @@ Starts from google/mobilebert-uncased. DIR holds train.jsonl with a list of
 words and a list of tags (B-TYPE, I-TYPE, O) on each line, or train.conll with
 a word and its tag on each line and blank lines between sentences; perhaps
 validation.* and test.*. Without validation.* a tenth of the sentences is held
-out. Tags in IOB1: --config.options.scheme=IOB1.
+out. The scheme of the tags is found.
 
 Variants from scratch, for two CPU cores:
   small             layer_norm, 2.4M parameters, 2.0M of them word vectors

@@ -40,6 +40,12 @@ def main(argv: Sequence[str]):
   for name in given['names']:
     directory = tfds.prepare(name, given['data_dir'])
     print(f'{name} is ready in {directory}')
+  if given['data_dir'] is None:
+    print(
+      f"{tfds.default_data_dir()} is TFDS's own place, where other programs "
+      'find array_record now; to keep the two apart, name a --data_dir and set '
+      'config.data.path to it.'
+    )
 
 
 if __name__ == '__main__':

@@ -94,6 +94,7 @@ def plan(
     InputError: no text, a wrong line, a file that is named twice, a document
       that is far larger than a block, or one alone where pairs need two.
   """
+  repeats = documents.Repeats()
   cutter = _Cutter(options.block_size, 2 if options.next_sentence else 1)
   digest = hashlib.sha256()
   with Work('reading the text', 'characters') as work:
@@ -107,7 +108,9 @@ def plan(
       for document in in_file:
         digest.update(_encoded(path, document))
         cutter.add(path, document)
+        repeats.add(document)
         work.is_at(cutter.characters)
+  repeats.say('the text')
   blocks = cutter.finish()
   if options.next_sentence and blocks[0].documents < 2:
     raise InputError(

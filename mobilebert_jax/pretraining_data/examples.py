@@ -26,6 +26,8 @@ class Counts:
 
   Attributes:
     tokens: of the text, counted once.
+    unknown: those of them that are [UNK].
+    documents: of the text, those with a token.
     examples: records.
     example_tokens: tokens in the records, special ones included.
     random_next: records whose second segment is random.
@@ -39,6 +41,8 @@ class Counts:
   """
 
   tokens: int = 0
+  unknown: int = 0
+  documents: int = 0
   examples: int = 0
   example_tokens: int = 0
   random_next: int = 0
@@ -89,6 +93,9 @@ class Writer:
     """
     text = tokenise(documents, self._tokenizer, self._options.sentences)
     counts.tokens += len(text.tokens)
+    counts.documents += len(text)
+    unknown = self._tokenizer.unk_token_id
+    counts.unknown += int((text.tokens == unknown).sum())
     if len(text) < (2 if self._options.next_sentence else 1):
       return
     for index, row in enumerate(self._sequences(text, number).tolist()):

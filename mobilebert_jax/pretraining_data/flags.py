@@ -81,10 +81,12 @@ def closing_line(output: str, summary: dict | None) -> str:
   if summary is None:
     return f'{output}: these blocks are written; those of other shards are not.'
   counts = summary['counts']
+  share = counts['unknown'] / max(counts['tokens'], 1)
+  unknown = f' ({share:.1%} of them [UNK])' if share else ''
   return (
     f'{output}: {counts["examples"]:,} examples in {summary["blocks"]:,} '
-    f'files, of {counts["tokens"]:,} tokens in {summary["documents"]:,} '
-    'documents.'
+    f'files, of {counts["tokens"]:,} tokens{unknown} in '
+    f'{summary["documents"]:,} documents.'
   )
 
 

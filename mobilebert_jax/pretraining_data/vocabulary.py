@@ -35,6 +35,12 @@ class VocabularyOptions:
     help="capitals and accents are taken off, as for MobileBERT's; for a "
     'language whose accents tell words apart, set it to False',
   )
+  alphabet: int | None = fields.setting(
+    None,
+    help='kinds of characters kept, the most frequent first; a word with '
+    'another one is [UNK]. None: a thousand, and more as far as there is room',
+    at_least=1,
+  )
   characters: int | None = fields.setting(
     200_000_000,
     help='learn from so much of the text, from its beginning; None: all',
@@ -84,6 +90,7 @@ def learn(
     vocab_size=options.size,
     min_frequency=options.min_frequency,
     do_lower_case=options.do_lower_case,
+    limit_alphabet=options.alphabet,
   )
 
 

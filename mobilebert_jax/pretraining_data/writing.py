@@ -215,22 +215,44 @@ def finish(job: Job, settings: dict[str, Any]) -> dict[str, Any] | None:
   counts = [dataclasses.asdict(c) for c in written if c is not None]
   if len(counts) < job.blocks:
     return None
-  if not any(c['examples'] for c in counts):
+  total = {key: sum(c[key] for c in counts) for key in counts[0]}
+  if not total['examples']:
     is_pair = job.options.next_sentence
     needed = 'two documents with a token' if is_pair else 'a token'
     raise InputError(
       f'{job.directory}: no block of the text has {needed} that the tokenizer '
-      'knows, so that there is no example; use a tokenizer for its language, '
-      'or a larger --block_size.'
+      'knows, so that there is no example: '
+      f'{_cause(Counts(**total), settings["documents"])}.'
     )
   summary = {
     **settings,
-    'counts': {key: sum(c[key] for c in counts) for key in counts[0]},
+    'counts': total,
     'examples_per_block': [c['examples'] for c in counts],
   }
   text = json.dumps(summary, indent=2, sort_keys=True) + '\n'
   files.write_text(job.directory / prepared.DATASET, text, unique=True)
   return summary
+
+
+def _cause(counts: Counts, documents: int) -> str:
+  """Says why a text gives no example, and what helps."""
+  if not counts.tokens:
+    return f'none of the {documents:,} documents has a token'
+  if counts.unknown == counts.tokens:
+    return (
+      f'all {counts.tokens:,} tokens are [UNK]; use a tokenizer for the '
+      "text's language"
+    )
+  if counts.documents < 2:
+    return (
+      f'of {documents:,} documents one alone has a token, and a random next '
+      'sentence comes from another one; use --documents=paragraph (blank lines '
+      'between documents), or --no-next_sentence'
+    )
+  return (
+    f'the {counts.documents:,} documents with a token are in blocks of their '
+    'own; use a larger --block_size'
+  )
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

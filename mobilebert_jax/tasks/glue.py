@@ -14,7 +14,8 @@ from typing import Any
 
 from mobilebert_jax.config.run import DataConfig
 from mobilebert_jax.config.task_options import SubmissionOptions
-from mobilebert_jax.data.readers import tables, tfds
+from mobilebert_jax.data.readers import bad_rows, remarks, tables, tfds
+from mobilebert_jax.data.readers.bad_rows import BadRows
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
@@ -54,6 +55,8 @@ class GlueTable:
     labels: The labels as the files spell them, in the order of the classes;
       () for numbers from `low` to `high`.
     files: The official file of each split.
+    other_files: Files of another publisher, where the official one of the
+      training split is not there; splits that it lacks are left out.
     id_column: The official column with the id in the files without labels.
       Elsewhere an example's id is its row's number, as in TFDS.
     header: The columns of the files with labels, if those have no header line.
@@ -75,6 +78,7 @@ class GlueTable:
   label_column: str
   labels: tuple[str, ...]
   files: Mapping[str, str] = dataclasses.field(default_factory=lambda: FILES)
+  other_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
   id_column: str = 'index'
   header: tuple[str, ...] | None = None
   no_label: str | None = None
@@ -90,17 +94,16 @@ class GlueTable:
     Raises:
       InputError: The data is not there or has a wrong row.
     """
-    readers: dict[str, Callable[[str | None, str], list[TextExample]]] = {
-      'tfds': self._from_tfds,
-      'files': self._from_files,
-    }
-    if data.source not in readers:
+    if data.source == 'tfds':
+      examples = self._from_tfds(data.path, split)
+    elif data.source == 'files':
+      examples = self._from_files(data.path, split, data.bad_rows)
+    else:
       raise InputError(
         f'config.data.source={data.source!r} does not fit {self.tfds_name}; '
         'use '
         '"tfds" or "files".'
       )
-    examples = readers[data.source](data.path, split)
     is_train = split == self.splits.train
     return tuple(examples[: data.limit(is_train=is_train)])
 
@@ -123,7 +126,9 @@ class GlueTable:
     # TFDS keeps numbers in float32; the official ones have three decimals.
     return value if self.labels else round(value, 3)
 
-  def _from_files(self, path: str | None, split: str) -> list[TextExample]:
+  def _from_files(
+    self, path: str | None, split: str, policy: bad_rows.Policy
+  ) -> list[TextExample]:
     if path is None:
       raise InputError(
         'config.data.source=files needs config.data.path: the directory '
@@ -131,12 +136,26 @@ class GlueTable:
         f'{", ".join(self.files.values())}.'
       )
     file = self._find(path, split)
-    if split in self.splits.test:
-      return list(self._unlabelled(file))
-    return self._labelled(file)
+    with bad_rows.collect(file, policy) as bad:
+      if split in self.splits.test:
+        return list(self._unlabelled(file, bad))
+      return self._labelled(file, bad)
+
+  def uses_other_files(self, data: DataConfig) -> bool:
+    """Returns whether the files of the other publisher are there alone."""
+    if data.source != 'files' or data.path is None or not self.other_files:
+      return False
+    train = self.splits.train
+    root = files.path(data.path)
+    folders = (root, root / self.folder)
+    return any((f / self.other_files[train]).is_file() for f in folders) and (
+      not any((folder / self.files[train]).is_file() for folder in folders)
+    )
 
   def _find(self, path: str, split: str) -> pathlib.Path:
     name = self.files[split]
+    if self.uses_other_files(DataConfig(source='files', path=path)):
+      name = self.other_files[split]
     try:
       return tables.find_folder(path, self.folder, (name,)) / name
     except InputError as error:
@@ -147,35 +166,41 @@ class GlueTable:
         'config.options.predict_test=False.'
       ) from None
 
-  def _unlabelled(self, path: pathlib.Path) -> Iterator[TextExample]:
+  def _unlabelled(
+    self, path: pathlib.Path, bad: BadRows
+  ) -> Iterator[TextExample]:
     lines: dict[str, int] = {}
     wanted = (self.id_column, *self.columns)
-    for line, row in tables.read_tsv(path, wanted):
-      id_ = row[self.id_column]
-      if not id_ or id_ in lines:
-        problem = 'is empty' if not id_ else f'is that of line {lines[id_]} too'
-        raise InputError(
-          f'{path}:{line}: column {self.id_column!r} is {id_!r}, which '
-          f'{problem}; expected an id of its own for each row.'
-        )
-      lines[id_] = line
-      yield _example(id_, self._texts(row, f'{path}:{line}'), None)
+    for line, row in tables.read_tsv(path, wanted, bad=bad):
+      with bad.row():
+        id_ = row[self.id_column]
+        if not id_ or id_ in lines:
+          what = 'is empty' if not id_ else f'is that of line {lines[id_]} too'
+          raise InputError(
+            f'{path}:{line}: column {self.id_column!r} is {id_!r}, which '
+            f'{what}; expected an id of its own for each row.'
+          )
+        lines[id_] = line
+        yield _example(id_, self._texts(row, f'{path}:{line}'), None)
 
-  def _labelled(self, path: pathlib.Path) -> list[TextExample]:
+  def _labelled(self, path: pathlib.Path, bad: BadRows) -> list[TextExample]:
     wanted = (*self.columns, self.label_column)
     broken: list[int] | None = [] if self.may_be_broken else None
     first = 1 if self.header else 2
     examples = []
-    for line, row in tables.read_tsv(path, wanted, self.header, broken):
+    words: tuple[str, ...] = ()
+    for line, row in tables.read_tsv(path, wanted, self.header, broken, bad):
       word = row[self.label_column]
       if word == self.no_label:
         continue
       if broken is not None and not word:
         broken.append(line)
         continue
-      label = self._label(word, f'{path}:{line}')
-      texts = self._texts(row, f'{path}:{line}')
-      examples.append(_example(str(line - first), texts, label))
+      words = words or self._words(word, path)
+      with bad.row():
+        label = self._label(word, words, f'{path}:{line}')
+        texts = self._texts(row, f'{path}:{line}')
+        examples.append(_example(str(line - first), texts, label))
     if broken:
       warnings.warn(
         f'{path}: {len(broken)} rows that are cut off or have no label are '
@@ -194,15 +219,30 @@ class GlueTable:
       )
     return texts
 
-  def _label(self, word: str, place: str) -> int | float:
+  def _words(self, first: str, path: pathlib.Path) -> tuple[str, ...]:
+    """Returns how a file spells the labels, by its first one.
+
+    In numbers where the official files have words: files that were written
+    out of TFDS or the datasets library, which number them alike.
+    """
+    numbers = tuple(str(i) for i in range(len(self.labels)))
+    if first in self.labels or first not in numbers:
+      return self.labels
+    shown = ', '.join(f'{i} is {name}' for i, name in enumerate(self.labels))
+    remarks.say(f'{path}: the labels are numbers; {shown}, as in TFDS.')
+    return numbers
+
+  def _label(
+    self, word: str, words: tuple[str, ...], place: str
+  ) -> int | float:
     if not self.labels:
       return self._number(word, place)
-    if word not in self.labels:
+    if word not in words:
       raise InputError(
         f'{place}: column {self.label_column!r} is {word!r}; expected one of '
-        f'{", ".join(map(repr, self.labels))}.'
+        f'{", ".join(map(repr, words))}.'
       )
-    return self.labels.index(word)
+    return words.index(word)
 
   def _number(self, word: str, place: str) -> float:
     try:
@@ -300,6 +340,11 @@ TABLE: Mapping[str, GlueTask] = {
     GlueTable(
       'glue/mrpc', _SENTENCES, 'MRPC', ('#1 String', '#2 String'), 'Quality',
       ('0', '1'),
+      # As Microsoft published it: the test labels are there.
+      other_files={
+        'train': 'msr_paraphrase_train.txt',
+        'validation': 'msr_paraphrase_test.txt',
+      },
     ),
     SingleLabel(('not_equivalent', 'equivalent')),
     {'test': 'MRPC'},
@@ -409,6 +454,13 @@ def make_task(name: str, options: SubmissionOptions, data: DataConfig) -> Task:
   """
   row = TABLE[name]
   splits, load = wanted_splits(options, row.table.splits), row.table.load
+  if row.table.uses_other_files(data):
+    names = row.table.other_files
+    remarks.say(
+      f'{data.path}: {" and ".join(names.values())} are learnt from and scored '
+      'on; they are no official split of GLUE.'
+    )
+    splits = dataclasses.replace(splits, test=())
   if options.predict_test and name == 'mnli' and _has_diagnostics(data):
     splits = dataclasses.replace(splits, test=(*splits.test, AX))
     load = _load_mnli

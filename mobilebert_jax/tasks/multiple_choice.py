@@ -22,7 +22,7 @@ from mobilebert_jax.data.examples.chunks import (
   in_chunks,
   room_for_text,
 )
-from mobilebert_jax.data.readers import choice_files, tables, tfds
+from mobilebert_jax.data.readers import bad_rows, choice_files, tables, tfds
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.metrics.probabilities import negative_log_likelihood
@@ -365,7 +365,9 @@ def _make_swag(options: SubmissionOptions, data: DataConfig) -> Task:
 
 def _load_swag(data: DataConfig, split: str) -> tuple[ChoiceExample, ...]:
   path = _file('swag', _SWAG_FILES, data, split)
-  questions = choice_files.read_swag(path, labelled=split not in SPLITS.test)
+  with bad_rows.collect(path, data.bad_rows) as bad:
+    labelled = split not in SPLITS.test
+    questions = list(choice_files.read_swag(path, labelled, bad))
   return _limited(questions, data, split)
 
 
@@ -394,7 +396,8 @@ def _load_commonsenseqa(
 ) -> tuple[ChoiceExample, ...]:
   path = _file('commonsenseqa', _COMMONSENSEQA_FILES, data, split)
   labelled = split not in SPLITS.test
-  questions = choice_files.read_commonsenseqa(path, labelled)
+  with bad_rows.collect(path, data.bad_rows) as bad:
+    questions = list(choice_files.read_commonsenseqa(path, labelled, bad))
   return _limited(questions, data, split)
 
 

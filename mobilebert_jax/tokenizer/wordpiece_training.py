@@ -18,6 +18,11 @@ from mobilebert_jax.tokenizer.tokenizer import MobileBertTokenizerFast
 # [PAD] first: its id is then 0, the configuration's default.
 SPECIAL_TOKENS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _CHUNK = 1000
+# Kinds of characters that are always kept, and the share of the places that
+# more of them may take before pieces of words are learnt.
+_ALPHABET, _ALPHABET_SHARE = 1000, 0.5
+# Characters of the text in which [UNK] is counted.
+_COUNTED = 10_000_000
 
 
 def train_wordpiece(
@@ -28,7 +33,7 @@ def train_wordpiece(
   strip_accents: bool | None = None,
   tokenize_chinese_chars: bool = True,
   min_frequency: int = 2,
-  limit_alphabet: int = 1000,
+  limit_alphabet: int | None = None,
   progress: bool = True,
   **tokenizer_options: Any,
 ) -> MobileBertTokenizerFast:
@@ -49,7 +54,9 @@ def train_wordpiece(
     strip_accents: as for the tokenizer.
     tokenize_chinese_chars: as for the tokenizer.
     min_frequency: how often two pieces must meet to be joined.
-    limit_alphabet: characters kept, the most frequent first.
+    limit_alphabet: kinds of characters kept, the most frequent first; None: a
+      thousand, more while they take at most half of the places, and all that
+      fit into the places that are left when the pieces are learnt.
     progress: report what is read and learned on stderr.
     **tokenizer_options: further arguments of the tokenizer, such as
       `model_max_length`.
@@ -66,6 +73,8 @@ def train_wordpiece(
     ('min_frequency', min_frequency),
     ('limit_alphabet', limit_alphabet),
   ):
+    if name == 'limit_alphabet' and value is None:
+      continue
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
       raise InputError(f'{name} must be a positive integer, got {value!r}.')
   sources = _checked(texts_or_files)
@@ -78,7 +87,9 @@ def train_wordpiece(
     do_basic_tokenize=True,
     max_input_chars_per_word=100,
   )
-  alphabet = _alphabet(backend, sources, limit_alphabet, progress)
+  ranked = _characters(backend, sources, progress)
+  kept = limit_alphabet or _most_characters(backend, ranked, vocab_size)
+  alphabet = sorted(ranked[:kept])
   continuing = [f'##{c}' for c in alphabet if _continues(backend, c)]
   needed = len(SPECIAL_TOKENS) + len(alphabet) + len(continuing)
   if vocab_size < needed:
@@ -101,15 +112,24 @@ def train_wordpiece(
   )
   backend.train_from_iterator(_chunks(sources), trainer)
   vocab = backend.get_vocab()
-  if progress:
-    print(f'learned {len(vocab):,} tokens', file=sys.stderr)
-  return MobileBertTokenizerFast(
+  if limit_alphabet is None:
+    kept += _add_characters(backend, ranked[kept:], vocab, vocab_size)
+  tokenizer = MobileBertTokenizerFast(
     vocab,
     do_lower_case=do_lower_case,
     strip_accents=strip_accents,
     tokenize_chinese_chars=tokenize_chinese_chars,
     **tokenizer_options,
   )
+  if progress:
+    kinds = min(kept, len(ranked))
+    print(
+      f'learned {len(vocab):,} tokens, with {kinds:,} of {len(ranked):,} kinds '
+      f'of characters; {_unknown_share(tokenizer, sources):.2%} of the tokens '
+      'of the text are [UNK]',
+      file=sys.stderr,
+    )
+  return tokenizer
 
 
 def _checked(sources: Any) -> Sequence[str | pathlib.Path]:
@@ -182,13 +202,10 @@ def _valid(text: str, index: int) -> str:
   return text
 
 
-def _alphabet(
-  backend: Any,
-  sources: Sequence[str | pathlib.Path],
-  limit: int,
-  progress: bool,
+def _characters(
+  backend: Any, sources: Sequence[str | pathlib.Path], progress: bool
 ) -> list[str]:
-  """Returns the most frequent characters, in code point order."""
+  """Returns all characters of the text, the most frequent ones first."""
   counts: collections.Counter[str] = collections.Counter()
   lines, reported = 0, time.monotonic()
   for chunk in _chunks(sources):
@@ -205,8 +222,46 @@ def _alphabet(
   if progress:
     print(f'read {lines:,} lines, {len(counts):,} characters', file=sys.stderr)
   # Ties by code point, for the same alphabet every time.
-  ranked = sorted(counts, key=lambda c: (-counts[c], c))
-  return sorted(ranked[:limit])
+  return sorted(counts, key=lambda c: (-counts[c], c))
+
+
+def _most_characters(backend: Any, ranked: Sequence[str], size: int) -> int:
+  """Returns how many characters may take places before pieces are learnt."""
+  places = len(SPECIAL_TOKENS)
+  for count, character in enumerate(ranked):
+    places += 1 + _continues(backend, character)
+    if count >= _ALPHABET and places > _ALPHABET_SHARE * size:
+      return count
+  return len(ranked)
+
+
+def _add_characters(
+  backend: Any, rest: Sequence[str], vocab: dict[str, int], size: int
+) -> int:
+  """Adds characters while there are places; returns how many it has added."""
+  for added, character in enumerate(rest):
+    pieces = [character, f'##{character}'][: 1 + _continues(backend, character)]
+    if len(vocab) + len(pieces) > size:
+      return added
+    for piece in pieces:
+      vocab.setdefault(piece, len(vocab))
+  return len(rest)
+
+
+def _unknown_share(
+  tokenizer: MobileBertTokenizerFast, sources: Sequence[str | pathlib.Path]
+) -> float:
+  """Returns the share of [UNK] among the tokens of the text's beginning."""
+  tokens = unknown = characters = 0
+  for chunk in _chunks(sources):
+    rows = tokenizer(chunk, add_special_tokens=False, verbose=False)
+    for row in rows['input_ids']:
+      tokens += len(row)
+      unknown += row.count(tokenizer.unk_token_id)
+    characters += sum(map(len, chunk))
+    if characters > _COUNTED:
+      break
+  return unknown / max(tokens, 1)
 
 
 def _continues(backend: Any, character: str) -> bool:

@@ -1,9 +1,12 @@
+import bz2
 import gzip
 import json
+import lzma
 
 import pytest
 
-from mobilebert_jax.data.readers import documents, lines
+from mobilebert_jax.data.readers import documents, lines, remarks
+from mobilebert_jax.data.readers.bad_rows import BadRows
 from mobilebert_jax.data.readers.documents import (
   Document,
   hold_out,
@@ -157,3 +160,82 @@ def test_a_part_without_text():
     hold_out([Document('a:1', 'word')], 0.1)
   with pytest.raises(InputError, match='leaves no text for training'):
     hold_out([Document('a:1', 'w')], 0.9)
+
+
+@pytest.mark.parametrize(
+  'name', ['a.TXT', 'a.text', 'wiki.train.tokens', 'a.txt.bz2', 'a.txt.xz']
+)
+def test_other_names_of_text_files(tmp_path, name):
+  pack = {'.bz2': bz2.compress, '.xz': lzma.compress}.get(name[-4:], bytes)
+  pack = lzma.compress if name.endswith('.xz') else pack
+  (tmp_path / name).write_bytes(pack(TEXT.encode()))
+  (path,) = documents.find_files(tmp_path)
+  assert pairs(path, 'paragraph') == [
+    (f'{name}:1', 'One.\nTwo.'),
+    (f'{name}:5', 'Three.\nFour.'),
+  ]
+
+
+PAGES = (
+  '<doc id="1" url="u" title="One">\nOne\n\nText one.\n</doc>\n'
+  '<doc id="2" url="u" title="Two">\nTwo\n\nText two.\n</doc>\n'
+)
+
+
+def test_the_files_of_wikiextractor(tmp_path):
+  for folder in ('AA', 'AB'):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / 'wiki_00').write_text(PAGES)
+  (tmp_path / 'AB' / 'wiki_01').write_text(
+    '{"id": "3", "text": "Three\\n\\nText."}\n'
+  )
+  found = documents.find_files(tmp_path)
+  assert [str(p.relative_to(tmp_path)) for p in found] == [
+    'AA/wiki_00', 'AB/wiki_00', 'AB/wiki_01'
+  ]  # fmt: skip
+  assert [pairs(path) for path in found] == [
+    [
+      ('AA/wiki_00:2', 'One\n\nText one.'),
+      ('AA/wiki_00:7', 'Two\n\nText two.'),
+    ],
+    [
+      ('AB/wiki_00:2', 'One\n\nText one.'),
+      ('AB/wiki_00:7', 'Two\n\nText two.'),
+    ],
+    [('AB/wiki_01:1', 'Three\n\nText.')],
+  ]
+  # A part of it, as it is read again.
+  within = read_documents(found[0], within=range(7, 100))
+  assert [document.text for document in within] == ['Two\n\nText two.']
+
+
+def test_hidden_files_are_left_out(write, tmp_path):
+  shown = write('book.txt', 'x')
+  for name in ('._book.txt', '.~lock.book.txt', '~$book.txt', '.hidden.txt'):
+    write(name, b'\x00\x05\x16\x07\xff')
+  (tmp_path / '.ipynb_checkpoints').mkdir()
+  (tmp_path / '.ipynb_checkpoints' / 'book.txt').write_text('y')
+  assert documents.find_files(tmp_path) == (shown,)
+  shown.unlink()
+  write('README.md', 'x')
+  with pytest.raises(InputError, match=r'no text file .*; there is README\.md'):
+    documents.find_files(tmp_path)
+
+
+def test_wrong_lines_of_json_can_be_counted(write):
+  path = write('a.jsonl', '{"text": "a"}\n{}\n3\n{"text": "b"}\n')
+  bad = BadRows()
+  found = read_documents(path, bad=bad)
+  assert [document.text for document in found] == ['a', 'b']
+  assert [':2: ' in bad.messages[0], ':3: ' in bad.messages[1]] == [True, True]
+
+
+def test_documents_with_the_same_text_are_said(capsys):
+  remarks.forget()
+  repeats = documents.Repeats()
+  for text in 'abcaba':
+    repeats.add(Document('a:1', text))
+  repeats.say('here')
+  assert capsys.readouterr().err == (
+    'here: 3 of 6 documents have the text of an earlier one.\n'
+  )

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 
 from mobilebert_jax.config.run import DataConfig
-from mobilebert_jax.data.readers import squad
+from mobilebert_jax.data.readers import remarks, squad
 from mobilebert_jax.data.readers import tfds as readers_tfds
 from mobilebert_jax.data.readers.squad import Answer, Question
 from mobilebert_jax.runtime.errors import InputError
@@ -266,3 +266,43 @@ def test_the_official_files(shared_data, capsys):
   assert len(questions) == 6078
   assert sum(not q.answers for q in questions) == 3168
   assert all(q.span() for q in questions if q.answers)
+
+
+def lists(record):
+  """The record with its answers as the datasets library writes them."""
+  answers = record['answers']
+  return {
+    **record,
+    'answers': {
+      name: [a[name] for a in answers] for name in ('text', 'answer_start')
+    },
+  }
+
+
+def test_answers_as_two_lists_and_questions_without_paragraphs(tmp_path):
+  content = document([lists(record) for record in squad_files.v1()])
+  assert tuple(read(tmp_path / 'a.json', content)) == V1
+  flat = {'data': [{**lists(r), 'context': TEXT} for r in squad_files.v1()]}
+  assert tuple(read(tmp_path / 'a.json', flat)) == V1
+  uneven = {'text': ['France', 'Rollo'], 'answer_start': [3]}
+  with pytest.raises(InputError, match="'q1': the answers have 2 texts, but 1"):
+    read(tmp_path / 'a.json', one(answers=uneven))
+
+
+def test_is_impossible_may_be_missing(tmp_path):
+  records = [*squad_files.v1(), question('q5', 'Who led the Romans?')]
+  found = read(tmp_path / 'a.json', document(records), with_null=True)
+  assert found[:4] == list(V1) and found[4].answers == ()
+
+
+def test_all_wrong_questions_are_counted(tmp_path, capsys):
+  records = squad_files.v1()
+  broken = [dict(r, id=f'b{i}', answers=[]) for i, r in enumerate(records)]
+  squad_files.write(tmp_path, '1.1', [*records, *broken, records[0]])
+  with pytest.raises(
+    InputError, match=r"5 rows are wrong; the first 3: .*'b0'"
+  ):
+    load('squad_v1', files(tmp_path), 'train')
+  remarks.forget()
+  assert load('squad_v1', files(tmp_path, bad_rows='skip'), 'train') == V1
+  assert '5 rows are left out' in capsys.readouterr().err

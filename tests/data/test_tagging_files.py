@@ -1,13 +1,17 @@
 """CoNLL columns: right and wrong files, TFDS, and the official data."""
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 from mobilebert_jax.config.run import DataConfig
-from mobilebert_jax.data.readers import conll
+from mobilebert_jax.data.readers import conll, remarks
 from mobilebert_jax.data.readers import tfds as readers_tfds
+from mobilebert_jax.metrics import tagging
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
-from tests.support import tfds_downloads
+from mobilebert_jax.tasks.tagging import iob
+from tests.support import properties, tfds_downloads
 from tests.support.tagging_files import WNUT, write
 
 CONLL = """-DOCSTART- -X- O O
@@ -246,3 +250,95 @@ def test_the_official_wnut17(shared_data):
   assert len(task.labels) == 13
   words = sum(len(s.words) for s in task.load(data, 'test'))
   assert words == 23394
+
+
+# Tags of one file, in each scheme.
+IOB2 = 'B-x I-x B-x O B-y I-y B-x B-y'.split()
+IOB1 = 'I-x I-x B-x O I-y I-y I-x I-y'.split()
+BIOES = 'B-x E-x S-x O B-y E-y S-x S-y'.split()
+BILOU = 'B-x L-x U-x O B-y L-y U-x U-y'.split()
+
+
+def columns(tags):
+  return ''.join(f'w{i}\t{tag}\n' for i, tag in enumerate(tags))
+
+
+@pytest.mark.parametrize(
+  ('tags', 'expected', 'said'),
+  [
+    (IOB2, IOB2, ''),
+    (IOB1, IOB1, 'the tags are in IOB1'),
+    (BIOES, IOB2, 'in BIOES; they are learnt, scored and written in IOB2'),
+    (BILOU, IOB2, 'in BIOES'),
+  ],
+)
+def test_the_scheme_is_found(tmp_path, capsys, tags, expected, said):
+  remarks.forget()
+  data = write(tmp_path, 'wnut17', columns(tags))
+  task = make('wnut17', data)
+  assert task.labels == ('O', 'B-x', 'I-x', 'B-y', 'I-y')
+  (sentence,) = task.load(data, 'train')
+  assert list(sentence.tags) == expected
+  assert sentence.lines[-1] == f'w7\t{expected[-1]}'
+  err = capsys.readouterr().err
+  assert said in err if said else err == ''
+
+
+def test_a_few_tags_against_the_scheme_are_repaired_and_counted(
+  tmp_path, capsys
+):
+  """As WNUT-17's official development file has them."""
+  remarks.forget()
+  text = WNUT * 3 + 'Lil\tB-person\nTurn\tI-work\nUp\tI-work\n\nx\tI-person\n'
+  data = write(tmp_path, 'wnut17', text)
+  task = make('wnut17', data)
+  *_, first, second = task.load(data, 'validation')
+  assert first.tags == ('B-person', 'B-work', 'I-work')
+  assert first.lines[1] == 'Turn\tB-work' and second.tags == ('B-person',)
+  err = capsys.readouterr().err
+  assert '2 tags that IOB2 forbids begin entities, as conlleval' in err
+  assert 'emerging.dev.conll:20;' in err
+  with pytest.raises(
+    InputError, match=r'2 rows are wrong.*:20: I-work after B-'
+  ):
+    make('wnut17', data, repair_tags=False)
+  # What is asked for is not looked for.
+  assert make('wnut17', data, scheme='IOB1').load(data, 'train')[0].tags == (
+    'I-location', 'I-location', 'O'
+  )  # fmt: skip
+
+
+@properties.few
+@hypothesis.given(
+  kinds=strategies.lists(
+    strategies.sampled_from('xyO'), min_size=1, max_size=9
+  ),
+  breaks=strategies.lists(strategies.booleans(), min_size=9, max_size=9),
+)
+def test_all_schemes_say_the_same(kinds, breaks):
+  """Entities as words of one kind, cut where `breaks` says."""
+  begins = [
+    kind != 'O' and (i == 0 or kind != kinds[i - 1] or breaks[i])
+    for i, kind in enumerate(kinds)
+  ]
+  last = [
+    i + 1 == len(kinds) or begins[i + 1] or kinds[i + 1] == 'O'
+    for i in range(len(kinds))
+  ]
+  iob2 = [
+    'O' if kind == 'O' else f'{"B" if begin else "I"}-{kind}'
+    for kind, begin in zip(kinds, begins)
+  ]
+  marks = {
+    (True, True): 'S', (True, False): 'B', (False, True): 'E',
+    (False, False): 'I',
+  }  # fmt: skip
+  bioes = [
+    'O' if kind == 'O' else f'{marks[begin, end]}-{kind}'
+    for kind, begin, end in zip(kinds, begins, last)
+  ]
+  assert iob.from_bioes(bioes) == iob2 == iob.to_iob2(iob2)
+  assert iob.from_bioes([t.replace('E-', 'L-').replace('S-', 'U-')
+                         for t in bioes]) == iob2  # fmt: skip
+  assert iob.to_iob2(iob.to_iob1(iob2)) == iob2
+  assert tagging.lenient([iob2], [iob.to_iob1(iob2)]).f1 in (0.0, 1.0)

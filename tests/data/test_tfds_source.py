@@ -1,4 +1,5 @@
 import re
+import shutil
 import time
 import warnings
 from unittest import mock
@@ -109,6 +110,31 @@ def test_a_data_set_that_needs_tensorflow_is_refused(data_dir):
     pytest.raises(InputError, match='stored as tfrecord, which only TensorF'),
   ):
     readers_tfds.find_prepared('glue/sst2', data_dir)
+
+
+@pytest.fixture
+def copied(data_dir, tmp_path):
+  """A prepared data set that may be changed."""
+  shutil.copytree(data_dir, tmp_path / 'tfds')
+  return tmp_path / 'tfds'
+
+
+def test_what_others_have_prepared_as_tfrecord_stays(copied):
+  (info,) = copied.rglob('dataset_info.json')
+  text = info.read_text().replace('"array_record"', '"tfrecord"')
+  info.write_text(text)
+  for call in (readers_tfds.prepare, readers_tfds.find_prepared):
+    with pytest.raises(InputError, match=f'--data_dir {copied}/array_record'):
+      call('glue/sst2', str(copied))
+  assert info.read_text() == text
+
+
+def test_another_version_is_named(copied):
+  (info,) = copied.rglob('dataset_info.json')
+  info.parent.rename(info.parent.with_name('0.0.9'))
+  message = r'not prepared in .* in version 2\.0\.0, .*there is 0\.0\.9, of ano'
+  with pytest.raises(InputError, match=message):
+    readers_tfds.find_prepared('glue/sst2', str(copied))
 
 
 @pytest.mark.parametrize('name', TABLE)

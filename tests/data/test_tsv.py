@@ -44,7 +44,8 @@ def test_quotes_and_odd_line_ends_are_part_of_the_text(write):
     ),
     (b'text\tlabel\na\t1\nb\n', r'rows\.tsv:3: 1 tab-separated columns .* 2'),
     (b'text\tlabel\na\t1\t2\n', r'rows\.tsv:2: 3 tab-separated columns .* 2'),
-    (b'text\tlabel\n\n', r'rows\.tsv:2: 1 tab-separated columns .* 2'),
+    (b'text\tlabel\n\na\t1\n', r'rows\.tsv:2: 1 tab-separated columns .* 2'),
+    (b'text\tlabel\n\n', r'rows\.tsv: there is no row below the header'),
     (b'text\tlabel\na\xff\t1\n', r'rows\.tsv:2: byte 2 .* not valid UTF-8'),
     (b'te\xffxt\tlabel\na\t1\n', r'rows\.tsv:1: byte 3 .* not valid UTF-8'),
   ],
@@ -52,6 +53,11 @@ def test_quotes_and_odd_line_ends_are_part_of_the_text(write):
 def test_wrong_files_name_the_place(write, content, message):
   with pytest.raises(InputError, match=message):
     read(write(content))
+
+
+def test_blank_lines_at_the_end_do_not_count(write):
+  path = write(b'text\tlabel\na\t1\n\n\r\n\xef\xbb\xbf')
+  assert read(path) == [(2, {'text': 'a', 'label': '1'})]
 
 
 def test_a_file_without_header(write):

@@ -1,11 +1,13 @@
 """GLUE's nine tasks and the diagnostics, from official files."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 from mobilebert_jax.config.run import DataConfig
+from mobilebert_jax.data.readers import remarks
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks import TASKS
 from mobilebert_jax.tasks.classification import TextExample
@@ -264,7 +266,8 @@ WRONG = {
     r'train\.tsv:\d: \d+ tab-separated columns',
   ),
   'an empty line': (
-    lambda content: content + b'\n',
+    # At the end it does not count.
+    lambda content: content.replace(b'\n', b'\n\n', 1),
     r'train\.tsv:\d: 1 tab-separated columns',
   ),
   'latin-1': (
@@ -433,3 +436,65 @@ def test_the_official_data(shared_data, name, counts):
     assert dataclasses.replace(dev[3], label=None).pair == (
       'A man is playing guitar.'
     )
+
+
+@pytest.mark.parametrize(
+  'name', [name for name in TABLE if TABLE[name].table.labels]
+)
+def test_empty_lines_at_the_end_and_labels_as_numbers(glue, name, capsys):
+  """As files are that TFDS or the datasets library has written."""
+  data = files(glue)
+  table = TABLE[name].table
+  before = task_of(name, data).load(data, 'train')
+  path = glue / table.folder / 'train.tsv'
+  text = path.read_text()
+  for number, word in enumerate(table.labels):
+    text = re.sub(rf'(?m)(^|\t){word}(?=\t|$)', rf'\g<1>{number}', text)
+  path.write_text(text + '\n\r\n')
+  remarks.forget()
+  assert task_of(name, data).load(data, 'train') == before
+  said = capsys.readouterr().err
+  if name in WORDS:
+    assert f'{path}: the labels are numbers; 0 is entailment, 1 is' in said
+  else:
+    assert said == ''
+
+
+def test_numbers_and_words_in_one_file_are_refused(glue):
+  path = glue / 'RTE' / 'train.tsv'
+  path.write_text(path.read_text().rstrip('\n') + '\n9\ta\tb\t0\n')
+  with pytest.raises(InputError, match="is '0'; expected one of 'entailment'"):
+    task_of('rte').load(files(glue), 'train')
+
+
+def test_paraphrases_as_microsoft_published_them(tmp_path, capsys):
+  folder = glue_files.write(tmp_path) / 'MRPC'
+  before = task_of('mrpc').load(files(tmp_path), 'train')
+  train = (folder / 'train.tsv').read_bytes().replace(b'\n', b'\r\n')
+  for name in ('train', 'test', 'dev'):
+    (folder / f'{name}.tsv').unlink()
+  (folder / 'msr_paraphrase_train.txt').write_bytes(train)
+  (folder / 'msr_paraphrase_test.txt').write_bytes(train)
+  for path in (tmp_path, folder):
+    remarks.forget()
+    task = task_of('mrpc', files(path))
+    assert task.splits.test == ()
+    assert task.load(files(path), 'train') == before
+    assert len(task.load(files(path), 'validation')) == len(before)
+    assert 'no official split of GLUE' in capsys.readouterr().err
+
+
+def test_all_wrong_rows_are_counted_and_can_be_left_out(glue, capsys):
+  path = glue / 'SST-2' / 'train.tsv'
+  good = path.read_text()
+  path.write_text(good + 'cut off\na\tb\t1\n\t1\nfine\t7\n')
+  message = (
+    r'4 rows are wrong; the first 3: \(1\) .*:\d: 1 tab.* \(2\) .* \(3\) '
+    r'.*empty.*bad_rows'
+  )
+  with pytest.raises(InputError, match=message):
+    task_of('sst2').load(files(glue), 'train')
+  found = task_of('sst2').load(files(glue, bad_rows='skip'), 'train')
+  assert f'{path}: 4 rows are left out' in capsys.readouterr().err
+  path.write_text(good)
+  assert found == task_of('sst2').load(files(glue), 'train')

@@ -1,5 +1,6 @@
 """What a run learns from and is tested with, and what it refuses."""
 
+import gzip
 import json
 import shutil
 
@@ -245,3 +246,28 @@ def test_empty_files_are_not_counted(folder, tmp_path):
     (tmp_path / f'empty-{number}.tfrecord').write_bytes(b'')
   assert len(records.find(tmp_path).sources) == 2
   assert len(load(tmp_path, 'validation')) > 0
+
+
+@pytest.mark.parametrize(
+  'names',
+  [
+    ('x.tfrecord_000', 'x.tfrecord_001'),
+    ('x.tf_record-00000-of-00002', 'x.tf_record-00001-of-00002'),
+    ('part-00000-of-00002', 'part-00001-of-00002'),
+    ('a.tfrec', 'B.TFREC'),
+  ],
+)
+def test_names_that_others_give_to_records(folder, tmp_path, names):
+  for name, other in zip(names, sorted((folder / 'tfrecord').iterdir())):
+    shutil.copy(other, tmp_path / name)
+  for name in ('._x.tfrecord', '.x.tfrecord.crc', 'part-00009-of-00010'):
+    (tmp_path / name).write_text('no record')
+  found = records.find(tmp_path)
+  assert sorted(s.name for s in found.sources) == sorted(names)
+  assert len(found) == len(records.find(folder / 'tfrecord'))
+  # Compressed ones are recognised, and refused with what to do.
+  path = tmp_path / 'part-00000-of-00002'
+  data = (tmp_path / names[0]).read_bytes()
+  path.write_bytes(gzip.compress(data))
+  with pytest.raises(InputError, match=r'compressed \(gzip\).*\(gunzip\)'):
+    records.find(tmp_path)

@@ -77,3 +77,28 @@ def test_same_in_every_process(repo):
   here = train_wordpiece(_TEXTS, 110, limit_alphabet=15, progress=False)
   outputs.add(json.dumps(sorted(here.get_vocab().items())) + '\n')
   assert len(outputs) == 1
+
+
+# Two thousand Chinese signs, each by itself; some often, most of them twice.
+_SIGNS = [chr(0x4E00 + i) for i in range(2000)]
+_CHINESE = [' '.join(_SIGNS[i : i + 50]) for i in range(0, 2000, 50)] * 2
+
+
+def unknown(tokenizer, texts):
+  rows = tokenizer(texts, add_special_tokens=False)['input_ids']
+  return sum(row.count(tokenizer.unk_token_id) for row in rows)
+
+
+def test_all_characters_that_fit_are_kept(capsys):
+  tokenizer = train_wordpiece(_CHINESE, 2500)
+  assert len(tokenizer) == 2005 and unknown(tokenizer, _CHINESE) == 0
+  assert '2,000 of 2,000 kinds of characters; 0.00%' in capsys.readouterr().err
+
+
+def test_characters_that_do_not_fit_are_said(capsys):
+  tokenizer = train_wordpiece(_CHINESE, 1505)
+  assert len(tokenizer) == 1505
+  assert '1,500 of 2,000 kinds of characters; 25.00%' in capsys.readouterr().err
+  limited = train_wordpiece(_CHINESE, 2500, limit_alphabet=1000)
+  assert len(limited) == 1005 and unknown(limited, _CHINESE) == 2000
+  assert '1,000 of 2,000 kinds of characters; 50.00%' in capsys.readouterr().err

@@ -46,11 +46,13 @@ class TokenisedText:
     sentences: Sentence i is `tokens[sentences[i]:sentences[i + 1]]`.
     documents: Document i has the sentences `documents[i]` to
       `documents[i + 1]` - 1.
+    without_token: How many documents have been left out.
   """
 
   tokens: Int[np.ndarray, 'tokens']
   sentences: Int[np.ndarray, 'sentences+1']
   documents: Int[np.ndarray, 'documents+1']
+  without_token: int = 0
 
   def __len__(self) -> int:
     return len(self.documents) - 1
@@ -116,6 +118,7 @@ def _joined(
     np.concatenate([np.zeros(0, np.int32), *tokens]),
     sentences,
     np.concatenate([[0], documents]).astype(np.int64),
+    len(counts) - len(documents),
   )
 
 
@@ -188,9 +191,11 @@ def draw(
   """
   room = layout.room()
   if layout.next_sentence and len(text) < 2:
+    empty = text.without_token
+    more = f' with a token, and {empty} without' if empty else ''
     raise InputError(
       f'next-sentence prediction needs two documents, but the text has '
-      f'{len(text)}; give more, see config.options.documents, or use '
+      f'{len(text)}{more}; give more, see config.options.documents, or use '
       'config.options.next_sentence=False.'
     )
   ends = text.sentences.tolist()

@@ -6,8 +6,9 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax.data.readers import lines, tables
-from mobilebert_jax.runtime import local_copies
+from mobilebert_jax.data.readers import bad_rows, lines, tables
+from mobilebert_jax.data.readers.bad_rows import BadRows
+from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
 
 # RACE's two parts: middle school and high school.
@@ -40,73 +41,97 @@ class ChoiceExample:
   group: str | None = None
 
 
-def read_swag(path: pathlib.Path, labelled: bool) -> Iterator[ChoiceExample]:
+def read_swag(
+  path: pathlib.Path, labelled: bool, bad: BadRows | None = None
+) -> Iterator[ChoiceExample]:
   """Reads SWAG's comma-separated file.
 
   The pairs are (sent1, sent2 with an ending): the second sentence begins with
   sent2. The id of a question is the number of its row, from 0.
+
+  Args:
+    path: The file.
+    labelled: Whether it has answers.
+    bad: Counts the rows that are wrong; None: they are refused.
 
   Raises:
     InputError: The file is missing, or a row is wrong.
   """
   columns = ('sent1', 'sent2', *_SWAG_ENDINGS, *(('label',) * labelled))
   keys = tuple(str(i) for i in range(len(_SWAG_ENDINGS)))
-  for number, row in enumerate(tables.read_table(path, columns)):
-    start = row.text('sent2')
-    yield _checked(
-      ChoiceExample(
-        str(number),
+  for row in tables.read_table(path, columns, bad=bad):
+    try:
+      start = row.text('sent2')
+      example = ChoiceExample(
+        str(row.index),
         row.text('sent1'),
         tuple(f'{start} {row.text(name)}' for name in _SWAG_ENDINGS),
         keys,
         _index(row.text('label'), keys, "'label'", row.place)
         if labelled
         else None,
-      ),
-      row.place,
-    )
+      )
+      _check(example, row.place)
+    except InputError as error:
+      bad_rows.refuse(error, bad)
+    else:
+      yield example
 
 
 def read_commonsenseqa(
-  path: pathlib.Path, labelled: bool
+  path: pathlib.Path, labelled: bool, bad: BadRows | None = None
 ) -> Iterator[ChoiceExample]:
   """Reads CommonsenseQA's JSON Lines; pairs are (question, choice).
+
+  Args:
+    path: The file.
+    labelled: Whether it has answers.
+    bad: Counts the lines that are wrong; None: they are refused.
 
   Raises:
     InputError: The file is missing or empty, or a line is wrong.
   """
   ids = _Ids()
   is_empty = True
-  for line, row in lines.read_objects(path):
+  for line, row in lines.read_objects(path, bad=bad):
     is_empty = False
     place = f'{path}:{line}'
-    question = _value(row, 'question', dict, place)
-    choices = _value(question, 'choices', list, place)
-    pairs = [
-      (_value(choice, 'label', str, place), _value(choice, 'text', str, place))
-      for choice in choices
-    ]
-    keys = tuple(key for key, _ in pairs)
-    if len(set(keys)) < len(keys):
-      raise InputError(f'{place}: two choices have the same label.')
-    answer = None
-    if labelled:
-      key = _value(row, 'answerKey', str, place)
-      answer = _index(key, keys, "'answerKey'", place)
-    yield _checked(
-      ChoiceExample(
-        ids.new(_value(row, 'id', str, place), place),
-        _value(question, 'stem', str, place),
-        tuple(text for _, text in pairs),
-        keys,
-        answer,
-      ),
-      place,
-    )
+    try:
+      example = _commonsense_question(row, place, labelled, ids)
+      _check(example, place)
+    except InputError as error:
+      bad_rows.refuse(error, bad)
+    else:
+      yield example
   if is_empty:
     raise InputError(
       f'{path}: the file is empty; expected one question on each line.'
     )
+
+
+def _commonsense_question(
+  row: Mapping[str, Any], place: str, labelled: bool, ids: '_Ids'
+) -> ChoiceExample:
+  question = _value(row, 'question', dict, place)
+  choices = _value(question, 'choices', list, place)
+  pairs = [
+    (_value(choice, 'label', str, place), _value(choice, 'text', str, place))
+    for choice in choices
+  ]
+  keys = tuple(key for key, _ in pairs)
+  if len(set(keys)) < len(keys):
+    raise InputError(f'{place}: two choices have the same label.')
+  answer = None
+  if labelled:
+    key = _value(row, 'answerKey', str, place)
+    answer = _index(key, keys, "'answerKey'", place)
+  return ChoiceExample(
+    ids.new(_value(row, 'id', str, place), place),
+    _value(question, 'stem', str, place),
+    tuple(text for _, text in pairs),
+    keys,
+    answer,
+  )
 
 
 def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
@@ -119,7 +144,11 @@ def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
   """
   ids = _Ids()
   for group in RACE_GROUPS:
-    result = sorted((folder / group).glob('*.txt'), key=race_order)
+    result = [
+      file
+      for file in sorted((folder / group).glob('*.txt'), key=race_order)
+      if _is_race_file(file.name)
+    ]
     if not result:
       raise InputError(
         f'{folder / group}: there are no files *.txt; expected RACE as it is '
@@ -135,7 +164,7 @@ def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
 
 
 def _is_race_file(name: str) -> bool:
-  return name.endswith('.txt')
+  return name.endswith('.txt') and not files.is_hidden(name)
 
 
 def race_order(file: pathlib.PurePath) -> tuple[int, int, str]:
@@ -180,17 +209,16 @@ def race_questions(
       )
     keys = tuple(string.ascii_uppercase[: len(options)])
     id_ = f'{name}-{number}'
-    yield _checked(
-      ChoiceExample(
-        id_ if ids is None else ids.new(id_, place),
-        article,
-        tuple(fill_gap(question, option) for option in options),
-        keys,
-        _index(answer, keys, 'the answer', where),
-        group,
-      ),
-      where,
+    example = ChoiceExample(
+      id_ if ids is None else ids.new(id_, place),
+      article,
+      tuple(fill_gap(question, option) for option in options),
+      keys,
+      _index(answer, keys, 'the answer', where),
+      group,
     )
+    _check(example, where)
+    yield example
 
 
 def fill_gap(question: str, option: str) -> str:
@@ -216,7 +244,7 @@ class _Ids:
     return id_
 
 
-def _checked(example: ChoiceExample, place: str) -> ChoiceExample:
+def _check(example: ChoiceExample, place: str):
   if not example.text.strip():
     raise InputError(f'{place}: the text of the question is empty.')
   if len(example.choices) < 2:
@@ -225,7 +253,6 @@ def _checked(example: ChoiceExample, place: str) -> ChoiceExample:
     )
   if not any(choice.strip() for choice in example.choices):
     raise InputError(f'{place}: all choices are empty.')
-  return example
 
 
 def _index(key: str, keys: Sequence[str], what: str, place: str) -> int:

@@ -4,19 +4,35 @@ A document is what belongs together: nothing is ever joined across documents.
 """
 
 import dataclasses
+import hashlib
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from mobilebert_jax.data.random_streams import hash_rank
-from mobilebert_jax.data.readers.lines import read_lines, read_objects
+from mobilebert_jax.data.readers import bad_rows, remarks
+from mobilebert_jax.data.readers.bad_rows import BadRows
+from mobilebert_jax.data.readers.lines import (
+  first_bytes,
+  plain_name,
+  read_lines,
+  read_objects,
+  with_compressed,
+)
+from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
 Unit = Literal['file', 'paragraph', 'line']
-SUFFIXES = ('.txt', '.txt.gz', '.jsonl', '.jsonl.gz')
-_TEXT_SUFFIXES = ('.txt', '.txt.gz')
+# What a directory is searched for; in small or capital letters.
+_TEXT, _OBJECTS = ('.txt', '.text', '.tokens'), ('.jsonl',)
+SUFFIXES = with_compressed((*_TEXT, *_OBJECTS))
+# The files that wikiextractor writes, in directories AA, AB, ...
+_WIKI = re.compile(r'wiki_\d{2,}')
+_WIKI_MARKS = ('<doc id=', '</doc>')
 _BLANK = re.compile(r'\s*\Z')
+# Documents whose texts are compared, to tell how many are there twice.
+_MOST_COMPARED = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,31 +52,89 @@ class Document:
     return self.text.split('\n')
 
 
+class Repeats:
+  """Counts the documents whose text an earlier one has."""
+
+  def __init__(self):
+    self._seen: set[int] = set()
+    self._compared = self._repeated = 0
+
+  def add(self, document: Document):
+    """Compares one more document; of very many only the first ones."""
+    if self._compared == _MOST_COMPARED:
+      return
+    self._compared += 1
+    digest = hashlib.blake2b(
+      document.text.encode('utf-8', 'surrogatepass'), digest_size=8
+    )
+    key = int.from_bytes(digest.digest())
+    self._repeated += key in self._seen
+    self._seen.add(key)
+
+  def say(self, where: Any):
+    """Says how many there are, if any."""
+    if self._repeated:
+      remarks.say(
+        f'{where}: {self._repeated:,} of {self._compared:,} documents have the '
+        'text of an earlier one.'
+      )
+
+
 def find_files(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
   """Finds the text files that `path` is or holds, sorted by name.
+
+  A directory without one that has directories with some holds those. Hidden
+  files and directories are left out.
 
   Raises:
     InputError: There is none, or a file with another suffix is named.
   """
+  shown = ', '.join((*_TEXT, *_OBJECTS))
   if path.is_file():
-    if not path.name.endswith(SUFFIXES):
-      raise InputError(f'{path}: text files must end in {", ".join(SUFFIXES)}.')
+    if not _is_text_name(path.name):
+      raise InputError(
+        f'{path}: text files must end in {shown}, perhaps compressed.'
+      )
     return (path,)
   if not path.is_dir():
     raise InputError(
       f'{path}: there is no such file or directory; expected text files '
-      f'({", ".join(SUFFIXES)}).'
+      f'({shown}).'
     )
-  result = sorted(
-    item
-    for item in path.iterdir()
-    if item.name.endswith(SUFFIXES) and item.is_file()
-  )
+  result = _text_files(path)
   if not result:
     raise InputError(
-      f'{path}: the directory has no text file ({", ".join(SUFFIXES)}).'
+      f'{path}: the directory has no text file ({shown})'
+      f'{files.shown_entries(path)}.'
     )
   return tuple(result)
+
+
+def _text_files(directory: pathlib.Path, depth: int = 2) -> list[pathlib.Path]:
+  """Returns the text files of a directory, or else those below it."""
+  here = [p for p in files.visible_files(directory) if _is_text_name(p.name)]
+  if here or not depth:
+    return here
+  below = sorted(
+    item
+    for item in directory.iterdir()
+    if not files.is_hidden(item.name) and item.is_dir()
+  )
+  return [p for folder in below for p in _text_files(folder, depth - 1)]
+
+
+def _is_text_name(name: str) -> bool:
+  return (
+    name.lower().endswith(SUFFIXES)
+    or _WIKI.fullmatch(plain_name(name)) is not None
+  )
+
+
+def _is_objects(path: pathlib.Path) -> bool:
+  """Returns whether a file is JSON Lines; of wikiextractor's by its content."""
+  if _WIKI.fullmatch(plain_name(path.name)):
+    return first_bytes(path).lstrip().startswith(b'{')
+  return plain_name(path.name.lower()).endswith(_OBJECTS)
 
 
 def read_documents(
@@ -69,8 +143,12 @@ def read_documents(
   text_column: str = 'text',
   within: range | None = None,
   longest: int | None = None,
+  bad: BadRows | None = None,
 ) -> Iterator[Document]:
   """Reads the documents of one file, leaving out empty ones.
+
+  In wikiextractor's files, <doc ...> and </doc> are borders of documents and
+  no text.
 
   Args:
     path: A text file, or JSON Lines with one document on each line.
@@ -82,20 +160,22 @@ def read_documents(
       None: all.
     longest: Characters that a document of a text file may have; one with more
       is not read to its end. None: any number.
+    bad: Counts wrong lines of JSON Lines, and lines that are not UTF-8; None:
+      they are refused.
 
   Raises:
     InputError: The file cannot be read, is not UTF-8, has a wrong line, a
       document that is too long, or no text.
   """
-  if path.name.endswith(_TEXT_SUFFIXES):
-    documents = _from_text(path, unit, within, longest)
+  if _is_objects(path):
+    documents = _from_objects(path, text_column, within, bad)
   else:
-    documents = _from_objects(path, text_column, within)
+    documents = _from_text(path, unit, within, longest, bad)
   is_empty = True
   for document in documents:
     is_empty = False
     yield document
-  if is_empty:
+  if is_empty and not (bad and bad.messages):
     raise InputError(f'{path}: the file has no text.')
 
 
@@ -147,14 +227,26 @@ def hold_out(
 
 
 def _from_text(
-  path: pathlib.Path, unit: Unit, within: range | None, longest: int | None
+  path: pathlib.Path,
+  unit: Unit,
+  within: range | None,
+  longest: int | None,
+  bad: BadRows | None,
 ) -> Iterator[Document]:
   lines: Iterable[tuple[int, str]] = (
-    (number, line.rstrip('\r\n')) for number, line in read_lines(path, within)
+    (number, line.rstrip('\r\n'))
+    for number, line in read_lines(path, within, bad)
   )
+  head = first_bytes(path).decode('utf-8', 'replace').lstrip('\ufeff \r\n')
+  is_marked = head.startswith(_WIKI_MARKS[0])
   block: list[str] = []
   begin, size = 1, 0
   for number, line in lines:
+    if is_marked and line.startswith(_WIKI_MARKS):
+      if block:
+        yield _document(path, begin, block)
+        block = []
+      continue
     is_blank = _BLANK.match(line) is not None
     ends = unit == 'line' or (unit == 'paragraph' and is_blank)
     if not block:
@@ -176,32 +268,43 @@ def _from_text(
 
 
 def _from_objects(
-  path: pathlib.Path, column: str, within: range | None
+  path: pathlib.Path, column: str, within: range | None, bad: BadRows | None
 ) -> Iterator[Document]:
-  for number, row in read_objects(path, within):
-    place = f'{path}:{number}'
-    if column not in row:
-      raise InputError(
-        f'{place}: there is no {column!r} (config.options.text_column); it '
-        f'has {", ".join(map(repr, row)) or "nothing"}.'
-      )
-    value = row[column]
-    lines = [value] if isinstance(value, str) else value
-    if not isinstance(lines, list) or not all(
-      isinstance(line, str) for line in lines
-    ):
-      raise InputError(
-        f'{place}: {column!r} is of type {type(value).__name__}; expected a '
-        'text or a list of texts.'
-      )
+  for number, row in read_objects(path, within, bad):
+    try:
+      lines = _lines_of(row, column, f'{path}:{number}')
+    except InputError as error:
+      bad_rows.refuse(error, bad)
+      continue
     if any(line.strip() for line in lines):
       yield _document(path, number, lines)
+
+
+def _lines_of(row: Mapping[str, Any], column: str, place: str) -> list[str]:
+  if column not in row:
+    raise InputError(
+      f'{place}: there is no {column!r} (config.options.text_column); it '
+      f'has {", ".join(map(repr, row)) or "nothing"}.'
+    )
+  value = row[column]
+  lines = [value] if isinstance(value, str) else value
+  if not isinstance(lines, list) or not all(
+    isinstance(line, str) for line in lines
+  ):
+    raise InputError(
+      f'{place}: {column!r} is of type {type(value).__name__}; expected a '
+      'text or a list of texts.'
+    )
+  return lines
 
 
 def _document(
   path: pathlib.Path, number: int, lines: Sequence[str]
 ) -> Document:
-  return Document(f'{path.name}:{number}', '\n'.join(lines).rstrip())
+  # Names of wikiextractor's files are the same in all of its directories.
+  is_wiki = _WIKI.fullmatch(plain_name(path.name))
+  name = f'{path.parent.name}/{path.name}' if is_wiki else path.name
+  return Document(f'{name}:{number}', '\n'.join(lines).rstrip())
 
 
 def _cut(document: Document, place: int) -> tuple[Document, Document] | None:

@@ -296,22 +296,40 @@ def _fitting(
   columns: Sequence[str],
   given: TableFormat,
 ) -> str | None:
-  """Returns the first separator by which the columns are in the first line."""
+  """Returns the first separator by which the columns are in the first line.
+
+  For a file without header: that by which most lines have as many cells as
+  there are names.
+  """
+  lines = [line for _, line in head]
+  fits: dict[str, int] = {}
   for delimiter in order:
     quoted = [True] if delimiter != '\t' else [False, True]
     if given.quotes is not None:
       quoted = [given.quotes]
     for quotes in quoted:
       try:
-        names = _cells((line for _, line in head), delimiter, quotes)
+        if given.header:
+          rows = _all_cells(lines, delimiter, quotes)
+          count = sum(len(row) == len(given.header) for row in rows)
+          fits[delimiter] = max(count, fits.get(delimiter, 0))
+          continue
+        names = _cells(iter(lines), delimiter, quotes)
       except csv.Error:
         continue
-      if given.header:
-        if len(names) == len(given.header) > 1:
-          return delimiter
-      elif columns and all(matches(names, name) for name in columns):
+      if columns and all(matches(names, name) for name in columns):
         return delimiter
-  return None
+  best = max(fits.values(), default=0)
+  return next((sign for sign in fits if best and fits[sign] == best), None)
+
+
+def _all_cells(
+  lines: Sequence[str], delimiter: str, quotes: bool
+) -> list[list[str]]:
+  if not quotes:
+    return [line.rstrip('\r\n').split(delimiter) for line in lines]
+  csv.field_size_limit(_LONGEST_CELL)
+  return list(csv.reader(lines, delimiter=delimiter))
 
 
 def _cells(lines: Iterator[str], delimiter: str, quotes: bool) -> list[str]:
@@ -327,8 +345,9 @@ def _is_quoted(path: pathlib.Path, first: int, comment: str | None) -> bool:
 
   Every cell with a quote in it must be enclosed as CSV encloses it, all rows
   must have the same number of cells, and something must show that it is no
-  accident: a doubled quote or a tab or line end within such a cell, a header
-  in quotes, or commas that stand in quoted cells alone.
+  accident: a doubled quote within such a cell, a tab or line end without which
+  the rows would not fit, a header in quotes, or commas that stand in quoted
+  cells alone.
   """
   if not any('"' in line for _, line in read_lines(path, bad=BadRows())):
     return False
@@ -346,6 +365,7 @@ def _is_quoted(path: pathlib.Path, first: int, comment: str | None) -> bool:
   try:
     for _, cells in _records(path, lines(), layout, None):
       text = ''.join(raw)
+      plain = {line.count('\t') + 1 for line in raw}
       raw.clear()
       if width is None:
         width = len(cells)
@@ -358,7 +378,9 @@ def _is_quoted(path: pathlib.Path, first: int, comment: str | None) -> bool:
         is_enclosed = is_enclosed and _enclosed(cell) in text
         if has_quote and not is_enclosed:
           return False
-        is_shown |= has_quote or '\t' in cell or '\n' in cell
+        # A quote that begins a row and one in a later row enclose as much.
+        is_split = ('\t' in cell or '\n' in cell) and plain != {width}
+        is_shown |= has_quote or is_split
         if ',' in cell:
           quoted_commas += is_enclosed
           bare_commas += not is_enclosed

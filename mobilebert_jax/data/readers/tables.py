@@ -48,7 +48,8 @@ class TableRow:
   Attributes:
     place: 'file:line' of the row's first line, for messages.
     cells: Its values by column: strings, or JSON values in JSON Lines.
-    index: Its number among all rows of the file, from 0, wrong ones too.
+    index: Its number in the file, from 0; rows with too few cells count, what
+      is no row at all (not UTF-8, not JSON) does not.
   """
 
   place: str
@@ -188,7 +189,7 @@ def content(path: pathlib.Path) -> str:
     )
   if name.endswith(DELIMITED):
     return 'cells'
-  if name.endswith(OBJECTS) or start.startswith(('{', '[{')):
+  if name.endswith(OBJECTS) or ''.join(start.split()).startswith(('{', '[{')):
     return 'objects'
   return 'cells'
 
@@ -264,8 +265,7 @@ def find_folder(
       return candidate
   raise InputError(
     f'config.data.path={str(path)!r}: expected the files {", ".join(names)} '
-    'there or '
-    f'in {str(root / folder)!r}.'
+    f'there or in {str(root / folder)!r}{files.shown_entries(root)}.'
   )
 
 
@@ -274,8 +274,9 @@ def read_tsv(
   columns: Sequence[str],
   header: Sequence[str] | None = None,
   broken: list[int] | None = None,
+  bad: BadRows | None = None,
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
-  """Reads the named columns of every row.
+  """Reads the named columns of every row; blank lines at the end do not count.
 
   Args:
     path: A UTF-8 file.
@@ -283,6 +284,7 @@ def read_tsv(
     header: The names of all columns, for a file that has no header line.
     broken: If given, a row with too few columns is no error: it is left out,
       and its line number is added here.
+    bad: Counts the rows that are wrong otherwise; None: they are refused.
 
   Yields:
     The row's line number, counted from 1, and its values by column name.
@@ -292,7 +294,7 @@ def read_tsv(
       a column or has one twice; a row has another number of columns or is not
       UTF-8.
   """
-  lines = _tsv_lines(path)
+  lines = _tsv_lines(path, bad)
   named = header is None
   if header is None:
     header = _tsv_header(path, lines, columns)
@@ -304,13 +306,15 @@ def read_tsv(
       broken.append(number)
       continue
     if len(cells) != len(header):
-      raise InputError(
+      wrong = InputError(
         f'{path}:{number}: {len(cells)} tab-separated columns where the header '
         f'has {len(header)}.'
         if named
         else f'{path}:{number}: {len(cells)} tab-separated columns; expected '
         f'{len(header)}: {", ".join(header)}.'
       )
+      bad_rows.refuse(wrong, bad)
+      continue
     yield number, {name: cells[i] for name, i in indices}
   if number is None:
     raise InputError(
@@ -346,5 +350,16 @@ def _tsv_header(
   return header
 
 
-def _tsv_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-  return ((number, line.rstrip('\r\n')) for number, line in read_lines(path))
+def _tsv_lines(
+  path: pathlib.Path, bad: BadRows | None
+) -> Iterator[tuple[int, str]]:
+  """Yields the lines without their ends, and without blank ones at the end."""
+  blank: list[tuple[int, str]] = []
+  for number, raw in read_lines(path, bad=bad):
+    line = raw.rstrip('\r\n')
+    if not line:
+      blank.append((number, line))
+      continue
+    yield from blank
+    blank.clear()
+    yield number, line

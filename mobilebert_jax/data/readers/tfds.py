@@ -7,6 +7,7 @@ random-access sources.
 import importlib
 import os
 import pathlib
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,9 @@ from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
 
 _CHUNK = 2000
+_VERSION = re.compile(r'\d+\.\d+\.\d+')
+# Where what others have prepared in their own format does not lie.
+_OTHER_PLACE = '/array_record'
 _TIMEOUT_SECONDS = 15
 # Builders of the old style are known to TFDS only once their module has been
 # imported (with TensorFlow installed, TFDS finds them by itself).
@@ -111,17 +115,18 @@ def find_prepared(name: str, data_dir: str | None = None) -> Any:
   command = f'python -m mobilebert_jax.data.prepare {name} --data_dir {place}'
   if builder is None or not builder.is_prepared():
     raise InputError(
-      f'TFDS data set {name} is not prepared in {place}: run '
+      f'TFDS data set {name} is not prepared in {place}'
+      f'{_other_versions(name, place, builder)}: run '
       f'`{command}` (needs a network), set config.data.path or TFDS_DATA_DIR '
-      'to where '
-      'it is, or use config.data.source=files with the official files in '
-      'config.data.path.'
+      'to where it is, or use config.data.source=files with the official files '
+      'in config.data.path.'
     )
   if builder.info.file_format.value != 'array_record':
     raise InputError(
       f'TFDS data set {name} in {builder.data_dir} is stored as '
       f'{builder.info.file_format.value}, which only TensorFlow reads: run '
-      f'`{command}` with another --data_dir to prepare it as array_record.'
+      f'`{command}{_OTHER_PLACE}` to prepare it as array_record beside it, and '
+      f'set config.data.path={place}{_OTHER_PLACE}.'
     )
   return builder
 
@@ -157,7 +162,15 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
       f'{place}: a data set is prepared on a local disk; name a local '
       f'--data_dir, and copy it: gcloud storage cp -r DATA_DIR/* {place}.'
     )
-  builder = _builder(name, place, file_format='array_record')
+  try:
+    builder = _builder(name, place, file_format='array_record')
+  except ValueError as error:
+    if 'File format is already set' not in str(error):
+      raise
+    raise InputError(
+      f'{place} has TFDS data set {name} in another format, which other '
+      f'programs may read; use --data_dir {place}{_OTHER_PLACE}.'
+    ) from None
   if builder is None:
     raise InputError(
       f'TFDS knows no data set {name!r}; names look like glue/sst2 or squad.'
@@ -179,6 +192,22 @@ def prepare(name: str, data_dir: str | None = None) -> pathlib.Path:
         "pip install 'mobilebert_jax[tf]' and the same command again."
       ) from None
   return pathlib.Path(builder.data_dir)
+
+
+def _other_versions(name: str, place: str, builder: Any) -> str:
+  """Says which other versions of a data set lie there, if any."""
+  folder = pathlib.Path(place).expanduser() / name
+  if files.is_remote(place) or builder is None or not folder.is_dir():
+    return ''
+  versions = sorted(
+    item.name for item in folder.iterdir() if _VERSION.fullmatch(item.name)
+  )
+  if not versions:
+    return ''
+  return (
+    f' in version {builder.version}, which this tensorflow-datasets reads '
+    f'(there is {", ".join(versions)}, of another one)'
+  )
 
 
 def default_data_dir() -> pathlib.Path:

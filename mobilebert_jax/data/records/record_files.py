@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int
 
+from mobilebert_jax.data.readers.lines import first_bytes
 from mobilebert_jax.runtime import files
 from mobilebert_jax.runtime.errors import InputError
 
@@ -236,10 +237,22 @@ class TfRecordFile:
     kind = _COMPRESSED.get(self._data[:2]) if at == 0 else None
     if kind is None:
       return self._wrong(at, 'is damaged: its length has another checksum')
+    how = 'gunzip' if kind == 'gzip' else 'with zlib'
     return InputError(
       f'{self._path}: the file is compressed ({kind}), so that its records '
-      'cannot be read in any order; decompress it.'
+      f'cannot be read in any order; decompress it ({how}).'
     )
+
+
+def is_tfrecord(path: pathlib.Path) -> bool:
+  """Returns whether a file begins as a TFRecord does, perhaps compressed."""
+  try:
+    head = first_bytes(path, _HEADER.size)
+  except InputError:
+    return False
+  if len(head) < _HEADER.size:
+    return False
+  return _masked_crc(head[:8]) == _HEADER.unpack(head)[1]
 
 
 def _masked_crc(data: bytes) -> int:

@@ -21,12 +21,16 @@ from mobilebert_jax.data.records.record_files import (
   ArrayRecordFile,
   RecordFile,
   TfRecordFile,
+  is_tfrecord,
 )
 from mobilebert_jax.runtime import files, local_copies
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.progress import Work
 
-_TFRECORD = re.compile(r'\.tf_?records?\b')
+# 'x.tfrecord', 'x.tfrecord-00000-of-00002', 'x.tf_record_000', 'x.tfrec'.
+_TFRECORD = re.compile(r'\.tf_?rec(ords?)?(?![a-z])', re.IGNORECASE)
+# 'part-00000-of-00002' may be anything, and is looked into.
+_SHARD = re.compile(r'[-_]\d{3,}(-of-\d+)?(\.gz)?\Z')
 # Systems allow a process about a thousand open files.
 _OPEN_FILES = 512
 
@@ -170,9 +174,9 @@ def held_out(fraction: float, count: int) -> int:
 def holds_records(path: pathlib.Path) -> bool:
   """Returns whether a path is, or directly holds, records."""
   if not path.is_dir():
-    return _is_record_name(path.name)
+    return _is_record_file(path)
   return prepared.is_prepared(path) or any(
-    _is_record_name(item.name) for item in path.iterdir()
+    _is_record_file(item) for item in path.iterdir()
   )
 
 
@@ -190,7 +194,8 @@ def find(path: pathlib.Path) -> Records:
   if not path.exists() or not holds_records(path):
     raise InputError(
       f'{path}: there are no records; expected a prepared data set '
-      f'({prepared.DATASET}) or TFRecord files (*.tfrecord*).'
+      f'({prepared.DATASET}) or TFRecord files (*.tfrecord*)'
+      f'{files.shown_entries(path)}.'
     )
   if not path.is_dir():
     return _tfrecords(path, [(path, local_copies.file(path))])
@@ -198,13 +203,22 @@ def find(path: pathlib.Path) -> Records:
   if prepared.is_prepared(local):
     return _prepared(path, local)
   record_paths = sorted(
-    item for item in local.iterdir() if _is_record_name(item.name)
+    item for item in local.iterdir() if _is_record_file(item)
   )
   return _tfrecords(path, [(path / item.name, item) for item in record_paths])
 
 
-def _is_record_name(name: str) -> bool:
-  return bool(_TFRECORD.search(name)) or name.endswith(prepared.SUFFIX)
+def _is_record_file(path: pathlib.Path) -> bool:
+  """Returns whether a file holds records, by its name or its first bytes."""
+  name = path.name
+  if files.is_hidden(name):
+    return False
+  if _TFRECORD.search(name) or name.endswith(prepared.SUFFIX):
+    return True
+  # Looking into an object of a store would copy all of it.
+  if files.is_remote(path) or not _SHARD.search(name) or not path.is_file():
+    return False
+  return is_tfrecord(path)
 
 
 def _prepared(origin: pathlib.Path, local: pathlib.Path) -> Records:

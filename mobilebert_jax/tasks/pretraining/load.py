@@ -23,7 +23,7 @@ from mobilebert_jax.data.examples.masking import (
   nothing_to_learn,
 )
 from mobilebert_jax.data.examples.sequences import Layout, tokenise
-from mobilebert_jax.data.readers import documents
+from mobilebert_jax.data.readers import bad_rows, documents
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import prepared, records
 from mobilebert_jax.data.records.records import Records
@@ -53,10 +53,13 @@ def load_documents(
   is_train = split == SPLITS.train
   train, validation = _text_paths(options, data)
   if validation:
-    texts = _read_documents(options, train if is_train else validation)
+    texts = _read_documents(
+      options, train if is_train else validation, data.bad_rows
+    )
   else:
     parts = documents.hold_out(
-      _read_documents(options, train), options.validation_fraction
+      _read_documents(options, train, data.bad_rows),
+      options.validation_fraction,
     )
     texts = parts[0] if is_train else parts[1]
   return texts[: data.limit(is_train=is_train)]
@@ -85,15 +88,21 @@ def _text_paths(
 
 
 def _read_documents(
-  options: TextOptions, paths: tuple[pathlib.Path, ...]
+  options: TextOptions,
+  paths: tuple[pathlib.Path, ...],
+  policy: bad_rows.Policy,
 ) -> tuple[Document, ...]:
-  return tuple(
-    document
-    for path in paths
-    for document in documents.read_documents(
-      path, options.documents, options.text_column
-    )
-  )
+  result: list[Document] = []
+  for path in paths:
+    with bad_rows.collect(path, policy) as bad:
+      result += documents.read_documents(
+        path, options.documents, options.text_column, bad=bad
+      )
+  repeats = documents.Repeats()
+  for document in result:
+    repeats.add(document)
+  repeats.say(paths[0] if len(paths) == 1 else paths[0].parent)
+  return tuple(result)
 
 
 # The user is told if more than so many times the wanted share is held out.
