@@ -209,21 +209,6 @@ def load(file: str, assignments: Sequence[Assignment] = ()) -> TrainConfig:
   return to_train_config(values)
 
 
-def changed(
-  config: TrainConfig, assignments: Sequence[Assignment]
-) -> TrainConfig:
-  """A run's settings with what the command line assigns.
-
-  Raises:
-    InputError: see `override`; or values that do not go together.
-  """
-  if not assignments:
-    return config
-  values = filled(run.to_dict(config))
-  override(values, assignments)
-  return to_train_config(values)
-
-
 def name_of(file: str) -> str:
   """A config file's name and variant, such as 'glue_sst2_small'."""
   path, _, variant = file.partition(':')

@@ -28,13 +28,6 @@ MODEL_FIELDS = tuple(
 )
 # A secret that must reach neither a file nor a message.
 _SECRET = 'token'
-# Where and how a run computes, not what: these may change when it continues.
-_PLACE = (
-  'mesh.',
-  'profile.',
-  'compilation_cache_dir',
-  'distillation.teacher_placement',
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,6 +168,26 @@ class ProfileConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WandbConfig:
+  """Where Weights & Biases shows the metrics, beside the workdir."""
+
+  project: str | None = fields.setting(
+    None,
+    help='the project that metrics are sent to as well (extra wandb; '
+    'WANDB_MODE=offline keeps them in the workdir); None: none',
+  )
+  entity: str | None = fields.setting(
+    None, help='the user or team of the project; None: the one logged in'
+  )
+  name: str | None = fields.setting(
+    None, help='what the run is called there; None: as its workdir'
+  )
+
+  def __post_init__(self):
+    fields.check(self, fields.name('wandb'))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
   """Everything that decides a training run."""
 
@@ -243,6 +256,10 @@ class TrainConfig:
   )
   profile: ProfileConfig = fields.setting(
     default_factory=ProfileConfig, help='what is traced'
+  )
+  wandb: WandbConfig = fields.setting(
+    default_factory=WandbConfig,
+    help='where metrics are shown, beside the workdir',
   )
   compilation_cache_dir: str | None = fields.setting(
     None,
@@ -435,83 +452,6 @@ def from_json(text: str, where: str = 'the config') -> TrainConfig:
   return from_dict(values)
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-  """One line for each value that differs, by the field's full name.
-
-  The mesh may differ: it changes no result but by rounding (and, with dropout
-  and accumulation, by the masks). So may what does not touch the result. An
-  option that one of them does not name has its default there: an older version
-  did not have it.
-  """
-  left, right = (
-    _flatten(to_dict(config) | {'options': _all_options(config)})
-    for config in (old, new)
-  )
-  missing = 'not set'
-  return [
-    f'{fields.name(name)}: {left.get(name, missing)!r} there, '
-    f'{right.get(name, missing)!r} here'
-    for name in sorted({*left, *right})
-    if not name.startswith(_PLACE)
-    if left.get(name, missing) != right.get(name, missing)
-  ]
-
-
-def differ_in_length(old: TrainConfig, new: TrainConfig) -> bool:
-  """Returns whether runs are of different lengths, and equal but for that."""
-  same = dataclasses.replace(
-    new, num_steps=old.num_steps, num_epochs=old.num_epochs
-  )
-  lengths = [(config.num_steps, config.num_epochs) for config in (old, new)]
-  return lengths[0] != lengths[1] and not differences(old, same)
-
-
-def is_longer(old: TrainConfig, new: TrainConfig) -> bool:
-  """Returns whether a run is another one, continued; see `fixed_length`."""
-  if not differ_in_length(old, new) or fixed_length(old) is not None:
-    return False
-  if old.num_steps is not None and new.num_steps is not None:
-    return new.num_steps > old.num_steps
-  if old.num_epochs is not None and new.num_epochs is not None:
-    return new.num_epochs > old.num_epochs
-  return False
-
-
-def fixed_length(config: TrainConfig) -> str | None:
-  """Returns why a run cannot be made longer; None: it can.
-
-  It can if its first steps are those of a longer run.
-  """
-  optimizer = config.optimizer
-  if config.distillation.teacher is not None:
-    return 'the stages of its distillation are planned for its length'
-  if config.early_stop is not None:
-    return 'it stops early (config.early_stop)'
-  if optimizer.schedule != 'constant':
-    return (
-      'its learning rate falls until its last step '
-      f"(config.optimizer.schedule '{optimizer.schedule}')"
-    )
-  if optimizer.warmup_steps is None and optimizer.warmup_fraction:
-    return (
-      'its warm-up is a part of its length (config.optimizer.warmup_fraction)'
-    )
-  return None
-
-
-def _all_options(config: TrainConfig) -> Mapping[str, Any]:
-  """The task's options as JSON values, also those that are not given."""
-  known = fields.settings(
-    task_options.OPTIONS.get(config.task, task_options.NoOptions)
-  )
-  defaults = {
-    name: setting.default
-    for name, setting in known.items()
-    if setting.default is not dataclasses.MISSING
-  }
-  return _plain(defaults | dict(config.options))
-
-
 def _build(kind: Any, values: Any, path: str) -> Any:
   if not isinstance(values, Mapping):
     raise fields.wrong(path, values, 'a group of fields')
@@ -543,13 +483,3 @@ def _plain(value: Any) -> Any:
 def _tuple(value: Any) -> Any:
   """JSON has lists where the options of tasks have tuples."""
   return tuple(value) if isinstance(value, list) else value
-
-
-def _flatten(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for name, value in values.items():
-    if isinstance(value, dict):
-      flat |= _flatten(value, f'{path}{name}.')
-    else:
-      flat[path + name] = value
-  return flat

@@ -211,12 +211,12 @@ class _Columns:
 
 def _in_place(read: Callable[[BadRows], Iterator[Item]]) -> Iterator[Item]:
   """Yields inputs, with those that cannot be read where they stand."""
-  bad, told = BadRows(), 0
+  bad, passed = BadRows(), 0
   for item in read(bad):
-    yield from (Item('', {}, text) for text in bad.messages[told:])
-    told = len(bad.messages)
+    yield from (Item('', {}, text) for text in bad.messages[passed:])
+    passed = len(bad.messages)
     yield item
-  yield from (Item('', {}, text) for text in bad.messages[told:])
+  yield from (Item('', {}, text) for text in bad.messages[passed:])
 
 
 def _objects(

@@ -2,6 +2,7 @@
 
 In the order of reading:
   metrics_log  `metrics.jsonl` and TensorBoard events, a line for each step
+  wandb_log    the same lines for Weights & Biases
   outcomes     what became of one example; counts and rates of classes
   markdown     escaped text and tables
   pictures     curves of a run, and the report's pictures

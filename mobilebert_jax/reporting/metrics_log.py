@@ -7,8 +7,8 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from mobilebert_jax.runtime import distributed, files, object_store
 
@@ -35,12 +35,36 @@ def read(path: str | os.PathLike[str]) -> list[Record]:
   return records
 
 
+class Place(Protocol):
+  """Where metrics are shown, beside the workdir."""
+
+  def write(self, step: int, values: Mapping[str, float]):
+    """Takes the values of a step."""
+
+  def close(self):
+    """Takes no more."""
+
+
 def start(
-  directory: str | os.PathLike[str], last_step: int
+  directory: str | os.PathLike[str],
+  last_step: int,
+  others: Callable[[], Sequence[Place]] = tuple,
 ) -> 'MetricsLog | NoMetricsLog':
-  """Returns the log of a run; of several processes the first one writes."""
+  """Returns the log of a run; of several processes the first one writes.
+
+  Args:
+    directory: the workdir.
+    last_step: see `MetricsLog`.
+    others: makes what the metrics go to beside it.
+
+  Raises:
+    InputError: one of these cannot be begun; on every process.
+  """
+  made = distributed.raise_on_all(
+    lambda: others() if distributed.is_primary() else ()
+  )
   if distributed.is_primary():
-    return MetricsLog(directory, last_step)
+    return MetricsLog(directory, last_step, made)
   return NoMetricsLog()
 
 
@@ -53,14 +77,21 @@ class MetricsLog:
   only, which are written again.
   """
 
-  def __init__(self, directory: str | os.PathLike[str], last_step: int):
+  def __init__(
+    self,
+    directory: str | os.PathLike[str],
+    last_step: int,
+    others: Sequence[Place] = (),
+  ):
     """Continues the files of an interrupted run, or begins them.
 
     Args:
       directory: the workdir.
       last_step: what an interrupted run wrote beyond this step is dropped,
         because the run will write it again.
+      others: what gets the same values.
     """
+    self._others = others
     self._target = files.path(directory)
     self._closing = contextlib.ExitStack()
     kept = [r for r in read(self._target / _LINES) if r['step'] <= last_step]
@@ -78,6 +109,8 @@ class MetricsLog:
     self._file.write(files.json_text({'step': step, **values}) + '\n')
     self._file.flush()
     self._board.write(step, values)
+    for other in self._others:
+      other.write(step, values)
     if time.monotonic() - self._uploaded > _UPLOAD_SECONDS:
       self.flush()
 
@@ -96,6 +129,8 @@ class MetricsLog:
       self.flush()
       self._file.close()
       self._board.close()
+      for other in self._others:
+        other.close()
 
   def __enter__(self) -> 'MetricsLog':
     return self

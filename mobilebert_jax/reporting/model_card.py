@@ -89,6 +89,7 @@ _METRICS: Mapping[str, str] = {
 # Settings that say where a run computes and finds things, not what it learns.
 _PLACES = frozenset({
   'cache_dir', 'compilation_cache_dir', 'local_files_only', 'profile', 'token',
+  'wandb',
 })  # fmt: skip
 
 

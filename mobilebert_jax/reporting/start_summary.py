@@ -67,7 +67,7 @@ class StartSummary:
     max_length: where longer texts are cut.
     is_cut: whether longer texts are cut, and not read in several windows.
     plan: what the run will do: a heading and a text each.
-    notes: what is strange, beside what the splits tell.
+    notes: what was decided while the data was read, a sentence each.
   """
 
   splits: Sequence[SplitFacts]
@@ -79,7 +79,7 @@ class StartSummary:
   def lines(self) -> list[str]:
     """Returns at most `MOST_LINES` lines of `MOST_COLUMNS` columns."""
     train = self.splits[0]
-    entries = [('rows', self._rows())]
+    entries = [(self.splits[0].unit, self._rows())]
     if train.classes:
       entries.append((_heading(train), self._classes(train)))
     elif train.numbers:
@@ -92,24 +92,23 @@ class StartSummary:
     warnings = self.warnings()
     shown = warnings[:_MOST_WARNINGS]
     room = MOST_LINES - len(lines)
-    told: list[str] = []
+    pointed: list[str] = []
     for number, text in enumerate(shown):
       entry = _entry('warning', text, most=2)
       # The last line may be needed to say how many are not shown.
       is_last = number == len(warnings) - 1
-      if len(told) + len(entry) > room - (not is_last):
+      if len(pointed) + len(entry) > room - (not is_last):
         break
-      told += entry
-    hidden = len(warnings) - sum(line.startswith('warning') for line in told)
+      pointed += entry
+    hidden = len(warnings) - sum(line.startswith('warning') for line in pointed)
     if hidden:
-      told.append(f'{"":{_INDENT}}{hidden} more warnings are in report.md')
-    return [*lines, *told][:MOST_LINES]
+      pointed.append(f'{"":{_INDENT}}{hidden} more warnings are in report.md')
+    return [*lines, *pointed][:MOST_LINES]
 
   def warnings(self) -> list[str]:
     """Returns what a person should look at, a sentence each."""
     train = self.splits[0]
     return [
-      *self.notes,
       *(text for split in self.splits for text in self._text_warnings(split)),
       *(text.removesuffix('.') for text in train.remarks),
       *_class_warnings(train),
@@ -121,12 +120,14 @@ class StartSummary:
     yield ''
     for text in self.warnings():
       yield f'- **Look at this**: {escape(text)}.'
-    if self.warnings():
+    for text in self.notes:
+      yield f'- {escape(text)}'
+    if self.notes or self.warnings():
       yield ''
     yield from table(
       (
-        'split', 'rows', 'tokens: median', '95% up to', 'longest',
-        f'{self._long_word()} ({self.max_length})', '[UNK]',
+        'split', escape(self.splits[0].unit), 'tokens: median', '95% up to',
+        'longest', f'{self._long_word()} ({self.max_length})', '[UNK]',
         'without a known token',
       ),
       (self._split_row(split) for split in self.splits),
@@ -253,7 +254,7 @@ def _class_warnings(split: SplitFacts) -> Iterator[str]:
 
 
 def _heading(split: SplitFacts) -> str:
-  return 'classes' if split.counted == 'rows' else split.counted
+  return 'classes' if split.counted in ('rows', split.unit) else split.counted
 
 
 def _number_range(numbers: tuple[float, float, float]) -> str:

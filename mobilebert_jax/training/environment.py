@@ -111,7 +111,7 @@ def compare(
   ]
 
 
-def told(differences: list[str]) -> str:
+def message(differences: list[str]) -> str:
   """Returns what to say of differences that may be."""
   return (
     f'the run began in another environment ({"; ".join(differences)}): its '

@@ -143,15 +143,15 @@ def _baseline(
   if task.baseline is None or not run.method.is_eligible(0):
     return {}
   train = run.splits[task.splits.train]
-  found = task.baseline(
+  constant = task.baseline(
     train.examples,
     train.features,
     predictions,
     split.examples,
     split.features,
   )
-  scores = {f'{split.name}/{k}': v for k, v in found.scores.items()}
-  return {'answer': found.answer, **scores}
+  scores = {f'{split.name}/{k}': v for k, v in constant.scores.items()}
+  return {'answer': constant.answer, **scores}
 
 
 def _usage(run: Run, scores: Mapping[str, float]) -> Mapping[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import jax
 
+from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.convert.pretrained import load_pretrained
 from mobilebert_jax.data.batching import loader
 from mobilebert_jax.models.typing import Metrics, Params
-from mobilebert_jax.reporting import metrics_log
+from mobilebert_jax.reporting import metrics_log, wandb_log
 from mobilebert_jax.runtime import (
   compilation_cache,
   distributed,
@@ -70,6 +71,7 @@ def train(
     Interrupted: SIGTERM; the last step is saved.
   """
   place = Workdir(files.path(workdir))
+  distributed.raise_on_all(lambda: wandb_log.check(config.wandb))
   is_resumed, is_extended, results = distributed.run_on_primary(
     lambda: _find_run(place, config)
   )
@@ -105,11 +107,11 @@ def train(
       Checkpoints(place.checkpoints, config.keep_checkpoints)
     )
     # Before anything is compiled.
-    found = distributed.raise_on_all(
+    summary = distributed.raise_on_all(
       lambda: overview.summarize(run) if distributed.is_primary() else None
     )
-    if found is not None:
-      distributed.print_on_primary('\n'.join(found.lines()))
+    if summary is not None:
+      distributed.print_on_primary('\n'.join(summary.lines()))
     for hook in hooks:
       hook.on_start(run, checkpoints)
 
@@ -129,7 +131,9 @@ def train(
       else:
         state, run_state = setup.first_state(run), RunState()
       first = int(state.step)
-      log = metrics_log.start(place.path, first if has_checkpoint else -1)
+      log = metrics_log.start(
+        place.path, first if has_checkpoint else -1, lambda: _other_logs(run)
+      )
       steps.enter_context(log)
       progress = steps.enter_context(
         Progress(run.total_steps, first, config.batch_size)
@@ -246,9 +250,18 @@ def train(
     if run_state.best_step != step:
       params = _best_params(run_state.best_step, run, checkpoints, abstract)
     predict = functools.partial(evaluator.predictions, params)
-    results = finish.write(run, run_state, step, predict, found)
+    results = finish.write(run, run_state, step, predict, summary)
   distributed.print_on_primary(finish.closing_line(results, place))
   return results
+
+
+def _other_logs(run: Run) -> list[metrics_log.Place]:
+  """Begins what metrics go to beside the workdir."""
+  config = run.config
+  if config.wandb.project is None:
+    return []
+  shown = run_config.to_dict(config)
+  return [wandb_log.WandbLog(config.wandb, run.workdir.path, shown)]
 
 
 def _find_run(

@@ -13,6 +13,7 @@ from mobilebert_jax import models
 from mobilebert_jax.config import taken_layers
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.batching.features import Features, resolve_buckets
+from mobilebert_jax.data.readers import remarks
 from mobilebert_jax.data.records.stored_features import StoredFeatures
 from mobilebert_jax.reporting.start_summary import SplitFacts, StartSummary
 from mobilebert_jax.tasks import Task
@@ -21,7 +22,7 @@ from mobilebert_jax.training.setup import Run
 
 # Rows that are looked at: encoded ones; recorded ones, which are read for it;
 # and texts that are tokenised once more because they had been cut.
-_ROWS, _RECORDED_ROWS, _LONG_TEXTS = 100_000, 2000, 1000
+_ROWS, _RECORDED_ROWS, _LONG_TEXTS = 100_000, 2000, 500
 _READ_AT_ONCE = 250
 # Special tokens of a pair of texts.
 _SPECIAL = 3
@@ -33,14 +34,15 @@ def summarize(run: Run) -> StartSummary:
   task = run.task
   names = (task.splits.train, *task.splits.evaluation, *task.splits.test)
   return StartSummary(
-    splits=[_facts(run, run.splits[name]) for name in names],
+    splits=[_look_at(run, run.splits[name]) for name in names],
     max_length=run.config.data.max_length,
     is_cut=task.long_texts == 'cut',
-    plan=list(_plan(run)),
+    plan=_plan(run),
+    notes=remarks.said(),
   )
 
 
-def _facts(run: Run, split: Split) -> SplitFacts:
+def _look_at(run: Run, split: Split) -> SplitFacts:
   task, tokenizer = run.task, run.start.tokenizer
   features: Any = split.features
   is_stored = isinstance(features, StoredFeatures)
@@ -58,18 +60,18 @@ def _facts(run: Run, split: Split) -> SplitFacts:
   lengths, long_share = _lengths(task, split, sizes, seen, run)
   # Records have no labels to be looked at, and stay where they are.
   some = split.examples if is_stored else split.examples[:seen]
-  found = task.summarize(some)
-  is_labelled = found.unlabelled < found.rows
-  numbers = found.numbers and dataclasses.astuple(found.numbers)
+  summary = task.summarize(some)
+  is_labelled = summary.unlabelled < summary.rows
+  numbers = summary.numbers and dataclasses.astuple(summary.numbers)
   return SplitFacts(
     name=split.name,
     rows=len(split.examples),
     seen=seen,
-    unit=found.unit,
-    classes=found.classes if is_labelled else (),
-    counted=found.counted,
+    unit=summary.unit,
+    classes=summary.classes if is_labelled else (),
+    counted=summary.counted,
     numbers=numbers or None,
-    remarks=found.remarks,
+    remarks=summary.remarks,
     lengths=lengths,
     long_share=long_share,
     unknown_share=float(np.sum(is_unknown) / max(1, np.sum(is_text))),
@@ -117,31 +119,34 @@ def _lengths(
     lengths = np.zeros(len(examples), np.int64)
   if len(doubtful):
     step = -(-len(doubtful) // _LONG_TEXTS)
-    measured = [
-      _tokens(
-        task.texts(examples[i]),
-        run.start.tokenizer,
-        is_choice=features.choices is not None,
-      )
-      for i in doubtful[::step]
-    ]
+    measured = _tokens(
+      [task.texts(examples[i]) for i in doubtful[::step]],
+      run.start.tokenizer,
+      is_choice=features.choices is not None,
+    )
     lengths[doubtful] = np.repeat(measured, step)[: len(doubtful)]
   return lengths, float(np.mean(lengths > most)) if len(lengths) else 0.0
 
 
-def _tokens(texts: Sequence[str], tokenizer: Any, *, is_choice: bool) -> int:
-  """Returns the tokens of an example's texts, if nothing is cut."""
+def _tokens(
+  examples: Sequence[Sequence[str]], tokenizer: Any, *, is_choice: bool
+) -> list[int]:
+  """Returns the tokens of each example's texts, if nothing is cut."""
   encoded = tokenizer(
-    list(texts),
+    [text for texts in examples for text in texts],
     add_special_tokens=False,
     truncation=False,
     padding=False,
     verbose=False,
   )
-  first, *others = map(len, encoded['input_ids'])
-  # Of several choices one stands beside the question.
-  second = max(others, default=0) if is_choice else sum(others)
-  return first + second + 2 + bool(others)
+  sizes = iter(map(len, encoded['input_ids']))
+  counts = []
+  for texts in examples:
+    first, *others = (next(sizes) for _ in texts)
+    # Of several choices one stands beside the question.
+    second = max(others, default=0) if is_choice else sum(others)
+    counts.append(first + second + 2 + bool(others))
+  return counts
 
 
 def _plan(run: Run) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from mobilebert_jax.config import overrides
+from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.command_line import Assignment
 from mobilebert_jax.config.run import MeshConfig, TrainConfig
 from mobilebert_jax.convert import label_names
@@ -45,7 +46,7 @@ def config_of(
     assignments: what the command line changes.
 
   Raises:
-    InputError: it is of no run, or see `overrides.changed`.
+    InputError: it is of no run, or see `overrides.override`.
   """
   path = files.path(checkpoint)
   run = of_run(path)
@@ -55,7 +56,9 @@ def config_of(
       'model_config.json beside it): name the config that it was trained with, '
       '--config=FILE.'
     )
-  config = overrides.changed(run.read_config(), assignments)
+  values = overrides.filled(run_config.to_dict(run.read_config()))
+  overrides.override(values, assignments)
+  config = overrides.to_train_config(values)
   is_asked = any(name.startswith('mesh.') for name, _ in assignments)
   if not is_asked and not _fits(config.mesh, jax.device_count()):
     if distributed.is_primary():

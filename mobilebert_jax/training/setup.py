@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.batching import loader, token_cache
 from mobilebert_jax.data.batching.features import Features
+from mobilebert_jax.data.readers import remarks
 from mobilebert_jax.data.records.records import Records
 from mobilebert_jax.runtime import distributed
 from mobilebert_jax.runtime.errors import InputError
@@ -91,6 +92,7 @@ def build(
   Raises:
     InputError: what is wrong on one process, on all of them.
   """
+  remarks.forget()
   surroundings = environment.record()
   distributed.check_same('environment', surroundings['decides'])
   if is_resumed:
@@ -98,7 +100,7 @@ def build(
       lambda: workdir.check_environment(surroundings)
     )
     if differences:
-      distributed.print_on_primary(environment.told(differences))
+      distributed.print_on_primary(environment.message(differences))
   run = distributed.raise_on_all(
     lambda: _assemble(config, workdir, is_resumed, method)
   )

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from mobilebert_jax.config import model_json
+from mobilebert_jax.config import continuing, model_json
 from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.config.run import TrainConfig
@@ -136,10 +136,10 @@ class Workdir:
         )
       return False
     before = self.read_config()
-    wrong = run_config.differences(before, config)
+    wrong = continuing.differences(before, config)
     if wrong:
       advice = 'choose another --workdir, or the old values'
-      if run_config.differ_in_length(before, config):
+      if continuing.differ_in_length(before, config):
         advice = f'{advice}. {self._length_advice(before)}'
       raise InputError(
         f'{self.path} was made by another config: {"; ".join(wrong)}; {advice}.'
@@ -154,7 +154,7 @@ class Workdir:
     """
     if not self.config.exists():
       return False
-    return run_config.is_longer(self.read_config(), config)
+    return continuing.is_longer(self.read_config(), config)
 
   def extend(self, config: TrainConfig):
     """Gives the run its new length, from where it stands.
@@ -167,7 +167,7 @@ class Workdir:
     files.write_text(self.config, run_config.to_json(config))
 
   def _length_advice(self, before: TrainConfig) -> str:
-    reason = run_config.fixed_length(before)
+    reason = continuing.fixed_length(before)
     if reason is None:
       return 'It can be made longer, but not shorter'
     return (
@@ -184,7 +184,7 @@ class Workdir:
     before = self.read_config()
     name = 'num_epochs' if before.num_steps is None else 'num_steps'
     way = f'a larger config.{name} trains it further'
-    if run_config.fixed_length(before) is not None:
+    if continuing.fixed_length(before) is not None:
       way = (
         f'to train its weights further, begin another run with '
         f'--config.init={self.model}'
@@ -293,12 +293,12 @@ def of_run(path: pathlib.Path) -> Workdir | None:
   Args:
     path: a workdir, its model/, or one of its checkpoints.
   """
-  places = [path]
+  candidates = [path]
   if path.name == 'model':
-    places.append(path.parent)
+    candidates.append(path.parent)
   if path.parent.name == 'checkpoints':
-    places.append(path.parent.parent)
-  runs = (Workdir(place) for place in places if is_workdir(place))
+    candidates.append(path.parent.parent)
+  runs = (Workdir(place) for place in candidates if is_workdir(place))
   return next((run for run in runs if run.config.is_file()), None)
 
 

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from mobilebert_jax.config import continuing
 from mobilebert_jax.config import run as run_config
 from mobilebert_jax.config.run import (
   DataConfig,
@@ -45,20 +46,20 @@ def test_json_round_trip():
   again = run_config.from_json(run_config.to_json(start))
   assert again == start
   assert hash(again) == hash(start)
-  assert run_config.differences(start, again) == []
+  assert continuing.differences(start, again) == []
 
 
 def test_the_access_token_is_never_written_or_shown():
   secret = config(token='hf_secret')
   assert 'hf_secret' not in run_config.to_json(secret) + repr(secret)
-  assert run_config.differences(secret, config()) == []
+  assert continuing.differences(secret, config()) == []
   with pytest.raises(InputError, match='token') as error:
     config(token=['hf_secret'])
   assert 'hf_secret' not in str(error.value)
 
 
 def test_differences_name_each_field():
-  lines = run_config.differences(
+  lines = continuing.differences(
     config(model={'hidden_size': 64}),
     config(seed=1, optimizer=OptimizerConfig(learning_rate=1e-3)),
   )

@@ -32,6 +32,7 @@ _WALLS = {
   'huggingface_hub': {'runtime.hub'},
   'safetensors': {'convert.formats.safetensors'},
   'tensorboardX': {'reporting.metrics_log'},
+  'wandb': set(),
   'matplotlib': {'reporting.pictures'},
   'tqdm': {'runtime.progress'},
   'ml_collections': {'config.overrides'},
