@@ -227,10 +227,10 @@ def _characters(
 
 def _most_characters(backend: Any, ranked: Sequence[str], size: int) -> int:
   """Returns how many characters may take places before pieces are learnt."""
-  places = len(SPECIAL_TOKENS)
+  taken = len(SPECIAL_TOKENS)
   for count, character in enumerate(ranked):
-    places += 1 + _continues(backend, character)
-    if count >= _ALPHABET and places > _ALPHABET_SHARE * size:
+    taken += 1 + _continues(backend, character)
+    if count >= _ALPHABET and taken > _ALPHABET_SHARE * size:
       return count
   return len(ranked)
 

@@ -300,8 +300,8 @@ def _opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
       if head.startswith(magic):
         raise InputError(f'{path}: this is {what}.')
     file.seek(0)
-    for suffix, magic in COMPRESSED.items():
-      if magic.match(head) or path.name.endswith(suffix):
+    for suffix, pattern in COMPRESSED.items():
+      if pattern.match(head) or path.name.endswith(suffix):
         with _OPEN[suffix](file, 'rb') as unpacked:
           yield unpacked
         return
