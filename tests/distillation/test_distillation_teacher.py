@@ -13,7 +13,7 @@ from mobilebert_jax.distillation.method import DISTILLATION
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.tpu_compile import distillation
-from mobilebert_jax.training import mesh, setup
+from mobilebert_jax.training import environment, mesh, setup
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import distilling, one_device
 
@@ -52,7 +52,7 @@ def run_of(place, workdir, config, **student):
   )
   tokenizer = MobileBertTokenizerFast(place / 'vocab.txt')
   found = Workdir(workdir)
-  found.start(config, model, tokenizer, None)
+  found.start(config, model, tokenizer, {}, environment.record())
   save_pretrained(found.model, model, params, tokenizer)
   return found
 

@@ -16,7 +16,7 @@ from mobilebert_jax.convert.pretrained import save_pretrained
 from mobilebert_jax.distillation import teacher
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
-from mobilebert_jax.training import scoring, setup, starting
+from mobilebert_jax.training import environment, scoring, setup, starting
 from mobilebert_jax.training.workdir import Workdir
 from tests.support import one_device
 from tests.support.convert_models import assert_same_bits, tiny
@@ -125,7 +125,9 @@ def test_labels_that_the_data_has_in_another_order(tmp_path):
   task = setup.find_task(config)
   workdir = Workdir(tmp_path)
   model, params = tiny(CLASSIFIER, id2label={0: 'positive', 1: 'negative'})
-  workdir.start(config, model, MobileBertTokenizerFast(WORDS), {})
+  workdir.start(
+    config, model, MobileBertTokenizerFast(WORDS), {}, environment.record()
+  )
   with pytest.raises(InputError, match='use the data that it began with'):
     starting.resume(config, task, workdir)
   start = starting.resume(config, task, workdir, scores=True)
