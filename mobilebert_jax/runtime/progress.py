@@ -1,5 +1,7 @@
 """Progress bars, of training and of other work; the one module with tqdm."""
 
+import collections
+import statistics
 import sys
 import time
 
@@ -7,6 +9,9 @@ from mobilebert_jax.runtime import distributed
 
 # Without a terminal: a line at most so often, in seconds.
 _LINE_EVERY = 20.0
+# The time that is left follows from the last steps, once there are a few. A
+# step that took so many times the median's time has compiled: it is left out.
+_STEPS_REMEMBERED, _STEPS_NEEDED, _COMPILED = 200, 3, 5.0
 # Work that takes no longer than this shows nothing.
 _PATIENCE = 2.0
 
@@ -36,11 +41,14 @@ class Progress:
       dynamic_ncols=True,
       disable=not self._is_terminal,
     )
-    self._total, self._done, self._first = total, done, done
+    self._total, self._done = total, done
     self._batch_size = batch_size
-    self._start = self._window_start = time.monotonic()
+    self._window_start = self._last_step = time.monotonic()
     self._window_first = done
-    self._last_line = self._start
+    self._last_line = self._window_start
+    self._seconds: collections.deque[float] = collections.deque(
+      maxlen=_STEPS_REMEMBERED
+    )
 
   def __enter__(self) -> 'Progress':
     return self
@@ -56,14 +64,18 @@ class Progress:
     )
     self._bar.update()
     now = time.monotonic()
+    self._seconds.append(now - self._last_step)
+    self._last_step = now
     has_lines = not self._is_terminal and not self._is_silent
     if has_lines and now - self._last_line > _LINE_EVERY:
       self._last_line = now
-      left = (now - self._start) / (self._done - self._first)
-      left *= self._total - self._done
+      left = self._seconds_left()
       print(
         f'step {self._done}/{self._total}, loss {loss:.4f}, '
-        f'{self._speed():.0f} examples/s, {_clock(left)} left',
+        f'{self._speed():.0f} examples/s, '
+        + (
+          'the first steps compile' if left is None else f'{_clock(left)} left'
+        ),
         file=sys.stderr,
         flush=True,
       )
@@ -76,7 +88,7 @@ class Progress:
 
   def restart_clock(self):
     """Leaves out of the speed what went before, such as an evaluation."""
-    self._window_start = time.monotonic()
+    self._window_start = self._last_step = time.monotonic()
     self._window_first = self._done
 
   def say(self, text: str):
@@ -84,6 +96,14 @@ class Progress:
     self._bar.clear()
     distributed.print_on_primary(text)
     self._bar.refresh()
+
+  def _seconds_left(self) -> float | None:
+    """Returns how long the steps will take; None: too few are known."""
+    if len(self._seconds) < _STEPS_NEEDED:
+      return None
+    most = _COMPILED * statistics.median(self._seconds)
+    usual = statistics.mean(x for x in self._seconds if x <= most)
+    return usual * (self._total - self._done)
 
   def _speed(self) -> float:
     seconds = time.monotonic() - self._window_start
