@@ -191,14 +191,9 @@ class ScannedForward(graphs.Forward):
 
 def _stacked(values: Mapping[str, Any], blocks: range) -> dict[str, list[Any]]:
   """Returns each value of a loop, for all blocks; names are the loop's."""
-  names = {
-    name.removeprefix(f'layer_{blocks[0]}/')
-    for name in values
-    if name.startswith(f'layer_{blocks[0]}/')
-  }
   return {
-    f'{_BLOCK}/{name}': [values[f'layer_{i}/{name}'] for i in blocks]
-    for name in sorted(names)
+    name: [values[name.replace(_BLOCK, f'layer_{i}', 1)] for i in blocks]
+    for name in sorted(_in_loop(values, blocks[0]))
   }
 
 
