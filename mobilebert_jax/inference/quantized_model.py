@@ -129,6 +129,14 @@ class _Quantized(MobileBertPreTrainedModel):
 
   constants: Constants | None = None
 
+  def with_folded_norms(self) -> Any:
+    """Returns the model itself: its graph is folded in any case."""
+    return self
+
+  def fold_norms(self, params: Params) -> Params:
+    """Returns the parameters themselves."""
+    return params
+
   def _forward(self, inputs: Inputs, options: Options) -> ModelOutput:
     if self.is_initializing():
       # Parameters are drawn where the class has them.

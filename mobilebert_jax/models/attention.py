@@ -12,8 +12,8 @@ from mobilebert_jax.models.layers import (
   ConfiguredModule,
   Dense,
   block_axis,
-  block_norm,
   inner_axis,
+  residual_norm,
 )
 from mobilebert_jax.models.packing import same_segment
 from mobilebert_jax.models.partitioning import constrain
@@ -154,7 +154,7 @@ class SelfAttention(ConfiguredModule):
     if not c.use_bottleneck:
       dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
       y = dropout(y, deterministic=deterministic)
-    y = block_norm(c, compute, narrow, name='norm')(y + inputs.residual)
+    y = residual_norm(c, compute, narrow, y, inputs.residual)
     return y, probs, scores
 
   def _heads(self, x: Array, name: str, axis: str) -> Array:

@@ -15,6 +15,7 @@ from mobilebert_jax.runtime.errors import InputError
 
 DTYPES = ('float32', 'bfloat16', 'float64')
 LAYER_LOOPS = ('scan', 'loop')
+NORMS = ('separate', 'fold', 'folded')
 # What the backward pass keeps of a block: everything, nothing, or the results
 # of matrix products with parameters.
 REMAT_POLICIES: Mapping[str, Callable[..., Any] | None] = {
@@ -37,6 +38,10 @@ class Compute:
       'loop' unrolls the blocks (slower to compile, sometimes faster to run).
     remat: what the backward pass recomputes: 'none', 'full' (keep only each
       block's input) or 'dots' (keep matrix products).
+    norms: where NoNorm is computed: 'separate', as the paper writes it;
+      'fold', in the matrix before it, from ordinary parameters at every call
+      (faster to train); 'folded', likewise, from those that `fold_norms` made
+      (faster to run). Results differ by rounding.
 
   Raises:
     InputError: a value that is not allowed.
@@ -46,6 +51,7 @@ class Compute:
   param_dtype: str = 'float32'
   layers: str = 'scan'
   remat: str = 'none'
+  norms: str = 'separate'
 
   def __post_init__(self):
     for field in ('dtype', 'param_dtype'):
@@ -53,6 +59,7 @@ class Compute:
     for field, allowed in (
       ('layers', LAYER_LOOPS),
       ('remat', tuple(REMAT_POLICIES)),
+      ('norms', NORMS),
     ):
       if getattr(self, field) not in allowed:
         raise InputError(

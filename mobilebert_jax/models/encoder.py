@@ -5,15 +5,19 @@ the block, and the stack of blocks, scanned or unrolled, with optional
 rematerialisation (paper, section 3.1 and figure 1c).
 """
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from mobilebert_jax.config.model import MobileBertConfig
 from mobilebert_jax.models.attention import BlockInputs, SelfAttention
 from mobilebert_jax.models.compute import REMAT_POLICIES
+from mobilebert_jax.models.folded_norms import fold_blocks
 from mobilebert_jax.models.layers import (
   TORCH_LAYER_NORM_EPS,
   Activation,
@@ -21,7 +25,9 @@ from mobilebert_jax.models.layers import (
   Dense,
   block_axis,
   block_norm,
+  folds_norms,
   inner_axis,
+  residual_norm,
 )
 from mobilebert_jax.models.partitioning import constrain
 from mobilebert_jax.runtime.errors import InputError
@@ -56,6 +62,8 @@ class _Projection(ConfiguredModule):
     c, compute, axes = self.config, self.compute, ('hidden', 'bottleneck')
     x = Dense(c.intra_bottleneck_size, axes, c, compute, name='dense')(x)
     x = constrain(x, 'batch', 'sequence', None)
+    if folds_norms(c, compute):
+      return x
     return block_norm(c, compute, 'bottleneck', name='norm')(x)
 
 
@@ -75,7 +83,7 @@ class OutputBottleneck(ConfiguredModule):
     y = Dense(c.hidden_size, axes, c, compute, name='dense')(y)
     dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
     y = dropout(y, deterministic=deterministic)
-    return block_norm(c, compute, 'hidden', name='norm')(y + x)
+    return residual_norm(c, compute, 'hidden', y, x)
 
 
 class FeedForwardStack(ConfiguredModule):
@@ -123,7 +131,7 @@ class _FeedForward(ConfiguredModule):
       dropout = nn.Dropout(c.hidden_dropout_prob, name='dropout')
       y = dropout(y, deterministic=deterministic)
     eps = TORCH_LAYER_NORM_EPS if self.is_last else None
-    return block_norm(c, compute, inner_axis(c), eps=eps, name='norm')(y + x)
+    return residual_norm(c, compute, inner_axis(c), y, x, eps=eps)
 
 
 class Options(NamedTuple):
@@ -226,6 +234,11 @@ class Encoder(ConfiguredModule):
       InputError: a head mask of another shape.
     """
     c, compute = self.config, self.compute
+    folds = compute.norms == 'fold' and not self.is_initializing()
+    if self.is_initializing() or folds:
+      # Parameters are made, and stay, as the paper has them.
+      norms = 'folded' if folds else 'separate'
+      compute = dataclasses.replace(compute, norms=norms)
     unrolled = compute.layers == 'loop'
     block = Block
     if compute.remat != 'none':
@@ -241,7 +254,7 @@ class Encoder(ConfiguredModule):
     draws = self.is_initializing() or not options.deterministic
     # A fully unrolled scan is the plain loop: the same stacked parameters and
     # the same dropout keys, but straight-line code.
-    layers = nn.scan(
+    stack = nn.scan(
       block,
       length=c.num_hidden_layers,
       unroll=c.num_hidden_layers if unrolled else 1,
@@ -250,7 +263,12 @@ class Encoder(ConfiguredModule):
       in_axes=(0, nn.broadcast),
       metadata_params={nn.PARTITION_NAME: 'layers'},
       check_constancy_invariants=draws,
-    )(c, compute, options, name='layers')
+    )
+    if folds:
+      stack = nn.map_variables(
+        stack, 'params', lambda tree: _folded_blocks(c, tree)
+      )
+    layers = stack(c, compute, options, name='layers')
     head_masks = None if head_mask is None else self._head_masks(head_mask)
     y, outputs = layers(x, head_masks, mask)
     return EncoderOutput(y, *outputs)
@@ -265,3 +283,10 @@ class Encoder(ConfiguredModule):
         f'({shape[1]},) or [layers, heads] = {shape}.'
       )
     return jnp.broadcast_to(head_mask, shape)
+
+
+def _folded_blocks(
+  config: MobileBertConfig, variables: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Folds the collection of parameters, on its way into the blocks."""
+  return {'params': fold_blocks(config, variables['params'])}

@@ -179,6 +179,30 @@ def block_norm(
   )
 
 
+def residual_norm(
+  config: MobileBertConfig,
+  compute: Compute,
+  axis: str,
+  y: Float[Array, '*B D'],
+  x: Float[Array, '*B D'],
+  *,
+  eps: float | None = None,
+) -> Float[Array, '*B D']:
+  """Returns norm(y + x), x being a residual; called from a module's `compact`.
+
+  Where the matrix that wrote y has taken a NoNorm over, y + norm(x).
+  """
+  if folds_norms(config, compute):
+    return y + block_norm(config, compute, axis, name='residual')(x)
+  return block_norm(config, compute, axis, eps=eps, name='norm')(y + x)
+
+
+def folds_norms(config: MobileBertConfig, compute: Compute) -> bool:
+  """Returns whether NoNorms are in the matrices before them (`folded_norms`)."""
+  is_affine = config.normalization_type == 'no_norm'
+  return is_affine and compute.norms == 'folded'
+
+
 def normal_init(config: MobileBertConfig) -> nn.initializers.Initializer:
   """Returns PyTorch's initialiser: a plain, untruncated normal."""
   return nn.initializers.normal(config.initializer_range)

@@ -1,7 +1,7 @@
 """The bare model: embeddings, encoder, pooler."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from mobilebert_jax.models.attention import attention_mask_4d, within_segments
 from mobilebert_jax.models.embeddings import MobileBertEmbeddings, check_ids
 from mobilebert_jax.models.encoder import Encoder, Options
+from mobilebert_jax.models.folded_norms import fold_norms
 from mobilebert_jax.models.layers import ConfiguredModule, Dense
 from mobilebert_jax.models.outputs import (
   BaseModelOutputWithPooling,
@@ -22,6 +23,7 @@ from mobilebert_jax.models.packing import (
   take_tokens,
 )
 from mobilebert_jax.models.partitioning import constrain
+from mobilebert_jax.models.typing import Params
 from mobilebert_jax.runtime.errors import InputError
 
 Ids = Int[Array | np.ndarray, 'B S'] | None
@@ -149,6 +151,24 @@ class MobileBertPreTrainedModel(ConfiguredModule):
       output_attention_scores,
     )
     return self._forward(inputs, options)
+
+  def with_folded_norms(self) -> Self:
+    """Returns the model for parameters that `fold_norms` returns.
+
+    It is the same function, cheaper to compute: every NoNorm of a block is in
+    the matrix before it (`models.folded_norms`). Results differ by rounding.
+    """
+    return self.clone(
+      compute=dataclasses.replace(self.compute, norms='folded')
+    )
+
+  def fold_norms(self, params: Params) -> Params:
+    """Returns the parameters for `with_folded_norms`; without a NoNorm, these.
+
+    Args:
+      params: the model's own.
+    """
+    return fold_norms(self.config, params)
 
   def _forward(self, inputs: Inputs, options: Options) -> ModelOutput:
     """Computes the outputs."""

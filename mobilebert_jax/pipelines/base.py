@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mobilebert_jax.runtime.compiler_options import compiler_options
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import BatchEncoding, MobileBertTokenizerFast
 
@@ -74,7 +75,14 @@ class Pipeline:
       *(b for b in _BUCKETS if b < self.max_length),
       self.max_length,
     )
-    self._apply = jax.jit(self._forward)
+    self._folded_model = model.with_folded_norms()
+    self._folded_params = model.fold_norms(jax.device_put(params))
+    self._apply = jax.jit(
+      self._forward,
+      compiler_options=compiler_options(
+        jax.default_backend(), model.compute.dtype
+      ),
+    )
 
   def select(self, outputs: Any, batch: Mapping[str, jax.Array]) -> Any:
     """Returns the arrays that the answers need, each [B, ...]; is compiled.
@@ -140,7 +148,7 @@ class Pipeline:
     results: list[dict[str, np.ndarray]] = [{} for _ in rows]
     for indices, length in self._groups(rows):
       batch = self._batch([rows[i] for i in indices], length)
-      picked = jax.device_get(self._apply(self.params, batch))
+      picked = jax.device_get(self._apply(self._folded_params, batch))
       for place, i in enumerate(indices):
         results[i] = {key: value[place] for key, value in picked.items()}
     return results
@@ -148,7 +156,7 @@ class Pipeline:
   def _forward(
     self, params: Mapping[str, Any], batch: Mapping[str, jax.Array]
   ) -> Any:
-    """Returns word vectors, zero at padding, through the model."""
+    """Returns word vectors, zero at padding, through the folded model."""
     tree = params.get('mobilebert', params)
     table = tree['embeddings']['word_embeddings']['embedding']
     mask = batch['attention_mask']
@@ -159,7 +167,7 @@ class Pipeline:
       'attention_mask': mask,
       'token_type_ids': batch['token_type_ids'],
     }
-    outputs = self.model.apply({'params': params}, **self.shaped(inputs))
+    outputs = self._folded_model.apply({'params': params}, **self.shaped(inputs))
     return self.select(outputs, batch)
 
   def _groups(

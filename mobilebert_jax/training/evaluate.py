@@ -17,6 +17,7 @@ from mobilebert_jax.data.batching.packing import Placement
 from mobilebert_jax.losses import Terms
 from mobilebert_jax.models import packing
 from mobilebert_jax.models.typing import Batch, Params
+from mobilebert_jax.runtime.compiler_options import compiler_options
 from mobilebert_jax.tasks.task import Predictions, Task
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training.train_step import Loss, model_inputs
@@ -54,11 +55,14 @@ class Evaluator:
   ):
     self._task, self._mesh, self._config = task, mesh, config
     self._before_batch = before_batch
+    self._fold_norms = jax.jit(model.fold_norms)
+    model = model.with_folded_norms()
     self._step = make_eval_step(model, task.predict, task.loss, mesh)
     self._step_without_loss = make_eval_step(model, task.predict, None, mesh)
 
   def scores(self, params: Params, splits: Sequence[Split]) -> dict[str, float]:
     """Returns '<split>/<score>' and '<split>/loss' of each split."""
+    params = self._fold_norms(params)
     scores = {}
     for split in splits:
       predictions, terms = self._run(self._step, params, split)
@@ -70,6 +74,7 @@ class Evaluator:
 
   def predictions(self, params: Params, split: Split) -> dict[str, np.ndarray]:
     """Returns one row for each row of the split's features, in their order."""
+    params = self._fold_norms(params)
     return self._run(self._step_without_loss, params, split)[0]
 
   def _run(self, step: EvalStep, params: Params, split: Split):
@@ -125,18 +130,19 @@ def make_eval_step(
     step(params, batch) -> (predictions, terms of the loss).
   """
 
-  @jax.jit
   def step(params: Params, batch: Batch):
     outputs = model.apply({'params': params}, **model_inputs(batch))
     seen = packing.per_example(batch)
     kept = predict(outputs, seen)
     return kept, () if loss is None else loss(outputs, seen)
 
-  if mesh is None or len({d.process_index for d in mesh.devices.flat}) == 1:
-    return step
+  devices = jax.devices()[:1] if mesh is None else mesh.devices.flat
+  options = compiler_options(devices[0].platform, model.compute.dtype)
+  if len({device.process_index for device in devices}) == 1:
+    return jax.jit(step, compiler_options=options)
   # Every process scores all predictions, and can fetch only what it holds.
   whole = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(step, out_shardings=whole)
+  return jax.jit(step, out_shardings=whole, compiler_options=options)
 
 
 def cut(
