@@ -323,6 +323,12 @@ class TrainConfig:
   layers: Literal['scan', 'loop'] = fields.setting(
     'scan', help="one compiled layer in a loop ('scan') or all of them ('loop')"
   )
+  norms: Literal['separate', 'fold'] = fields.setting(
+    'fold',
+    help="NoNorm is computed in the matrix before it ('fold'), or by itself "
+    "('separate'), as the paper writes it",
+    because='results differ by rounding; LayerNorm is always separate',
+  )
 
   def __post_init__(self):
     fields.check(self, fields.name())
@@ -428,13 +434,17 @@ def from_dict(values: Mapping[str, Any]) -> TrainConfig:
   return _build(TrainConfig, values, fields.name())
 
 
+# What versions did that did not record it.
+_BEFORE_RECORDED: Mapping[str, Any] = {'norms': 'separate'}
+
+
 def to_json(config: TrainConfig) -> str:
   """JSON text with sorted keys; the access token is left out."""
   return json.dumps(to_dict(config), indent=2, sort_keys=True) + '\n'
 
 
 def from_json(text: str, where: str = 'the config') -> TrainConfig:
-  """Reads what `to_json` wrote.
+  """Reads what `to_json` wrote, in this version or an older one.
 
   Args:
     text: JSON.
@@ -449,7 +459,7 @@ def from_json(text: str, where: str = 'the config') -> TrainConfig:
     raise InputError(f'{where} is not JSON: {error}.') from None
   if not isinstance(values, dict):
     raise InputError(f'{where} must be a JSON object.')
-  return from_dict(values)
+  return from_dict({**_BEFORE_RECORDED, **values})
 
 
 def _build(kind: Any, values: Any, path: str) -> Any:

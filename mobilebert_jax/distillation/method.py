@@ -21,6 +21,7 @@ from mobilebert_jax.distillation.stages import Stage
 from mobilebert_jax.distillation.teacher import Teacher
 from mobilebert_jax.distillation.transfer import Pair
 from mobilebert_jax.models.typing import Batch, Metrics, Params
+from mobilebert_jax.runtime.compiler_options import compiler_options
 from mobilebert_jax.training import starting, train_step
 from mobilebert_jax.training.method import (
   Method,
@@ -216,7 +217,14 @@ def distillation_step(
       new = train_step.unless_nonfinite(state, new, metrics, tx)
     return new, metrics | means | {'stage': jnp.float32(stage.number)}
 
-  return jax.jit(step, donate_argnames='state', out_shardings=(shardings, None))
+  return jax.jit(
+    step,
+    donate_argnames='state',
+    out_shardings=(shardings, None),
+    compiler_options=compiler_options(
+      mesh.devices.flat[0].platform, config.dtype
+    ),
+  )
 
 
 def _keep_heads(old: Params, new: Params) -> Params:

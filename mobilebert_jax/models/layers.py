@@ -198,7 +198,7 @@ def residual_norm(
 
 
 def folds_norms(config: MobileBertConfig, compute: Compute) -> bool:
-  """Returns whether NoNorms are in the matrices before them (`folded_norms`)."""
+  """Returns whether each NoNorm is in the matrix before it (`folded_norms`)."""
   is_affine = config.normalization_type == 'no_norm'
   return is_affine and compute.norms == 'folded'
 

@@ -158,9 +158,7 @@ class MobileBertPreTrainedModel(ConfiguredModule):
     It is the same function, cheaper to compute: every NoNorm of a block is in
     the matrix before it (`models.folded_norms`). Results differ by rounding.
     """
-    return self.clone(
-      compute=dataclasses.replace(self.compute, norms='folded')
-    )
+    return self.clone(compute=dataclasses.replace(self.compute, norms='folded'))
 
   def fold_norms(self, params: Params) -> Params:
     """Returns the parameters for `with_folded_norms`; without a NoNorm, these.

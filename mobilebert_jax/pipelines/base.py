@@ -167,7 +167,8 @@ class Pipeline:
       'attention_mask': mask,
       'token_type_ids': batch['token_type_ids'],
     }
-    outputs = self._folded_model.apply({'params': params}, **self.shaped(inputs))
+    inputs = self.shaped(inputs)
+    outputs = self._folded_model.apply({'params': params}, **inputs)
     return self.select(outputs, batch)
 
   def _groups(

@@ -22,9 +22,8 @@ def compiler_options(platform: str, dtype: str) -> dict[str, str] | None:
   """
   if platform != 'cpu' or dtype != 'float32':
     return None
-  known = {
-    name: value for name, value in _CPU_FLOAT32.items() if _is_known(name, value)
-  }
+  options = _CPU_FLOAT32.items()
+  known = {name: value for name, value in options if _is_known(name, value)}
   return known or None
 
 

@@ -258,7 +258,11 @@ def compute_of(config: TrainConfig) -> models.Compute:
   """
   param_dtype = 'float64' if config.dtype == 'float64' else 'float32'
   return models.Compute(
-    config.dtype, param_dtype, layers=config.layers, remat=config.remat
+    config.dtype,
+    param_dtype,
+    layers=config.layers,
+    remat=config.remat,
+    norms=config.norms,
   )
 
 
@@ -375,7 +379,8 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
   loaded = load_pretrained(
     task.head,
     config.init,
-    **dataclasses.asdict(compute),
+    dtype=compute.dtype,
+    param_dtype=compute.param_dtype,
     revision=config.revision,
     token=config.token,
     cache_dir=config.cache_dir,
@@ -385,6 +390,7 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
     **settings,
   )
   model, params, report = loaded
+  model = model.clone(compute=compute)
   notes, depth = [], model.config.num_hidden_layers
   if config.init_layers is not None:
     taken = taken_layers.resolve(config.init_layers, depth, config.init)

@@ -20,6 +20,7 @@ from mobilebert_jax import losses, models
 from mobilebert_jax.losses import Terms
 from mobilebert_jax.models import packing, partitioning
 from mobilebert_jax.models.typing import Batch, Metrics, Params
+from mobilebert_jax.runtime.compiler_options import compiler_options
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.training import mesh as device_mesh
 from mobilebert_jax.training.mesh import ParamSharding
@@ -241,7 +242,14 @@ def make_train_step(
       new = unless_nonfinite(state, new, metrics, tx)
     return new, metrics
 
-  return jax.jit(step, donate_argnames='state', out_shardings=(shardings, None))
+  return jax.jit(
+    step,
+    donate_argnames='state',
+    out_shardings=(shardings, None),
+    compiler_options=compiler_options(
+      mesh.devices.flat[0].platform, model.compute.dtype
+    ),
+  )
 
 
 def model_inputs(batch: Batch) -> dict[str, Any]:
