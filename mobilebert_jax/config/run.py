@@ -317,7 +317,7 @@ class TrainConfig:
     help='type of the computation; parameters are float32, or float64 with it',
     because='hidden values of MobileBERT reach 2.5e7, beyond float16',
   )
-  remat: Literal['none', 'full', 'dots'] = fields.setting(
+  remat: Literal['none', 'full', 'dots', 'attention'] = fields.setting(
     'none', help='activations to recompute in the backward pass'
   )
   layers: Literal['scan', 'loop'] = fields.setting(

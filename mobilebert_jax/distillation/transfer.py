@@ -324,7 +324,8 @@ def _make_compare(
     sums of the terms that read more of it than statistics; and those of its
     feature map, [B, S] each, or None if they are not compared.
   """
-  plain, remat = blocks.without_remat(student), student.compute.remat
+  policy = REMAT_POLICIES[student.compute.remat]
+  plain = student if policy is None else blocks.without_remat(student)
 
   def compare(layer, x, mask, key, target, weights):
     output = blocks.run_one(plain, layer, x, mask, key, config.has_attention)
@@ -334,11 +335,9 @@ def _make_compare(
       moments = losses.moments(output.hidden)
     return output.hidden, sums, moments
 
-  if remat == 'none':
+  if policy is None:
     return compare
-  return jax.checkpoint(
-    compare, policy=REMAT_POLICIES[remat], prevent_cse=prevent_cse
-  )
+  return jax.checkpoint(compare, policy=policy, prevent_cse=prevent_cse)
 
 
 def _output_sums(

@@ -1,13 +1,15 @@
 """Multi-head self-attention inside a block, and its masks."""
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
+from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.layers import (
   ConfiguredModule,
   Dense,
@@ -88,6 +90,51 @@ def apply_mask(
   return scores + bias.astype(scores.dtype)
 
 
+def attend(
+  q: Float[Array, 'B T H K'],
+  k: Float[Array, 'B S H K'],
+  v: Float[Array, 'B S H K'],
+  mask: Array | None,
+  head_mask: Float[Array, ' H'] | None,
+  key: Key[Array, ''] | None,
+  *,
+  rate: float,
+  compute: Compute,
+) -> tuple[
+  Float[Array, 'B T H K'], Float[Array, 'B H T S'], Float[Array, 'B H T S']
+]:
+  """Mixes the values that each query sees, for each head by itself.
+
+  dropout(softmax(q k^T / sqrt(head_dim) + mask)) head_mask v.
+
+  Args:
+    q: queries.
+    k: keys.
+    v: values.
+    mask: from `attention_mask_4d`, or None.
+    head_mask: a factor for each head's probabilities, or None.
+    key: for dropout; None: no dropout.
+    rate: how likely a probability is dropped.
+    compute: dtypes.
+
+  Returns:
+    The mixed values; the probabilities after dropout and head mask; and the
+    masked scores before the softmax. The latter two are in float32 at least.
+  """
+  scores = jnp.einsum(
+    'BTHK,BSHK->BHTS', q, k, preferred_element_type=compute.stats_dtype
+  )
+  scores = apply_mask(scores * q.shape[-1] ** -0.5, mask)
+  probs = jax.nn.softmax(scores, axis=-1)
+  if key is not None:
+    dropout = nn.Dropout(rate, deterministic=False, parent=None)
+    probs = dropout.apply({}, probs, rng=key)
+  if head_mask is not None:
+    probs = probs * head_mask.astype(probs.dtype).reshape(1, -1, 1, 1)
+  context = jnp.einsum('BHTS,BSHK->BTHK', probs.astype(compute.dtype), v)
+  return context, probs, scores
+
+
 class BlockInputs(NamedTuple):
   """What attention reads, and the residual that is added to its result."""
 
@@ -137,16 +184,17 @@ class SelfAttention(ConfiguredModule):
     q = self._heads(inputs.query, 'query', query_axis)
     k = self._heads(inputs.key, 'key', query_axis)
     v = self._heads(inputs.value, 'value', value_axis)
-    scores = jnp.einsum(
-      'BTHK,BSHK->BHTS', q, k, preferred_element_type=compute.stats_dtype
+    core = functools.partial(
+      attend, rate=c.attention_probs_dropout_prob, compute=compute
     )
-    scores = apply_mask(scores * c.head_dim**-0.5, mask)
-    probs = jax.nn.softmax(scores, axis=-1)
-    dropout = nn.Dropout(c.attention_probs_dropout_prob, name='probs_dropout')
-    probs = dropout(probs, deterministic=deterministic)
-    if head_mask is not None:
-      probs = probs * head_mask.astype(probs.dtype).reshape(1, -1, 1, 1)
-    context = jnp.einsum('BHTS,BSHK->BTHK', probs.astype(compute.dtype), v)
+    if compute.remat == 'attention':
+      # As for whole blocks in `encoder`: in straight-line code XLA could undo
+      # the recomputation.
+      core = jax.checkpoint(core, prevent_cse=compute.layers == 'loop')
+    key = None
+    if c.attention_probs_dropout_prob > 0 and not deterministic:
+      key = _DropoutKey(name='probs_dropout')()
+    context, probs, scores = core(q, k, v, mask, head_mask, key)
     y = context.reshape(*context.shape[:2], c.true_hidden_size)
     axes = ('heads', block_axis(c))
     y = Dense(c.true_hidden_size, axes, c, compute, name='output')(y)
@@ -164,3 +212,11 @@ class SelfAttention(ConfiguredModule):
     y = Dense(c.true_hidden_size, axes, c, self.compute, name=name)(x)
     y = y.reshape(*y.shape[:2], c.num_attention_heads, c.head_dim)
     return constrain(y, 'batch', 'sequence', 'heads', None)
+
+
+class _DropoutKey(nn.Module):
+  """Draws the key that a dropout of this name would draw."""
+
+  @nn.compact
+  def __call__(self) -> Key[Array, '']:
+    return self.make_rng('dropout')

@@ -16,11 +16,14 @@ from mobilebert_jax.runtime.errors import InputError
 DTYPES = ('float32', 'bfloat16', 'float64')
 LAYER_LOOPS = ('scan', 'loop')
 # What the backward pass keeps of a block: everything, nothing, or the results
-# of matrix products with parameters.
+# of matrix products with parameters. Where the value is None, whoever runs
+# blocks has nothing to do: 'attention' is up to `models.attention`, which
+# recomputes scores and probabilities alone.
 REMAT_POLICIES: Mapping[str, Callable[..., Any] | None] = {
   'none': None,
   'full': jax.checkpoint_policies.nothing_saveable,
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'attention': None,
 }
 
 
@@ -36,7 +39,8 @@ class Compute:
     layers: 'scan' compiles one block and loops over the stacked parameters;
       'loop' unrolls the blocks (slower to compile, sometimes faster to run).
     remat: what the backward pass recomputes: 'none', 'full' (keep only each
-      block's input) or 'dots' (keep matrix products).
+      block's input), 'dots' (keep products with parameters) or 'attention'
+      (keep all but attention's scores and probabilities).
 
   Raises:
     InputError: a value that is not allowed.

@@ -228,14 +228,11 @@ class Encoder(ConfiguredModule):
     c, compute = self.config, self.compute
     unrolled = compute.layers == 'loop'
     block = Block
-    if compute.remat != 'none':
+    policy = REMAT_POLICIES[compute.remat]
+    if policy is not None:
       # Inside a compiled loop, XLA cannot undo the recomputation by merging
       # it with the forward pass; in unrolled code it could.
-      block = nn.remat(
-        Block,
-        policy=REMAT_POLICIES[compute.remat],
-        prevent_cse=unrolled,
-      )
+      block = nn.remat(Block, policy=policy, prevent_cse=unrolled)
     # Flax traces the block once more to check what is constant; without that,
     # random numbers in a block would be others. Nothing is drawn, nothing lost.
     draws = self.is_initializing() or not options.deterministic
