@@ -317,8 +317,18 @@ class TrainConfig:
     help='type of the computation; parameters are float32, or float64 with it',
     because='hidden values of MobileBERT reach 2.5e7, beyond float16',
   )
-  remat: Literal['none', 'full', 'dots'] = fields.setting(
+  remat: Literal['none', 'full', 'dots', 'attention'] = fields.setting(
     'none', help='activations to recompute in the backward pass'
+  )
+  attention: Literal['auto', 'xla', 'fused'] = fields.setting(
+    'auto',
+    help="attention by plain operations ('xla'), by a kernel of the platform "
+    "('fused'), or by what is known to be faster there",
+  )
+  attention_dropout: Literal['random', 'hash'] = fields.setting(
+    'hash',
+    help="dropout of attention's probabilities: drawn by jax.random, or by a "
+    'hash of where they are, which a kernel needs',
   )
   layers: Literal['scan', 'loop'] = fields.setting(
     'scan', help="one compiled layer in a loop ('scan') or all of them ('loop')"
@@ -435,7 +445,11 @@ def from_dict(values: Mapping[str, Any]) -> TrainConfig:
 
 
 # What versions did that did not record it.
-_BEFORE_RECORDED: Mapping[str, Any] = {'norms': 'separate'}
+_BEFORE_RECORDED: Mapping[str, Any] = {
+  'norms': 'separate',
+  'attention': 'xla',
+  'attention_dropout': 'random',
+}
 
 
 def to_json(config: TrainConfig) -> str:

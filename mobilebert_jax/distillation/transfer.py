@@ -30,6 +30,7 @@ from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.distillation import blocks, losses
 from mobilebert_jax.distillation.blocks import DropoutKey, Output
 from mobilebert_jax.models import packing
+from mobilebert_jax.models.attention import Mask
 from mobilebert_jax.models.compute import REMAT_POLICIES
 from mobilebert_jax.models.typing import Batch, Params
 
@@ -244,7 +245,7 @@ def _group(layers: Params, stride: int) -> Params:
 
 
 def _last_of(
-  pair: Pair, layers: Params, x: Array, mask: Array | None, key: DropoutKey
+  pair: Pair, layers: Params, x: Array, mask: Mask, key: DropoutKey
 ) -> tuple[Output, Statistics | None]:
   """Runs blocks of the teacher.
 
@@ -272,7 +273,7 @@ def _last_of(
 
 
 def _rest_of(
-  pair: Pair, layers: Params, x: Array, mask: Array | None, key: DropoutKey
+  pair: Pair, layers: Params, x: Array, mask: Mask, key: DropoutKey
 ) -> tuple[Array, Statistics | None]:
   """Runs blocks of the teacher, perhaps none, that teach no layer.
 
@@ -324,7 +325,8 @@ def _make_compare(
     sums of the terms that read more of it than statistics; and those of its
     feature map, [B, S] each, or None if they are not compared.
   """
-  plain, remat = blocks.without_remat(student), student.compute.remat
+  policy = REMAT_POLICIES[student.compute.remat]
+  plain = student if policy is None else blocks.without_remat(student)
 
   def compare(layer, x, mask, key, target, weights):
     output = blocks.run_one(plain, layer, x, mask, key, config.has_attention)
@@ -334,11 +336,9 @@ def _make_compare(
       moments = losses.moments(output.hidden)
     return output.hidden, sums, moments
 
-  if remat == 'none':
+  if policy is None:
     return compare
-  return jax.checkpoint(
-    compare, policy=REMAT_POLICIES[remat], prevent_cse=prevent_cse
-  )
+  return jax.checkpoint(compare, policy=policy, prevent_cse=prevent_cse)
 
 
 def _output_sums(

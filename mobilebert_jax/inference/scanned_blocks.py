@@ -149,6 +149,7 @@ class ScannedForward(graphs.Forward):
 
   def blocks(self, x: Any) -> Any:
     outputs, unrolled = self.graph.outputs, self.compute.layers == 'loop'
+    policy = REMAT_POLICIES[self.compute.remat]
     for blocks, weights in self.loops:
       grids = _stacked(self.grids, blocks)
 
@@ -166,11 +167,9 @@ class ScannedForward(graphs.Forward):
         x = inner.block(x, _BLOCK)
         return x, (x if outputs.hidden_states else None, inner.attentions)
 
-      if self.compute.remat != 'none':
+      if policy is not None:
         run_block = jax.checkpoint(
-          run_block,
-          policy=REMAT_POLICIES[self.compute.remat],
-          prevent_cse=unrolled,
+          run_block, policy=policy, prevent_cse=unrolled
         )
       points = {
         name: (

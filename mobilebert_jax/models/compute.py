@@ -17,12 +17,20 @@ DTYPES = ('float32', 'bfloat16', 'float64')
 LAYER_LOOPS = ('scan', 'loop')
 NORMS = ('separate', 'fold', 'folded')
 # What the backward pass keeps of a block: everything, nothing, or the results
-# of matrix products with parameters.
+# of matrix products with parameters. Where the value is None, whoever runs
+# blocks has nothing to do: 'attention' is up to `models.attention`, which
+# recomputes scores and probabilities alone.
 REMAT_POLICIES: Mapping[str, Callable[..., Any] | None] = {
   'none': None,
   'full': jax.checkpoint_policies.nothing_saveable,
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'attention': None,
 }
+
+
+# How attention is computed, and where the mask of its dropout comes from.
+ATTENTIONS = ('auto', 'xla', 'fused')
+ATTENTION_DROPOUTS = ('random', 'hash')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +45,17 @@ class Compute:
     layers: 'scan' compiles one block and loops over the stacked parameters;
       'loop' unrolls the blocks (slower to compile, sometimes faster to run).
     remat: what the backward pass recomputes: 'none', 'full' (keep only each
-      block's input) or 'dots' (keep matrix products).
+      block's input), 'dots' (keep products with parameters) or 'attention'
+      (keep all but attention's scores and probabilities).
+    attention: 'xla' (plain operations), 'fused' (a kernel of the platform,
+      which keeps scores and probabilities to itself), or 'auto': what is known
+      to be faster there (`attention.choice`). Where probabilities or scores are
+      asked for, plain operations compute them.
+    attention_dropout: 'random' draws the mask with `jax.random`; 'hash'
+      computes it from a seed and each probability's place
+      (`attention.dropout`), which is faster and gives the same bits on every
+      mesh. A kernel has the latter alone: 'fused' uses it whatever is set here,
+      and 'auto' takes a kernel for a model with dropout only with 'hash'.
     norms: where NoNorm is computed: 'separate', as the paper writes it;
       'fold', in the matrix before it, from ordinary parameters at every call
       (faster to train); 'folded', likewise, from those that `fold_norms` made
@@ -51,6 +69,8 @@ class Compute:
   param_dtype: str = 'float32'
   layers: str = 'scan'
   remat: str = 'none'
+  attention: str = 'xla'
+  attention_dropout: str = 'random'
   norms: str = 'separate'
 
   def __post_init__(self):
@@ -59,6 +79,8 @@ class Compute:
     for field, allowed in (
       ('layers', LAYER_LOOPS),
       ('remat', tuple(REMAT_POLICIES)),
+      ('attention', ATTENTIONS),
+      ('attention_dropout', ATTENTION_DROPOUTS),
       ('norms', NORMS),
     ):
       if getattr(self, field) not in allowed:

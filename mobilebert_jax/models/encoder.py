@@ -15,7 +15,12 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.models.attention import BlockInputs, SelfAttention
+from mobilebert_jax.models.attention import (
+  SEES_ALL,
+  BlockInputs,
+  Mask,
+  SelfAttention,
+)
 from mobilebert_jax.models.compute import REMAT_POLICIES
 from mobilebert_jax.models.folded_norms import fold_blocks
 from mobilebert_jax.models.layers import (
@@ -177,14 +182,14 @@ class Block(ConfiguredModule):
     self,
     x: Float[Array, 'B S D'],
     head_mask: Float[Array, ' H'] | None,
-    mask: Array | None,
+    mask: Mask,
   ) -> tuple[Float[Array, 'B S D'], tuple[Array | None, ...]]:
     """Returns the block's output, and what `options` ask for.
 
     Args:
       x: the stream.
       head_mask: a factor for each head's probabilities, or None.
-      mask: from `attention_mask_4d`, or None.
+      mask: which keys a query sees.
 
     Returns:
       The output; and output, attention probabilities and masked scores, each
@@ -195,7 +200,11 @@ class Block(ConfiguredModule):
     inputs = Bottleneck(c, compute, name='bottleneck')(x)
     attention = SelfAttention(c, compute, name='attention')
     y, probs, scores = attention(
-      inputs, mask, head_mask, deterministic=deterministic
+      inputs,
+      mask,
+      head_mask,
+      deterministic=deterministic,
+      with_maps=options.output_attentions or options.output_attention_scores,
     )
     feed_forward = FeedForwardStack(c, compute, name='feed_forward')
     y = feed_forward(y, deterministic=deterministic)
@@ -217,7 +226,7 @@ class Encoder(ConfiguredModule):
   def __call__(
     self,
     x: Float[Array, 'B S D'],
-    mask: Array | None = None,
+    mask: Mask = SEES_ALL,
     head_mask: Num[Array | np.ndarray, '...'] | None = None,
     options: Options = DEFAULT_OPTIONS,
   ) -> EncoderOutput:
@@ -225,7 +234,7 @@ class Encoder(ConfiguredModule):
 
     Args:
       x: the embeddings' output.
-      mask: from `attention_mask_4d`, or None.
+      mask: which keys a query sees.
       head_mask: factors for the attention probabilities, [H] for all blocks
         or [L, H]; or None.
       options: dropout and outputs.
@@ -241,14 +250,11 @@ class Encoder(ConfiguredModule):
       compute = dataclasses.replace(compute, norms=norms)
     unrolled = compute.layers == 'loop'
     block = Block
-    if compute.remat != 'none':
+    policy = REMAT_POLICIES[compute.remat]
+    if policy is not None:
       # Inside a compiled loop, XLA cannot undo the recomputation by merging
       # it with the forward pass; in unrolled code it could.
-      block = nn.remat(
-        Block,
-        policy=REMAT_POLICIES[compute.remat],
-        prevent_cse=unrolled,
-      )
+      block = nn.remat(Block, policy=policy, prevent_cse=unrolled)
     # Flax traces the block once more to check what is constant; without that,
     # random numbers in a block would be others. Nothing is drawn, nothing lost.
     draws = self.is_initializing() or not options.deterministic

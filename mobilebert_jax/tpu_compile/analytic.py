@@ -96,11 +96,17 @@ def training(config: TrainConfig, work: Workload) -> int:
   """Returns the FLOPs of a training step with what `config.remat` repeats.
 
   'full' repeats a block's forward pass in its backward pass; 'dots' only the
-  products of attention, which have no parameters.
+  products of attention, which have no parameters; 'attention' only the first of
+  the two, the scores.
   """
   c = work.architecture
   dense, attention = _block(c, work.length)
-  again = {'none': 0, 'dots': attention, 'full': dense + attention}
+  again = {
+    'none': 0,
+    'attention': attention // 2,
+    'dots': attention,
+    'full': dense + attention,
+  }
   repeated = 2 * c.num_hidden_layers * work.tokens * again[config.remat]
   return model_flops(work) + repeated
 

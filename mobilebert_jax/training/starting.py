@@ -262,6 +262,8 @@ def compute_of(config: TrainConfig) -> models.Compute:
     param_dtype,
     layers=config.layers,
     remat=config.remat,
+    attention=config.attention,
+    attention_dropout=config.attention_dropout,
     norms=config.norms,
   )
 

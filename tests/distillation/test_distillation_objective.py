@@ -102,7 +102,8 @@ def test_a_stage_teaches_its_layer_and_no_later_one(four):
 
 
 @pytest.mark.slow
-def test_rematerialisation_changes_nothing(four):
+@pytest.mark.parametrize('remat', ['full', 'attention'])
+def test_rematerialisation_changes_nothing(four, remat):
   """In float64: what is left of a difference is not that of the order."""
   with jax.enable_x64(True):
     wide = [
@@ -110,7 +111,7 @@ def test_rematerialisation_changes_nothing(four):
       for part in four[:2]
     ]
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), four[2:])
-    compute = dataclasses.replace(wide[0].compute, remat='full')
+    compute = dataclasses.replace(wide[0].compute, remat=remat)
     batch, settings = distilling.batch(), distilling.settings()
     kept = gradient_of(EVERY, settings, (*wide, *params), batch)
     again = gradient_of(

@@ -174,7 +174,8 @@ def _gradients(layers, remat):
 
 
 @pytest.mark.parametrize(
-  'remat', marks.slow_but(('full',), ('none', 'full', 'dots'))
+  'remat',
+  marks.slow_but(('full', 'attention'), ('none', 'full', 'dots', 'attention')),
 )
 @pytest.mark.parametrize('layers', ['scan', 'loop'])
 def test_loops_and_remat_agree(layers, remat):
@@ -213,6 +214,30 @@ def test_remat_recomputes():
     return compiled.memory_analysis().temp_size_in_bytes
 
   assert temporary('full') < temporary('dots') < temporary('none')
+  assert temporary('dots') < temporary('attention') < temporary('none')
+
+
+@pytest.mark.parametrize('layers', ['scan', 'loop'])
+def test_remat_of_attention_recomputes_scores_alone(layers):
+  """One product more than without."""
+  config = SMALL.replace(num_feedforward_networks=1)
+  products = {}
+  for remat in ('none', 'attention'):
+    model, params = build('classification', config, layers=layers, remat=remat)
+
+    def loss(params, model=model):
+      out = model.apply(
+        {'params': params},
+        IDS,
+        deterministic=False,
+        rngs={'dropout': jax.random.key(1)},
+      )
+      return jnp.sum(jnp.square(out.logits))
+
+    text = jax.jit(jax.grad(loss)).lower(params).as_text()
+    products[remat] = text.count('stablehlo.dot_general')
+  # The block is one function in the program, however often it is called.
+  assert products['attention'] == products['none'] + 1
 
 
 @pytest.mark.slow

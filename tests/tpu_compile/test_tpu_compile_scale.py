@@ -169,6 +169,7 @@ def bytes_by_xla(text):
     ('cpu', 2, 'none'),
     ('cpu', 4, 'none'),
     ('tpu', 2, 'none'),
+    ('tpu', 2, 'attention'),
     ('tpu', 4, 'full'),
   ],
 )
