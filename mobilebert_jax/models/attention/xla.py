@@ -115,13 +115,28 @@ def attend_hashed(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _attend(rate, compute, q, k, v, mask, seed):
+  if q.dtype == jnp.float32 and seed is None:
+    return _divided_last(compute, q, k, v, mask)
   return _attend_forward(rate, compute, q, k, v, mask, seed)[0]
+
+
+def _divided_last(compute, q, k, v, mask):
+  """Divides values by the softmax's sums, fewer numbers than probabilities."""
+  scores = _masked_scores(compute, q, k, mask)
+  e = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+  context = jnp.einsum('BHTS,BHSK->BHTK', e, v)
+  return context / jnp.sum(e, axis=-1, keepdims=True)
+
+
+def _masked_scores(compute, q, k, mask):
+  wide = compute.stats_dtype
+  scores = jnp.einsum('BHTK,BHSK->BHTS', q, k, preferred_element_type=wide)
+  return apply_mask(scores * q.shape[-1] ** -0.5, mask)
 
 
 def _attend_forward(rate, compute, q, k, v, mask, seed):
   wide = compute.stats_dtype
-  scores = jnp.einsum('BHTK,BHSK->BHTS', q, k, preferred_element_type=wide)
-  scores = apply_mask(scores * q.shape[-1] ** -0.5, mask)
+  scores = _masked_scores(compute, q, k, mask)
   probs = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
   context = jnp.einsum(
     'BHTS,BHSK->BHTK',
