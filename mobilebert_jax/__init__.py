@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     init_params,
   )
   from mobilebert_jax.pipelines import pipeline
+  from mobilebert_jax.runtime.compiler_options import compiler_options
   from mobilebert_jax.runtime.errors import InputError
   from mobilebert_jax.tokenizer import (
     MobileBertTokenizer,
@@ -50,6 +51,7 @@ __all__ = [
   'MobileBertModel',
   'MobileBertTokenizer',
   'MobileBertTokenizerFast',
+  'compiler_options',
   'from_pretrained',
   'init_params',
   'pipeline',
@@ -68,6 +70,7 @@ _HOMES = {
     'take_layers',
   ),
   'pipelines': ('pipeline',),
+  'runtime.compiler_options': ('compiler_options',),
   'runtime.errors': ('InputError',),
   'tokenizer': (
     'MobileBertTokenizer',

@@ -262,9 +262,10 @@ class TrainConfig:
     help='where metrics are shown, beside the workdir',
   )
   compilation_cache_dir: str | None = fields.setting(
-    None,
+    'auto',
     help='where compiled programs are kept for later starts, on this machine '
-    'or on gs://; None: nowhere, unless JAX_COMPILATION_CACHE_DIR says where',
+    "or on gs://; 'auto': where JAX_COMPILATION_CACHE_DIR says, else in the "
+    "user's cache; None: as JAX's own setting has it",
   )
   batch_size: int = fields.setting(
     32, help='examples in one optimizer step, over all devices', at_least=1

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,6 +71,7 @@ def train(
     RunError: a full disk, too little memory, or data that cannot be read.
     Interrupted: SIGTERM; the last step is saved.
   """
+  started = time.monotonic()
   place = Workdir(files.path(workdir))
   distributed.raise_on_all(lambda: wandb_log.check(config.wandb))
   is_resumed, is_extended, results = distributed.run_on_primary(
@@ -138,6 +140,8 @@ def train(
       progress = steps.enter_context(
         Progress(run.total_steps, first, config.batch_size)
       )
+      if first < run.total_steps:
+        progress.say('Compiling; the first step follows.')
 
       def log_step(step: int, metrics: Metrics):
         """Fetches, checks and logs the numbers of one step."""
@@ -197,6 +201,9 @@ def train(
               # step that took over a state that could not be made would wait
               # for it for ever.
               jax.block_until_ready(metrics)
+            if step == first + 1:
+              seconds = time.monotonic() - started
+              progress.say(f'Step {step} after {seconds:.0f} s.')
             is_asked = watch.asked()
             if is_asked or is_evaluated or is_saved:
               log_step(*unlogged)

@@ -53,6 +53,44 @@ def test_a_block_without_kept_programs(tmp_path, keeps_everything):
     assert [*tmp_path.iterdir()]
 
 
+def _kept_by_auto(device_count, monkeypatch, tmp_path):
+  """The programs in the user's cache after a compilation."""
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.setattr(compilation_cache, '_AUTO_SECONDS', 0.0)
+  devices = jax.devices()[:device_count]
+  monkeypatch.setattr(jax, 'devices', lambda: devices)
+  before = jax.config.jax_compilation_cache_max_size
+  with compilation_cache.used(compilation_cache.AUTO):
+    jax.jit(lambda x: x - 11)(jnp.float32(1)).block_until_ready()
+  assert jax.config.jax_compilation_cache_max_size == before
+  return [*compilation_cache.user_directory().glob('*')]
+
+
+def test_the_users_cache(tmp_path, monkeypatch):
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  with compilation_cache.unused():
+    assert _kept_by_auto(1, monkeypatch, tmp_path)
+
+
+def test_several_cpu_devices_keep_nothing(tmp_path, monkeypatch):
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  with compilation_cache.unused():
+    assert not _kept_by_auto(2, monkeypatch, tmp_path)
+
+
+def test_jax_has_its_own_setting(tmp_path, monkeypatch, keeps_everything):
+  with compilation_cache.used(str(tmp_path / 'own')):
+    assert not _kept_by_auto(1, monkeypatch, tmp_path)
+  assert [*(tmp_path / 'own').iterdir()]
+
+
+def test_a_home_that_cannot_be_written(tmp_path, monkeypatch):
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  (tmp_path / 'mobilebert_jax').write_text('')
+  with compilation_cache.unused():
+    assert not _kept_by_auto(1, monkeypatch, tmp_path)
+
+
 def test_none_changes_nothing():
   before = jax.config.jax_compilation_cache_dir
   with compilation_cache.used(None):
