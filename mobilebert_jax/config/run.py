@@ -443,6 +443,11 @@ def to_json(config: TrainConfig) -> str:
   return json.dumps(to_dict(config), indent=2, sort_keys=True) + '\n'
 
 
+# What runs did that were written before there was a setting for it, where its
+# default is another now.
+_OLDER = {'attention_dropout': 'random'}
+
+
 def from_json(text: str, where: str = 'the config') -> TrainConfig:
   """Reads what `to_json` wrote.
 
@@ -459,7 +464,7 @@ def from_json(text: str, where: str = 'the config') -> TrainConfig:
     raise InputError(f'{where} is not JSON: {error}.') from None
   if not isinstance(values, dict):
     raise InputError(f'{where} must be a JSON object.')
-  return from_dict(values)
+  return from_dict(_OLDER | values)
 
 
 def _build(kind: Any, values: Any, path: str) -> Any:

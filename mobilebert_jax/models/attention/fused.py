@@ -29,12 +29,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int, UInt32
 
 from mobilebert_jax.models.attention import dropout
 from mobilebert_jax.models.attention.masks import Mask, additive
+from mobilebert_jax.models.compute import KERNEL_RESULTS
 
 _LANES = 128
 _SUBLANES = 8
@@ -45,6 +47,8 @@ _SCORES = 512 * 512
 _TOKENS = 1024
 _PART = 256
 _VMEM_BYTES = 48 * 2**20
+# Parts of a mask that may have a gradient.
+_ADDED = ('bias', 'whole')
 
 
 class KernelMask(NamedTuple):
@@ -117,7 +121,7 @@ class _Plan:
       yield lanes, tuple(range(first, first + together))
 
 
-def _make_plan(
+def make_plan(
   shape: tuple[int, int, int], heads: int, rate: float, interpret: bool
 ) -> _Plan:
   """Returns how a call is cut into steps."""
@@ -498,6 +502,8 @@ def _attend_forward(plan, scalars, q, k, v, mask):
     plan, _forward, scalars, {'q': q, 'k': k, 'v': v}, mask,
     ('o', 'statistics'), 2,
   )  # fmt: skip
+  # Policies of rematerialisation may keep them, and so not run it again.
+  o, statistics = (checkpoint_name(x, KERNEL_RESULTS) for x in (o, statistics))
   return o, (scalars, q, k, v, mask, o, statistics)
 
 
@@ -509,7 +515,55 @@ def _attend_backward(plan, kept, do):
   dq, dk, dv = _call(
     plan, _backward, scalars, arrays, mask, ('dq', 'dk', 'dv'), 5
   )
-  return None, dq, dk, dv, None
+  # Dead code, which the compiler drops, unless the caller's own additive mask
+  # is differentiated.
+  _, to_mask = jax.vjp(
+    lambda added: _plain(plan, scalars, q, k, v, mask._replace(**added)),
+    {name: x for name in _ADDED if (x := getattr(mask, name)) is not None},
+  )
+  numbers = jax.tree.map(_no_gradient, mask)
+  return None, dq, dk, dv, numbers._replace(**to_mask(do)[0])
+
+
+def _no_gradient(x: Array) -> Any:
+  """Returns the gradient of what is not differentiated."""
+  is_float = jnp.issubdtype(x.dtype, jnp.floating)
+  return jnp.zeros_like(x) if is_float else np.zeros(x.shape, jax.dtypes.float0)
+
+
+def _plain(
+  plan: _Plan, scalars: Array, q: Array, k: Array, v: Array, mask: KernelMask
+) -> Array:
+  """Computes what the kernel does, by plain operations."""
+
+  def split(x: Array) -> Array:
+    return x.reshape(*x.shape[:2], plan.heads, plan.head_dim)
+
+  x = jnp.einsum(
+    'BTHK,BSHK->BHST', split(q), split(k), preferred_element_type=jnp.float32
+  ) * (plan.scale * _LOG2E)
+  if mask.bias is not None:
+    x = x + jnp.swapaxes(mask.bias, 1, 2)[:, None]
+  if mask.whole is not None:
+    x = x + mask.whole
+  if mask.key_ids is not None:
+    assert mask.query_ids is not None
+    own = jnp.swapaxes(mask.key_ids, 1, 2) == mask.query_ids
+    x = jnp.where(own[:, None], x, _LOWEST)
+  key = jnp.arange(plan.length).reshape(1, 1, -1, 1)
+  x = jnp.where(key < plan.length - plan.filled, x, -jnp.inf)
+  probs = jax.nn.softmax(x / _LOG2E, axis=2)
+  if plan.rate:
+    seed, first_row, first_head = scalars[:2], scalars[2], scalars[3]
+    kept = dropout.mask(
+      jax.lax.bitcast_convert_type(seed, jnp.uint32),
+      (plan.rows, plan.heads, plan.length, plan.length),
+      plan.rate,
+      first=(first_row, first_head),
+    )
+    probs = jnp.where(jnp.swapaxes(kept, 2, 3), probs / (1 - plan.rate), 0.0)
+  y = jnp.einsum('BHST,BSHK->BTHK', probs.astype(v.dtype), split(v))
+  return y.reshape(q.shape)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
@@ -584,7 +638,7 @@ def attend(
   scalars = jnp.concatenate(
     [jax.lax.bitcast_convert_type(words, jnp.int32), offsets.astype(jnp.int32)]
   )
-  plan = _make_plan(q.shape, heads, rate, interpret)
+  plan = make_plan(q.shape, heads, rate, interpret)
   if plan.filled:
     mask = KernelMask(
       *(
