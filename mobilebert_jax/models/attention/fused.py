@@ -443,7 +443,7 @@ def _call(
   arrays: dict[str, Array],
   mask: KernelMask,
   outputs: tuple[str, ...],
-  products: int,
+  products: tuple[int, int],
 ) -> list[Array]:
   dtype = arrays['q'].dtype
   masks = {n: x for n, x in mask._asdict().items() if x is not None}
@@ -464,6 +464,7 @@ def _call(
   written = sum(
     math.prod(shapes[n].shape) * shapes[n].dtype.itemsize for n in outputs
   )
+  # A head's queries or gradients are multiplied with all lanes of its tile.
   lanes = max(plan.head_dim, min(_LANES, plan.width))
   return pl.pallas_call(
     functools.partial(kernel, plan, (*arrays, *masks, *outputs, *scratch)),
@@ -483,7 +484,7 @@ def _call(
       vmem_limit_bytes=_VMEM_BYTES,
     ),
     cost_estimate=pl.CostEstimate(
-      flops=2 * scores * lanes * products,
+      flops=2 * scores * (products[0] * lanes + products[1] * plan.head_dim),
       bytes_accessed=read + written,
       transcendentals=scores,
     ),
@@ -500,7 +501,7 @@ def _attend(plan: _Plan, scalars, q, k, v, mask: KernelMask) -> Array:
 def _attend_forward(plan, scalars, q, k, v, mask):
   o, statistics = _call(
     plan, _forward, scalars, {'q': q, 'k': k, 'v': v}, mask,
-    ('o', 'statistics'), 2,
+    ('o', 'statistics'), (1, 1),
   )  # fmt: skip
   # Policies of rematerialisation may keep them, and so not run it again.
   o, statistics = (checkpoint_name(x, KERNEL_RESULTS) for x in (o, statistics))
@@ -513,7 +514,7 @@ def _attend_backward(plan, kept, do):
     'q': q, 'k': k, 'v': v, 'o': o, 'do': do, 'statistics': statistics
   }  # fmt: skip
   dq, dk, dv = _call(
-    plan, _backward, scalars, arrays, mask, ('dq', 'dk', 'dv'), 5
+    plan, _backward, scalars, arrays, mask, ('dq', 'dk', 'dv'), (2, 3)
   )
   # Dead code, which the compiler drops, unless the caller's own additive mask
   # is differentiated.
