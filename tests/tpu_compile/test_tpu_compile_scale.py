@@ -213,7 +213,10 @@ def test_a_step_has_the_kernel_and_no_scores(where):
   config = small(
     2, 'scan', attention='auto', dtype='bfloat16', mesh={'tensor': 2},
     data={'max_length': 256},
-    model={**SIZES, 'num_hidden_layers': 2, 'max_position_embeddings': 256},
+    model={
+      **SIZES, 'num_hidden_layers': 2, 'max_position_embeddings': 256,
+      'attention_probs_dropout_prob': 0.1,
+    },
   )  # fmt: skip
   devices = topology.parse(where).devices()
   texts = [
