@@ -124,6 +124,7 @@ def test_rematerialisation_changes_nothing(four, remat):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_kernel_and_its_attention_transfer_change_nothing(four):
   """No scores are compared: the loss reads queries and keys."""
   student, teacher, *params = four

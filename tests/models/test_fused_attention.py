@@ -18,7 +18,7 @@ from mobilebert_jax.models.attention import (
   xla,
 )
 from mobilebert_jax.training import mesh as device_mesh
-from tests.support import cases
+from tests.support import cases, marks
 
 ROWS, LENGTH, HEADS = 4, 40, 4
 RNG = np.random.default_rng(0)
@@ -109,16 +109,27 @@ def check(mask, rate, arrays, tolerance=1e-5, functions=(by_kernel,)):
       np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * largest)
 
 
-@pytest.mark.parametrize('rate', [0.0, 0.1])
-@pytest.mark.parametrize('name', MASKS)
-def test_masks(name, rate):
+# Without dropout: the three ways in which the kernel has a mask.
+WITHOUT = [('keys', 0.0), ('packed', 0.0), ('added', 0.0)]
+
+
+@pytest.mark.parametrize(
+  'case',
+  marks.slow_but(
+    [('keys', 0.1), ('keys_packed', 0.1), ('queries_packed', 0.1)],
+    [*((name, 0.1) for name in MASKS), *WITHOUT],
+  ),
+  ids=str,
+)
+def test_masks(case):
   """Values and gradients; hidden rows are uniform over all keys."""
+  name, rate = case
   check(
     MASKS[name], rate, inputs(HEADS * 32), functions=(by_kernel, own_gradient)
   )
 
 
-@pytest.mark.parametrize('head_dim', [4, 48, 128, 256])
+@pytest.mark.parametrize('head_dim', marks.slow_but((256,), (4, 48, 128, 256)))
 def test_widths_of_heads(head_dim):
   """Heads that share a tile, have several, or do not divide one."""
   check(MASKS['keys'], 0.1, inputs(HEADS * head_dim))
@@ -142,6 +153,7 @@ def test_blocks_of_queries(name, monkeypatch):
   check((seen, segments), 0.1, arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('function', [by_kernel, own_gradient])
 @pytest.mark.parametrize('name', ['added', 'added_keys_packed'])
 def test_additive_masks_have_gradients(name, function):
@@ -214,7 +226,9 @@ def assert_same(found, wanted):
   chex.assert_trees_all_close(found[1], wanted[1], rtol=0, atol=1e-5 * largest)
 
 
-@pytest.mark.parametrize('sizes', [None, (2, 2, 2), (1, 4, 2), (8, 1, 1)])
+@pytest.mark.parametrize(
+  'sizes', marks.slow_but([(2, 2, 2)], [None, (2, 2, 2), (1, 4, 2), (8, 1, 1)])
+)
 def test_a_model_on_any_mesh_has_the_same_bits(sizes):
   mesh = sizes and device_mesh.make_mesh(*sizes)
   fused_compute = mb.Compute(attention='fused')
@@ -225,6 +239,7 @@ def test_a_model_on_any_mesh_has_the_same_bits(sizes):
     assert_same(gradients(hashed, mesh), expected())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('remat', ['full', 'dots', 'attention'])
 @pytest.mark.parametrize('attention', ['xla', 'fused'])
 def test_rematerialisation(attention, remat):

@@ -21,7 +21,7 @@ from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.tpu_compile import analytic, program, session, topology
 from mobilebert_jax.tpu_compile.hlo import counts
 from mobilebert_jax.training import mesh as device_mesh
-from tests.support import libtpu, tiny
+from tests.support import libtpu, marks, tiny
 
 pytestmark = [pytest.mark.scale, pytest.mark.tpu, libtpu.needed]
 
@@ -207,7 +207,9 @@ def test_loops_count_as_the_unrolled_program_and_the_formula(
   assert one.flops * 4 == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize('where', ['v5e:2x2', 'v6e:2x2', 'v5p:2x2x1'])
+@pytest.mark.parametrize(
+  'where', marks.long_but(('v5e:2x2',), ('v5e:2x2', 'v6e:2x2', 'v5p:2x2x1'))
+)
 def test_a_step_has_the_kernel_and_no_scores(where):
   """'auto' takes it; nothing of [tokens, tokens] is ever in memory."""
   config = small(
