@@ -445,17 +445,14 @@ def from_dict(values: Mapping[str, Any]) -> TrainConfig:
   return _build(TrainConfig, values, fields.name())
 
 
-# What versions did that did not record it.
-_BEFORE_RECORDED: Mapping[str, Any] = {
-  'norms': 'separate',
-  'attention': 'xla',
-  'attention_dropout': 'random',
-}
-
-
 def to_json(config: TrainConfig) -> str:
   """JSON text with sorted keys; the access token is left out."""
   return json.dumps(to_dict(config), indent=2, sort_keys=True) + '\n'
+
+
+# What runs did that were written before there was a setting for it, where its
+# default is another now.
+_OLDER = {'attention_dropout': 'random', 'norms': 'separate'}
 
 
 def from_json(text: str, where: str = 'the config') -> TrainConfig:
@@ -474,7 +471,7 @@ def from_json(text: str, where: str = 'the config') -> TrainConfig:
     raise InputError(f'{where} is not JSON: {error}.') from None
   if not isinstance(values, dict):
     raise InputError(f'{where} must be a JSON object.')
-  return from_dict({**_BEFORE_RECORDED, **values})
+  return from_dict(_OLDER | values)
 
 
 def _build(kind: Any, values: Any, path: str) -> Any:

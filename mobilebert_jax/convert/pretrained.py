@@ -64,6 +64,9 @@ def load_pretrained(
   param_dtype: str = 'float32',
   remat: str = 'none',
   layers: str = 'scan',
+  attention: str = 'xla',
+  attention_dropout: str = 'random',
+  norms: str = 'separate',
   add_pooling_layer: bool | None = None,
   revision: str | None = None,
   token: str | bool | None = None,
@@ -94,6 +97,9 @@ def load_pretrained(
     param_dtype: dtype of the parameters, or 'auto' for the stored ones.
     remat: see `models.Compute`.
     layers: see `models.Compute`.
+    attention: see `models.Compute`.
+    attention_dropout: see `models.Compute`.
+    norms: see `models.Compute`; the parameters are not folded.
     add_pooling_layer: for `MobileBertModel` only.
     revision: branch, tag or commit on the hub.
     token: the hub's access token.
@@ -126,6 +132,9 @@ def load_pretrained(
     param_dtype='float32' if is_kept else param_dtype,
     remat=remat,
     layers=layers,
+    attention=attention,
+    attention_dropout=attention_dropout,
+    norms=norms,
   )
   stored = config or _stored_config(source)
   tensors, notes = _read(source)

@@ -6,12 +6,13 @@ runs it. What is not run is not computed.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, Key
 
+from mobilebert_jax.distillation.attention_transfer import QueriesAndKeys
 from mobilebert_jax.models.attention import Mask
 from mobilebert_jax.models.encoder import Encoder, EncoderOutput, Options
 from mobilebert_jax.models.model import Inputs
@@ -19,6 +20,8 @@ from mobilebert_jax.models.typing import Batch, Params
 from mobilebert_jax.training.train_step import model_inputs
 
 DropoutKey = Key[Array, ''] | None
+# What a block's attention is compared by.
+AttentionOutput = Literal['scores', 'inputs']
 
 
 class Output(NamedTuple):
@@ -27,10 +30,12 @@ class Output(NamedTuple):
   Attributes:
     hidden: its output.
     scores: its masked attention scores before the softmax, or None.
+    inputs: the queries and keys that these are made of, or None.
   """
 
   hidden: Float[Array, 'B S D']
   scores: Float[Array, 'B H S S'] | None
+  inputs: QueriesAndKeys | None
 
 
 def embed(
@@ -82,7 +87,7 @@ def run(
   """
   count = jax.tree.leaves(layers)[0].shape[0]
   if not count:
-    return EncoderOutput(x, None, None, None)
+    return EncoderOutput(x, None, None, None, None)
   config = model.config.replace(num_hidden_layers=count)
   options = Options(key is None, **outputs)
   output: Any = Encoder(config, model.compute).apply(
@@ -97,12 +102,33 @@ def run_one(
   x: Float[Array, 'B S D'],
   mask: Mask,
   key: DropoutKey,
-  has_scores: bool,
+  attention: AttentionOutput | None,
 ) -> Output:
-  """Runs one block, whose parameters are stacked too: [1, ...]."""
-  output = run(model, layer, x, mask, key, output_attention_scores=has_scores)
-  scores = output.attention_scores
-  return Output(output.last_hidden_state, None if scores is None else scores[0])
+  """Runs one block, whose parameters are stacked too: [1, ...].
+
+  Args:
+    model: says what a block is.
+    layer: its parameters.
+    x: what it reads.
+    mask: from `embed`.
+    key: for dropout.
+    attention: what to return of attention, or None.
+  """
+  output = run(
+    model,
+    layer,
+    x,
+    mask,
+    key,
+    output_attention_scores=attention == 'scores',
+    output_attention_inputs=attention == 'inputs',
+  )
+  scores, inputs = output.attention_scores, output.attention_inputs
+  return Output(
+    output.last_hidden_state,
+    None if scores is None else scores[0],
+    None if inputs is None else QueriesAndKeys(*(part[0] for part in inputs)),
+  )
 
 
 def apply_head(

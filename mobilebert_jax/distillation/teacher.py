@@ -24,7 +24,7 @@ from mobilebert_jax.tasks import Task
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast, comparison
 from mobilebert_jax.tokenizer.pretrained import known_vocabulary
 from mobilebert_jax.training import mesh as device_mesh
-from mobilebert_jax.training import train_step
+from mobilebert_jax.training import starting, train_step
 from mobilebert_jax.training.mesh import ParamSharding
 from mobilebert_jax.training.workdir import best_model
 
@@ -160,9 +160,10 @@ def model_of(
 ) -> nn.Module:
   """Returns the teacher as a model, in the dtype that it computes in."""
   dtype = config.distillation.teacher_dtype
-  return head(
-    architecture, compute=models.Compute(dtype, dtype, layers=config.layers)
+  compute = dataclasses.replace(
+    starting.compute_of(config), dtype=dtype, param_dtype=dtype, remat='none'
   )
+  return head(architecture, compute=compute)
 
 
 def layers_of(
@@ -381,6 +382,8 @@ def _load_with_head(config: TrainConfig, task: Task, where: str) -> LoadResult:
       dtype=dtype,
       param_dtype='auto',
       layers=config.layers,
+      attention=config.attention,
+      attention_dropout=config.attention_dropout,
       token=config.token,
       cache_dir=config.cache_dir,
       local_files_only=config.local_files_only,

@@ -27,10 +27,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mobilebert_jax.config.distillation import DistillationConfig
-from mobilebert_jax.distillation import blocks, losses
+from mobilebert_jax.distillation import attention_transfer, blocks, losses
 from mobilebert_jax.distillation.blocks import DropoutKey, Output
 from mobilebert_jax.models import packing
-from mobilebert_jax.models.attention import Mask
+from mobilebert_jax.models.attention import Mask, choice
 from mobilebert_jax.models.compute import REMAT_POLICIES
 from mobilebert_jax.models.typing import Batch, Params
 
@@ -265,7 +265,7 @@ def _last_of(
     x,
     mask,
     _fold(key, last),
-    pair.config.has_attention,
+    _compared_attention(pair.student, pair.config, x),
   )
   if not pair.config.has_statistics:
     return output, None
@@ -329,8 +329,10 @@ def _make_compare(
   plain = student if policy is None else blocks.without_remat(student)
 
   def compare(layer, x, mask, key, target, weights):
-    output = blocks.run_one(plain, layer, x, mask, key, config.has_attention)
-    sums = _output_sums(config, target, output, weights)
+    attention = _compared_attention(student, config, x)
+    output = blocks.run_one(plain, layer, x, mask, key, attention)
+    heads = student.config.num_attention_heads
+    sums = _output_sums(config, target, output, weights, mask, heads)
     moments = None
     if config.has_statistics:
       moments = losses.moments(output.hidden)
@@ -341,8 +343,24 @@ def _make_compare(
   return jax.checkpoint(compare, policy=policy, prevent_cse=prevent_cse)
 
 
+def _compared_attention(
+  student: nn.Module, config: DistillationConfig, x: Array
+) -> blocks.AttentionOutput | None:
+  """Returns what attention is compared by: no scores if a kernel has none."""
+  if not config.has_attention:
+    return None
+  heads = student.config.num_attention_heads
+  kind = choice.kind(student.compute, x.shape, heads, is_dropping=True)
+  return 'inputs' if kind == 'fused' else 'scores'
+
+
 def _output_sums(
-  config: DistillationConfig, teacher: Output, student: Output, weights: Array
+  config: DistillationConfig,
+  teacher: Output,
+  student: Output,
+  weights: Array,
+  mask: Mask,
+  heads: int,
 ) -> Sums:
   """Returns the sums of the terms that are on and read whole outputs."""
   factors = config.factors
@@ -351,12 +369,18 @@ def _output_sums(
     terms['feature_map'] = losses.feature_map(
       teacher.hidden, student.hidden, weights, config.norm_epsilon
     )
-  if 'attention' in factors:
+  sums = {}
+  if 'attention' in factors and student.inputs is not None:
+    assert teacher.inputs is not None
+    sums['attention'] = attention_transfer.cross_entropy_sum(
+      teacher.inputs, student.inputs, mask, weights, heads
+    )
+  elif 'attention' in factors:
     assert teacher.scores is not None and student.scores is not None
     terms['attention'] = losses.attention(
       teacher.scores, student.scores, weights
     )
-  return {name: term.sum for name, term in terms.items()}
+  return sums | {name: term.sum for name, term in terms.items()}
 
 
 def _statistics_sums(

@@ -20,10 +20,15 @@ NORMS = ('separate', 'fold', 'folded')
 # of matrix products with parameters. Where the value is None, whoever runs
 # blocks has nothing to do: 'attention' is up to `models.attention`, which
 # recomputes scores and probabilities alone.
+# With 'dots' also what a kernel of attention gives, which is no larger.
+KERNEL_RESULTS = 'attention_kernel'
 REMAT_POLICIES: Mapping[str, Callable[..., Any] | None] = {
   'none': None,
   'full': jax.checkpoint_policies.nothing_saveable,
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'dots': jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(KERNEL_RESULTS),
+  ),
   'attention': None,
 }
 

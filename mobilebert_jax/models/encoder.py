@@ -148,12 +148,14 @@ class Options(NamedTuple):
     output_attentions: also return each block's attention probabilities.
     output_attention_scores: also return each block's masked scores before the
       softmax.
+    output_attention_inputs: also return each block's queries and keys.
   """
 
   deterministic: bool = True
   output_hidden_states: bool = False
   output_attentions: bool = False
   output_attention_scores: bool = False
+  output_attention_inputs: bool = False
 
 
 DEFAULT_OPTIONS = Options()
@@ -166,6 +168,9 @@ class EncoderOutput(NamedTuple):
   hidden_states: Float[Array, 'L B S D'] | None
   attentions: Float[Array, 'L B H S S'] | None
   attention_scores: Float[Array, 'L B H S S'] | None
+  attention_inputs: (
+    tuple[Float[Array, 'L B S C'], Float[Array, 'L B S C']] | None
+  )
 
 
 class Block(ConfiguredModule):
@@ -183,7 +188,7 @@ class Block(ConfiguredModule):
     x: Float[Array, 'B S D'],
     head_mask: Float[Array, ' H'] | None,
     mask: Mask,
-  ) -> tuple[Float[Array, 'B S D'], tuple[Array | None, ...]]:
+  ) -> tuple[Float[Array, 'B S D'], tuple[Any, ...]]:
     """Returns the block's output, and what `options` ask for.
 
     Args:
@@ -192,14 +197,14 @@ class Block(ConfiguredModule):
       mask: which keys a query sees.
 
     Returns:
-      The output; and output, attention probabilities and masked scores, each
-      None unless asked for.
+      The output; and output, attention probabilities, masked scores, and
+      queries with keys, each None unless asked for.
     """
     c, compute, options = self.config, self.compute, self.options
     deterministic = options.deterministic
     inputs = Bottleneck(c, compute, name='bottleneck')(x)
     attention = SelfAttention(c, compute, name='attention')
-    y, probs, scores = attention(
+    attended = attention(
       inputs,
       mask,
       head_mask,
@@ -207,15 +212,18 @@ class Block(ConfiguredModule):
       with_maps=options.output_attentions or options.output_attention_scores,
     )
     feed_forward = FeedForwardStack(c, compute, name='feed_forward')
-    y = feed_forward(y, deterministic=deterministic)
+    y = feed_forward(attended.hidden, deterministic=deterministic)
     if c.use_bottleneck:
       output = OutputBottleneck(c, compute, name='output_bottleneck')
       y = output(y, x, deterministic=deterministic)
     y = constrain(y, 'batch', 'sequence', None)
     return y, (
       y if options.output_hidden_states else None,
-      probs if options.output_attentions else None,
-      scores if options.output_attention_scores else None,
+      attended.probs if options.output_attentions else None,
+      attended.scores if options.output_attention_scores else None,
+      (attended.query, attended.key)
+      if options.output_attention_inputs
+      else None,
     )
 
 

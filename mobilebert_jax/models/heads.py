@@ -52,7 +52,10 @@ class HeadedModel(MobileBertPreTrainedModel):
 
   def _forward(self, inputs: Inputs, options: Options) -> ModelOutput:
     bare = inputs._replace(masked_positions=None)
-    body = self.mobilebert(**bare._asdict(), **options._asdict())
+    asked = options._asdict()
+    # Of blocks alone, not of a model's call.
+    del asked['output_attention_inputs']
+    body = self.mobilebert(**bare._asdict(), **asked)
     return self._apply_head(
       cast(BaseModelOutputWithPooling, body),
       inputs.masked_positions,

@@ -15,6 +15,7 @@ from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.data.batching.features import Features, resolve_buckets
 from mobilebert_jax.data.readers import remarks
 from mobilebert_jax.data.records.stored_features import StoredFeatures
+from mobilebert_jax.models.attention import choice
 from mobilebert_jax.reporting.start_summary import SplitFacts, StartSummary
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.training.evaluate import Split
@@ -195,8 +196,23 @@ def _devices(run: Run) -> str:
   axes = ', '.join(f'{name} {size}' for name, size in shape.items())
   return (
     f'{len(devices)} x {devices[0].device_kind}{memory}; mesh {axes}; '
-    f'{run.config.dtype}'
+    f'{run.config.dtype}; attention by {_attention(run)}'
   )
+
+
+def _attention(run: Run) -> str:
+  """Says how the training step computes attention."""
+  model: Any = run.start.model
+  c, config = model.config, run.config
+  micro = config.batch_size // config.accumulation_steps
+  with jax.set_mesh(run.mesh):
+    kind = choice.kind(
+      model.compute,
+      (micro, config.data.max_length),
+      c.num_attention_heads,
+      is_dropping=c.attention_probs_dropout_prob > 0,
+    )
+  return {'xla': 'plain operations', 'fused': 'the fused kernel'}[kind]
 
 
 def _memory(device: jax.Device) -> str:

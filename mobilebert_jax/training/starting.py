@@ -381,8 +381,7 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
   loaded = load_pretrained(
     task.head,
     config.init,
-    dtype=compute.dtype,
-    param_dtype=compute.param_dtype,
+    **dataclasses.asdict(compute),
     revision=config.revision,
     token=config.token,
     cache_dir=config.cache_dir,
@@ -392,7 +391,6 @@ def _from_pretrained(config: TrainConfig, task: Task, tokenizer: Any) -> Start:
     **settings,
   )
   model, params, report = loaded
-  model = model.clone(compute=compute)
   notes, depth = [], model.config.num_hidden_layers
   if config.init_layers is not None:
     taken = taken_layers.resolve(config.init_layers, depth, config.init)

@@ -9,6 +9,7 @@ import pytest
 from mobilebert_jax import losses as hard_losses
 from mobilebert_jax import models
 from mobilebert_jax.distillation import objective
+from mobilebert_jax.models.attention import choice
 from tests.support import distilling, marks, packed
 from tests.support.distilling_by_hand import softmax
 from tests.support.objectives import (
@@ -121,6 +122,29 @@ def test_rematerialisation_changes_nothing(four, remat):
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9),
       kept, again,
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_kernel_and_its_attention_transfer_change_nothing(four):
+  """No scores are compared: the loss reads queries and keys."""
+  student, teacher, *params = four
+  batch, settings = distilling.batch(), distilling.settings()
+
+  def computed(**compute):
+    models = [
+      m.clone(compute=dataclasses.replace(m.compute, **compute))
+      for m in (student, teacher)
+    ]
+    return gradient_of(EVERY, settings, (*models, *params), batch)
+
+  plain = computed(attention_dropout='hash')
+  with choice.interpreted():
+    fused = computed(attention='fused')
+  largest = max(np.abs(x).max() for x in jax.tree.leaves(plain))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * largest),
+    fused, plain,
+  )  # fmt: skip
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from mobilebert_jax.runtime import exit_status
 from mobilebert_jax.tpu_compile import analytic, program, session, topology
 from mobilebert_jax.tpu_compile.hlo import counts
 from mobilebert_jax.training import mesh as device_mesh
-from tests.support import libtpu, tiny
+from tests.support import libtpu, marks, tiny
 
 pytestmark = [pytest.mark.scale, pytest.mark.tpu, libtpu.needed]
 
@@ -112,7 +112,7 @@ def small(layers, kind, **more) -> TrainConfig:
       **{
         'task': 'masked_lm', 'model': {**SIZES, 'num_hidden_layers': layers},
         'layers': kind, 'batch_size': 32, 'eval_batch_size': 32,
-        'num_steps': 10, 'data': {'max_length': 128},
+        'num_steps': 10, 'data': {'max_length': 128}, 'attention': 'xla',
       } | more
     )
   )  # fmt: skip
@@ -205,6 +205,34 @@ def test_loops_count_as_the_unrolled_program_and_the_formula(
     analytic.Workload(plan.architecture, plan.task.head, 32, 128, 32, scored),
   )
   assert one.flops * 4 == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(
+  'where', marks.long_but(('v5e:2x2',), ('v5e:2x2', 'v6e:2x2', 'v5p:2x2x1'))
+)
+def test_a_step_has_the_kernel_and_no_scores(where):
+  """'auto' takes it; nothing of [tokens, tokens] is ever in memory."""
+  config = small(
+    2, 'scan', attention='auto', dtype='bfloat16', mesh={'tensor': 2},
+    data={'max_length': 256},
+    model={
+      **SIZES, 'num_hidden_layers': 2, 'max_position_embeddings': 256,
+      'attention_probs_dropout_prob': 0.1,
+    },
+  )  # fmt: skip
+  devices = topology.parse(where).devices()
+  texts = [
+    program.compile_step(
+      program.plan(dataclasses.replace(config, attention=attention), devices),
+      'training',
+    ).compiled.as_text()
+    for attention in ('auto', 'xla')
+  ]
+  kernels, plain = texts
+  assert kernels.count('custom_call_target="tpu_custom_call"') == 2
+  assert 'tpu_custom_call' not in plain
+  scores = re.compile(r'\[[\d,]*256,256\]')
+  assert scores.search(plain) and not scores.search(kernels)
 
 
 def test_a_float32_run_multiplies_in_bfloat16_unless_told_otherwise():

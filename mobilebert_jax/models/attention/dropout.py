@@ -19,6 +19,8 @@ Chris Wellons' search for hashes with little bias (nullprogram.com/blog/
 bits are as good as independent draws for dropout.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +81,7 @@ def mask(
   seed: UInt32[Array, ' 2'],
   shape: tuple[int, int, int, int],
   rate: float,
+  first: tuple[Any, Any] = (0, 0),
 ) -> Bool[Array, 'B H T S']:
   """Returns where dropout keeps probabilities of these rows and heads.
 
@@ -86,12 +89,17 @@ def mask(
     seed: from `seed_of`.
     shape: rows, heads, queries, keys.
     rate: how likely a probability is dropped, below 1.
+    first: numbers of the first row in the batch, and of the first head.
   """
   row, head, query, key = (
     jax.lax.broadcasted_iota(
       jnp.uint32, tuple(n if i == axis else 1 for i in range(4)), axis
     )
     for axis, n in enumerate(shape)
+  )
+  row, head = (
+    x + jnp.asarray(start).astype(jnp.uint32)
+    for x, start in zip((row, head), first)
   )
   return is_kept(
     word(seed[0], row, head, query), word(seed[1], row, head, key), rate

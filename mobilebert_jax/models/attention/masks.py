@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
@@ -29,15 +30,36 @@ class Mask(NamedTuple):
       seen = seen[:, None, None, :]
     if segments is None:
       return seen
-    own = same_segment(segments)[:, None]
-    if seen is None:
-      return own
-    if seen.dtype == jnp.bool_:
-      return seen & own
-    return jnp.where(own, seen, jnp.finfo(seen.dtype).min)
+    return _within(seen, same_segment(segments)[:, None])
+
+  def dense_of(self, first: Array, count: int) -> Array | None:
+    """Returns what `dense` has for some queries.
+
+    Args:
+      first: number of the first of them.
+      count: how many.
+    """
+    seen, segments = self
+    if seen is not None and seen.ndim == 4 and seen.shape[2] > 1:
+      seen = jax.lax.dynamic_slice_in_dim(seen, first, count, axis=2)
+    if segments is None:
+      return Mask(seen).dense()
+    own = jax.lax.dynamic_slice_in_dim(segments, first, count, axis=1)
+    is_own = own[:, :, None] == segments[:, None, :]
+    is_own = (is_own & (segments > 0)[:, None, :])[:, None]
+    return _within(Mask(seen).dense(), is_own)
 
 
 SEES_ALL = Mask()
+
+
+def _within(seen: Array | None, own: Bool[Array, 'B 1 T S']) -> Array:
+  """Narrows a mask of four axes to each query's own example."""
+  if seen is None:
+    return own
+  if seen.dtype == jnp.bool_:
+    return seen & own
+  return jnp.where(own, seen, jnp.finfo(seen.dtype).min)
 
 
 def make_mask(

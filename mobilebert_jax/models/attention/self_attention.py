@@ -29,6 +29,26 @@ class BlockInputs(NamedTuple):
   residual: Float[Array, 'B S C']
 
 
+class Attended(NamedTuple):
+  """What attention gives.
+
+  Attributes:
+    hidden: the hidden states at the block's width.
+    probs: the probabilities after dropout and head mask (as transformers
+      returns them), in float32 at least; or None.
+    scores: the masked scores before the softmax (as google-research's
+      `all_attention_maps`), in float32 at least; or None.
+    query: what scores are made of: queries, head after head.
+    key: keys likewise.
+  """
+
+  hidden: Float[Array, 'B S C']
+  probs: Float[Array, 'B H S S'] | None
+  scores: Float[Array, 'B H S S'] | None
+  query: Float[Array, 'B S W']
+  key: Float[Array, 'B S W']
+
+
 class SelfAttention(ConfiguredModule):
   """Self-attention, its output projection, residual and norm.
 
@@ -44,11 +64,7 @@ class SelfAttention(ConfiguredModule):
     *,
     deterministic: bool = True,
     with_maps: bool = True,
-  ) -> tuple[
-    Float[Array, 'B S C'],
-    Float[Array, 'B H S S'] | None,
-    Float[Array, 'B H S S'] | None,
-  ]:
+  ) -> Attended:
     """Mixes the values that each query sees.
 
     Args:
@@ -59,12 +75,6 @@ class SelfAttention(ConfiguredModule):
       deterministic: no dropout.
       with_maps: return probabilities and scores; otherwise they need not be
         made, and are None.
-
-    Returns:
-      The hidden states at the block's width; the probabilities after dropout
-      and head mask (as transformers returns them); and the masked scores
-      before the softmax (as google-research's `all_attention_maps`). The
-      latter two are in float32 at least.
     """
     c, compute = self.config, self.compute
     narrow = inner_axis(c)
@@ -86,7 +96,7 @@ class SelfAttention(ConfiguredModule):
       drop = nn.Dropout(c.hidden_dropout_prob, name='dropout')
       y = drop(y, deterministic=deterministic)
     y = residual_norm(c, compute, narrow, y, inputs.residual)
-    return y, probs, scores
+    return Attended(y, probs, scores, q, k)
 
   def _projected(self, x: Array, name: str, axis: str) -> Array:
     """Projects x to all heads, one after another: [B, S, H K]."""
