@@ -1,6 +1,7 @@
 """The command that predicts: every source of inputs, every kind of result."""
 
 import gzip
+import importlib
 import io
 import json
 import os
@@ -291,6 +292,41 @@ def test_named_columns(run, tmp_path):
   [listed] = good(run('choose', f'--file={path}', '--column=choices=list'))
   assert listed == joined
   np.testing.assert_allclose(joined['scores'], results[0]['scores'], rtol=1e-5)
+
+
+def test_parquet_and_json_arrays_are_predicted_on(run, tmp_path):
+  pyarrow = pytest.importorskip('pyarrow')
+  parquet = importlib.import_module('pyarrow.parquet')
+  rows = [
+    {'id': 7, 'review': 'good', 'more': 1.5},
+    {'id': 8, 'review': None, 'more': 2.5},
+    {'id': 9, 'review': 'bad', 'more': 3.5},
+  ]
+  column = '--column=text=review'
+  path = tmp_path / 'a.parquet'
+  parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+  status, results, err = run('classify', f'--file={path}', column)
+  assert status == 2 and 'a.parquet: row 1: text has None' in err
+  assert [r['id'] for r in results] == [7, 8, 9]
+  assert list(results[1]) == ['id', 'error'] and 'more' not in results[0]
+  array = tmp_path / 'a.json'
+  array.write_text(json.dumps([rows[0], rows[2]], indent=1))
+  kept = good(run('classify', f'--file={array}', column))
+  assert kept == [results[0], results[2]]
+  # Choices as a list, and in columns of which some are empty.
+  choices = [
+    {'question': 'where ?', 'list': ['a', 'b'], 'A': 'a', 'B': 'b', 'C': None}
+  ]
+  parquet.write_table(pyarrow.Table.from_pylist(choices), path)
+  flags = [f'--column=choices={name}' for name in 'ABC']
+  [several] = good(run('choose', f'--file={path}', *flags))
+  [listed] = good(run('choose', f'--file={path}', '--column=choices=list'))
+  assert listed == several and len(listed['scores']) == 2
+  status, _, err = run('classify', f'--file={path}', column)
+  assert status == 2 and "no column 'review'; its columns are" in err
+  path.write_bytes(b'PAR1' + bytes(40))
+  status, _, err = run('classify', f'--file={path}', column)
+  assert status == 2 and 'a.parquet' in err
 
 
 def test_an_output_file(run, tmp_path):
