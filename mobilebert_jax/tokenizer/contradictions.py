@@ -58,6 +58,45 @@ def check_vocabularies(
     )  # fmt: skip
 
 
+def check_added(
+  added_file: pathlib.Path,
+  added: Mapping[str, Any],
+  tokenizer_file: pathlib.Path,
+  source: TokenizerFile,
+):
+  """Compares `added_tokens.json` with `tokenizer.json`, which counts.
+
+  Args:
+    added_file: the one.
+    added: its content: tokens and their ids.
+    tokenizer_file: the other.
+    source: what the other holds.
+
+  Raises:
+    InputError: a token with two ids, or two tokens with one.
+  """
+  ids = {**source.vocab, **{t.content: index for index, t in source.added}}
+  tokens = {index: token for token, index in ids.items()}
+  missing = []
+  for token, index in added.items():
+    other = tokens.get(index)
+    if token in ids and ids[token] != index:
+      raise _contradiction(
+        added_file, tokenizer_file, f'the id of {token!r}', index, ids[token]
+      )
+    if other is not None and other != token:
+      raise _contradiction(
+        added_file, tokenizer_file, f'the added token {index}', token, other
+      )
+    if other is None:
+      missing.append(token)
+  if missing:
+    _log.warning(
+      '%s has %d tokens (the first: %r) that %s beside it, which counts, has '
+      'not', added_file, len(missing), missing[0], tokenizer_file.name,
+    )  # fmt: skip
+
+
 def check_settings(
   config_file: pathlib.Path,
   tokenizer_file: pathlib.Path,
