@@ -382,6 +382,20 @@ def test_several_wrong_inputs_of_each_kind(run, pipelines):
     assert result['label'] == expected['label']
 
 
+def test_a_question_that_is_too_long_is_told_and_others_are_answered(run):
+  rows = [
+    {'question': 'who ' * (40 if i == 1 else 1), 'context': 'ada wrote it'}
+    for i in range(3)
+  ]
+  stdin = '\n'.join(map(json.dumps, rows))
+  status, results, err = run('answer', stdin=stdin)
+  assert status == 2
+  assert ['error' in result for result in results] == [False, True, False]
+  assert 'standard input:2: the input has a question of ' in err
+  assert 'leaves 0 for the text' in err and 'shorten the question' in err
+  assert err.endswith('All other inputs are answered.\n')
+
+
 def test_a_wrong_argument_has_its_place(run):
   status, results, err = run('fill-mask', 'a [MASK]', 'b')
   assert status == 2 and 'argument 2: the input has no mask' in err

@@ -207,17 +207,17 @@ def race_questions(
   except InputError as error:
     bad_rows.refuse(error, bad)
     return
-  for number, parts in enumerate(zip(*columns)):
+  for number, (question, options, answer) in enumerate(zip(*columns)):
     where = f'{place}: question {number}'
     try:
-      texts, keys, answer = _race_question(*parts, where)
+      texts, keys, right = _race_question(question, options, answer, where)
       id_ = f'{name}-{number}'
       example = ChoiceExample(
         id_ if ids is None else ids.new(id_, place),
         article,
         texts,
         keys,
-        answer,
+        right,
         group,
       )
       _check(example, where)
