@@ -79,16 +79,20 @@ def check_added(
   tokens = {index: token for token, index in ids.items()}
   missing = []
   for token, index in added.items():
-    other = tokens.get(index)
-    if token in ids and ids[token] != index:
-      raise _contradiction(
-        added_file, tokenizer_file, f'the id of {token!r}', index, ids[token]
+    if not isinstance(index, int):
+      raise InputError(
+        f'{added_file}: the id of {token!r} is {index!r}; expected an integer.'
       )
-    if other is not None and other != token:
-      raise _contradiction(
-        added_file, tokenizer_file, f'the added token {index}', token, other
+    if ids.get(token, index) != index or tokens.get(index, token) != token:
+      there = f'{token!r} has the id {ids.get(token)}'
+      if token not in ids:
+        there = f'that id is {tokens[index]!r}'
+      raise InputError(
+        f'{added_file} says {index} for the id of {token!r}, but in '
+        f'{tokenizer_file.name} beside it {there}; delete the one that is out '
+        'of date.'
       )
-    if other is None:
+    if token not in ids:
       missing.append(token)
   if missing:
     _log.warning(

@@ -189,8 +189,15 @@ def test_added_tokens_beside_tokenizer_json_are_compared(saved, caplog):
   assert _LOAD(saved)('new', add_special_tokens=False)['input_ids'] == [size]
   assert not caplog.records
   for added, message in (
-    ({'new': size + 1}, f"{size + 1} for the id of 'new', but tokenizer.json"),
-    ({'other': size}, f"'other' for the added token {size}, but tokenizer"),
+    (
+      {'new': size + 1},
+      f"says {size + 1} for the id of 'new', but .*'new' has the id {size};",
+    ),
+    (
+      {'other': size},
+      f"{size} for the id of 'other', but in .* that id is 'new'; delete",
+    ),
+    ({'new': [size]}, 'expected an integer'),
   ):
     path.write_text(json.dumps(added))
     with pytest.raises(InputError, match=message):

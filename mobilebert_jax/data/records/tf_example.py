@@ -143,6 +143,9 @@ def _decode(
   if len(ends) == len(payload):
     # One byte each: masks, types of tokens, labels.
     return payload.astype(np.int64)
+  if not len(ends):
+    # Bytes of a number that does not end.
+    return np.zeros(0, np.int64)
   starts = np.concatenate([[0], ends[:-1] + 1])
   lengths = ends - starts + 1
   digits = payload & np.uint8(127)
