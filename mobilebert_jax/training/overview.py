@@ -23,7 +23,7 @@ from mobilebert_jax.training.setup import Run
 
 # Rows that are looked at, and texts that are tokenised once more because they
 # had been cut. Recorded rows are read for it: so many at a time, and 100,000 of
-# 128 tokens in about four seconds of a core.
+# 128 tokens in about five seconds of a core.
 _ROWS, _LONG_TEXTS = 100_000, 500
 _READ_AT_ONCE = 1000
 # Special tokens of a pair of texts.
