@@ -59,7 +59,8 @@ def _command(name: str, kind: Kind) -> Command:
       Flag(
         'file',
         'inputs: .txt (one on each line), .jsonl, .csv or .tsv, .json (objects '
-        "or SQuAD's form) or .conll, also compressed; '-' is standard input",
+        "or SQuAD's form), .conll, also compressed, or .parquet; '-' is "
+        'standard input',
         otherwise='the TEXTs',
       ),
       Flag(

@@ -14,6 +14,10 @@ _PLACE = (
   'compilation_cache_dir',
   'distillation.teacher_placement',
 )
+# Options whose default was another one, with both. The former value does what
+# the present one does wherever a run could be made with it: data in IOB2 is
+# found to be so.
+_FORMER_DEFAULTS = {'scheme': ('IOB2', 'auto')}
 
 
 def differences(old: run.TrainConfig, new: run.TrainConfig) -> list[str]:
@@ -22,11 +26,16 @@ def differences(old: run.TrainConfig, new: run.TrainConfig) -> list[str]:
   The mesh may differ: it changes no result but by rounding (and, with dropout
   and accumulation, by the masks). So may what does not touch the result. An
   option that one of them does not name has its default there: an older version
-  did not have it.
+  did not have it. What was the default of an older version counts as the
+  present one.
   """
   left, right = (
     _flatten(run.to_dict(_all_options(config))) for config in (old, new)
   )
+  for option, (former, present) in _FORMER_DEFAULTS.items():
+    name = f'options.{option}'
+    if (left.get(name), right.get(name)) == (former, present):
+      left[name] = present
   missing = 'not set'
   return [
     f'{fields.name(name)}: {left.get(name, missing)!r} there, '

@@ -395,7 +395,7 @@ class TrainConfig:
     given = f"with config.quantization.scheme '{scheme}'"
     for name, value, is_right, allowed in (
       (('init',), self.init, self.init != 'scratch',
-       f'the float model to begin with {given}: its ranges are measured'),
+       f'the float model to start from {given}: its ranges are measured'),
       (('data', 'batching'), self.data.batching,
        self.data.batching != 'packed',
        f"'bucketed' or 'padded' {given}: a row holds one example"),

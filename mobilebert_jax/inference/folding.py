@@ -269,7 +269,7 @@ class Folding:
       elif self.begins_anew(name, scale):
         self.result[name + _WORD_SCALE] = scale
       else:
-        kept = scale
+        kept = self.away_from_zero(scale)
       offset = self.mean(name, shift)
       factor = (scale / kept)[None]
       constant = bias * scale + shift - offset
@@ -402,6 +402,8 @@ class Folding:
       # The stream is multiplied, once.
       self.result[name + _STREAM_SCALE] = kept
       kept = self.np.ones_like(kept)
+    else:
+      kept = self.away_from_zero(kept)
     constant = scale * bias + shift
     offset = self.mean(name, constant)
     self.put(
@@ -435,6 +437,20 @@ class Folding:
       low, high = _SCALE_RANGE
       return not np.all((np.abs(scale) >= low) & (np.abs(scale) <= high))
     return name in self.restarts
+
+  def away_from_zero(self, scale: Any) -> Any:
+    """Returns what may be divided by, where it is settled what begins anew.
+
+    A scale that learns may pass through 0 after its run has begun. What is
+    kept of such a channel is then beyond its grid, and cut off there; here it
+    stays finite. What it adds to the channel itself is less than a rounding.
+    """
+    if self.restarts is None:
+      # Where it is still open, such a stream begins anew.
+      return scale
+    low = _SCALE_RANGE[0]
+    sign = self.np.where(scale < 0, -1.0, 1.0).astype(scale.dtype)
+    return self.np.where(self.np.abs(scale) < low, sign * low, scale)
 
   def unfold(self, name: str, affine: Affine):
     is_traced = self.np is not np

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from mobilebert_jax.data.readers import tables
+from mobilebert_jax.data.readers import parquet, tables
 from mobilebert_jax.data.readers.bad_rows import BadRows
 from mobilebert_jax.data.readers.conll import read_sentences
 from mobilebert_jax.data.readers.lines import (
@@ -21,7 +21,7 @@ from mobilebert_jax.data.readers.squad import read_file as read_squad
 from mobilebert_jax.runtime.errors import InputError
 
 FORMATS = ('text', 'jsonl')
-_SUFFIXES = ('.txt', *tables.FORMATS, '.json', '.conll')
+_SUFFIXES = ('.txt', *tables.FORMATS, '.json', '.parquet', '.conll')
 # The column that is passed on if it is there.
 _ID = 'id'
 
@@ -135,7 +135,7 @@ def from_file(
     form: the fields.
     path: .txt (an input on each line), .jsonl, .csv or .tsv; .json (an array
       of objects, or SQuAD's form) or .conll (sentences, a word on each line);
-      or one of them compressed.
+      or one of them compressed; or .parquet.
     columns: pairs of a field and the column that holds it, where they are not
       the same; a list of texts has several columns.
     usual: the columns that hold a field where none is given and the file has
@@ -160,6 +160,8 @@ def from_file(
     return _lines(form, path)
   if name.endswith(tables.OBJECTS):
     return _objects(form, path, named)
+  if name.endswith('.parquet'):
+    return _parquet(form, path, named)
   if name.endswith(('.csv', '.tsv')):
     return _table(form, path, named)
   raise InputError(f'{path}: its name must end in {", ".join(_SUFFIXES)}.')
@@ -233,6 +235,27 @@ def _objects(
   return _in_place(read)
 
 
+def _parquet(
+  form: Form, path: pathlib.Path, columns: _Columns
+) -> Iterator[Item]:
+  """Returns the rows of a Parquet file; those columns alone are read."""
+  names = parquet.column_names(path)
+  wanted = [
+    name
+    for field in (*form.fields, _ID)
+    if field in form.required or columns.has(field, names)
+    for name in columns.of(field, names)
+  ]
+
+  def read(bad: BadRows) -> Iterator[Item]:
+    for row in tables.read_table(path, wanted, bad=bad):
+      with bad.row():
+        fields = _fields_of(form, row.place, row.cells, columns)
+        yield _checked(form, Item(row.place, fields))
+
+  return _in_place(read)
+
+
 def _fields_of(
   form: Form, place: str, value: Mapping[str, Any], columns: _Columns
 ) -> dict[str, Any]:
@@ -253,10 +276,14 @@ def _fields_of(
           f'{place}: the object has no {name!r}; it has '
           f'{", ".join(map(repr, value)) or "nothing"}.'
         )
-    # A list in one place, or texts in several.
+    # A list in one place, or texts in several, of which the last may be empty.
     values = [value[name] for name in names]
     is_joined = field in form.lists and len(names) > 1
-    fields[field] = values if is_joined else values[0]
+    fields[field] = (
+      [text for text in values if text not in (None, '')]
+      if is_joined
+      else values[0]
+    )
   return fields
 
 

@@ -22,6 +22,7 @@ from mobilebert_jax.metrics.probabilities import log_softmax, softmax
 from mobilebert_jax.metrics.spans import best_spans
 from mobilebert_jax.models import MobileBertForQuestionAnswering
 from mobilebert_jax.pipelines.base import (
+  ItemError,
   Pipeline,
   check_count,
   encoded_rows,
@@ -34,6 +35,8 @@ from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 _INPUTS = ('input_ids', 'token_type_ids')
 # The longest answer, where nothing else is said: transformers' default.
 _MAX_ANSWER_LEN = 15
+# [CLS] question [SEP] text [SEP]
+_SPECIAL = 3
 _NO_ANSWER = {'score': 0.0, 'start': 0, 'end': 0, 'answer': ''}
 
 
@@ -124,16 +127,8 @@ class QuestionAnswering(Pipeline):
     if doc_stride is None:
       doc_stride = min(max_seq_len // 2, 128)
     encodings = [
-      self.tokenize(
-        [asked],
-        [text],
-        truncation='only_second',
-        max_length=max_seq_len,
-        stride=doc_stride,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-      )
-      for asked, text in examples
+      self._parts(index, asked, text, max_seq_len, doc_stride)
+      for index, (asked, text) in enumerate(examples)
     ]
     parts = [encoded_rows(encoded) for encoded in encodings]
     picked = iter(self.run([row for rows in parts for row in rows]))
@@ -148,6 +143,39 @@ class QuestionAnswering(Pipeline):
       answers = sorted(answers, key=lambda a: a['score'], reverse=True)[:top_k]
       results.append(_one_or_several(answers, top_k))
     return results[0] if len(results) == 1 else results
+
+  def _parts(
+    self, index: int, asked: str, text: str, max_length: int, stride: int
+  ) -> Any:
+    """Returns the encoded parts of a text, each with its question.
+
+    Raises:
+      ItemError: The question leaves no room for a part.
+      InputError: Lengths that leave none for any question.
+    """
+    try:
+      return self.tokenize(
+        [asked],
+        [text],
+        truncation='only_second',
+        max_length=max_length,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+      )
+    except InputError:
+      count = len(self.tokenizer(asked, add_special_tokens=False)['input_ids'])
+      room = max_length - count - _SPECIAL
+      # Otherwise the stride is to blame, which says so itself.
+      if room <= min(stride, max_length // 2):
+        raise ItemError(
+          index,
+          f'has a question of {count} tokens; in rows of {max_length} that '
+          f'leaves {max(room, 0)} for the text, of which parts have {stride} '
+          'in common: shorten the question, or take longer rows or a smaller '
+          'stride.',
+        ) from None
+      raise
 
   def _answer_by_rules(
     self,

@@ -35,6 +35,9 @@ class VocabularyOptions:
     help="capitals and accents are taken off, as for MobileBERT's; for a "
     'language whose accents tell words apart, set it to False',
   )
+  strip_accents: bool | None = fields.setting(
+    None, help='accents are taken off; None: as do_lower_case'
+  )
   alphabet: int | None = fields.setting(
     None,
     help='kinds of characters kept, the most frequent first; a word with '
@@ -90,6 +93,7 @@ def learn(
     vocab_size=options.size,
     min_frequency=options.min_frequency,
     do_lower_case=options.do_lower_case,
+    strip_accents=options.strip_accents,
     limit_alphabet=options.alphabet,
   )
 

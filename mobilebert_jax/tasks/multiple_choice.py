@@ -23,6 +23,7 @@ from mobilebert_jax.data.examples.chunks import (
   room_for_text,
 )
 from mobilebert_jax.data.readers import bad_rows, choice_files, tables, tfds
+from mobilebert_jax.data.readers.bad_rows import BadRows
 from mobilebert_jax.data.readers.choice_files import ChoiceExample
 from mobilebert_jax.metrics import classification
 from mobilebert_jax.metrics.probabilities import negative_log_likelihood
@@ -408,11 +409,16 @@ def _load_race(data: DataConfig, split: str) -> tuple[ChoiceExample, ...]:
       f'config.data.source={data.source!r} does not fit race; use "tfds" or '
       '"files".'
     )
-  questions = readers[data.source](data.path, _RACE_FOLDERS[split])
+  folder = _RACE_FOLDERS[split]
+  where = f'{data.path or "race"}/{folder}'
+  with bad_rows.collect(where, data.bad_rows) as bad:
+    questions = list(readers[data.source](data.path, folder, bad))
   return _limited(questions, data, split)
 
 
-def _race_from_tfds(path: str | None, split: str) -> Iterator[ChoiceExample]:
+def _race_from_tfds(
+  path: str | None, split: str, bad: BadRows
+) -> Iterator[ChoiceExample]:
   for group in choice_files.RACE_GROUPS:
     name = f'race/{group}'
     rows = list(tfds.read_split(name, split, _RACE_COLUMNS, path))
@@ -421,18 +427,20 @@ def _race_from_tfds(path: str | None, split: str) -> Iterator[ChoiceExample]:
     for row in rows:
       row = {**row, 'id': row['example_id']}
       place = f'{name}/{split}: {row["id"]}'
-      yield from choice_files.race_questions(row, group, place)
+      yield from choice_files.race_questions(row, group, place, bad=bad)
 
 
 def _article_order(name: str) -> tuple[int, int, str]:
   return choice_files.race_order(pathlib.PurePath(name))
 
 
-def _race_from_files(path: str | None, split: str) -> Iterator[ChoiceExample]:
+def _race_from_files(
+  path: str | None, split: str, bad: BadRows
+) -> Iterator[ChoiceExample]:
   root = files.path(str(path))
   for folder in (root, root / 'RACE'):
     if (folder / split).is_dir():
-      return choice_files.read_race(folder / split)
+      return choice_files.read_race(folder / split, bad)
   raise InputError(
     f'config.data.path={path!r}: expected the directory {split} there or in '
     f'{str(root / "RACE")!r}.'

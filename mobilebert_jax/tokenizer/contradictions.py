@@ -58,6 +58,49 @@ def check_vocabularies(
     )  # fmt: skip
 
 
+def check_added(
+  added_file: pathlib.Path,
+  added: Mapping[str, Any],
+  tokenizer_file: pathlib.Path,
+  source: TokenizerFile,
+):
+  """Compares `added_tokens.json` with `tokenizer.json`, which counts.
+
+  Args:
+    added_file: the one.
+    added: its content: tokens and their ids.
+    tokenizer_file: the other.
+    source: what the other holds.
+
+  Raises:
+    InputError: a token with two ids, or two tokens with one.
+  """
+  ids = {**source.vocab, **{t.content: index for index, t in source.added}}
+  tokens = {index: token for token, index in ids.items()}
+  missing = []
+  for token, index in added.items():
+    if not isinstance(index, int):
+      raise InputError(
+        f'{added_file}: the id of {token!r} is {index!r}; expected an integer.'
+      )
+    if ids.get(token, index) != index or tokens.get(index, token) != token:
+      there = f'{token!r} has the id {ids.get(token)}'
+      if token not in ids:
+        there = f'that id is {tokens[index]!r}'
+      raise InputError(
+        f'{added_file} says {index} for the id of {token!r}, but in '
+        f'{tokenizer_file.name} beside it {there}; delete the one that is out '
+        'of date.'
+      )
+    if token not in ids:
+      missing.append(token)
+  if missing:
+    _log.warning(
+      '%s has %d tokens (the first: %r) that %s beside it, which counts, has '
+      'not', added_file, len(missing), missing[0], tokenizer_file.name,
+    )  # fmt: skip
+
+
 def check_settings(
   config_file: pathlib.Path,
   tokenizer_file: pathlib.Path,

@@ -288,6 +288,10 @@ def _arguments(
     _check_class(result.get(CONFIG), config)
   elif VOCAB in result:
     contradictions.check_vocabularies(result[VOCAB], result[TOKENIZER], source)
+  if TOKENIZER in result and ADDED in result:
+    contradictions.check_added(
+      result[ADDED], read(ADDED), result[TOKENIZER], source
+    )
   if TOKENIZER in result and CONFIG in result:
     contradictions.check_settings(
       result[CONFIG], result[TOKENIZER], source, arguments, overrides

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mobilebert_jax import models
 from mobilebert_jax.config import taken_layers
@@ -17,14 +17,16 @@ from mobilebert_jax.data.readers import remarks
 from mobilebert_jax.data.records.stored_features import StoredFeatures
 from mobilebert_jax.models.attention import choice
 from mobilebert_jax.reporting.start_summary import SplitFacts, StartSummary
+from mobilebert_jax.runtime.progress import Work
 from mobilebert_jax.tasks import Task
 from mobilebert_jax.training.evaluate import Split
 from mobilebert_jax.training.setup import Run
 
-# Rows that are looked at: encoded ones; recorded ones, which are read for it;
-# and texts that are tokenised once more because they had been cut.
-_ROWS, _RECORDED_ROWS, _LONG_TEXTS = 100_000, 2000, 500
-_READ_AT_ONCE = 250
+# Rows that are looked at, and texts that are tokenised once more because they
+# had been cut. Recorded rows are read for it: so many at a time, and 100,000 of
+# 128 tokens in about five seconds of a core.
+_ROWS, _LONG_TEXTS = 100_000, 500
+_READ_AT_ONCE = 1000
 # Special tokens of a pair of texts.
 _SPECIAL = 3
 _GIBI = 2**30
@@ -43,22 +45,60 @@ def summarize(run: Run) -> StartSummary:
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Tokens:
+  """What is counted in the tokens of some sequences.
+
+  Attributes:
+    sizes: tokens of each, special ones included.
+    unknown: how many are [UNK].
+    text: how many are not special.
+    is_blank: for each sequence whether it has no token that is known.
+  """
+
+  sizes: Int[np.ndarray, 'N']
+  unknown: int
+  text: int
+  is_blank: Bool[np.ndarray, 'N']
+
+  @classmethod
+  def of(
+    cls,
+    values: Int[np.ndarray, 'tokens'],
+    sizes: Int[np.ndarray, 'N'],
+    tokenizer: Any,
+  ) -> '_Tokens':
+    """Counts in sequences that stand end to end."""
+    is_unknown = values == tokenizer.unk_token_id
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    is_text = ~np.isin(values, list(special))
+    known = np.concatenate([[0], np.cumsum(is_text & ~is_unknown)])
+    ends = np.cumsum(sizes)
+    is_blank = known[ends] == known[ends - sizes]
+    return cls(sizes, int(is_unknown.sum()), int(is_text.sum()), is_blank)
+
+  @classmethod
+  def joined(cls, parts: Sequence['_Tokens']) -> '_Tokens':
+    """Adds up what was counted in several parts, in their order."""
+    return cls(
+      np.concatenate([part.sizes for part in parts]),
+      sum(part.unknown for part in parts),
+      sum(part.text for part in parts),
+      np.concatenate([part.is_blank for part in parts]),
+    )
+
+
 def _look_at(run: Run, split: Split) -> SplitFacts:
-  task, tokenizer = run.task, run.start.tokenizer
+  task = run.task
   features: Any = split.features
   is_stored = isinstance(features, StoredFeatures)
-  seen = min(len(split.examples), _RECORDED_ROWS if is_stored else _ROWS)
-  values, sizes = _first_tokens(features, seen if is_stored else _ROWS)
-  is_unknown = values == tokenizer.unk_token_id
-  special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-  is_text = ~np.isin(values, list(special))
-  known = np.concatenate([[0], np.cumsum(is_text & ~is_unknown)])
-  ends = np.cumsum(sizes)
-  is_blank = known[ends] == known[ends - sizes]
+  seen = min(len(split.examples), _ROWS)
+  tokens = _first_tokens(features, run.start.tokenizer)
+  is_blank = tokens.is_blank
   if not is_stored and features.choices:
     # A choice that is not there has no tokens either.
-    is_blank &= sizes > _SPECIAL
-  lengths, long_share = _lengths(task, split, sizes, seen, run)
+    is_blank = is_blank & (tokens.sizes > _SPECIAL)
+  lengths, long_share = _lengths(task, split, tokens.sizes, seen, run)
   # Records have no labels to be looked at, and stay where they are.
   some = split.examples if is_stored else split.examples[:seen]
   summary = task.summarize(some)
@@ -75,24 +115,29 @@ def _look_at(run: Run, split: Split) -> SplitFacts:
     remarks=summary.remarks,
     lengths=lengths,
     long_share=long_share,
-    unknown_share=float(np.sum(is_unknown) / max(1, np.sum(is_text))),
+    unknown_share=tokens.unknown / max(1, tokens.text),
     blank=int(np.sum(is_blank)),
   )
 
 
-def _first_tokens(
-  features: Any, count: int
-) -> tuple[Int[np.ndarray, 'tokens'], Int[np.ndarray, 'N']]:
-  """Returns the tokens of the first sequences, end to end, and their sizes."""
-  if isinstance(features, StoredFeatures):
-    rows: list[np.ndarray] = []
+def _first_tokens(features: Any, tokenizer: Any) -> _Tokens:
+  """Counts in the first `_ROWS` sequences."""
+  if not isinstance(features, StoredFeatures):
+    ids = features.sequences['input_ids']
+    most = min(len(ids), _ROWS)
+    return _Tokens.of(
+      ids.values[: ids.offsets[most]], ids.lengths()[:most], tokenizer
+    )
+  count = min(len(features), _ROWS)
+  parts = []
+  with Work('looking at the records', 'records') as work:
     for start in range(0, count, _READ_AT_ONCE):
-      numbers = np.arange(start, min(start + _READ_AT_ONCE, count))
-      rows += features.texts(numbers)
-    return np.concatenate(rows), np.array([len(row) for row in rows])
-  ids = features.sequences['input_ids']
-  most = min(len(ids), count)
-  return ids.values[: ids.offsets[most]], ids.lengths()[:most]
+      end = min(start + _READ_AT_ONCE, count)
+      texts = features.texts(np.arange(start, end))
+      sizes = np.array([len(text) for text in texts])
+      parts.append(_Tokens.of(np.concatenate(texts), sizes, tokenizer))
+      work.is_at(end, count)
+  return _Tokens.joined(parts)
 
 
 def _lengths(

@@ -58,6 +58,18 @@ def test_the_access_token_is_never_written_or_shown():
   assert 'hf_secret' not in str(error.value)
 
 
+def test_what_was_the_default_of_an_older_version_counts_as_the_present():
+  def tagging(**options):
+    return config(task='custom_tagging', options=options)
+
+  older = tagging(scheme='IOB2')
+  assert continuing.differences(older, tagging()) == []
+  assert continuing.differences(older, tagging(scheme='auto')) == []
+  for there, here in ((tagging(), older), (tagging(scheme='IOB1'), tagging())):
+    [line] = continuing.differences(there, here)
+    assert line.startswith('config.options.scheme: ')
+
+
 def test_differences_name_each_field():
   lines = continuing.differences(
     config(model={'hidden_size': 64}),

@@ -392,3 +392,24 @@ def test_the_official_commonsenseqa(shared_data):
   assert counts == [9741, 1221]
   examples = load_csqa(folder, 'validation', predict_test=False)
   assert {len(example.choices) for example in examples} == {5}
+
+
+def test_wrong_parts_of_race_are_counted_or_left_out(tmp_path):
+  root = write_race(tmp_path)
+  folder = root / 'train' / 'high'
+  one_wrong = changed(RACE, ('answers', 0), 'Z')
+  (folder / '20.txt').write_text(json.dumps({**one_wrong, 'id': 'x'}))
+  (folder / '21.txt').write_text('{"article": ')
+  (folder / '22.txt').write_text(json.dumps({**RACE, 'questions': []}))
+  good = len(RACE['questions'])
+  with pytest.raises(InputError) as error:
+    load_race(root)
+  text = str(error.value)
+  for piece in ('3 rows are wrong', '20.txt: question 0', '21.txt', '22.txt'):
+    assert piece in text
+  examples = load_race(root, bad_rows='skip')
+  # Two articles without a mistake, and what is right of the third.
+  assert len(examples) == 3 * good - 1
+  assert [e.id for e in examples if e.id.startswith('x-')] == [
+    f'x-{i}' for i in range(1, good)
+  ]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mobilebert_jax.config.task_options import PretrainingOptions
+from mobilebert_jax.data.readers import remarks
 from mobilebert_jax.data.records import records
 from mobilebert_jax.data.records.tf_example import Examples, encode
 from mobilebert_jax.runtime.errors import InputError
@@ -112,3 +113,25 @@ def test_tensorflow_reads_what_we_write(tmp_path):
   parsed = tf.io.parse_example(theirs, spec)
   for name, values in rows.items():
     np.testing.assert_array_equal(parsed[name].numpy(), values)
+
+
+def test_a_vocabulary_beside_the_records_is_compared(
+  tmp_path, tokenizer, capsys
+):
+  path = tmp_path / 'theirs.tfrecord'
+  shutil.copy(tfrecords.GOLDEN, path)
+  remarks.forget()
+  features(path, tokenizer)
+  assert 'only the id of [CLS] is compared' in capsys.readouterr().err
+  tokens = tokenizer.tokens()
+  beside = tmp_path / 'vocab.txt'
+  beside.write_text(''.join(f'{token}\n' for token in tokens))
+  remarks.forget()
+  features(path, tokenizer)
+  assert capsys.readouterr().err == ''
+  tokens[200], tokens[201] = tokens[201], tokens[200]
+  beside.write_text(''.join(f'{token}\n' for token in tokens))
+  with pytest.raises(
+    InputError, match="'t200' has the id 200 in it, and not 201"
+  ):
+    features(path, tokenizer)

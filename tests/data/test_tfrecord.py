@@ -150,3 +150,12 @@ def test_wrong_examples_are_told(case):
   with pytest.raises(ExampleError, match=message) as found:
     Examples([GOLDEN_EXAMPLE, record]).integers('a', 3)
   assert found.value.args[1] == index
+
+
+def test_numbers_that_do_not_end_are_none():
+  whole = encode({'a': np.array([200, 5])})
+  at = whole.rindex(b'\xc8\x01\x05')
+  endless = whole[:at] + b'\xc8\x81\x85' + whole[at + 3 :]
+  assert Examples([endless]).integers('a').size == 0
+  with pytest.raises(ExampleError, match="0 values of 'a' instead of 2"):
+    Examples([endless]).integers('a', 2)

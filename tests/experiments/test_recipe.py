@@ -386,6 +386,21 @@ def test_a_vocabulary_that_exists_already(given, tmp_path):
   assert not (tmp_path / 'new').exists()
 
 
+def test_letters_of_a_vocabulary_are_set(given, tmp_path):
+  path = pretraining_text.write_vocab(tmp_path)
+  names = ('do_lower_case', 'strip_accents')
+  group = '--config.vocabulary.'
+
+  def letters(*settings):
+    found = load(given[0], [f'{group}tokenizer={path}', *settings])
+    tokenizer = data.existing_vocabulary(found.vocabulary)
+    return [getattr(tokenizer, name) for name in names]
+
+  assert letters() == [True, None]
+  assert letters(f'{group}strip_accents=False') == [True, False]
+  assert letters(f'{group}do_lower_case=False') == [False, None]
+
+
 def test_a_vocabulary_is_of_its_text(given, tmp_path, monkeypatch):
   text, target = tmp_path / 'text', tmp_path / 'vocabulary'
   shutil.copytree(given[1], text)

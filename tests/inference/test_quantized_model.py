@@ -179,6 +179,46 @@ def test_a_form_is_kept_when_scales_change():
   np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('scale', [0.0, -0.0, 1e-9, -1e-9, -0.01])
+def test_scales_may_pass_through_zero(scale):
+  """Of a run that began elsewhere: such a channel is cut off, not infinite."""
+  model, params = served.make(CLASSIFIER, dtype='float32')
+  batch = served.make_batch(CLASSIFIER, rows=8)
+  constants = constants_of(CLASSIFIER, model, params, batch, 'int8')
+  assert not constants.restarts
+
+  def passed(path, leaf):
+    names = [getattr(part, 'key', None) for part in path]
+    if names[-2:] != ['norm', 'scale']:
+      return leaf
+    # Of each norm one channel is there.
+    return np.where(
+      np.arange(leaf.shape[-1]) == 1, leaf.dtype.type(scale), leaf
+    )
+
+  params = jax.tree_util.tree_map_with_path(passed, params)
+  learning = quantized(model, constants)
+
+  def loss(params):
+    logits = learning.apply({'params': params}, **batch).logits
+    return jnp.sum(logits**2), logits
+
+  grads, result = jax.jit(jax.grad(loss, has_aux=True))(params)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+  folded = constants.fold(CLASSIFIER, model.config, params)
+  assert all(np.isfinite(weight).all() for weight in folded.weights.values())
+  hook = quantization.hook(folded, constants.quantization)
+  ops = jax_operations()
+  wanted = jax.jit(lambda x: graph.apply(folded, ops, x, hook)['logits'])(batch)
+  largest = np.abs(wanted).max()
+  np.testing.assert_allclose(result / largest, wanted / largest, atol=2e-2)
+  # What is cut off is one channel: the answer is still about the model's.
+  plain = jax.jit(model.apply)({'params': params}, **batch).logits
+  assert np.isfinite(plain).all()
+  spread = np.std(plain - plain.mean(-1, keepdims=True))
+  assert np.std(result - plain) < 3 * spread
+
+
 @pytest.fixture(scope='module', params=quantization.SCHEMES)
 def rounded(request):
   """A quantised classifier: model, parameters, batch, constants."""

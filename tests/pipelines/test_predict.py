@@ -1,6 +1,7 @@
 """The command that predicts: every source of inputs, every kind of result."""
 
 import gzip
+import importlib
 import io
 import json
 import os
@@ -293,6 +294,41 @@ def test_named_columns(run, tmp_path):
   np.testing.assert_allclose(joined['scores'], results[0]['scores'], rtol=1e-5)
 
 
+def test_parquet_and_json_arrays_are_predicted_on(run, tmp_path):
+  pyarrow = pytest.importorskip('pyarrow')
+  parquet = importlib.import_module('pyarrow.parquet')
+  rows = [
+    {'id': 7, 'review': 'good', 'more': 1.5},
+    {'id': 8, 'review': None, 'more': 2.5},
+    {'id': 9, 'review': 'bad', 'more': 3.5},
+  ]
+  column = '--column=text=review'
+  path = tmp_path / 'a.parquet'
+  parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+  status, results, err = run('classify', f'--file={path}', column)
+  assert status == 2 and 'a.parquet: row 1: text has None' in err
+  assert [r['id'] for r in results] == [7, 8, 9]
+  assert list(results[1]) == ['id', 'error'] and 'more' not in results[0]
+  array = tmp_path / 'a.json'
+  array.write_text(json.dumps([rows[0], rows[2]], indent=1))
+  kept = good(run('classify', f'--file={array}', column))
+  assert kept == [results[0], results[2]]
+  # Choices as a list, and in columns of which some are empty.
+  choices = [
+    {'question': 'where ?', 'list': ['a', 'b'], 'A': 'a', 'B': 'b', 'C': None}
+  ]
+  parquet.write_table(pyarrow.Table.from_pylist(choices), path)
+  flags = [f'--column=choices={name}' for name in 'ABC']
+  [several] = good(run('choose', f'--file={path}', *flags))
+  [listed] = good(run('choose', f'--file={path}', '--column=choices=list'))
+  assert listed == several and len(listed['scores']) == 2
+  status, _, err = run('classify', f'--file={path}', column)
+  assert status == 2 and "no column 'review'; its columns are" in err
+  path.write_bytes(b'PAR1' + bytes(40))
+  status, _, err = run('classify', f'--file={path}', column)
+  assert status == 2 and 'a.parquet' in err
+
+
 def test_an_output_file(run, tmp_path):
   path = tmp_path / 'out.jsonl'
   assert good(run('classify', 'good é', f'--output={path}')) == []
@@ -344,6 +380,20 @@ def test_several_wrong_inputs_of_each_kind(run, pipelines):
     texts
   )):  # fmt: skip
     assert result['label'] == expected['label']
+
+
+def test_a_question_that_is_too_long_is_told_and_others_are_answered(run):
+  rows = [
+    {'question': 'who ' * (40 if i == 1 else 1), 'context': 'ada wrote it'}
+    for i in range(3)
+  ]
+  stdin = '\n'.join(map(json.dumps, rows))
+  status, results, err = run('answer', stdin=stdin)
+  assert status == 2
+  assert ['error' in result for result in results] == [False, True, False]
+  assert 'standard input:2: the input has a question of ' in err
+  assert 'leaves 0 for the text' in err and 'shorten the question' in err
+  assert err.endswith('All other inputs are answered.\n')
 
 
 def test_a_wrong_argument_has_its_place(run):

@@ -175,6 +175,38 @@ def test_arguments_settle_a_contradiction(saved):
   assert _LOAD(saved, do_lower_case=True).tokenize('Cafe') == ['cafe']
 
 
+def test_added_tokens_beside_tokenizer_json_are_compared(saved, caplog):
+  size = len(_LOAD(saved))
+  _change(
+    saved / 'tokenizer.json',
+    added_tokens=[
+      *json.loads((saved / 'tokenizer.json').read_text())['added_tokens'],
+      {'id': size, 'content': 'new', 'special': False},
+    ],
+  )
+  path = saved / 'added_tokens.json'
+  path.write_text(json.dumps({'new': size}))
+  assert _LOAD(saved)('new', add_special_tokens=False)['input_ids'] == [size]
+  assert not caplog.records
+  for added, message in (
+    (
+      {'new': size + 1},
+      f"says {size + 1} for the id of 'new', but .*'new' has the id {size};",
+    ),
+    (
+      {'other': size},
+      f"{size} for the id of 'other', but in .* that id is 'new'; delete",
+    ),
+    ({'new': [size]}, 'expected an integer'),
+  ):
+    path.write_text(json.dumps(added))
+    with pytest.raises(InputError, match=message):
+      _LOAD(saved)
+  path.write_text(json.dumps({'new': size, 'more': size + 1}))
+  assert len(_LOAD(saved)) == size + 1
+  assert "1 tokens (the first: 'more') that tokenizer.json" in caplog.text
+
+
 def test_special_tokens_of_two_files(saved, tmp_path):
   _change(saved / 'special_tokens_map.json', mask_token='[UNK]')
   with pytest.raises(InputError, match=r"'\[MASK\]' for mask_token, but spec"):

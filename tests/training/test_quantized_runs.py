@@ -144,7 +144,7 @@ def test_a_teacher_gives_labels(tmp_path, capsys):
   (['--config.quantization.calibration_examples=0'],
    'config.quantization.calibration_examples is 0, but must be at least 1'),
   (['--config.init=scratch'],
-   "config.init is 'scratch', but must be the float model to begin with"),
+   "config.init is 'scratch', but must be the float model to start from with"),
   (['--config.data.batching=packed'],
    "config.data.batching is 'packed', but must be 'bucketed' or 'padded'"),
   (['--config.distillation.teacher=x',

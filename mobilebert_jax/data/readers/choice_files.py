@@ -134,10 +134,17 @@ def _commonsense_question(
   )
 
 
-def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
+def read_race(
+  folder: pathlib.Path, bad: BadRows | None = None
+) -> Iterator[ChoiceExample]:
   """Reads a split of RACE: the directories middle and high with JSON files.
 
   The pairs are (article, question with an option).
+
+  Args:
+    folder: The split's directory.
+    bad: Counts the articles and questions that are wrong; None: they are
+      refused.
 
   Raises:
     InputError: A directory is missing or has no file, or a file is wrong.
@@ -157,10 +164,12 @@ def read_race(folder: pathlib.Path) -> Iterator[ChoiceExample]:
     # All at once: there are thousands.
     copies = local_copies.directory(folder / group, _is_race_file)
     for file in result:
-      row = lines.read_json(copies / file.name, 'one article with questions')
-      if not isinstance(row, dict):
-        raise InputError(f'{file}: expected a JSON object with an article.')
-      yield from race_questions(row, group, str(file), ids)
+      try:
+        row = lines.read_json(copies / file.name, 'one article with questions')
+      except InputError as error:
+        bad_rows.refuse(error, bad)
+      else:
+        yield from race_questions(row, group, str(file), ids, bad)
 
 
 def _is_race_file(name: str) -> bool:
@@ -174,7 +183,11 @@ def race_order(file: pathlib.PurePath) -> tuple[int, int, str]:
 
 
 def race_questions(
-  row: Mapping[str, Any], group: str, place: str, ids: '_Ids | None' = None
+  row: Any,
+  group: str,
+  place: str,
+  ids: '_Ids | None' = None,
+  bad: BadRows | None = None,
 ) -> Iterator[ChoiceExample]:
   """Yields the questions on one article of RACE.
 
@@ -183,10 +196,41 @@ def race_questions(
     group: 'middle' or 'high'.
     place: What messages call it.
     ids: The ids that occurred before.
+    bad: Counts an article without its parts, and questions that are wrong;
+      None: they are refused.
 
   Raises:
     InputError: Something of it is missing or wrong.
   """
+  try:
+    article, name, columns = _race_article(row, place)
+  except InputError as error:
+    bad_rows.refuse(error, bad)
+    return
+  for number, (question, options, answer) in enumerate(zip(*columns)):
+    where = f'{place}: question {number}'
+    try:
+      texts, keys, right = _race_question(question, options, answer, where)
+      id_ = f'{name}-{number}'
+      example = ChoiceExample(
+        id_ if ids is None else ids.new(id_, place),
+        article,
+        texts,
+        keys,
+        right,
+        group,
+      )
+      _check(example, where)
+    except InputError as error:
+      bad_rows.refuse(error, bad)
+    else:
+      yield example
+
+
+def _race_article(row: Any, place: str) -> tuple[str, str, list[list]]:
+  """Returns an article, its name, and its questions, options and answers."""
+  if not isinstance(row, dict):
+    raise InputError(f'{place}: expected a JSON object with an article.')
   article = _value(row, 'article', str, place)
   name = _value(row, 'id', str, place)
   columns = [
@@ -198,27 +242,23 @@ def race_questions(
       f'{place}: questions, options and answers are {counts} in number; '
       'expected one of each for every question.'
     )
-  for number, (question, options, answer) in enumerate(zip(*columns)):
-    where = f'{place}: question {number}'
-    if not isinstance(options, list) or not all(
-      isinstance(text, str) for text in (question, answer, *options)
-    ):
-      raise InputError(
-        f'{where}: expected strings for the question, the answer and each '
-        'option in the list of options.'
-      )
-    keys = tuple(string.ascii_uppercase[: len(options)])
-    id_ = f'{name}-{number}'
-    example = ChoiceExample(
-      id_ if ids is None else ids.new(id_, place),
-      article,
-      tuple(fill_gap(question, option) for option in options),
-      keys,
-      _index(answer, keys, 'the answer', where),
-      group,
+  return article, name, columns
+
+
+def _race_question(
+  question: Any, options: Any, answer: Any, where: str
+) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+  """Returns the second text of each pair, their keys, and the right one."""
+  if not isinstance(options, list) or not all(
+    isinstance(text, str) for text in (question, answer, *options)
+  ):
+    raise InputError(
+      f'{where}: expected strings for the question, the answer and each '
+      'option in the list of options.'
     )
-    _check(example, where)
-    yield example
+  keys = tuple(string.ascii_uppercase[: len(options)])
+  texts = tuple(fill_gap(question, option) for option in options)
+  return texts, keys, _index(answer, keys, 'the answer', where)
 
 
 def fill_gap(question: str, option: str) -> str:

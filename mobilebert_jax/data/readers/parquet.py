@@ -1,5 +1,6 @@
 """Parquet files; the one module that knows pyarrow."""
 
+import contextlib
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,6 +10,19 @@ from mobilebert_jax.runtime.errors import InputError
 
 # Rows that are turned into Python's values at once.
 _ROWS = 1024
+
+
+def column_names(path: pathlib.Path) -> tuple[str, ...]:
+  """Returns the names of a Parquet file's columns.
+
+  Args:
+    path: The file, also on gs://.
+
+  Raises:
+    InputError: As `read_rows`.
+  """
+  with _opened(path) as file:
+    return tuple(file.schema_arrow.names)
 
 
 def read_rows(
@@ -27,10 +41,7 @@ def read_rows(
     InputError: pyarrow is not installed; the file cannot be read or is
       damaged, or has no such column.
   """
-  pyarrow = requirements.load('pyarrow', 'parquet')
-  parquet = requirements.load('pyarrow.parquet', 'parquet')
-  try:
-    file = parquet.ParquetFile(str(local_copies.file(path)))
+  with _opened(path) as file:
     names = file.schema_arrow.names
     for name in columns:
       if name not in names:
@@ -44,6 +55,15 @@ def read_rows(
       for row in batch.to_pylist():
         yield number, row
         number += 1
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[Any]:
+  """Opens a file; translates what goes wrong with it."""
+  pyarrow = requirements.load('pyarrow', 'parquet')
+  parquet = requirements.load('pyarrow.parquet', 'parquet')
+  try:
+    yield parquet.ParquetFile(str(local_copies.file(path)))
   except OSError as error:
     what = error.strerror or ' '.join(str(error).split())
     raise InputError(f'{path}: cannot be read ({what}).') from None

@@ -140,14 +140,21 @@ def _decode(
   payload: np.ndarray, ends: Int[np.ndarray, 'n']
 ) -> Int[np.ndarray, 'n']:
   """Decodes the numbers whose last bytes are at `ends`."""
+  if len(ends) == len(payload):
+    # One byte each: masks, types of tokens, labels.
+    return payload.astype(np.int64)
+  if not len(ends):
+    # Bytes of a number that does not end.
+    return np.zeros(0, np.int64)
   starts = np.concatenate([[0], ends[:-1] + 1])
-  values = np.zeros(len(ends), np.uint64)
-  longest = int((ends - starts).max(initial=-1)) + 1
-  for place in range(min(longest, _LONGEST)):
-    at = starts + place
-    is_inside = at <= ends
-    digit = payload[at[is_inside]].astype(np.uint64) & np.uint64(127)
-    values[is_inside] |= digit << np.uint64(7 * place)
+  lengths = ends - starts + 1
+  digits = payload & np.uint8(127)
+  values = digits[starts].astype(np.uint64)
+  for place in range(1, min(int(lengths.max()), _LONGEST)):
+    # Those that go on; few have many bytes.
+    at = np.flatnonzero(lengths > place)
+    digit = digits[starts[at] + place].astype(np.uint64)
+    values[at] |= digit << np.uint64(7 * place)
   return values.view(np.int64)
 
 

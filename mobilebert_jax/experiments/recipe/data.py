@@ -83,7 +83,12 @@ def existing_vocabulary(config: VocabularyConfig) -> MobileBertTokenizerFast:
     InputError: there is none.
   """
   assert config.tokenizer is not None
-  return MobileBertTokenizerFast.from_pretrained(config.tokenizer)
+  return MobileBertTokenizerFast.from_pretrained(
+    config.tokenizer,
+    # What is not set otherwise is what its files say.
+    do_lower_case=None if config.do_lower_case else False,
+    strip_accents=config.strip_accents,
+  )
 
 
 def read_vocabulary(target: pathlib.Path) -> MobileBertTokenizerFast:

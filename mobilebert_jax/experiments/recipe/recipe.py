@@ -28,7 +28,8 @@ class VocabularyConfig(VocabularyOptions):
   tokenizer: str | None = fields.setting(
     None,
     help='hub name, directory or vocab.txt of one that exists; nothing is '
-    'learnt then, and the rest does not count',
+    'learnt then, and of the rest only do_lower_case=False and strip_accents '
+    'count, which overrule its files',
   )
 
   def __post_init__(self):

@@ -23,7 +23,7 @@ from mobilebert_jax.data.examples.masking import (
   nothing_to_learn,
 )
 from mobilebert_jax.data.examples.sequences import Layout, tokenise
-from mobilebert_jax.data.readers import bad_rows, documents
+from mobilebert_jax.data.readers import bad_rows, documents, remarks
 from mobilebert_jax.data.readers.documents import Document
 from mobilebert_jax.data.records import prepared, records
 from mobilebert_jax.data.records.records import Records
@@ -36,7 +36,12 @@ from mobilebert_jax.losses import IGNORE_INDEX
 from mobilebert_jax.runtime import distributed, files
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tasks.task import Splits, custom_path
-from mobilebert_jax.tokenizer import MobileBertTokenizer
+from mobilebert_jax.tokenizer import MobileBertTokenizer, comparison
+from mobilebert_jax.tokenizer.pretrained import (
+  TOKENIZER,
+  VOCAB,
+  known_vocabulary,
+)
 
 # Running text has nothing to hand in, so there is no test split.
 SPLITS = Splits(test=())
@@ -290,3 +295,32 @@ def _check(
       f'{origin}: the records were made with another vocabulary than '
       "config.tokenizer's; use the tokenizer that they were made with."
     )
+  if manifest is None:
+    _check_beside(origin, tokenizer)
+
+
+def _check_beside(origin: pathlib.Path, tokenizer: MobileBertTokenizer):
+  """Compares a tokenizer with the one whose files lie beside TFRecords.
+
+  The records say nothing of their vocabulary themselves.
+
+  Raises:
+    InputError: It has other tokens.
+  """
+  directory = origin if origin.is_dir() else origin.parent
+  names = (VOCAB, TOKENIZER)
+  if not any((directory / name).exists() for name in names):
+    remarks.say(
+      f'{origin}: TFRecords do not say which vocabulary they were made with, '
+      'so only the id of [CLS] is compared; a copy of its '
+      f'{" or ".join(names)} beside them is compared token by token.'
+    )
+    return
+  for line in comparison.check(
+    tokenizer.tokens(),
+    'config.tokenizer',
+    known_vocabulary(directory),
+    f'the records of {origin}',
+    'use the tokenizer that they were made with',
+  ):
+    remarks.say(line)
