@@ -122,7 +122,7 @@ class _Plan:
 
 
 def make_plan(
-  shape: tuple[int, int, int], heads: int, rate: float, interpret: bool
+  shape: tuple[int, ...], heads: int, rate: float, interpret: bool
 ) -> _Plan:
   """Returns how a call is cut into steps."""
   rows, length, width = shape
@@ -268,9 +268,10 @@ class _Step:
       for index, part in units:
         yield index, part, begin(index, part)
       return
-    x = begin(*units[0])
+    x: Array | None = begin(*units[0])
     for (index, part), following in itertools.zip_longest(units, units[1:]):
       ahead = None if following is None else begin(*following)
+      assert x is not None
       yield index, part, x
       x = ahead
 
@@ -314,7 +315,7 @@ def _forward(plan: _Plan, names: tuple[str, ...], scalars: Any, *args: Any):
     for lanes, heads in plan.tiles():
       q, k, v = (step.load(name)[:, lanes] for name in ('q', 'k', 'v'))
       q, v = _transpose(q), _transpose(v)
-      parts = [[] for _ in heads]
+      parts: list[list[tuple[Array, ...]]] = [[] for _ in heads]
       for index, part, x in step.each(k, q, heads, is_ahead=True):
         m = jnp.max(x, axis=0, keepdims=True)
         e = jnp.exp2(x - m)
@@ -374,8 +375,9 @@ def _backward(plan: _Plan, names: tuple[str, ...], scalars: Any, *args: Any):
         for i, inverse in enumerate(inverses)
       ]
       own_g = [step.of_head(gt, i, len(heads)) for i in range(len(heads))]
-      dqs = [[] for _ in heads]
-      dks, dvs = [0.0] * len(heads), [0.0] * len(heads)
+      parts: list[list[Array]] = [[] for _ in heads]
+      dks: list[Any] = [0.0] * len(heads)
+      dvs: list[Any] = [0.0] * len(heads)
       for index, part, x in step.each(k, qt, heads, is_ahead=False):
         head = heads[index]
         e = jnp.exp2(x - statistics[head : head + 1, part])
@@ -386,8 +388,8 @@ def _backward(plan: _Plan, names: tuple[str, ...], scalars: Any, *args: Any):
         # times all lanes would be.
         dvs[index] += _dot(step.rows_of(gt, index)[:, part], e, 1, 1)
         dks[index] += _dot(step.rows_of(qt, index)[:, part], dx, 1, 1)
-        dqs[index].append(_dot(step.rows_of(kt, index), dx, 1, 0))
-      dqs = [jnp.concatenate(x, axis=1) for x in dqs]
+        parts[index].append(_dot(step.rows_of(kt, index), dx, 1, 0))
+      dqs = [jnp.concatenate(x, axis=1) for x in parts]
       dq, dk, dv = (
         jnp.transpose(jnp.concatenate(x, axis=0)) for x in (dqs, dks, dvs)
       )
