@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, UInt32
 
 from mobilebert_jax.models.attention import fused
-from mobilebert_jax.models.attention.fused import KernelMask
+from mobilebert_jax.models.attention.kernel import KernelMask
 from mobilebert_jax.models.attention.masks import Mask
 from mobilebert_jax.models.partitioning import activation_spec
 
