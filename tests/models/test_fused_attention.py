@@ -14,6 +14,7 @@ from mobilebert_jax.models.attention import (
   choice,
   dropout,
   fused,
+  kernel,
   make_mask,
   xla,
 )
@@ -141,7 +142,7 @@ def test_bfloat16():
 
 @pytest.mark.parametrize('name', ['keys_packed', 'queries'])
 def test_blocks_of_queries(name, monkeypatch):
-  monkeypatch.setattr(fused, '_SCORES', 256 * 128)
+  monkeypatch.setattr(kernel, '_SCORES', 256 * 128)
   seen = {
     'keys_packed': np.arange(256) < np.array([[256], [70]]),
     'queries': RNG.random((2, 256, 256)) < 0.5,
@@ -149,7 +150,7 @@ def test_blocks_of_queries(name, monkeypatch):
   segments = np.where(np.arange(256) < 200, 1 + np.arange(256) // 90, 0)
   segments = None if name == 'queries' else np.stack([segments] * 2)
   arrays = inputs(HEADS * 32, rows=2, length=256)
-  assert fused.make_plan(arrays[0].shape, HEADS, 0.1, True).queries == 128
+  assert kernel.make_plan(arrays[0].shape, HEADS, 0.1, True).queries == 128
   check((seen, segments), 0.1, arrays)
 
 

@@ -6,8 +6,8 @@ In the order in which to read:
   masks: which keys a query sees.
   dropout: which probabilities are kept, by a hash of where they are.
   xla: attention as plain operations.
-  fused: a TPU kernel that keeps scores and probabilities to itself; meshed: on
-    every device of a mesh.
+  kernel: a TPU kernel that keeps scores and probabilities to itself; fused: its
+    call and gradient; meshed: on every device of a mesh.
   choice: which of them computes.
 """
 

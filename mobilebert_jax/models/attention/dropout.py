@@ -37,7 +37,7 @@ def seed_of(key: Key[Array, '']) -> UInt32[Array, ' 2']:
   rbg. The generator itself is not asked.
   """
   words = jax.random.key_data(key).astype(jnp.uint32)
-  seeds = [_FRACTION, ~_FRACTION]
+  seeds = [jnp.uint32(start) for start in (_FRACTION, ~_FRACTION)]
   for i in range(words.shape[-1]):
     seeds = [mix(seed + words[..., i]) for seed in seeds]
   return jnp.stack(seeds, axis=-1)
@@ -79,7 +79,7 @@ def is_kept(query: Array, key: Array, rate: float) -> Bool[Array, '*N']:
 
 def mask(
   seed: UInt32[Array, ' 2'],
-  shape: tuple[int, int, int, int],
+  shape: tuple[int, ...],
   rate: float,
   first: tuple[Any, Any] = (0, 0),
 ) -> Bool[Array, 'B H T S']:

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, UInt32
 
 from mobilebert_jax.models.attention import fused
-from mobilebert_jax.models.attention.fused import KernelMask
+from mobilebert_jax.models.attention.kernel import KernelMask
 from mobilebert_jax.models.attention.masks import Mask
 from mobilebert_jax.models.partitioning import activation_spec
 
@@ -120,14 +120,12 @@ def _index(entry: Any) -> Any:
   return jax.lax.axis_index(names) if names else 0
 
 
-def _mask_specs(mask: KernelMask, spec: PartitionSpec) -> KernelMask:
+def _mask_specs(mask: KernelMask, spec: PartitionSpec) -> Any:
   """Returns how a mask is divided: as queries are, unless it is broadcast."""
   rows, _, of_heads = spec
 
-  def divided(x: Array | None) -> PartitionSpec | None:
-    if x is None:
-      return None
+  def divided(x: Array) -> PartitionSpec:
     by_heads = of_heads if x.ndim == 4 and x.shape[1] > 1 else None
     return PartitionSpec(rows if x.shape[0] > 1 else None, by_heads)
 
-  return KernelMask(*map(divided, mask))
+  return jax.tree.map(divided, mask)

@@ -1,7 +1,7 @@
 """Multi-head self-attention inside a block."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -132,14 +132,15 @@ class SelfAttention(ConfiguredModule):
       return y, None, None
     q, k, v = (x.reshape(*x.shape[:2], heads, c.head_dim) for x in (q, k, v))
     has_own_gradient = not with_maps and is_hashed
-    function = xla.attend_hashed if has_own_gradient else xla.attend
-    core = functools.partial(function, rate=rate, compute=compute)
+    function: Any = xla.attend_hashed if has_own_gradient else xla.attend
+    core: Any = functools.partial(function, rate=rate, compute=compute)
     if compute.remat == 'attention':
       # As for whole blocks in `encoder`: in straight-line code XLA could undo
       # the recomputation.
       core = jax.checkpoint(core, prevent_cse=compute.layers == 'loop')
     result = core(q, k, v, mask, head_mask, drawn)
-    y, probs, scores = (result, None, None) if has_own_gradient else result
+    y, *maps = (result, None, None) if has_own_gradient else result
+    probs, scores = maps
     return y.reshape(*y.shape[:2], c.true_hidden_size), probs, scores
 
 

@@ -8,7 +8,7 @@ values.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -69,7 +69,7 @@ def attend(
   scores = apply_mask(scores * q.shape[-1] ** -0.5, mask.dense())
   probs = jax.nn.softmax(scores, axis=-1)
   if drawn.key is not None:
-    drop = nn.Dropout(rate, deterministic=False, parent=None)
+    drop: Any = nn.Dropout(rate, deterministic=False, parent=None)
     probs = drop.apply({}, probs, rng=drawn.key)
   elif drawn.seed is not None:
     kept = dropout.mask(drawn.seed, probs.shape, rate)
