@@ -1,6 +1,7 @@
 """Lowers and compiles the steps that `train.py` runs, for any devices."""
 
 import dataclasses
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -154,6 +155,22 @@ def plan(
     mesh,
     distillation.teacher_architecture(config, task, architecture),
     distillation.plan_stages(config, architecture),
+  )
+
+
+def batch(of: CompilationPlan, name: str) -> AbstractBatch:
+  """Returns the shapes of a step's global batch."""
+  is_training = name != 'evaluation'
+  return inputs.batch(of.config, of.task, of.mesh, is_training=is_training)
+
+
+def state_bytes(of: CompilationPlan) -> int:
+  """Returns the bytes of parameters and moments on each device."""
+  tx = make_optimizer(of.config.optimizer, _ANY_STEPS)
+  state = _state(of, _model(of), tx)
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(state)
   )
 
 

@@ -133,6 +133,70 @@ ENTRY %main (a: f32[2]) -> f32[8] {{
   assert found.is_async and counts.uncounted == ()
 
 
+KERNEL = """\
+ENTRY %main (a: bf16[256,128], b: bf16[128,128]) -> f32[256,128] {
+  %a = bf16[256,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %b = bf16[128,128]{1,0:T(8,128)(2,1)} parameter(1)
+  %c = f32[256,128]{1,0:T(8,128)} convolution(%a, %b), window={size=1}, dim_labels=bf_io->bf
+  ROOT %k = f32[256,128]{1,0:T(8,128)} custom-call(%c, %b), custom_call_target="tpu_custom_call", metadata={op_name="jit(f)/fused/pallas_call"}, backend_config={"custom_call_config":{"body":"TUzv",COST"serialization_format":"1"}}
+}
+"""  # noqa: E501
+
+
+def kernel(flops, moved):
+  cost = (
+    f'"cost_estimate":{{"flops":"{flops}","transcendentals":"5",'
+    f'"bytes_accessed":"{moved}","remote_bytes_transferred":"0"}},'
+  )
+  return KERNEL.replace('COST', cost)
+
+
+def test_a_kernel_counts_by_what_it_declares():
+  border = (2 * 256 * 4 + 128 * 2) * 128
+  counts = hlo_counts.count(kernel(10**9, border))
+  (found,) = counts.kernels
+  assert (found.flops, found.bytes, found.times) == (10**9, border, 1)
+  assert found.op_name == 'jit(f)/fused/pallas_call'
+  product = 2 * 256 * 128 * 128
+  assert counts.flops == product + 10**9
+  assert counts.flops_by_dtypes() == {('bf16', 'bf16', 'f32'): product}
+  assert counts.uncounted == ()
+  # The product and the kernel, by all that crosses their borders.
+  assert [o.name for o in counts.operations] == ['c', 'k']
+  assert counts.bytes == sum(o.bytes for o in counts.operations)
+  # A kernel that reads an operand again says so.
+  (found,) = hlo_counts.count(kernel(10**9, border + 4096)).kernels
+  assert found.bytes == border + 4096
+  # What lies on the core costs no bandwidth.
+  near = kernel(1, border).replace('T(8,128)(2,1)}', 'T(8,128)(2,1)S(1)}')
+  (found,) = hlo_counts.count(near).kernels
+  assert found.bytes == 2 * 256 * 4 * 128
+
+
+def test_a_kernel_that_declares_nothing_is_named():
+  counts = hlo_counts.count(KERNEL.replace('COST', ''))
+  assert counts.uncounted == ('tpu_custom_call',)
+  assert [o.flops for o in counts.kernels] == [0]
+
+
+def test_operations_hold_all_that_a_program_computes_and_moves():
+  """Of a real one, with a loop and fusions."""
+
+  def layers(x, kernel):
+    def layer(x, _):
+      return jnp.sin(x @ kernel) + jnp.cos(x), None
+
+    return jax.lax.scan(layer, x, length=5)[0]
+
+  shape = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+  counts = hlo_counts.count(
+    jax.jit(layers).lower(shape, shape).compile().as_text()
+  )
+  assert counts.flops == 5 * 2 * 64**3
+  assert sum(o.flops * o.times for o in counts.operations) == counts.flops
+  assert sum(o.bytes * o.times for o in counts.operations) == counts.bytes
+
+
 @pytest.mark.parametrize(
   ('window', 'positions'),
   [

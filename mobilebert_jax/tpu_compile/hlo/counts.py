@@ -11,7 +11,9 @@ program is that of one of its devices.
 Matrix products are 'dot' or 'convolution' (the TPU compiler writes all of them
 as convolutions); their FLOPs are counted, two for each multiplication with its
 addition, and nothing else is: additions and exponentials do not run on the
-matrix unit and are a few percent of this model. Needs no jax.
+matrix unit and are a few percent of this model. What a Pallas kernel computes
+is not in the text: it counts as the kernel's own `cost_estimate` says. Needs no
+jax.
 """
 
 import collections
@@ -40,6 +42,9 @@ _WITHOUT_FLOPS = frozenset({
   'GatherScatterIndicesBitpacked', 'AsyncCollectiveStart',
   'AsyncCollectiveDone', 'PrepareAsyncCallStart', 'PrepareAsyncCallDone',
 })  # fmt: skip
+# Kernels written in Pallas.
+_KERNEL = 'tpu_custom_call'
+_DECLARED = re.compile(r'"cost_estimate":\{([^}]*)\}')
 # The result of these holds the operands beside what arrives.
 _ECHOES = frozenset({'all-gather-start', 'collective-permute-start'})
 # Instructions behind which a loop's counter is the same value.
@@ -92,15 +97,41 @@ class Collective:
 
 
 @dataclasses.dataclass(frozen=True)
+class Operation:
+  """One instruction of the program with all that is fused into it.
+
+  Attributes:
+    name: of the instruction.
+    op_name: the JAX operation that it comes from.
+    flops: of its matrix products in one execution on one device.
+    bytes: bytes of the main memory that one execution reads and writes.
+    times: how often it runs.
+    is_kernel: whether it is a Pallas kernel, whose `flops` are those that it
+      declares, as executed.
+    is_beside: whether its traffic runs beside other work, as that of a copy
+      which is started here and awaited later, or belongs to communication.
+  """
+
+  name: str
+  op_name: str
+  flops: int
+  bytes: int
+  times: int
+  is_kernel: bool = False
+  is_beside: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Counts:
   """What one execution of a program does on one device.
 
   Attributes:
-    products: its matrix products.
-    bytes: bytes read from and written to the main memory.
+    products: its matrix products, without those of kernels.
+    bytes: bytes read from and written to the main memory, kernels' too.
     collectives: its communication.
     loops: trip count of each loop by its name, nested ones after theirs.
     uncounted: targets of custom calls, whose FLOPs nobody knows.
+    operations: what computes or moves something, in the program's order.
   """
 
   products: tuple[Product, ...]
@@ -108,11 +139,17 @@ class Counts:
   collectives: tuple[Collective, ...]
   loops: tuple[tuple[str, int], ...]
   uncounted: tuple[str, ...]
+  operations: tuple[Operation, ...] = ()
+
+  @property
+  def kernels(self) -> tuple[Operation, ...]:
+    """Its Pallas kernels."""
+    return tuple(o for o in self.operations if o.is_kernel)
 
   @property
   def flops(self) -> int:
-    """FLOPs of all matrix products."""
-    return sum(p.flops * p.times for p in self.products)
+    """FLOPs of all matrix products as they are executed, kernels' too."""
+    return sum(p.flops * p.times for p in (*self.products, *self.kernels))
 
   def flops_by_dtypes(self) -> dict[tuple[str, str, str], int]:
     """Returns FLOPs by the dtypes of operands and result."""
@@ -151,35 +188,39 @@ def _count(
   """Counts a computation and all that it calls; `loops` are around it."""
   parts: list[Counts] = []
   for instruction in computation.instructions.values():
-    parts.append(_own(program, computation, instruction, loops, is_fused))
+    own = _own(computation, instruction, loops)
     opcode = instruction.opcode
+    inner: list[Counts] = []
     if opcode == 'while':
       trips = trip_count(program, computation, instruction)
       loop = (instruction.name, trips)
-      parts.append(Counts((), 0, (), (loop,), ()))
+      inner.append(Counts((), 0, (), (loop,), ()))
       body = program.computations[instruction.called('body')[0]]
-      parts.append(_count(program, body, (*loops, loop), is_fused))
+      inner.append(_count(program, body, (*loops, loop), is_fused))
     elif opcode == 'conditional':
       branches = [
         _count(program, program.computations[name], loops, is_fused)
         for name in instruction.called()
       ]
-      parts.append(max(branches, key=lambda c: (c.flops, c.bytes)))
+      inner.append(max(branches, key=lambda c: (c.flops, c.bytes)))
     elif opcode in ('fusion', 'call', 'async-start'):
-      inner = program.computations[instruction.called()[0]]
+      called = program.computations[instruction.called()[0]]
       inside = is_fused or opcode == 'fusion'
-      parts.append(_count(program, inner, loops, inside))
+      inner.append(_count(program, called, loops, inside))
+    whole = _sum([own, *inner])
+    # A fusion counts at its border alone.
+    if not is_fused:
+      whole = _at_border(program, computation, instruction, loops, whole)
+    parts.append(whole)
   return _sum(parts)
 
 
 def _own(
-  program: Program,
   computation: Computation,
   instruction: Instruction,
   loops: tuple[tuple[str, int], ...],
-  is_fused: bool,
 ) -> Counts:
-  """Counts one instruction, without what it calls."""
+  """Counts one instruction, without its memory and what it calls."""
   times = math.prod(trips for _, trips in loops)
   products: tuple[Product, ...] = ()
   if instruction.opcode in ('dot', 'convolution'):
@@ -193,18 +234,78 @@ def _own(
         times,
       ),
     )
-  # A fusion counts at its border alone.
-  moved = 0
-  if not is_fused:
-    moved = times * memory_traffic.moved(program, computation, instruction)
   uncounted: tuple[str, ...] = ()
   if instruction.opcode == 'custom-call':
-    target = (instruction.attribute('custom_call_target') or '').strip('"')
-    if target not in _WITHOUT_FLOPS:
-      uncounted = (target,)
+    target = _target(instruction)
+    is_known = target in _WITHOUT_FLOPS or _declared(instruction)
+    uncounted = () if is_known else (target,)
   result = _collective(computation, instruction, loops)
   collectives = () if result is None else (result,)
-  return Counts(products, moved, collectives, (), uncounted)
+  return Counts(products, 0, collectives, (), uncounted)
+
+
+def _at_border(
+  program: Program,
+  computation: Computation,
+  instruction: Instruction,
+  loops: tuple[tuple[str, int], ...],
+  inside: Counts,
+) -> Counts:
+  """Adds what an instruction moves, and names it as an operation.
+
+  Args:
+    program: the program.
+    computation: where the instruction stands; not that of a fusion.
+    instruction: the instruction.
+    loops: those around it.
+    inside: what it computes with all that it calls.
+  """
+  times = math.prod(trips for _, trips in loops)
+  moved = memory_traffic.moved(program, computation, instruction)
+  flops = 0
+  if instruction.opcode in ('dot', 'convolution', 'fusion'):
+    flops = sum(product.flops for product in inside.products)
+  is_kernel = _target(instruction) == _KERNEL
+  if is_kernel:
+    declared = _declared(instruction)
+    flops = declared.get('flops', 0)
+    # What it reads more than once, beyond what crosses its border.
+    arrays = [a for i in computation.operands(instruction) for a in i.arrays]
+    once = sum(array.bytes for array in (*arrays, *instruction.arrays))
+    moved += max(0, declared.get('bytes_accessed', 0) - once)
+  if not (flops or moved or is_kernel):
+    return inside
+  operation = Operation(
+    instruction.name,
+    instruction.op_name,
+    flops,
+    moved,
+    times,
+    is_kernel,
+    is_beside=instruction.opcode.endswith('-start')
+    or instruction.opcode in COLLECTIVES,
+  )
+  return dataclasses.replace(
+    inside,
+    bytes=inside.bytes + times * moved,
+    operations=(*inside.operations, operation),
+  )
+
+
+def _target(instruction: Instruction) -> str:
+  """Returns which custom call it is; '' of another instruction."""
+  return (instruction.attribute('custom_call_target') or '').strip('"')
+
+
+def _declared(instruction: Instruction) -> dict[str, int]:
+  """Returns what a kernel says that it costs; empty where it does not."""
+  found = _DECLARED.search(instruction.attributes)
+  if not found:
+    return {}
+  return {
+    name: int(value)
+    for name, value in re.findall(r'"(\w+)":"?(\d+)', found.group(1))
+  }
 
 
 def _sum(parts: list[Counts]) -> Counts:
@@ -214,6 +315,7 @@ def _sum(parts: list[Counts]) -> Counts:
     tuple(x for part in parts for x in part.collectives),
     tuple(x for part in parts for x in part.loops),
     tuple(sorted({x for part in parts for x in part.uncounted})),
+    tuple(x for part in parts for x in part.operations),
   )
 
 
