@@ -195,10 +195,8 @@ def _operations(counts: Counts, where: Slice) -> list[dict[str, Any]]:
   ]
   waits: dict[str, float] = collections.defaultdict(float)
   for collective in counts.collectives:
-    if not collective.is_async:
-      once = roofline.communication(collective, where)
-      label = f'{collective.kind} {_label(collective.op_name)}'
-      waits[label] += collective.times * once
+    label = f'{collective.kind} {_label(collective.op_name)}'
+    waits[label] += roofline.waiting(collective, where)
   rows += [
     {'operation': label, 'seconds': seconds, 'bound': 'interconnect'}
     for label, seconds in waits.items()

@@ -26,7 +26,7 @@ class Estimate:
     compute: matrix products at the peak, without those of kernels.
     memory: HBM traffic at its bandwidth, without that of kernels.
     waiting: communication that the program waits for.
-    hidden: communication that runs beside computation.
+    hidden: communication beside which the program computes for as long.
     kernel_compute: kernels that are bound by their products.
     kernel_memory: kernels that are bound by their HBM traffic.
     serial: all operations one after the other, each as long as the longer of
@@ -66,10 +66,11 @@ class Estimate:
 
 def estimate(counts: Counts, where: Slice) -> Estimate:
   """Returns the roofline of a program that was compiled for a slice."""
-  seconds = {False: 0.0, True: 0.0}
+  awaited = hidden = 0.0
   for collective in counts.collectives:
-    once = communication(collective, where)
-    seconds[collective.is_async] += collective.times * once
+    awaited += waiting(collective, where)
+    hidden += collective.times * communication(collective, where)
+  hidden -= awaited
   flops, moved = counts.flops, counts.bytes
   kernels = {'compute': 0.0, 'HBM': 0.0}
   for kernel in counts.kernels:
@@ -87,11 +88,11 @@ def estimate(counts: Counts, where: Slice) -> Estimate:
   return Estimate(
     compute=flops / where.chip.peak_flops,
     memory=moved / where.chip.hbm_bandwidth,
-    waiting=seconds[False],
-    hidden=seconds[True],
+    waiting=awaited,
+    hidden=hidden,
     kernel_compute=kernels['compute'],
     kernel_memory=kernels['HBM'],
-    serial=max(serial, all_traffic, seconds[True]) + seconds[False],
+    serial=max(serial, all_traffic, hidden) + awaited,
   )
 
 
@@ -123,6 +124,22 @@ def communication(collective: Collective, where: Slice) -> float:
   share = (group - 1) / group
   passes = {'all-reduce': 2.0}.get(collective.kind, 1.0)
   return passes * share * collective.bytes / bandwidth(where, group)
+
+
+def waiting(collective: Collective, where: Slice) -> float:
+  """Returns the seconds of a step that a program waits for a collective.
+
+  For one that is asynchronous, that is what is left of it when the program has
+  done what stands between its start and its end.
+  """
+  once = communication(collective, where)
+  if collective.is_async:
+    beside = max(
+      collective.flops_beside / where.chip.peak_flops,
+      collective.bytes_beside / where.chip.hbm_bandwidth,
+    )
+    once = max(0.0, once - beside)
+  return collective.times * once
 
 
 def bandwidth(where: Slice, group: int) -> float:

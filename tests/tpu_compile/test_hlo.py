@@ -124,6 +124,8 @@ ENTRY %main (a: f32[2]) -> f32[8] {{
   %a = f32[2]{{0}} parameter(0)
   %f = (f32[2]{{0}}, f32[8]{{0}}) fusion(%a), kind=kCustom, calls=%start
   %b = f32[8]{{0}} fusion(%a), kind=kCustom, calls=%go_on
+  %o = f32[4,1]{{1,0}} constant({{...}})
+  %p = f32[4,4]{{1,0}} dot(%o, %o), lhs_contracting_dims={{1}}, rhs_contracting_dims={{1}}
   ROOT %c = f32[8]{{0}} fusion(%a), kind=kCustom, calls=%go_on
 }}
 """  # noqa: E501
@@ -131,6 +133,34 @@ ENTRY %main (a: f32[2]) -> f32[8] {{
   (found,) = counts.collectives
   assert (found.kind, found.bytes, found.times) == ('all-gather', 32, 1)
   assert found.is_async and counts.uncounted == ()
+  # Beside it: the product, and what is spread.
+  assert found.flops_beside == counts.flops == 2 * 4 * 4
+  assert found.bytes_beside == (4 + 4 + 16) * 4 + (2 + 8) * 4
+  whole = text.replace(
+    'ROOT %c = f32[8]{0} fusion(%a)', 'ROOT %c = f32[8]{0} copy(%b)'
+  )
+  (found,) = hlo_counts.count(
+    whole.replace(', kind=kCustom, calls=%go_on\n}', '\n}')
+  ).collectives
+  assert found.flops_beside == 0
+
+
+def test_what_runs_between_start_and_done_is_beside_it():
+  text = """\
+ENTRY %main (a: f32[4,4]) -> f32[4,4] {
+  %a = f32[4,4]{1,0} parameter(0)
+  %b = f32[4,4]{1,0} dot(%a, %a), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  %s = f32[4,4]{1,0} all-reduce-start(%b), channel_id=1, replica_groups={{0,1}}, to_apply=%add
+  %c = f32[4,4]{1,0} dot(%a, %a), lhs_contracting_dims={0}, rhs_contracting_dims={0}
+  %d = f32[4,4]{1,0} all-reduce-done(%s)
+  ROOT %e = f32[4,4]{1,0} dot(%c, %d), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+"""  # noqa: E501
+  counts = hlo_counts.count(text)
+  (found,) = counts.collectives
+  assert found.is_async and counts.flops == 3 * 2 * 4**3
+  assert found.flops_beside == 2 * 4**3
+  assert found.bytes_beside == 3 * 16 * 4
 
 
 KERNEL = """\

@@ -279,8 +279,16 @@ def test_roofline():
   # 3/4 of 8 GB, there and back, over two lines of 50 GB/s.
   assert found.waiting == pytest.approx(2 * 0.75 * 8 / 100)
   assert found.step == pytest.approx(0.1 + found.waiting)
-  hidden = Counts((product,), 0, (collective(is_async=True),), (), ())
-  found = roofline.estimate(hidden, where)
+  sent = roofline.communication(collective(), where)
+  long = collective(is_async=True, flops_beside=10 * product.flops)
+  found = roofline.estimate(Counts((product,), 0, (long,), (), ()), where)
+  assert found.hidden == pytest.approx(0.1)
+  # Communication that outlasts what is beside it is awaited.
+  assert found.waiting == pytest.approx(sent - 0.1)
+  assert found.step == pytest.approx(0.1 + found.waiting)
+  hidden = collective(is_async=True, bytes_beside=10**12)
+  found = roofline.estimate(Counts((product,), 0, (hidden,), (), ()), where)
+  assert (found.hidden, found.waiting) == (pytest.approx(sent), 0.0)
   assert found.step == max(found.compute, found.hidden)
   one = topology.parse('v5e:1x1')
   assert roofline.communication(collective(group=0), one) == 0.0

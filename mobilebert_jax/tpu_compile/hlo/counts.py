@@ -20,6 +20,7 @@ import collections
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 
 from mobilebert_jax.tpu_compile.hlo import memory_traffic
 from mobilebert_jax.tpu_compile.hlo.text import (
@@ -84,6 +85,8 @@ class Collective:
     op_name: the JAX operation that it comes from.
     loops: the loops around it, from the outermost, each with its trip count.
     is_async: whether the program goes on meanwhile.
+    flops_beside: FLOPs that the program executes meanwhile.
+    bytes_beside: bytes of the main memory that it moves meanwhile.
   """
 
   kind: str
@@ -94,6 +97,8 @@ class Collective:
   op_name: str
   loops: tuple[tuple[str, int], ...]
   is_async: bool = False
+  flops_beside: int = 0
+  bytes_beside: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +217,77 @@ def _count(
     if not is_fused:
       whole = _at_border(program, computation, instruction, loops, whole)
     parts.append(whole)
+  if not is_fused:
+    parts = _beside(program, computation, parts)
   return _sum(parts)
+
+
+def _beside(
+  program: Program, computation: Computation, parts: list[Counts]
+) -> list[Counts]:
+  """Adds to asynchronous communication what runs between start and end.
+
+  A program is scheduled: its instructions run in the order of the text.
+
+  Args:
+    program: the program.
+    computation: a computation outside of fusions.
+    parts: what each of its instructions computes.
+  """
+  instructions = list(computation.instructions.values())
+  result = list(parts)
+  for place, part in enumerate(parts):
+    if instructions[place].opcode in ('while', 'call', 'conditional'):
+      continue
+    if not any(one.is_async for one in part.collectives):
+      continue
+    end = _end(program, instructions, place)
+    between = _sum(parts[place + 1 : end])
+    result[place] = dataclasses.replace(
+      part,
+      collectives=tuple(
+        dataclasses.replace(
+          one,
+          flops_beside=between.flops // one.times,
+          bytes_beside=between.bytes // one.times,
+        )
+        if one.is_async
+        else one
+        for one in part.collectives
+      ),
+    )
+  return result
+
+
+def _end(
+  program: Program,
+  instructions: Sequence[Instruction],
+  start: int,
+) -> int:
+  """Returns the place of the instruction that awaits what `start` starts."""
+  chain = _chain(program, instructions[start])
+  name = instructions[start].name
+  end = start + 1
+  for place in range(start + 1, len(instructions)):
+    later = instructions[place]
+    if chain is not None and _chain(program, later) == chain:
+      end = place
+    elif chain is None and name in later.operands:
+      # What waits for it, or hands it on to that.
+      return place
+  return end
+
+
+def _chain(program: Program, instruction: Instruction) -> str | None:
+  """Returns the number of the spread collective that a fusion is part of."""
+  if instruction.opcode != 'fusion':
+    return None
+  called = program.computations[instruction.called('calls')[0]]
+  for inner in called.instructions.values():
+    found = re.search(r'chain_id="?(\d+)', inner.attributes)
+    if found:
+      return found.group(1)
+  return None
 
 
 def _own(
