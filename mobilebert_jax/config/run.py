@@ -320,6 +320,16 @@ class TrainConfig:
   remat: Literal['none', 'full', 'dots', 'attention'] = fields.setting(
     'none', help='activations to recompute in the backward pass'
   )
+  attention: Literal['auto', 'xla', 'fused'] = fields.setting(
+    'auto',
+    help="attention by plain operations ('xla'), by a kernel of the platform "
+    "('fused'), or by what is known to be faster there",
+  )
+  attention_dropout: Literal['random', 'hash'] = fields.setting(
+    'hash',
+    help="dropout of attention's probabilities: drawn by jax.random, or by a "
+    'hash of where they are, which a kernel needs',
+  )
   layers: Literal['scan', 'loop'] = fields.setting(
     'scan', help="one compiled layer in a loop ('scan') or all of them ('loop')"
   )

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, Key
 
+from mobilebert_jax.models.attention import Mask
 from mobilebert_jax.models.encoder import Encoder, EncoderOutput, Options
 from mobilebert_jax.models.model import Inputs
 from mobilebert_jax.models.typing import Batch, Params
@@ -34,7 +35,7 @@ class Output(NamedTuple):
 
 def embed(
   model: nn.Module, params: Params, batch: Batch, key: DropoutKey
-) -> tuple[Float[Array, 'B S D'], Array | None]:
+) -> tuple[Float[Array, 'B S D'], Mask]:
   """Returns what the first block reads, and the mask of all blocks.
 
   Args:
@@ -65,7 +66,7 @@ def run(
   model: nn.Module,
   layers: Params,
   x: Float[Array, 'B S D'],
-  mask: Array | None,
+  mask: Mask,
   key: DropoutKey,
   **outputs: bool,
 ) -> EncoderOutput:
@@ -94,7 +95,7 @@ def run_one(
   model: nn.Module,
   layer: Params,
   x: Float[Array, 'B S D'],
-  mask: Array | None,
+  mask: Mask,
   key: DropoutKey,
   has_scores: bool,
 ) -> Output:

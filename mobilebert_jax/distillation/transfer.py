@@ -30,6 +30,7 @@ from mobilebert_jax.config.distillation import DistillationConfig
 from mobilebert_jax.distillation import blocks, losses
 from mobilebert_jax.distillation.blocks import DropoutKey, Output
 from mobilebert_jax.models import packing
+from mobilebert_jax.models.attention import Mask
 from mobilebert_jax.models.compute import REMAT_POLICIES
 from mobilebert_jax.models.typing import Batch, Params
 
@@ -244,7 +245,7 @@ def _group(layers: Params, stride: int) -> Params:
 
 
 def _last_of(
-  pair: Pair, layers: Params, x: Array, mask: Array | None, key: DropoutKey
+  pair: Pair, layers: Params, x: Array, mask: Mask, key: DropoutKey
 ) -> tuple[Output, Statistics | None]:
   """Runs blocks of the teacher.
 
@@ -272,7 +273,7 @@ def _last_of(
 
 
 def _rest_of(
-  pair: Pair, layers: Params, x: Array, mask: Array | None, key: DropoutKey
+  pair: Pair, layers: Params, x: Array, mask: Mask, key: DropoutKey
 ) -> tuple[Array, Statistics | None]:
   """Runs blocks of the teacher, perhaps none, that teach no layer.
 

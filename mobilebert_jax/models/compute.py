@@ -27,6 +27,11 @@ REMAT_POLICIES: Mapping[str, Callable[..., Any] | None] = {
 }
 
 
+# How attention is computed, and where the mask of its dropout comes from.
+ATTENTIONS = ('auto', 'xla', 'fused')
+ATTENTION_DROPOUTS = ('random', 'hash')
+
+
 @dataclasses.dataclass(frozen=True)
 class Compute:
   """Choices of computation, shared by all modules of a model.
@@ -41,6 +46,15 @@ class Compute:
     remat: what the backward pass recomputes: 'none', 'full' (keep only each
       block's input), 'dots' (keep products with parameters) or 'attention'
       (keep all but attention's scores and probabilities).
+    attention: 'xla' (plain operations), 'fused' (a kernel of the platform,
+      which keeps scores and probabilities to itself), or 'auto': what is known
+      to be faster there (`attention.choice`). Where probabilities or scores are
+      asked for, plain operations compute them.
+    attention_dropout: 'random' draws the mask with `jax.random`; 'hash'
+      computes it from a seed and each probability's place
+      (`attention.dropout`), which is faster and gives the same bits on every
+      mesh. A kernel has the latter alone: 'fused' uses it whatever is set here,
+      and 'auto' takes a kernel for a model with dropout only with 'hash'.
 
   Raises:
     InputError: a value that is not allowed.
@@ -50,6 +64,8 @@ class Compute:
   param_dtype: str = 'float32'
   layers: str = 'scan'
   remat: str = 'none'
+  attention: str = 'xla'
+  attention_dropout: str = 'random'
 
   def __post_init__(self):
     for field in ('dtype', 'param_dtype'):
@@ -57,6 +73,8 @@ class Compute:
     for field, allowed in (
       ('layers', LAYER_LOOPS),
       ('remat', tuple(REMAT_POLICIES)),
+      ('attention', ATTENTIONS),
+      ('attention_dropout', ATTENTION_DROPOUTS),
     ):
       if getattr(self, field) not in allowed:
         raise InputError(

@@ -12,7 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from mobilebert_jax.models.attention import BlockInputs, SelfAttention
+from mobilebert_jax.models.attention import (
+  SEES_ALL,
+  BlockInputs,
+  Mask,
+  SelfAttention,
+)
 from mobilebert_jax.models.compute import REMAT_POLICIES
 from mobilebert_jax.models.layers import (
   TORCH_LAYER_NORM_EPS,
@@ -169,14 +174,14 @@ class Block(ConfiguredModule):
     self,
     x: Float[Array, 'B S D'],
     head_mask: Float[Array, ' H'] | None,
-    mask: Array | None,
+    mask: Mask,
   ) -> tuple[Float[Array, 'B S D'], tuple[Array | None, ...]]:
     """Returns the block's output, and what `options` ask for.
 
     Args:
       x: the stream.
       head_mask: a factor for each head's probabilities, or None.
-      mask: from `attention_mask_4d`, or None.
+      mask: which keys a query sees.
 
     Returns:
       The output; and output, attention probabilities and masked scores, each
@@ -187,7 +192,11 @@ class Block(ConfiguredModule):
     inputs = Bottleneck(c, compute, name='bottleneck')(x)
     attention = SelfAttention(c, compute, name='attention')
     y, probs, scores = attention(
-      inputs, mask, head_mask, deterministic=deterministic
+      inputs,
+      mask,
+      head_mask,
+      deterministic=deterministic,
+      with_maps=options.output_attentions or options.output_attention_scores,
     )
     feed_forward = FeedForwardStack(c, compute, name='feed_forward')
     y = feed_forward(y, deterministic=deterministic)
@@ -209,7 +218,7 @@ class Encoder(ConfiguredModule):
   def __call__(
     self,
     x: Float[Array, 'B S D'],
-    mask: Array | None = None,
+    mask: Mask = SEES_ALL,
     head_mask: Num[Array | np.ndarray, '...'] | None = None,
     options: Options = DEFAULT_OPTIONS,
   ) -> EncoderOutput:
@@ -217,7 +226,7 @@ class Encoder(ConfiguredModule):
 
     Args:
       x: the embeddings' output.
-      mask: from `attention_mask_4d`, or None.
+      mask: which keys a query sees.
       head_mask: factors for the attention probabilities, [H] for all blocks
         or [L, H]; or None.
       options: dropout and outputs.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mobilebert_jax.models.attention import attention_mask_4d, within_segments
+from mobilebert_jax.models.attention import Mask, make_mask
 from mobilebert_jax.models.embeddings import MobileBertEmbeddings, check_ids
 from mobilebert_jax.models.encoder import Encoder, Options
 from mobilebert_jax.models.layers import ConfiguredModule, Dense
@@ -87,7 +87,7 @@ class MobileBertPreTrainedModel(ConfiguredModule):
     Args:
       input_ids: token ids; or give `inputs_embeds`. The multiple choice model
         has an axis of choices after the batch's in this and the other inputs.
-      attention_mask: which keys are seen; see `attention_mask_4d`. Without
+      attention_mask: which keys are seen; see `make_mask`. Without
         one, all are.
       token_type_ids: segment ids; all 0 unless given.
       position_ids: positions; 0, 1, 2, ... unless given, beginning anew in
@@ -206,7 +206,7 @@ class MobileBertModel(MobileBertPreTrainedModel):
 
   def embed(
     self, inputs: Inputs, *, deterministic: bool = True
-  ) -> tuple[Float[Array, 'B S D'], Array | None]:
+  ) -> tuple[Float[Array, 'B S D'], Mask]:
     """Returns what the first block reads, and the mask of all blocks."""
     if inputs.words is not None:
       check_segments(
@@ -224,9 +224,7 @@ class MobileBertModel(MobileBertPreTrainedModel):
       segment_ids=inputs.segment_ids,
     )
     x = constrain(x, 'batch', 'sequence', None)
-    mask = inputs.attention_mask
-    mask = None if mask is None else attention_mask_4d(mask)
-    return x, within_segments(mask, inputs.segment_ids)
+    return x, make_mask(inputs.attention_mask, inputs.segment_ids)
 
   def pooled(
     self,

@@ -113,12 +113,21 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   Does nothing unless a mesh with this project's axes is set by
   `jax.set_mesh`, so that modules also run alone, under vmap and under pmap.
   """
+  spec = activation_spec(*axes)
+  return x if spec is None else jax.lax.with_sharding_constraint(x, spec)
+
+
+def activation_spec(*axes: str | None) -> PartitionSpec | None:
+  """Returns where an activation is within `jit`; None: no mesh is set.
+
+  None as well where the mesh that is set has other axes than this project's.
+  """
   spec = partition_spec(axes)
   if jax.sharding.get_abstract_mesh().axis_names != MESH_AXES:
-    return x
+    return None
   if _is_within_replica.get():
     spec = PartitionSpec(*(_without_data(entry) for entry in spec))
-  return jax.lax.with_sharding_constraint(x, spec)
+  return spec
 
 
 def _without_data(entry: str | tuple[str, ...] | None) -> Any:

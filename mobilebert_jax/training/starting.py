@@ -258,7 +258,12 @@ def compute_of(config: TrainConfig) -> models.Compute:
   """
   param_dtype = 'float64' if config.dtype == 'float64' else 'float32'
   return models.Compute(
-    config.dtype, param_dtype, layers=config.layers, remat=config.remat
+    config.dtype,
+    param_dtype,
+    layers=config.layers,
+    remat=config.remat,
+    attention=config.attention,
+    attention_dropout=config.attention_dropout,
   )
 
 

@@ -1,0 +1,89 @@
+"""How a call computes attention: plain operations, or the platform's kernel."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import jax
+
+from mobilebert_jax.models.attention import meshed
+from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.runtime.errors import InputError
+
+Kind = Literal['xla', 'fused']
+# Shorter rows have so few scores that plain operations move little memory.
+_SHORTEST = 128
+
+_is_interpreted = False
+
+
+@contextlib.contextmanager
+def interpreted() -> Iterator[None]:
+  """Runs the kernel on any platform, operation by operation: for tests.
+
+  Around the first call of a function: what is traced already stays as it is.
+  """
+  global _is_interpreted
+  _is_interpreted = True
+  try:
+    yield
+  finally:
+    _is_interpreted = False
+
+
+def is_interpreted() -> bool:
+  """Returns whether the kernel is only interpreted."""
+  return _is_interpreted
+
+
+def platform() -> str:
+  """Returns 'cpu', 'gpu' or 'tpu': what a program that is traced now is for.
+
+  That of the mesh that is set, which may be only compiled for; else that of
+  JAX's default device.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  if device is None:
+    return jax.default_backend()
+  name = device.device_kind.lower()
+  if name.startswith('tpu'):
+    return 'tpu'
+  return 'cpu' if name == 'cpu' else 'gpu'
+
+
+def kind(
+  compute: Compute,
+  shape: tuple[int, ...],
+  heads: int,
+  *,
+  is_dropping: bool,
+) -> Kind:
+  """Returns how attention is computed here.
+
+  Args:
+    compute: what is set.
+    shape: of the queries, [B, S, H K].
+    heads: how many there are.
+    is_dropping: whether there is dropout.
+
+  Raises:
+    InputError: 'fused' on a platform that has no kernel.
+  """
+  if compute.attention == 'xla':
+    return 'xla'
+  where = platform()
+  has_kernel = where == 'tpu' or _is_interpreted
+  if compute.attention == 'fused' and not has_kernel:
+    raise InputError(
+      f"attention is 'fused', but there is no kernel for a {where.upper()}: "
+      "use 'auto' or 'xla'."
+    )
+  if not has_kernel or compute.dtype == 'float64':
+    return 'xla'
+  if not meshed.is_divisible(shape[0], heads):
+    return 'xla'
+  if compute.attention == 'fused':
+    return 'fused'
+  if is_dropping and compute.attention_dropout != 'hash':
+    return 'xla'
+  return 'fused' if shape[1] >= _SHORTEST else 'xla'
