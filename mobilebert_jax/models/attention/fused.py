@@ -317,25 +317,27 @@ def _backward(plan: _Plan, names: tuple[str, ...], scalars: Any, *args: Any):
         ],
         axis=0,
       )
-      gt, g = g.astype(dtype), jnp.transpose(g).astype(dtype)
-      dk = dv = jnp.zeros(k.shape, jnp.float32)
-      dqs = []
+      gt = g.astype(dtype)
+      dqs, dks, dvs = [], [], []
       for index, head in enumerate(heads):
         x = step.scores(k, step.of_head(qt, index, len(heads)), head)
         e = jnp.exp2(x - statistics[head : head + 1])
-        dp = step.drop(_dot(v, step.of_head(gt, index, len(heads)), 1, 0), head)
-        delta = (
-          jnp.sum(step.rows_of(products, index), axis=0, keepdims=True)
-          * inverses[index]
+        dp = _dot(v, step.of_head(gt, index, len(heads)), 1, 0)
+        delta = inverses[index] * jnp.sum(
+          step.rows_of(products, index), axis=0, keepdims=True
         )
-        dx = (e * (dp - delta)).astype(dtype)
+        dx = (e * (step.drop(dp, head) - delta)).astype(dtype)
         e = step.drop(e, head).astype(dtype)
-        dv = dv + _dot(e, _of_head(plan, g, index, len(heads)), 1, 0)
-        dk = dk + _dot(dx, _of_head(plan, q, index, len(heads)), 1, 0)
+        # One head's rows times scores: a quarter of the products that scores
+        # times all lanes would be.
+        dvs.append(_dot(step.rows_of(gt, index), e, 1, 1))
+        dks.append(_dot(step.rows_of(qt, index), dx, 1, 1))
         dqs.append(_dot(step.rows_of(kt, index), dx, 1, 0))
-      dq = jnp.concatenate(dqs, axis=0) * plan.scale
-      refs['dq'][r, :, lanes] = jnp.transpose(dq).astype(dtype)
+      dq, dk, dv = (
+        jnp.transpose(jnp.concatenate(x, axis=0)) for x in (dqs, dks, dvs)
+      )
       dk = dk * plan.scale
+      refs['dq'][r, :, lanes] = (dq * plan.scale).astype(dtype)
       if blocks == 1:
         refs['dk'][r, :, lanes] = dk.astype(dtype)
         refs['dv'][r, :, lanes] = dv.astype(dtype)
@@ -350,16 +352,6 @@ def _backward(plan: _Plan, names: tuple[str, ...], scalars: Any, *args: Any):
     def _():
       refs['dk'][0] = refs['sum_dk'][...].astype(refs['dk'].dtype)
       refs['dv'][0] = refs['sum_dv'][...].astype(refs['dv'].dtype)
-
-
-def _of_head(plan: _Plan, x: Array, index: int, count: int) -> Array:
-  """Returns a part's [n, lanes] with 0 where another head is."""
-  if count == 1:
-    return x
-  lane = jax.lax.broadcasted_iota(jnp.int32, (1, x.shape[1]), 1)
-  low = index * plan.head_dim
-  own = (lane >= low) & (lane < low + plan.head_dim)
-  return jnp.where(own, x, jnp.zeros((), x.dtype))
 
 
 def _specs(plan: _Plan) -> dict[str, pl.BlockSpec]:
