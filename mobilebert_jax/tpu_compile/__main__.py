@@ -33,9 +33,9 @@ COMMAND = Command(
     ),
     Flag(
       'search',
-      'tries what the backward pass recomputes (remat) with micro-batches '
-      '(accumulation_steps), for the same batch on the same slice, and names '
-      'the fastest that fits',
+      'tries attention, remat (what the backward pass recomputes) and '
+      'accumulation_steps (micro-batches) in all combinations, for the same '
+      'batch on the same slice, and names the fastest that fits',
       bool,
       default=False,
     ),

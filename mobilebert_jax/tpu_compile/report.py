@@ -50,6 +50,7 @@ def describe(of: CompilationPlan, where: Slice) -> dict[str, Any]:
     'vocabulary': of.architecture.vocab_size,
     'parameters': sum(leaf.size for leaf in jax.tree.leaves(shapes)),
     'dtype': config.dtype,
+    'attention': config.attention,
     'remat': config.remat,
     'accumulation_steps': config.accumulation_steps,
     'num_steps': config.num_steps,
@@ -249,7 +250,8 @@ def format_heading(report: dict[str, Any], where: Slice) -> str:
   lines = [
     f'{report["model"]}, {report["layers"]} blocks, '
     f'{report["parameters"]:,} parameters; {report["task"]} in '
-    f'{report["dtype"]}, remat {report["remat"]}, '
+    f'{report["dtype"]}, attention {report["attention"]}, '
+    f'remat {report["remat"]}, '
     f'{report["accumulation_steps"]} micro-batch(es)',
     f'{where.name}: {where.size} chips of {chip.hbm_gib} GiB '
     f'({chip.usable_gib} usable), {cores}; mesh {mesh}',

@@ -1,9 +1,10 @@
 """Finds the fastest settings of a run on a slice, by compiling them.
 
-What the backward pass recomputes, and into how many micro-batches a step is cut
-(hence how many sequences a chip has at a time), change neither the batch nor
-what is learnt, but may change the step's time by a factor of three. Which are
-best follows from no formula: the compiler decides what stays on the core.
+What the backward pass recomputes, what computes attention, and into how many
+micro-batches a step is cut (hence how many sequences a chip has at a time),
+change neither the batch nor what is learnt, but may change the step's time by a
+factor of three. Which are best follows from no formula: the compiler decides
+what stays on the core.
 
 Not all combinations are compiled. Skipped, and said why, is what by formula
 cannot fit or cannot be faster than the fastest one so far, what needs more
@@ -12,6 +13,7 @@ slower. A combination that the compiler refuses is a row of the table.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,14 +21,17 @@ from typing import Any
 import jax
 
 from mobilebert_jax.config.run import TrainConfig
+from mobilebert_jax.models.attention import choice
 from mobilebert_jax.models.compute import REMAT_POLICIES
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tpu_compile import analytic, program, report, session
 from mobilebert_jax.tpu_compile.program import CompilationPlan, DoesNotFitError
 from mobilebert_jax.tpu_compile.topology import Slice
 from mobilebert_jax.training import mesh as device_mesh
+from mobilebert_jax.training import starting
 
 _GIB = 2**30
+_ATTENTIONS = ('xla', 'fused')
 # What must be gained by more micro-batches to try still more of them.
 _WORSE = 1.0
 # The compiler may leave out some of what a policy recomputes.
@@ -40,6 +45,7 @@ class Candidate:
   Attributes:
     settings: what to add to the command line; () as configured.
     config: the run with them.
+    attention: what computes attention, 'xla' or 'fused'.
     sequences: rows that a chip has at a time.
     compute: seconds of a step by formula, at the chip's peak.
     memory_gib: what a chip must hold at least.
@@ -47,6 +53,7 @@ class Candidate:
 
   settings: tuple[str, ...]
   config: TrainConfig
+  attention: str
   sequences: int
   compute: float
   memory_gib: float
@@ -54,7 +61,7 @@ class Candidate:
   @property
   def policy(self) -> tuple[str, ...]:
     """What it has in common with others of more or fewer micro-batches."""
-    return (self.config.remat,)
+    return self.attention, self.config.remat
 
   @property
   def parts(self) -> int:
@@ -146,18 +153,30 @@ def find_candidates(
   Raises:
     InputError: a wrong setting of the run itself.
   """
-  yield _candidate(config, config, where, devices)
+  given = _candidate(config, config, where, devices)
+  yield given
+  divisor = device_mesh.batch_divisor(program.plan(config, devices).mesh)
   others = []
-  for remat in REMAT_POLICIES:
+  for attention, remat in itertools.product(_ATTENTIONS, REMAT_POLICIES):
+    if (attention, remat) == ('fused', 'attention'):
+      # The kernel keeps neither scores nor probabilities, so that is 'none'.
+      continue
     parts = 1
-    while config.batch_size % (parts * _row_divisor(config, devices)) == 0:
+    while config.batch_size % (parts * divisor) == 0:
       changed = dataclasses.replace(
-        config, remat=remat, accumulation_steps=parts
+        config, attention=attention, remat=remat, accumulation_steps=parts
       )
-      if changed != config:
-        others.append(_candidate(config, changed, where, devices))
+      one = _candidate(config, changed, where, devices)
+      # Where a model has no kernel, 'fused' means plain operations, too.
+      if one.attention == attention and _key(one) != _key(given):
+        others.append(one)
       parts *= 2
   yield from sorted(others, key=lambda c: (c.compute, c.policy, c.parts))
+
+
+def _key(candidate: Candidate) -> tuple[Any, ...]:
+  """Returns what tells candidates apart."""
+  return *candidate.policy, candidate.parts
 
 
 def try_all(
@@ -282,10 +301,11 @@ def _candidate(
   divisor = device_mesh.batch_divisor(plan.mesh)
   settings = tuple(
     f'--config.{name}={getattr(changed, name)}'
-    for name in ('remat', 'accumulation_steps')
+    for name in ('attention', 'remat', 'accumulation_steps')
     if getattr(changed, name) != getattr(config, name)
   )
   rows = changed.batch_size // changed.accumulation_steps // divisor
+  attention = _attention(plan, rows * divisor)
   bounds = {}
   for name in training_steps(plan):
     batch = program.batch(plan, name)
@@ -294,19 +314,29 @@ def _candidate(
     peak = where.chip.peak_flops * where.size
     bounds[name] = {'step_seconds': flops / peak, 'tokens': work.tokens}
   least = program.state_bytes(plan) + analytic.kept_bytes(
-    changed, plan.architecture, rows
+    changed, plan.architecture, rows, has_scores=attention == 'xla'
   )
   return Candidate(
     settings,
     changed,
+    attention,
     rows,
     _mean_seconds(bounds, plan, where),
     least / _GIB,
   )
 
 
-def _row_divisor(config: TrainConfig, devices: Sequence[Any]) -> int:
-  return device_mesh.batch_divisor(program.plan(config, devices).mesh)
+def _attention(plan: CompilationPlan, rows: int) -> str:
+  """Returns what computes a plan's attention, 'xla' or 'fused'."""
+  c = plan.architecture
+  shape = (rows, plan.config.data.max_length, c.true_hidden_size)
+  with jax.set_mesh(plan.mesh):
+    return choice.kind(
+      starting.compute_of(plan.config),
+      shape,
+      c.num_attention_heads,
+      is_dropping=c.attention_probs_dropout_prob > 0,
+    )
 
 
 def _scaled(row: Row, candidate: Candidate) -> float | None:
@@ -331,7 +361,8 @@ def describe(candidate: Candidate) -> str:
   """Returns a candidate's settings in short."""
   config = candidate.config
   return (
-    f'remat {config.remat}, {config.accumulation_steps} micro-batch(es) of '
+    f'attention {candidate.attention}, remat {config.remat}, '
+    f'{config.accumulation_steps} micro-batch(es) of '
     f'{candidate.sequences} sequences a chip'
   )
 
@@ -349,8 +380,8 @@ def _outcome(row: Row) -> str:
 
 
 _HEAD = (
-  'remat', 'accumulation', 'sequences', 'GiB', 'step, ms', 'compute', 'HBM',
-  'kernels', 'links', 'bound by', 'MFU', '',
+  'attention', 'remat', 'accumulation', 'sequences', 'GiB', 'step, ms',
+  'compute', 'HBM', 'kernels', 'links', 'bound by', 'MFU', '',
 )  # fmt: skip
 
 
@@ -390,6 +421,7 @@ def _cells(row: Row) -> tuple[str, ...]:
   memory = '-' if row.memory_gib is None else f'{row.memory_gib:.2f}'
   note = f'{row.outcome}: {row.why}' if row.why else row.outcome
   return (
+    row.candidate.attention,
     config.remat,
     str(config.accumulation_steps),
     str(row.candidate.sequences),
@@ -427,6 +459,7 @@ def _json(row: Row) -> dict[str, Any]:
   config = row.candidate.config
   return {
     'settings': list(row.candidate.settings),
+    'attention': row.candidate.attention,
     'remat': config.remat,
     'accumulation_steps': config.accumulation_steps,
     'sequences': row.candidate.sequences,

@@ -6,6 +6,7 @@ import types
 import jax
 import pytest
 
+from mobilebert_jax.models.attention import choice
 from mobilebert_jax.tpu_compile import program, report, search, topology
 from tests.support import tiny
 
@@ -14,7 +15,8 @@ GIB = 2**30
 
 @pytest.fixture
 def where(monkeypatch):
-  """A slice whose devices are the CPU's."""
+  """A slice whose devices are the CPU's, but have the TPU's kernel."""
+  monkeypatch.setattr(choice, 'platform', lambda: 'tpu')
   monkeypatch.setattr(
     topology.Slice, 'devices', lambda self: jax.devices()[: self.size]
   )
@@ -38,7 +40,9 @@ class Compiler:
     monkeypatch.setattr(report, 'measure', self.measure)
 
   def __call__(self, of, name):
-    key = (of.config.remat, of.config.accumulation_steps)
+    # 'auto' takes no kernel for rows as short as these.
+    attention = 'fused' if of.config.attention == 'fused' else 'xla'
+    key = (attention, of.config.remat, of.config.accumulation_steps)
     self.compiled.append(key)
     gib = self.gib(*key)
     if isinstance(gib, Exception):
@@ -68,7 +72,10 @@ def run(compiler, of, where, monkeypatch):
 
 def outcomes(result):
   return {
-    (row['remat'], row['accumulation_steps']): (row['outcome'], row['why'])
+    (row['attention'], row['remat'], row['accumulation_steps']): (
+      row['outcome'],
+      row['why'],
+    )
     for row in result['rows']
   }
 
@@ -78,38 +85,43 @@ def test_the_fastest_that_fits_is_named(tmp_path, where, monkeypatch):
   cost = {'none': 4.0, 'attention': 2.0, 'dots': 3.0, 'full': 2.5}
   compiler = Compiler(
     monkeypatch,
-    lambda remat, parts: cost[remat] * (1 + 0.1 * parts),
-    lambda remat, parts: 20 / parts if remat == 'attention' else 1.0,
+    lambda attention, remat, parts: (
+      cost[remat] * (1 + 0.1 * parts) + (attention == 'fused')
+    ),
+    lambda _, remat, parts: 20 / parts if remat == 'attention' else 1.0,
   )
   result, text = run(compiler, config(tmp_path), where, monkeypatch)
   found = outcomes(result)
-  assert len(found) == len(result['rows']) == 4 * 4
+  assert len(found) == len(result['rows']) == (4 + 3) * 4
   # As configured first: no micro-batches, nothing recomputed.
-  assert compiler.compiled[0] == ('none', 1)
-  assert found['attention', 1] == ('does not fit', '')
-  assert found['attention', 2] == ('fits', '')
-  assert found['attention', 8] == (
+  assert compiler.compiled[0] == ('xla', 'none', 1)
+  assert found['xla', 'attention', 1] == ('does not fit', '')
+  assert found['xla', 'attention', 2] == ('fits', '')
+  assert found['xla', 'attention', 8] == (
     'skipped', 'accumulation_steps=4 is slower than fewer',
   )  # fmt: skip
-  assert found['full', 4][0] == 'skipped'
-  assert ('full', 4) not in compiler.compiled
+  assert found['xla', 'full', 4][0] == 'skipped'
+  assert ('xla', 'full', 4) not in compiler.compiled
   assert result['fastest'] == [
-    '--config.remat=attention', '--config.accumulation_steps=2',
+    '--config.attention=xla', '--config.remat=attention',
+    '--config.accumulation_steps=2',
   ]  # fmt: skip
   assert result['problems'] == []
   assert (
-    'fastest that fits: --config.remat=attention '
+    'fastest that fits: --config.attention=xla --config.remat=attention '
     '--config.accumulation_steps=2, 2400 ms (1.83 times as fast as configured)'
   ) in text
   assert '<training>' in text and '<evaluation>' not in text
   table = text.partition('GiB usable on each chip\n')[2].splitlines()
-  assert table[1].split()[:5] == ['attention', '2', '4', '10.00', '2400']
+  assert table[1].split()[:6] == [
+    'xla', 'attention', '2', '4', '10.00', '2400',
+  ]  # fmt: skip
   assert table[1].endswith('50.0%  fits')
   assert 'does not fit' in text and 'compiling' in text
 
 
 def test_a_refusal_is_a_row_and_not_the_end(tmp_path, where, monkeypatch):
-  def gib(remat, parts):
+  def gib(attention, remat, parts):
     if remat == 'full':
       return jax.errors.JaxRuntimeError('INTERNAL: the compiler\nfell over')
     return program.DoesNotFitError('training', f'Used {64 / parts}G of 15.75G')
@@ -117,11 +129,14 @@ def test_a_refusal_is_a_row_and_not_the_end(tmp_path, where, monkeypatch):
   compiler = Compiler(monkeypatch, lambda *_: 1.0, gib)
   result, text = run(compiler, config(tmp_path), where, monkeypatch)
   found = outcomes(result)
-  assert found['full', 1] == ('failed', 'INTERNAL: the compiler fell over')
-  assert found['none', 1] == ('does not fit', '')
+  assert found['xla', 'full', 1] == (
+    'failed',
+    'INTERNAL: the compiler fell over',
+  )
+  assert found['xla', 'none', 1] == ('does not fit', '')
   # 64 GiB in one part, so about 32 in two and 16 in four: not compiled.
-  assert found['none', 2] == ('skipped', 'needs about 32.0 GiB')
-  assert found['none', 8][0] == 'does not fit'
+  assert found['xla', 'none', 2] == ('skipped', 'needs about 32.0 GiB')
+  assert found['xla', 'none', 8][0] == 'does not fit'
   assert result['fastest'] is None
   assert result['problems'] == ['nothing that was tried fits v5e:2x2.']
   assert 'fastest' not in text
@@ -132,9 +147,13 @@ def test_what_cannot_win_by_formula_is_not_compiled(tmp_path, where):
   given, other = [
     c
     for c in search.find_candidates(of, where, where.devices())
-    if c.parts == 1 and c.config.remat in ('none', 'full')
+    if c.parts == 1
+    and c.attention == 'xla'
+    and c.config.remat in ('none', 'full')
   ]
-  assert given.settings == () and other.settings == ('--config.remat=full',)
+  assert given.settings == () and other.settings == (
+    '--config.attention=xla', '--config.remat=full',
+  )  # fmt: skip
   assert other.compute > given.compute
   assert given.memory_gib > other.memory_gib
   huge = dataclasses.replace(other, memory_gib=16.0)
