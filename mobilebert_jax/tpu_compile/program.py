@@ -167,7 +167,7 @@ def batch(of: CompilationPlan, name: str) -> AbstractBatch:
 def state_bytes(of: CompilationPlan) -> int:
   """Returns the bytes of parameters and moments on each device."""
   tx = make_optimizer(of.config.optimizer, _ANY_STEPS)
-  state = _state(of, _model(of), tx)
+  state = _state(of, model_of(of), tx)
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(state)
@@ -180,7 +180,7 @@ def training_step(of: CompilationPlan) -> tuple[Any, Any, Any, AbstractBatch]:
   Returns:
     (step, optimizer, state, batch).
   """
-  config, model = of.config, _model(of)
+  config, model = of.config, model_of(of)
   tx = make_optimizer(config.optimizer, config.num_steps or _ANY_STEPS)
   with jax.set_mesh(of.mesh):
     state = _state(of, model, tx)
@@ -198,7 +198,7 @@ def lower_training(of: CompilationPlan) -> tuple[Any, AbstractBatch]:
 
 def lower_evaluation(of: CompilationPlan) -> tuple[Any, AbstractBatch]:
   """The lowered evaluation step with the loss, and its batch."""
-  config, model = of.config, _model(of)
+  config, model = of.config, model_of(of)
   tx = make_optimizer(config.optimizer, _ANY_STEPS)
   with jax.set_mesh(of.mesh):
     state = _state(of, model, tx)
@@ -219,7 +219,7 @@ def _lower(of: CompilationPlan, name: str) -> tuple[Any, AbstractBatch]:
   assert of.teacher is not None
   with jax.set_mesh(of.mesh):
     batch = inputs.batch(of.config, of.task, of.mesh, is_training=True)
-    run = _method_inputs(of, _model(of))
+    run = _method_inputs(of, model_of(of))
     lowered = distillation.lower_stage(run, of.teacher, stage, batch)
   return lowered, batch
 
@@ -283,5 +283,6 @@ def _method_inputs(of: CompilationPlan, model: Any) -> MethodInputs:
   return MethodInputs(of.config, of.task, model, tokenizer, of.mesh)
 
 
-def _model(of: CompilationPlan) -> Any:
+def model_of(of: CompilationPlan) -> Any:
+  """Returns the model of a run, as it computes."""
   return of.task.head(of.architecture, compute=starting.compute_of(of.config))
