@@ -65,7 +65,7 @@ CASES: Mapping[str, tuple[int, int, int | None]] = {
 }
 _TOY_CASES: Mapping[str, tuple[int, int, int | None]] = {
   'fine-tuning': (8, 16, None),
-  'pre-training': (4, 32, 4),
+  'pre-training': (8, 32, 4),
 }
 _TOY_MODEL = {
   'hidden_size': 32, 'intra_bottleneck_size': 32, 'embedding_size': 16,

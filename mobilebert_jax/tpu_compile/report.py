@@ -230,7 +230,7 @@ def _label(op_name: str) -> str:
   if not path:
     return 'copies and the like'
   if 'layers' in path:
-    path = path[path.index('layers') + 1 :]
+    path = path[path.index('layers') + 1 :] or ['layers']
   kind = 'forward'
   if 'rematted_computation' in op_name:
     kind = 'recomputed'

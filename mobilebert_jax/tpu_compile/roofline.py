@@ -30,8 +30,9 @@ class Estimate:
     kernel_compute: kernels that are bound by their products.
     kernel_memory: kernels that are bound by their HBM traffic.
     serial: all operations one after the other, each as long as the longer of
-      its products and its traffic; as much traffic as runs beside others is
-      taken to be hidden. Between `step` and what a chip needs.
+      its products and its traffic, and beside them what the program moves ahead
+      of time. More than `step` where operations are bound by different things,
+      less where copies run beside kernels.
   """
 
   compute: float
