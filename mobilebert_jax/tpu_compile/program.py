@@ -167,7 +167,8 @@ def batch(of: CompilationPlan, name: str) -> AbstractBatch:
 def state_bytes(of: CompilationPlan) -> int:
   """Returns the bytes of parameters and moments on each device."""
   tx = make_optimizer(of.config.optimizer, _ANY_STEPS)
-  state = _state(of, model_of(of), tx)
+  with jax.set_mesh(of.mesh):
+    state = _state(of, model_of(of), tx)
   return sum(
     math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(state)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
+from mobilebert_jax.tpu_compile.hlo import products
 from mobilebert_jax.tpu_compile.hlo import text as hlo_text
 
 LOOP = """\
@@ -232,7 +233,7 @@ def test_operations_hold_all_that_a_program_computes_and_moves():
 )
 def test_positions_outside_of_the_input_are_no_work(window, positions):
   result = 9 if window.get('size') == '5' and 'pad' in window else 5
-  assert hlo_counts.valid_positions(5, result, window) == positions
+  assert products.valid_positions(5, result, window) == positions
 
 
 @pytest.mark.parametrize(

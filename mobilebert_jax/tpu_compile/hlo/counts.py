@@ -23,6 +23,8 @@ import re
 from collections.abc import Sequence
 
 from mobilebert_jax.tpu_compile.hlo import memory_traffic
+from mobilebert_jax.tpu_compile.hlo.loops import trip_count
+from mobilebert_jax.tpu_compile.hlo.products import product_flops
 from mobilebert_jax.tpu_compile.hlo.text import (
   Computation,
   HloError,
@@ -48,9 +50,6 @@ _KERNEL = 'tpu_custom_call'
 _DECLARED = re.compile(r'"cost_estimate":\{([^}]*)\}')
 # The result of these holds the operands beside what arrives.
 _ECHOES = frozenset({'all-gather-start', 'collective-permute-start'})
-# Instructions behind which a loop's counter is the same value.
-_PASSED_ON = frozenset({'copy', 'bitcast', 'convert', 'copy-done'})
-_TURNED = {'GT': 'LT', 'GE': 'LE'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,9 +283,9 @@ def _chain(program: Program, instruction: Instruction) -> str | None:
     return None
   called = program.computations[instruction.called('calls')[0]]
   for inner in called.instructions.values():
-    found = re.search(r'chain_id="?(\d+)', inner.attributes)
-    if found:
-      return found.group(1)
+    match = re.search(r'chain_id="?(\d+)', inner.attributes)
+    if match:
+      return match.group(1)
   return None
 
 
@@ -374,12 +373,12 @@ def _target(instruction: Instruction) -> str:
 
 def _declared(instruction: Instruction) -> dict[str, int]:
   """Returns what a kernel says that it costs; empty where it does not."""
-  found = _DECLARED.search(instruction.attributes)
-  if not found:
+  match = _DECLARED.search(instruction.attributes)
+  if not match:
     return {}
   return {
     name: int(value)
-    for name, value in re.findall(r'"(\w+)":"?(\d+)', found.group(1))
+    for name, value in re.findall(r'"(\w+)":"?(\d+)', match.group(1))
   }
 
 
@@ -466,148 +465,3 @@ def group_size(groups: str) -> int:
   if first:
     return first.group(1).count(',') + 1
   raise HloError(f'unknown replica groups {groups!r}.')
-
-
-def product_flops(computation: Computation, instruction: Instruction) -> int:
-  """Returns the FLOPs of one 'dot', or of a 'convolution' as TPUs have it.
-
-  Two for each element of the result and each element that is summed over.
-  """
-  if instruction.opcode == 'dot':
-    left = computation.operand(instruction, 0).array
-    axes = instruction.attribute('lhs_contracting_dims') or ''
-    sizes = (left.dims[int(axis)] for axis in re.findall(r'\d+', axes))
-    return 2 * instruction.array.size * math.prod(sizes)
-  return _convolution(computation, instruction)
-
-
-def _convolution(computation: Computation, instruction: Instruction) -> int:
-  """Returns FLOPs of a convolution; positions outside of the input are no work.
-
-  The TPU compiler turns a batch dimension into a spatial one with holes
-  (dilation) or padding, where all but one position of each window is empty.
-  """
-  left, right = (i.array for i in computation.operands(instruction)[:2])
-  labels = instruction.attribute('dim_labels') or ''
-  lhs, rhs, out = re.split(r'_|->', labels)
-  window = _window(instruction.attribute('window') or '')
-  positions = 1
-  for axis in sorted(c for c in lhs if c.isdigit()):
-    sizes = (
-      left.dims[lhs.index(axis)],
-      instruction.array.dims[out.index(axis)],
-    )
-    fields = {name: values[int(axis)] for name, values in window.items()}
-    positions *= valid_positions(*sizes, fields)
-  batches = int(instruction.attribute('batch_group_count') or 1)
-  batch = left.dims[lhs.index('b')] // batches
-  features = right.dims[rhs.index('i')] * right.dims[rhs.index('o')]
-  return 2 * positions * batch * features
-
-
-def _window(text: str) -> dict[str, list[str]]:
-  result = re.findall(r'(\w+)=([^\s{}]+)', text)
-  return {name: value.split('x') for name, value in result}
-
-
-def valid_positions(size: int, result: int, window: dict[str, str]) -> int:
-  """Counts pairs (place in result, place in window) that meet the input."""
-  stride = int(window.get('stride', 1))
-  low = int(window.get('pad', '0_0').split('_')[0])
-  holes = int(window.get('lhs_dilate', 1))
-  spread = int(window.get('rhs_dilate', 1))
-  total = 0
-  for offset in range(int(window.get('size', 1))):
-    for place in range(result):
-      at = place * stride - low + offset * spread
-      total += at >= 0 and at % holes == 0 and at // holes < size
-  return total
-
-
-def trip_count(
-  program: Program, computation: Computation, loop: Instruction
-) -> int:
-  """Returns how often a loop's body runs.
-
-  Where XLA has noted a loop's trip count, that is taken (backends for CPU and
-  GPU do, the one for TPU does not); otherwise it follows from the loop's
-  counter: its first value, its step and the limit in the condition.
-
-  Args:
-    program: the program.
-    computation: where the loop stands.
-    loop: a 'while' instruction.
-
-  Raises:
-    HloError: the text does not tell.
-  """
-  noted = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes)
-  if noted:
-    return int(noted.group(1))
-  condition = program.computations[loop.called('condition')[0]]
-  body = program.computations[loop.called('body')[0]]
-  place, limit, is_inclusive = _condition(condition, loop)
-  start = _constant(computation, _element(computation, loop, place))
-  step = _step(body, place)
-  if limit is None or start is None or step is None or step < 1:
-    raise HloError(
-      f'the loop {loop.name} does not tell how often it runs: its counter '
-      f'goes from {start} by {step} to {limit}.'
-    )
-  return max(0, -(-(limit + is_inclusive - start) // step))
-
-
-def _condition(
-  condition: Computation, loop: Instruction
-) -> tuple[int, int | None, bool]:
-  """Returns (the counter's place in the carried tuple, limit, inclusive)."""
-  compare = condition.instructions[condition.root]
-  direction = compare.attribute('direction') or ''
-  sides = [_source(condition, name) for name in compare.operands]
-  if direction in _TURNED:
-    sides, direction = sides[::-1], _TURNED[direction]
-  if (
-    compare.opcode != 'compare'
-    or direction not in ('LT', 'LE')
-    or sides[0].opcode != 'get-tuple-element'
-  ):
-    raise HloError(
-      f'the loop {loop.name} ends by {compare.opcode} {direction}, not when a '
-      'counter reaches a limit.'
-    )
-  place = int(sides[0].attribute('index') or 0)
-  return place, _constant(condition, sides[1].name), direction == 'LE'
-
-
-def _source(computation: Computation, name: str) -> Instruction:
-  """Returns what a value is, behind copies."""
-  instruction = computation.instructions[name]
-  while instruction.opcode in _PASSED_ON:
-    instruction = computation.operand(instruction, 0)
-  return instruction
-
-
-def _constant(computation: Computation, name: str) -> int | None:
-  source = _source(computation, name)
-  if source.opcode != 'constant':
-    return None
-  return int(source.operands[0])
-
-
-def _element(computation: Computation, loop: Instruction, place: int) -> str:
-  carried = _source(computation, loop.operands[0])
-  if carried.opcode != 'tuple':
-    raise HloError(f'the loop {loop.name} begins with {carried.opcode}.')
-  return carried.operands[place]
-
-
-def _step(body: Computation, place: int) -> int | None:
-  """Returns by how much the body raises the counter."""
-  root = body.instructions[body.root]
-  if root.opcode != 'tuple':
-    return None
-  added = _source(body, root.operands[place])
-  if added.opcode != 'add':
-    return None
-  steps = [_constant(body, name) for name in added.operands]
-  return next((step for step in steps if step is not None), None)
