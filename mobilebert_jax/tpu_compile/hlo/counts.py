@@ -153,7 +153,8 @@ class Counts:
   @property
   def flops(self) -> int:
     """FLOPs of all matrix products as they are executed, kernels' too."""
-    return sum(p.flops * p.times for p in (*self.products, *self.kernels))
+    products = sum(p.flops * p.times for p in self.products)
+    return products + sum(k.flops * k.times for k in self.kernels)
 
   def flops_by_dtypes(self) -> dict[tuple[str, str, str], int]:
     """Returns FLOPs by the dtypes of operands and result."""
