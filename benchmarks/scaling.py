@@ -14,6 +14,7 @@ that scaling.json (beside this script) has not; the others come from there.
 """
 
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -101,10 +102,13 @@ def write(known: dict):
     ]
     found.append(sorted(some, key=_seconds))
   best = [some[0] for some in found if some]
-  _TEXT.write_text('\n'.join(one['text'] for one in best))
   before = known['before']
-  page = _PAGE.read_text()
-  page = _between(page, _BEGIN, _END, [_HEAD, *(_row(b, before) for b in best)])
+  rows = [
+    _row(some[0], before) if some else _row_before(variant, topology, before)
+    for (variant, topology), some in zip(order, found)
+  ]
+  _TEXT.write_text('\n'.join(one['text'] for one in best))
+  page = _between(_PAGE.read_text(), _BEGIN, _END, [_HEAD, *rows])
   rows = [_short_row(one) for some in found for one in some]
   page = _between(page, _ALL, _END_ALL, [_HEAD_ALL, *rows])
   _PAGE.write_text(page)
@@ -157,7 +161,7 @@ def _short_row(one: dict) -> str:
     one['topology'],
     one['asked'],
     f'{step["hbm_gib"]:.1f}',
-    *(_short(1e3 * value) if value else '-' for value in times),
+    *(_time(1e3 * value) if value else '-' for value in times),
   )
   return f'| {" | ".join(cells)} |'
 
@@ -174,9 +178,9 @@ def _row(one: dict, before: dict) -> str:
     str(one['chips']),
     one['asked'] or '-',
     f'{memory:.1f} of {step["hbm_usable_gib"]}',
-    _short(before[name]['step_milliseconds']),
-    _short(1e3 * step['step_seconds']),
-    _short(1e3 * step['serial_seconds']),
+    _time(before[name]['step_milliseconds']),
+    _time(1e3 * step['step_seconds']),
+    _time(1e3 * step['serial_seconds']),
     step['bound'],
     f'{(seconds["waiting"] + seconds["hidden"]) / step["step_seconds"]:.0%}',
     f'{step["mfu"]:.0%}',
@@ -185,6 +189,21 @@ def _row(one: dict, before: dict) -> str:
     f'{cost["chip_hours"]:,.0f}',
   )
   return f'| {" | ".join(cells)} |'
+
+
+def _row_before(variant: str, topology: str, before: dict) -> str:
+  """The line of a slice for which nothing is compiled again yet."""
+  milliseconds = _time(before[f'{variant} {topology}']['step_milliseconds'])
+  chips = math.prod(map(int, topology.partition(':')[2].split('x')))
+  cells = [variant, topology, str(chips), '-', '-', milliseconds]
+  return f'| {" | ".join(cells)} |' + ' - |' * 8
+
+
+def _time(milliseconds: float) -> str:
+  """Three digits or more."""
+  if milliseconds >= 100:
+    return f'{milliseconds:,.0f}'
+  return f'{milliseconds:.3g}'
 
 
 def _short(number: float) -> str:
