@@ -16,10 +16,11 @@ checkout and little else. In this order, each printed as soon as it is known:
   3. a profile of the fine-tuning step, by kernel.
 --write puts the tables into RESULTS.md, between its marks.
 
---pretrain trains MobileBERT at its full size for so many minutes on records
-(what `python -m mobilebert_jax.pretraining_data` writes), from scratch or from
---init, and leaves its weights in bfloat16 in DIR/model, in files of at most 16
-MB. A later call with --init=DIR/model goes on from there with fresh moments.
+--pretrain trains MobileBERT at its full size for so many minutes on records of
+--length tokens (what `python -m mobilebert_jax.pretraining_data` writes) or
+text, in batches of --batch_size, from scratch or from --init, and leaves its
+weights in bfloat16 in DIR/model, in files of at most 16 MB. A later call with
+--init=DIR/model goes on from there with fresh moments.
 
 --plan prints what would run and the minutes it may take; --toy runs all of it
 at a size for CPUs.
@@ -484,18 +485,23 @@ def pretrain(
   scale: Scale,
   out: pathlib.Path,
   batch_size: int,
+  length: int,
 ) -> list[str]:
   """Trains for some minutes and saves the weights in small files."""
   end = time.perf_counter() + 60 * minutes
   timed = config_of('pre-training', scale)
-  timed = dataclasses.replace(timed, batch_size=batch_size)
+  timed = dataclasses.replace(
+    timed,
+    batch_size=batch_size,
+    data=dataclasses.replace(timed.data, max_length=length),
+  )
   measured = time_ours(timed, min(scale.seconds, 3.0))
   left = end - time.perf_counter()
   steps = max(10, int(_TRAINING_SHARE * left / measured['seconds']))
-  _, length, predictions = scale.cases['pre-training']
+  _, _, predictions = scale.cases['pre-training']
   config = settings.to_train_config(
     settings.config_dict(
-      task='masked_lm',
+      task='pretraining',
       init=init,
       tokenizer=tokenizer,
       model={**scale.model} if init == 'scratch' else {},
@@ -607,6 +613,7 @@ def main(argv: list[str] | None = None):
   parser.add_argument('--records')
   parser.add_argument('--tokenizer')
   parser.add_argument('--init', default='scratch')
+  parser.add_argument('--length', type=int, default=128)
   parser.add_argument('--batch_size', type=int, default=256)
   args = parser.parse_args(argv)
   scale = TOY if args.toy else FULL
@@ -631,7 +638,7 @@ def main(argv: list[str] | None = None):
   if args.pretrain is not None:
     for line in pretrain(
       args.pretrain, args.records, args.tokenizer, args.init, scale, args.out,
-      args.batch_size,
+      args.batch_size, args.length,
     ):  # fmt: skip
       tell(line)
     return

@@ -207,7 +207,7 @@ def _operations(counts: Counts, where: Slice) -> list[dict[str, Any]]:
 
 def _together(some: Sequence[Operation], where: Slice) -> dict[str, Any]:
   """Returns JSON values of operations, as they run one after the other."""
-  seconds: collections.Counter[str] = collections.Counter()
+  seconds: dict[str, float] = collections.defaultdict(float)
   for one in some:
     bound = roofline.operation_bound(one, where)
     seconds[bound] += one.times * roofline.operation_seconds(one, where)

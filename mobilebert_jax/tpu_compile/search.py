@@ -163,9 +163,10 @@ def find_candidates(
       continue
     parts = 1
     while config.batch_size % (parts * divisor) == 0:
-      changed = dataclasses.replace(
-        config, attention=attention, remat=remat, accumulation_steps=parts
-      )
+      settings: dict[str, Any] = {
+        'attention': attention, 'remat': remat, 'accumulation_steps': parts,
+      }  # fmt: skip
+      changed = dataclasses.replace(config, **settings)
       one = _candidate(config, changed, where, devices)
       # Where a model has no kernel, 'fused' means plain operations, too.
       if one.attention == attention and _key(one) != _key(given):
