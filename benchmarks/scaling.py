@@ -38,9 +38,11 @@ _HEAD_ALL = (
 _PREFIX = '--config.'
 
 
-def _with(attention: str, parts: int = 1) -> tuple[str, ...]:
-  """Settings that recompute each block, with one kind of attention."""
-  chosen = (f'{_PREFIX}attention={attention}', f'{_PREFIX}remat=full')
+def _with(
+  attention: str, parts: int = 1, remat: str = 'full'
+) -> tuple[str, ...]:
+  """Settings that recompute blocks, with one kind of attention."""
+  chosen = (f'{_PREFIX}attention={attention}', f'{_PREFIX}remat={remat}')
   more = (f'{_PREFIX}accumulation_steps={parts}',) if parts > 1 else ()
   return (*chosen, *more)
 
@@ -59,7 +61,7 @@ RUNS = {
   },
   'teacher': {
     'v5e:2x4': _both(16),
-    'v5e:16x16': _both(),
+    'v5e:16x16': (*_both(), _with('fused', remat='dots')),
     'v5p:2x2x1': _both(4),
     'v5p:2x4x4': _both(),
     'v6e:8x8': _both(2),
