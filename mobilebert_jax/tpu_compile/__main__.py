@@ -5,7 +5,7 @@ with the longest batches, by libtpu (pip install 'mobilebert_jax[tpu]'), and
 counts what they do. It needs neither a TPU nor data nor weights; but a user's
 own data decides the labels and must be there, and so must the config of a
 checkpoint of one's own. If a step does not fit the chip's memory, it looks for
-a setting with which it does.
+a setting with which it does. With --search it looks for the fastest settings.
 
 Times are lower bounds: nothing is run. See docs/explanation/scaling.md.
 """
@@ -13,6 +13,7 @@ Times are lower bounds: nothing is run. See docs/explanation/scaling.md.
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from mobilebert_jax.config import overrides
 from mobilebert_jax.config.command_line import Command, Flag
@@ -29,6 +30,22 @@ COMMAND = Command(
       'a slice, such as v5e:4x4 or v5p:2x2x1; chips: v5e, v6e, v5p, v4',
       value='CHIP:SHAPE',
       is_required=True,
+    ),
+    Flag(
+      'search',
+      'tries attention, remat (what the backward pass recomputes) and '
+      'accumulation_steps (micro-batches) in all combinations, for the same '
+      'batch on the same slice, and names the fastest that fits',
+      bool,
+      default=False,
+    ),
+    Flag(
+      'operations',
+      'how many of the costliest operations of each step to show, with what '
+      'bounds them',
+      int,
+      default=0,
+      limits={'at_least': 0},
     ),
     Flag(
       'json',
@@ -50,7 +67,7 @@ def main(argv: Sequence[str]):
   # Before anything asks for devices: a TPU here may be another program's.
   import jax
 
-  from mobilebert_jax.tpu_compile import session, topology
+  from mobilebert_jax.tpu_compile import search, session, topology
 
   jax.config.update('jax_platforms', 'cpu')
   where = topology.parse(given['topology'])
@@ -58,12 +75,19 @@ def main(argv: Sequence[str]):
   if target is not None and not target.absolute().parent.is_dir():
     raise InputError(f'--json={target}: there is no directory for it.')
   config = overrides.load(given['config'], given.assignments['config'])
-  result = session.run(
-    config, where, write=lambda text: print(text, flush=True)
-  )
-  result['config'] = given['config']
-  if target is not None:
-    files.write_json(target, result)
+
+  def write(text: str):
+    print(text, flush=True)
+
+  def save(result: dict[str, Any]):
+    if target is not None:
+      files.write_json(target, result | {'config': given['config']})
+
+  if given['search']:
+    result = search.run(config, where, write, save, given['operations'])
+  else:
+    result = session.run(config, where, write, given['operations'])
+  save(result)
   if result['problems']:
     raise RunError(' '.join(result['problems']))
 

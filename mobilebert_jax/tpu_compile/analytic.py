@@ -111,6 +111,31 @@ def training(config: TrainConfig, work: Workload) -> int:
   return model_flops(work) + repeated
 
 
+def kept_bytes(
+  config: TrainConfig, c: MobileBertConfig, rows: int, *, has_scores: bool
+) -> int:
+  """Returns at least how many bytes the forward pass keeps for the backward.
+
+  Only what `config.remat` must keep of the blocks: each one's input; but with
+  'full' also the results of its products with parameters; with 'none' also the
+  probabilities of attention. Real programs keep more.
+
+  Args:
+    config: the run.
+    c: the architecture.
+    rows: sequences of a chip's micro-batch.
+    has_scores: whether attention has scores in memory; a kernel has not.
+  """
+  length = config.data.max_length
+  width = 2 if config.dtype == 'bfloat16' else 4
+  kept = c.hidden_size
+  if config.remat != 'full':
+    kept += c.true_hidden_size * (4 + c.num_feedforward_networks)
+  if config.remat == 'none' and has_scores:
+    kept += c.num_attention_heads * length
+  return c.num_hidden_layers * rows * length * kept * width
+
+
 def distillation(
   config: TrainConfig, teacher: MobileBertConfig, stage: Stage, work: Workload
 ) -> tuple[int, int]:

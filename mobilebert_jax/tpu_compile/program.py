@@ -1,6 +1,7 @@
 """Lowers and compiles the steps that `train.py` runs, for any devices."""
 
 import dataclasses
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -157,13 +158,30 @@ def plan(
   )
 
 
+def batch(of: CompilationPlan, name: str) -> AbstractBatch:
+  """Returns the shapes of a step's global batch."""
+  is_training = name != 'evaluation'
+  return inputs.batch(of.config, of.task, of.mesh, is_training=is_training)
+
+
+def state_bytes(of: CompilationPlan) -> int:
+  """Returns the bytes of parameters and moments on each device."""
+  tx = make_optimizer(of.config.optimizer, _ANY_STEPS)
+  with jax.set_mesh(of.mesh):
+    state = _state(of, model_of(of), tx)
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(state)
+  )
+
+
 def training_step(of: CompilationPlan) -> tuple[Any, Any, Any, AbstractBatch]:
   """The jitted training step, its optimizer, and its abstract arguments.
 
   Returns:
     (step, optimizer, state, batch).
   """
-  config, model = of.config, _model(of)
+  config, model = of.config, model_of(of)
   tx = make_optimizer(config.optimizer, config.num_steps or _ANY_STEPS)
   with jax.set_mesh(of.mesh):
     state = _state(of, model, tx)
@@ -181,7 +199,7 @@ def lower_training(of: CompilationPlan) -> tuple[Any, AbstractBatch]:
 
 def lower_evaluation(of: CompilationPlan) -> tuple[Any, AbstractBatch]:
   """The lowered evaluation step with the loss, and its batch."""
-  config, model = of.config, _model(of)
+  config, model = of.config, model_of(of)
   tx = make_optimizer(config.optimizer, _ANY_STEPS)
   with jax.set_mesh(of.mesh):
     state = _state(of, model, tx)
@@ -202,7 +220,7 @@ def _lower(of: CompilationPlan, name: str) -> tuple[Any, AbstractBatch]:
   assert of.teacher is not None
   with jax.set_mesh(of.mesh):
     batch = inputs.batch(of.config, of.task, of.mesh, is_training=True)
-    run = _method_inputs(of, _model(of))
+    run = _method_inputs(of, model_of(of))
     lowered = distillation.lower_stage(run, of.teacher, stage, batch)
   return lowered, batch
 
@@ -266,5 +284,6 @@ def _method_inputs(of: CompilationPlan, model: Any) -> MethodInputs:
   return MethodInputs(of.config, of.task, model, tokenizer, of.mesh)
 
 
-def _model(of: CompilationPlan) -> Any:
+def model_of(of: CompilationPlan) -> Any:
+  """Returns the model of a run, as it computes."""
   return of.task.head(of.architecture, compute=starting.compute_of(of.config))

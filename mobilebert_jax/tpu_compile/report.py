@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,12 +10,24 @@ import jax
 from mobilebert_jax import models
 from mobilebert_jax.tpu_compile import analytic, roofline
 from mobilebert_jax.tpu_compile.analytic import Workload
-from mobilebert_jax.tpu_compile.hlo.counts import Collective
+from mobilebert_jax.tpu_compile.hlo.counts import (
+  Collective,
+  Counts,
+  Operation,
+)
 from mobilebert_jax.tpu_compile.program import CompilationPlan, CompiledStep
 from mobilebert_jax.tpu_compile.topology import Slice
 
 _GIB = 2**30
-_HOUR, _DAY = 3600, 86400
+DAY = 86400
+_HOUR = 3600
+# The costliest operations that a report names, and how much of their names.
+_OPERATIONS, _LABEL_PARTS = 20, 3
+# Parts of a JAX operation's name that say how it runs, not what it is.
+_STRUCTURE = frozenset({
+  'while', 'body', 'eval_jaxpr', 'closed_call', 'checkpoint',
+  'rematted_computation', 'mobilebert', 'encoder',
+})  # fmt: skip
 
 
 def describe(of: CompilationPlan, where: Slice) -> dict[str, Any]:
@@ -37,6 +50,7 @@ def describe(of: CompilationPlan, where: Slice) -> dict[str, Any]:
     'vocabulary': of.architecture.vocab_size,
     'parameters': sum(leaf.size for leaf in jax.tree.leaves(shapes)),
     'dtype': config.dtype,
+    'attention': config.attention,
     'remat': config.remat,
     'accumulation_steps': config.accumulation_steps,
     'num_steps': config.num_steps,
@@ -49,7 +63,7 @@ def measure(
   """Returns JSON values of a compiled step, per chip unless named else."""
   counts, result = step.counts, roofline.estimate(step.counts, where)
   work = analytic.workload(of.architecture, of.task.head, step.batch)
-  useful, expected = _flops(step, of, work)
+  useful, expected = flops_by_formula(step.name, of, work)
   peak = where.chip.peak_flops * where.size
   return {
     'batch': list(step.batch['input_ids'].shape),
@@ -69,9 +83,12 @@ def measure(
       for name, size in dataclasses.asdict(step.memory).items()
     },
     'hbm_traffic_bytes': counts.bytes,
+    'kernels': _kernels(counts.kernels, where),
     'collectives': _collectives(counts.collectives),
+    'operations': _operations(counts, where),
     'seconds': dataclasses.asdict(result),
     'step_seconds': result.step,
+    'serial_seconds': result.serial,
     'bound': result.bound,
     'tokens_per_second': work.tokens / result.step,
     'mfu': useful / (result.step * peak),
@@ -111,18 +128,24 @@ def cost(
   return {
     'steps': steps,
     'tokens': steps * measured[of.steps[0]]['tokens'],
-    'days': seconds / _DAY,
+    'days': seconds / DAY,
     'chip_hours': chips * seconds / _HOUR,
   }
 
 
-def _flops(
-  step: CompiledStep, of: CompilationPlan, work: Workload
+def flops_by_formula(
+  name: str, of: CompilationPlan, work: Workload
 ) -> tuple[float, float]:
-  """Returns a step's FLOPs without recomputation, and with it, by formula."""
-  if step.name == 'evaluation':
+  """Returns a step's FLOPs without recomputation, and with it, by formula.
+
+  Args:
+    name: one of `CompilationPlan.steps`.
+    of: the run.
+    work: what the step runs, on all chips.
+  """
+  if name == 'evaluation':
     return (analytic.forward(work),) * 2
-  stage = of.stage(step.name)
+  stage = of.stage(name)
   if stage is None:
     return analytic.model_flops(work), analytic.training(of.config, work)
   assert of.teacher is not None
@@ -150,6 +173,72 @@ def _collectives(result: tuple[Collective, ...]) -> list[dict[str, Any]]:
   return sorted(rows, key=lambda row: -row['bytes'])
 
 
+def _kernels(kernels: Sequence[Operation], where: Slice) -> dict[str, Any]:
+  """Returns JSON values of each kind of Pallas kernel, by its name."""
+  groups: dict[str, list[Operation]] = collections.defaultdict(list)
+  for kernel in kernels:
+    groups[_label(kernel.op_name)].append(kernel)
+  return {label: _together(some, where) for label, some in groups.items()}
+
+
+def _operations(counts: Counts, where: Slice) -> list[dict[str, Any]]:
+  """Returns JSON values of the costliest operations of the main program.
+
+  Operations of one JAX operation are together, those of all layers too.
+  """
+  groups: dict[str, list[Operation]] = collections.defaultdict(list)
+  for one in counts.operations:
+    if not one.is_beside:
+      groups[_label(one.op_name)].append(one)
+  rows = [
+    {'operation': label} | _together(some, where)
+    for label, some in groups.items()
+  ]
+  waits: dict[str, float] = collections.defaultdict(float)
+  for collective in counts.collectives:
+    label = f'{collective.kind} {_label(collective.op_name)}'
+    waits[label] += roofline.waiting(collective, where)
+  rows += [
+    {'operation': label, 'seconds': seconds, 'bound': 'interconnect'}
+    for label, seconds in waits.items()
+  ]
+  return sorted(rows, key=lambda row: -row['seconds'])[:_OPERATIONS]
+
+
+def _together(some: Sequence[Operation], where: Slice) -> dict[str, Any]:
+  """Returns JSON values of operations, as they run one after the other."""
+  seconds: dict[str, float] = collections.defaultdict(float)
+  for one in some:
+    bound = roofline.operation_bound(one, where)
+    seconds[bound] += one.times * roofline.operation_seconds(one, where)
+  return {
+    'seconds': sum(seconds.values()),
+    'bound': max(seconds, key=seconds.__getitem__),
+    'count': sum(one.times for one in some),
+    'flops': sum(one.times * one.flops for one in some),
+    'hbm_traffic_bytes': sum(one.times * one.bytes for one in some),
+  }
+
+
+def _label(op_name: str) -> str:
+  """Returns a short name of a JAX operation, with the pass it belongs to."""
+  path = [
+    part
+    for part in op_name.split('/')
+    if part not in _STRUCTURE and '(' not in part and '._' not in part
+  ]
+  if not path:
+    return 'copies and the like'
+  if 'layers' in path:
+    path = path[path.index('layers') + 1 :] or ['layers']
+  kind = 'forward'
+  if 'rematted_computation' in op_name:
+    kind = 'recomputed'
+  elif 'transpose(' in op_name:
+    kind = 'backward'
+  return f'{kind} {"/".join(path[-_LABEL_PARTS:])}'
+
+
 _WIDTH = 19
 
 
@@ -161,7 +250,8 @@ def format_heading(report: dict[str, Any], where: Slice) -> str:
   lines = [
     f'{report["model"]}, {report["layers"]} blocks, '
     f'{report["parameters"]:,} parameters; {report["task"]} in '
-    f'{report["dtype"]}, remat {report["remat"]}, '
+    f'{report["dtype"]}, attention {report["attention"]}, '
+    f'remat {report["remat"]}, '
     f'{report["accumulation_steps"]} micro-batch(es)',
     f'{where.name}: {where.size} chips of {chip.hbm_gib} GiB '
     f'({chip.usable_gib} usable), {cores}; mesh {mesh}',
@@ -196,12 +286,22 @@ def format_step(name: str, result: dict[str, Any]) -> str:
       f'results {parts["results"]:.2f}, program {parts["code"]:.2f})',
     ),
     ('HBM traffic', f'{_si(result["hbm_traffic_bytes"])}B'),
+    *(
+      ('kernel', f'{label}: {_operation(row)}')
+      for label, row in result['kernels'].items()
+    ),
     *(_collective(row) for row in result['collectives']),
     (
       'at least',
       f'{_time(result["step_seconds"])}, bound by {result["bound"]} '
       f'(compute {_time(seconds["compute"])}, HBM {_time(seconds["memory"])}, '
+      f'{_kernel_time(seconds)}'
       f'interconnect {_time(seconds["waiting"] + seconds["hidden"])})',
+    ),
+    (
+      'one by one',
+      f'{_time(result["serial_seconds"])}: each operation the longer of its '
+      'compute and its HBM traffic',
     ),
     (
       'at most',
@@ -217,6 +317,23 @@ def format_step(name: str, result: dict[str, Any]) -> str:
   return '\n'.join([f'{name} step, batch {shape}', *(f'  {x}' for x in lines)])
 
 
+def format_operations(result: dict[str, Any], count: int) -> str:
+  """Returns the text of a step's costliest operations and what bounds them.
+
+  Args:
+    result: from `measure`.
+    count: how many of them.
+  """
+  lines = ['  the costliest operations, one after the other:']
+  for row in result['operations'][:count]:
+    share = row['seconds'] / result['serial_seconds']
+    text = f'bound by {row["bound"]}'
+    if 'count' in row:
+      text = _operation(row)
+    lines.append(f'    {share:5.1%}  {row["operation"]}: {text}')
+  return '\n'.join(lines)
+
+
 def format_cost(result: dict[str, Any] | None) -> str:
   """Returns the text of what the whole run costs."""
   if result is None:
@@ -229,6 +346,18 @@ def format_cost(result: dict[str, Any] | None) -> str:
     f'{_amount(result["days"])} days, '
     f'{_amount(result["chip_hours"])} chip-hours.'
   )
+
+
+def _operation(row: dict[str, Any]) -> str:
+  return (
+    f'{row["count"]} times, {_time(row["seconds"])}, bound by {row["bound"]} '
+    f'({_si(row["flops"])}FLOPs, {_si(row["hbm_traffic_bytes"])}B)'
+  )
+
+
+def _kernel_time(seconds: dict[str, float]) -> str:
+  total = seconds['kernel_compute'] + seconds['kernel_memory']
+  return f'kernels {_time(total)}, ' if total else ''
 
 
 def _collective(row: dict[str, Any]) -> tuple[str, str]:

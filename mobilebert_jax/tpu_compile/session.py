@@ -20,7 +20,10 @@ Candidate = tuple[tuple[str, ...], TrainConfig]
 
 
 def run(
-  config: TrainConfig, where: Slice, write: Callable[[str], None]
+  config: TrainConfig,
+  where: Slice,
+  write: Callable[[str], None],
+  operations: int = 0,
 ) -> dict[str, Any]:
   """Compiles both steps for a slice and tells what they amount to.
 
@@ -28,6 +31,7 @@ def run(
     config: the run.
     where: the slice.
     write: called with each part of the report as text.
+    operations: how many of each step's costliest operations to tell.
 
   Returns:
     The report as JSON values; 'problems' has a sentence for each step that
@@ -56,7 +60,7 @@ def run(
         settings, config, step = result
         added += settings
         steps.append(step)
-  return _report(config, where, devices, steps, write) | {
+  return _report(config, where, devices, steps, write, operations) | {
     'problems': problems,
     'settings': added,
   }
@@ -68,6 +72,7 @@ def _report(
   devices: Sequence[Any],
   steps: Sequence[CompiledStep],
   write: Callable[[str], None],
+  operations: int,
 ) -> dict[str, Any]:
   of = program.plan(config, devices)
   result = report.describe(of, where) | {'steps': {}, 'cost': None}
@@ -76,6 +81,8 @@ def _report(
     measured = report.measure(step, of, where)
     result['steps'][step.name] = measured
     write(report.format_step(step.name, measured))
+    if operations:
+      write(report.format_operations(measured, operations))
   if set(of.steps) - {'evaluation'} <= result['steps'].keys():
     result['cost'] = report.cost(result['steps'], of, where.size)
     write(report.format_cost(result['cost']))

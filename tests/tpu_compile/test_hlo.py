@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from mobilebert_jax.tpu_compile.hlo import counts as hlo_counts
+from mobilebert_jax.tpu_compile.hlo import products
 from mobilebert_jax.tpu_compile.hlo import text as hlo_text
 
 LOOP = """\
@@ -124,6 +125,8 @@ ENTRY %main (a: f32[2]) -> f32[8] {{
   %a = f32[2]{{0}} parameter(0)
   %f = (f32[2]{{0}}, f32[8]{{0}}) fusion(%a), kind=kCustom, calls=%start
   %b = f32[8]{{0}} fusion(%a), kind=kCustom, calls=%go_on
+  %o = f32[4,1]{{1,0}} constant({{...}})
+  %p = f32[4,4]{{1,0}} dot(%o, %o), lhs_contracting_dims={{1}}, rhs_contracting_dims={{1}}
   ROOT %c = f32[8]{{0}} fusion(%a), kind=kCustom, calls=%go_on
 }}
 """  # noqa: E501
@@ -131,6 +134,91 @@ ENTRY %main (a: f32[2]) -> f32[8] {{
   (found,) = counts.collectives
   assert (found.kind, found.bytes, found.times) == ('all-gather', 32, 1)
   assert found.is_async and counts.uncounted == ()
+  # Beside it: the product, and what is spread.
+  assert found.flops_beside == counts.flops == 2 * 4 * 4
+  assert found.bytes_beside == (4 + 4 + 16) * 4 + (2 + 8) * 4
+
+
+def test_what_runs_between_start_and_done_is_beside_it():
+  text = """\
+ENTRY %main (a: f32[4,4]) -> f32[4,4] {
+  %a = f32[4,4]{1,0} parameter(0)
+  %b = f32[4,4]{1,0} dot(%a, %a), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  %s = f32[4,4]{1,0} all-reduce-start(%b), channel_id=1, replica_groups={{0,1}}, to_apply=%add
+  %c = f32[4,4]{1,0} dot(%a, %a), lhs_contracting_dims={0}, rhs_contracting_dims={0}
+  %d = f32[4,4]{1,0} all-reduce-done(%s)
+  ROOT %e = f32[4,4]{1,0} dot(%c, %d), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+"""  # noqa: E501
+  counts = hlo_counts.count(text)
+  (found,) = counts.collectives
+  assert found.is_async and counts.flops == 3 * 2 * 4**3
+  assert found.flops_beside == 2 * 4**3
+  assert found.bytes_beside == 3 * 16 * 4
+
+
+KERNEL = """\
+ENTRY %main (a: bf16[256,128], b: bf16[128,128]) -> f32[256,128] {
+  %a = bf16[256,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %b = bf16[128,128]{1,0:T(8,128)(2,1)} parameter(1)
+  %c = f32[256,128]{1,0:T(8,128)} convolution(%a, %b), window={size=1}, dim_labels=bf_io->bf
+  ROOT %k = f32[256,128]{1,0:T(8,128)} custom-call(%c, %b), custom_call_target="tpu_custom_call", metadata={op_name="jit(f)/fused/pallas_call"}, backend_config={"custom_call_config":{"body":"TUzv",COST"serialization_format":"1"}}
+}
+"""  # noqa: E501
+
+
+def kernel(flops, moved):
+  cost = (
+    f'"cost_estimate":{{"flops":"{flops}","transcendentals":"5",'
+    f'"bytes_accessed":"{moved}","remote_bytes_transferred":"0"}},'
+  )
+  return KERNEL.replace('COST', cost)
+
+
+def test_a_kernel_counts_by_what_it_declares():
+  border = (2 * 256 * 4 + 128 * 2) * 128
+  counts = hlo_counts.count(kernel(10**9, border))
+  (found,) = counts.kernels
+  assert (found.flops, found.bytes, found.times) == (10**9, border, 1)
+  assert found.op_name == 'jit(f)/fused/pallas_call'
+  product = 2 * 256 * 128 * 128
+  assert counts.flops == product + 10**9
+  assert counts.flops_by_dtypes() == {('bf16', 'bf16', 'f32'): product}
+  assert counts.uncounted == ()
+  # The product and the kernel, by all that crosses their borders.
+  assert [o.name for o in counts.operations] == ['c', 'k']
+  assert counts.bytes == sum(o.bytes for o in counts.operations)
+  # A kernel that reads an operand again says so.
+  (found,) = hlo_counts.count(kernel(10**9, border + 4096)).kernels
+  assert found.bytes == border + 4096
+  # What lies on the core costs no bandwidth.
+  near = kernel(1, border).replace('T(8,128)(2,1)}', 'T(8,128)(2,1)S(1)}')
+  (found,) = hlo_counts.count(near).kernels
+  assert found.bytes == 2 * 256 * 4 * 128
+
+
+def test_a_kernel_that_declares_nothing_is_named():
+  counts = hlo_counts.count(KERNEL.replace('COST', ''))
+  assert counts.uncounted == ('tpu_custom_call',)
+  assert [o.flops for o in counts.kernels] == [0]
+
+
+def test_operations_hold_all_that_a_program_computes_and_moves():
+  """Of a real one, with a loop and fusions."""
+
+  def layers(x, kernel):
+    def layer(x, _):
+      return jnp.sin(x @ kernel) + jnp.cos(x), None
+
+    return jax.lax.scan(layer, x, length=5)[0]
+
+  shape = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+  counts = hlo_counts.count(
+    jax.jit(layers).lower(shape, shape).compile().as_text()
+  )
+  assert counts.flops == 5 * 2 * 64**3
+  assert sum(o.flops * o.times for o in counts.operations) == counts.flops
+  assert sum(o.bytes * o.times for o in counts.operations) == counts.bytes
 
 
 @pytest.mark.parametrize(
@@ -145,7 +233,7 @@ ENTRY %main (a: f32[2]) -> f32[8] {{
 )
 def test_positions_outside_of_the_input_are_no_work(window, positions):
   result = 9 if window.get('size') == '5' and 'pad' in window else 5
-  assert hlo_counts.valid_positions(5, result, window) == positions
+  assert products.valid_positions(5, result, window) == positions
 
 
 @pytest.mark.parametrize(

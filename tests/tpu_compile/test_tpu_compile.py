@@ -279,11 +279,55 @@ def test_roofline():
   # 3/4 of 8 GB, there and back, over two lines of 50 GB/s.
   assert found.waiting == pytest.approx(2 * 0.75 * 8 / 100)
   assert found.step == pytest.approx(0.1 + found.waiting)
-  hidden = Counts((product,), 0, (collective(is_async=True),), (), ())
-  found = roofline.estimate(hidden, where)
+  sent = roofline.communication(collective(), where)
+  long = collective(is_async=True, flops_beside=10 * product.flops)
+  found = roofline.estimate(Counts((product,), 0, (long,), (), ()), where)
+  assert found.hidden == pytest.approx(0.1)
+  # Communication that outlasts what is beside it is awaited.
+  assert found.waiting == pytest.approx(sent - 0.1)
+  assert found.step == pytest.approx(0.1 + found.waiting)
+  hidden = collective(is_async=True, bytes_beside=10**12)
+  found = roofline.estimate(Counts((product,), 0, (hidden,), (), ()), where)
+  assert (found.hidden, found.waiting) == (pytest.approx(sent), 0.0)
   assert found.step == max(found.compute, found.hidden)
   one = topology.parse('v5e:1x1')
   assert roofline.communication(collective(group=0), one) == 0.0
+
+
+def test_a_kernel_comes_on_top_of_the_rest():
+  """And the rest is counted without it."""
+  where = topology.parse('v5e:2x2')
+  product = hlo_counts.Product('', ('bf16', 'bf16', 'f32'), 197 * 10**10, 10)
+  bytes_of = {'products': 819 * 10**7, 'copies': 819 * 10**7, 'kernel': 819}
+  products = hlo_counts.Operation(
+    'p', '', product.flops, bytes_of['products'], 10
+  )
+  copies = hlo_counts.Operation('c', '', 0, bytes_of['copies'], 5)
+  kernel = hlo_counts.Operation(
+    'k', '', 197 * 10**9, bytes_of['kernel'], 40, is_kernel=True
+  )
+  operations = (products, copies, kernel)
+  counts = Counts(
+    (product,),
+    sum(o.times * o.bytes for o in operations),
+    (collective(),),
+    (),
+    (),
+    operations,
+  )
+  found = roofline.estimate(counts, where)
+  assert found.compute == pytest.approx(0.1)
+  assert found.memory == pytest.approx(0.15)
+  assert found.kernel_compute == pytest.approx(0.04)
+  assert found.kernel_memory == 0.0
+  assert found.step == pytest.approx(0.15 + 0.04 + found.waiting)
+  # 0.1 s of either for the products, as they are bound by both; 0.05 s.
+  assert found.serial == pytest.approx(0.1 + 0.05 + 0.04 + found.waiting)
+  assert found.bound == 'HBM'
+  assert roofline.operation_bound(copies, where) == 'HBM'
+  hidden = hlo_counts.Operation('s', '', 0, 1, 1, is_beside=True)
+  beside = roofline.estimate(Counts((), 1, (), (), (), (hidden, kernel)), where)
+  assert beside.serial == pytest.approx(0.04)
 
 
 def test_candidates_go_from_cheap_to_costly_and_divide_the_batch(tmp_path):
@@ -356,14 +400,29 @@ def test_a_table_names_what_counts():
     'kind': 'all-reduce', 'dtypes': ['bf16'], 'chips': 0, 'loops': [4, 24],
     'is_async': True, 'count': 96, 'bytes': 5e9,
   }  # fmt: skip
+  kernel = {
+    'seconds': 1.0, 'bound': 'compute', 'count': 48, 'flops': 10**12,
+    'hbm_traffic_bytes': 10**9,
+  }  # fmt: skip
   step = {
     'batch': [8, 16], 'compile_seconds': 3.0, 'flops': 10**12,
     'flops_by_formula': 1e12, 'products': {'bf16 x bf16 -> f32': 10**12},
     'hbm_gib': 1.0, 'hbm_usable_gib': 15.75,
     'hbm_parts_gib': {'state': 1, 'temporary': 1, 'results': 1, 'code': 1},
     'hbm_traffic_bytes': 3e9, 'collectives': [row],
-    'seconds': dict.fromkeys(('compute', 'memory', 'waiting', 'hidden'), 0.5),
-    'step_seconds': 2.0, 'bound': 'HBM', 'mfu': 0.25,
+    'kernels': {'forward fused/pallas_call': kernel},
+    'operations': [
+      {'operation': 'forward fused/pallas_call'} | kernel,
+      {
+        'operation': 'all-reduce backward add', 'seconds': 0.5,
+        'bound': 'interconnect',
+      },
+    ],
+    'seconds': dict.fromkeys(
+      ('compute', 'memory', 'waiting', 'hidden', 'kernel_compute',
+       'kernel_memory'), 0.5,
+    ),
+    'serial_seconds': 2.5, 'step_seconds': 2.0, 'bound': 'HBM', 'mfu': 0.25,
     'tokens_per_second': 1e6, 'uncounted': ['cublas'], 'is_stable': False,
   }  # fmt: skip
   text = report.format_step('training', step)
@@ -372,6 +431,13 @@ def test_a_table_names_what_counts():
     text
   )
   assert 'FLOPs not known' in text and '25.0% MFU' in text
+  spent = '48 times, 1 s, bound by compute (1.00 TFLOPs, 1.00 GB)'
+  assert f'forward fused/pallas_call: {spent}' in text
+  assert 'kernels 1 s' in text and 'one by one          2.5 s' in text
+  costliest = report.format_operations(step, 2)
+  assert f'40.0%  forward fused/pallas_call: {spent}' in costliest
+  assert '20.0%  all-reduce backward add: bound by interconnect' in costliest
+  assert 'all-reduce' not in report.format_operations(step, 1)
   assert '--config.num_steps=N' in report.format_cost(None)
   costs = {'steps': 10, 'tokens': 1e6, 'days': 0.5, 'chip_hours': 1234.0}
   assert '0.5 days, 1,234 chip-hours' in report.format_cost(costs)

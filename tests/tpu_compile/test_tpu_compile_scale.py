@@ -18,7 +18,13 @@ from jaxlib import _hlo, _jax
 from mobilebert_jax.config import overrides
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.runtime import exit_status
-from mobilebert_jax.tpu_compile import analytic, program, session, topology
+from mobilebert_jax.tpu_compile import (
+  analytic,
+  program,
+  search,
+  session,
+  topology,
+)
 from mobilebert_jax.tpu_compile.hlo import counts
 from mobilebert_jax.training import mesh as device_mesh
 from tests.support import libtpu, marks, tiny
@@ -340,6 +346,38 @@ def test_the_command_says_what_would_make_it_fit(tmp_path, capsys, monkeypatch):
   assert found['problems'] == [sentence]
   assert found['settings'] == ['--config.remat=full']
   assert set(found['steps']) == {'training', 'evaluation'}
+
+
+def test_a_search_compiles_the_kernel_and_plain_attention(monkeypatch):
+  """Each combination is a row with what it costs; the fastest is named."""
+  monkeypatch.setattr(search, 'REMAT_POLICIES', ('full',))
+  where = topology.parse('v5e:2x2')
+  config = small(2, 'scan', batch_size=4, dtype='bfloat16')
+  lines = []
+  with jax.default_matmul_precision('default'):
+    result = search.run(config, where, lines.append)
+  rows = {(r['attention'], r['remat']): r for r in result['rows']}
+  # As configured: 'auto' takes the kernel for rows as long as these.
+  assert set(rows) == {('fused', 'none'), ('xla', 'full'), ('fused', 'full')}
+  assert {r['outcome'] for r in rows.values()} == {'fits'}
+  for (attention, _), row in rows.items():
+    step = row['steps']['training']
+    assert step['uncounted'] == []
+    assert bool(step['kernels']) == (attention == 'fused')
+    # What must be held by formula is no more than what is held.
+    assert row['hbm_gib_at_least'] <= row['hbm_gib']
+    assert row['step_seconds'] == step['step_seconds']
+    if attention == 'xla':
+      assert row['compute_seconds_by_formula'] == pytest.approx(
+        step['seconds']['compute'], rel=0.05
+      )
+  kernels = rows['fused', 'none']['steps']['training']['kernels']
+  assert {row['count'] for row in kernels.values()} == {2}
+  # A head of 32 takes all lanes of its tile: more than the formula's FLOPs.
+  assert sum(row['flops'] for row in kernels.values()) > 0
+  best = min(rows.values(), key=lambda row: row['step_seconds'])
+  assert result['fastest'] == best['settings']
+  assert 'fastest that fits' in '\n'.join(lines)
 
 
 def test_counts_of_a_real_tpu_program_need_no_jax(tmp_path):

@@ -11,15 +11,20 @@ program is that of one of its devices.
 Matrix products are 'dot' or 'convolution' (the TPU compiler writes all of them
 as convolutions); their FLOPs are counted, two for each multiplication with its
 addition, and nothing else is: additions and exponentials do not run on the
-matrix unit and are a few percent of this model. Needs no jax.
+matrix unit and are a few percent of this model. What a Pallas kernel computes
+is not in the text: it counts as the kernel's own `cost_estimate` says. Needs no
+jax.
 """
 
 import collections
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 
 from mobilebert_jax.tpu_compile.hlo import memory_traffic
+from mobilebert_jax.tpu_compile.hlo.loops import trip_count
+from mobilebert_jax.tpu_compile.hlo.products import product_flops
 from mobilebert_jax.tpu_compile.hlo.text import (
   Computation,
   HloError,
@@ -40,11 +45,11 @@ _WITHOUT_FLOPS = frozenset({
   'GatherScatterIndicesBitpacked', 'AsyncCollectiveStart',
   'AsyncCollectiveDone', 'PrepareAsyncCallStart', 'PrepareAsyncCallDone',
 })  # fmt: skip
+# Kernels written in Pallas.
+_KERNEL = 'tpu_custom_call'
+_DECLARED = re.compile(r'"cost_estimate":\{([^}]*)\}')
 # The result of these holds the operands beside what arrives.
 _ECHOES = frozenset({'all-gather-start', 'collective-permute-start'})
-# Instructions behind which a loop's counter is the same value.
-_PASSED_ON = frozenset({'copy', 'bitcast', 'convert', 'copy-done'})
-_TURNED = {'GT': 'LT', 'GE': 'LE'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +84,8 @@ class Collective:
     op_name: the JAX operation that it comes from.
     loops: the loops around it, from the outermost, each with its trip count.
     is_async: whether the program goes on meanwhile.
+    flops_beside: FLOPs that the program executes meanwhile.
+    bytes_beside: bytes of the main memory that it moves meanwhile.
   """
 
   kind: str
@@ -89,6 +96,33 @@ class Collective:
   op_name: str
   loops: tuple[tuple[str, int], ...]
   is_async: bool = False
+  flops_beside: int = 0
+  bytes_beside: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+  """One instruction of the program with all that is fused into it.
+
+  Attributes:
+    name: of the instruction.
+    op_name: the JAX operation that it comes from.
+    flops: of its matrix products in one execution on one device.
+    bytes: bytes of the main memory that one execution reads and writes.
+    times: how often it runs.
+    is_kernel: whether it is a Pallas kernel, whose `flops` are those that it
+      declares, as executed.
+    is_beside: whether its traffic runs beside other work, as that of a copy
+      which is started here and awaited later, or belongs to communication.
+  """
+
+  name: str
+  op_name: str
+  flops: int
+  bytes: int
+  times: int
+  is_kernel: bool = False
+  is_beside: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +130,12 @@ class Counts:
   """What one execution of a program does on one device.
 
   Attributes:
-    products: its matrix products.
-    bytes: bytes read from and written to the main memory.
+    products: its matrix products, without those of kernels.
+    bytes: bytes read from and written to the main memory, kernels' too.
     collectives: its communication.
     loops: trip count of each loop by its name, nested ones after theirs.
     uncounted: targets of custom calls, whose FLOPs nobody knows.
+    operations: what computes or moves something, in the program's order.
   """
 
   products: tuple[Product, ...]
@@ -108,11 +143,18 @@ class Counts:
   collectives: tuple[Collective, ...]
   loops: tuple[tuple[str, int], ...]
   uncounted: tuple[str, ...]
+  operations: tuple[Operation, ...] = ()
+
+  @property
+  def kernels(self) -> tuple[Operation, ...]:
+    """Its Pallas kernels."""
+    return tuple(o for o in self.operations if o.is_kernel)
 
   @property
   def flops(self) -> int:
-    """FLOPs of all matrix products."""
-    return sum(p.flops * p.times for p in self.products)
+    """FLOPs of all matrix products as they are executed, kernels' too."""
+    products = sum(p.flops * p.times for p in self.products)
+    return products + sum(k.flops * k.times for k in self.kernels)
 
   def flops_by_dtypes(self) -> dict[tuple[str, str, str], int]:
     """Returns FLOPs by the dtypes of operands and result."""
@@ -151,35 +193,109 @@ def _count(
   """Counts a computation and all that it calls; `loops` are around it."""
   parts: list[Counts] = []
   for instruction in computation.instructions.values():
-    parts.append(_own(program, computation, instruction, loops, is_fused))
+    own = _own(computation, instruction, loops)
     opcode = instruction.opcode
+    inner: list[Counts] = []
     if opcode == 'while':
       trips = trip_count(program, computation, instruction)
       loop = (instruction.name, trips)
-      parts.append(Counts((), 0, (), (loop,), ()))
+      inner.append(Counts((), 0, (), (loop,), ()))
       body = program.computations[instruction.called('body')[0]]
-      parts.append(_count(program, body, (*loops, loop), is_fused))
+      inner.append(_count(program, body, (*loops, loop), is_fused))
     elif opcode == 'conditional':
       branches = [
         _count(program, program.computations[name], loops, is_fused)
         for name in instruction.called()
       ]
-      parts.append(max(branches, key=lambda c: (c.flops, c.bytes)))
+      inner.append(max(branches, key=lambda c: (c.flops, c.bytes)))
     elif opcode in ('fusion', 'call', 'async-start'):
-      inner = program.computations[instruction.called()[0]]
+      called = program.computations[instruction.called()[0]]
       inside = is_fused or opcode == 'fusion'
-      parts.append(_count(program, inner, loops, inside))
+      inner.append(_count(program, called, loops, inside))
+    whole = _sum([own, *inner])
+    # A fusion counts at its border alone.
+    if not is_fused:
+      whole = _at_border(program, computation, instruction, loops, whole)
+    parts.append(whole)
+  if not is_fused:
+    parts = _beside(program, computation, parts)
   return _sum(parts)
 
 
-def _own(
+def _beside(
+  program: Program, computation: Computation, parts: list[Counts]
+) -> list[Counts]:
+  """Adds to asynchronous communication what runs between start and end.
+
+  A program is scheduled: its instructions run in the order of the text.
+
+  Args:
+    program: the program.
+    computation: a computation outside of fusions.
+    parts: what each of its instructions computes.
+  """
+  instructions = list(computation.instructions.values())
+  result = list(parts)
+  for place, part in enumerate(parts):
+    if instructions[place].opcode in ('while', 'call', 'conditional'):
+      continue
+    if not any(one.is_async for one in part.collectives):
+      continue
+    end = _end(program, instructions, place)
+    between = _sum(parts[place + 1 : end])
+    result[place] = dataclasses.replace(
+      part,
+      collectives=tuple(
+        dataclasses.replace(
+          one,
+          flops_beside=between.flops // one.times,
+          bytes_beside=between.bytes // one.times,
+        )
+        if one.is_async
+        else one
+        for one in part.collectives
+      ),
+    )
+  return result
+
+
+def _end(
   program: Program,
+  instructions: Sequence[Instruction],
+  start: int,
+) -> int:
+  """Returns the place of the instruction that awaits what `start` starts."""
+  chain = _chain(program, instructions[start])
+  name = instructions[start].name
+  end = start + 1
+  for place in range(start + 1, len(instructions)):
+    later = instructions[place]
+    if chain is not None and _chain(program, later) == chain:
+      end = place
+    elif chain is None and name in later.operands:
+      # What waits for it, or hands it on to that.
+      return place
+  return end
+
+
+def _chain(program: Program, instruction: Instruction) -> str | None:
+  """Returns the number of the spread collective that a fusion is part of."""
+  if instruction.opcode != 'fusion':
+    return None
+  called = program.computations[instruction.called('calls')[0]]
+  for inner in called.instructions.values():
+    match = re.search(r'chain_id="?(\d+)', inner.attributes)
+    if match:
+      return match.group(1)
+  return None
+
+
+def _own(
   computation: Computation,
   instruction: Instruction,
   loops: tuple[tuple[str, int], ...],
-  is_fused: bool,
 ) -> Counts:
-  """Counts one instruction, without what it calls."""
+  """Counts one instruction, without its memory and what it calls."""
   times = math.prod(trips for _, trips in loops)
   products: tuple[Product, ...] = ()
   if instruction.opcode in ('dot', 'convolution'):
@@ -193,18 +309,78 @@ def _own(
         times,
       ),
     )
-  # A fusion counts at its border alone.
-  moved = 0
-  if not is_fused:
-    moved = times * memory_traffic.moved(program, computation, instruction)
   uncounted: tuple[str, ...] = ()
   if instruction.opcode == 'custom-call':
-    target = (instruction.attribute('custom_call_target') or '').strip('"')
-    if target not in _WITHOUT_FLOPS:
-      uncounted = (target,)
+    target = _target(instruction)
+    is_known = target in _WITHOUT_FLOPS or _declared(instruction)
+    uncounted = () if is_known else (target,)
   result = _collective(computation, instruction, loops)
   collectives = () if result is None else (result,)
-  return Counts(products, moved, collectives, (), uncounted)
+  return Counts(products, 0, collectives, (), uncounted)
+
+
+def _at_border(
+  program: Program,
+  computation: Computation,
+  instruction: Instruction,
+  loops: tuple[tuple[str, int], ...],
+  inside: Counts,
+) -> Counts:
+  """Adds what an instruction moves, and names it as an operation.
+
+  Args:
+    program: the program.
+    computation: where the instruction stands; not that of a fusion.
+    instruction: the instruction.
+    loops: those around it.
+    inside: what it computes with all that it calls.
+  """
+  times = math.prod(trips for _, trips in loops)
+  moved = memory_traffic.moved(program, computation, instruction)
+  flops = 0
+  if instruction.opcode in ('dot', 'convolution', 'fusion'):
+    flops = sum(product.flops for product in inside.products)
+  is_kernel = _target(instruction) == _KERNEL
+  if is_kernel:
+    declared = _declared(instruction)
+    flops = declared.get('flops', 0)
+    # What it reads more than once, beyond what crosses its border.
+    arrays = [a for i in computation.operands(instruction) for a in i.arrays]
+    once = sum(array.bytes for array in (*arrays, *instruction.arrays))
+    moved += max(0, declared.get('bytes_accessed', 0) - once)
+  if not (flops or moved or is_kernel):
+    return inside
+  operation = Operation(
+    instruction.name,
+    instruction.op_name,
+    flops,
+    moved,
+    times,
+    is_kernel,
+    is_beside=instruction.opcode.endswith('-start')
+    or instruction.opcode in COLLECTIVES,
+  )
+  return dataclasses.replace(
+    inside,
+    bytes=inside.bytes + times * moved,
+    operations=(*inside.operations, operation),
+  )
+
+
+def _target(instruction: Instruction) -> str:
+  """Returns which custom call it is; '' of another instruction."""
+  return (instruction.attribute('custom_call_target') or '').strip('"')
+
+
+def _declared(instruction: Instruction) -> dict[str, int]:
+  """Returns what a kernel says that it costs; empty where it does not."""
+  match = _DECLARED.search(instruction.attributes)
+  if not match:
+    return {}
+  return {
+    name: int(value)
+    for name, value in re.findall(r'"(\w+)":"?(\d+)', match.group(1))
+  }
 
 
 def _sum(parts: list[Counts]) -> Counts:
@@ -214,6 +390,7 @@ def _sum(parts: list[Counts]) -> Counts:
     tuple(x for part in parts for x in part.collectives),
     tuple(x for part in parts for x in part.loops),
     tuple(sorted({x for part in parts for x in part.uncounted})),
+    tuple(x for part in parts for x in part.operations),
   )
 
 
@@ -289,148 +466,3 @@ def group_size(groups: str) -> int:
   if first:
     return first.group(1).count(',') + 1
   raise HloError(f'unknown replica groups {groups!r}.')
-
-
-def product_flops(computation: Computation, instruction: Instruction) -> int:
-  """Returns the FLOPs of one 'dot', or of a 'convolution' as TPUs have it.
-
-  Two for each element of the result and each element that is summed over.
-  """
-  if instruction.opcode == 'dot':
-    left = computation.operand(instruction, 0).array
-    axes = instruction.attribute('lhs_contracting_dims') or ''
-    sizes = (left.dims[int(axis)] for axis in re.findall(r'\d+', axes))
-    return 2 * instruction.array.size * math.prod(sizes)
-  return _convolution(computation, instruction)
-
-
-def _convolution(computation: Computation, instruction: Instruction) -> int:
-  """Returns FLOPs of a convolution; positions outside of the input are no work.
-
-  The TPU compiler turns a batch dimension into a spatial one with holes
-  (dilation) or padding, where all but one position of each window is empty.
-  """
-  left, right = (i.array for i in computation.operands(instruction)[:2])
-  labels = instruction.attribute('dim_labels') or ''
-  lhs, rhs, out = re.split(r'_|->', labels)
-  window = _window(instruction.attribute('window') or '')
-  positions = 1
-  for axis in sorted(c for c in lhs if c.isdigit()):
-    sizes = (
-      left.dims[lhs.index(axis)],
-      instruction.array.dims[out.index(axis)],
-    )
-    fields = {name: values[int(axis)] for name, values in window.items()}
-    positions *= valid_positions(*sizes, fields)
-  batches = int(instruction.attribute('batch_group_count') or 1)
-  batch = left.dims[lhs.index('b')] // batches
-  features = right.dims[rhs.index('i')] * right.dims[rhs.index('o')]
-  return 2 * positions * batch * features
-
-
-def _window(text: str) -> dict[str, list[str]]:
-  result = re.findall(r'(\w+)=([^\s{}]+)', text)
-  return {name: value.split('x') for name, value in result}
-
-
-def valid_positions(size: int, result: int, window: dict[str, str]) -> int:
-  """Counts pairs (place in result, place in window) that meet the input."""
-  stride = int(window.get('stride', 1))
-  low = int(window.get('pad', '0_0').split('_')[0])
-  holes = int(window.get('lhs_dilate', 1))
-  spread = int(window.get('rhs_dilate', 1))
-  total = 0
-  for offset in range(int(window.get('size', 1))):
-    for place in range(result):
-      at = place * stride - low + offset * spread
-      total += at >= 0 and at % holes == 0 and at // holes < size
-  return total
-
-
-def trip_count(
-  program: Program, computation: Computation, loop: Instruction
-) -> int:
-  """Returns how often a loop's body runs.
-
-  Where XLA has noted a loop's trip count, that is taken (backends for CPU and
-  GPU do, the one for TPU does not); otherwise it follows from the loop's
-  counter: its first value, its step and the limit in the condition.
-
-  Args:
-    program: the program.
-    computation: where the loop stands.
-    loop: a 'while' instruction.
-
-  Raises:
-    HloError: the text does not tell.
-  """
-  noted = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes)
-  if noted:
-    return int(noted.group(1))
-  condition = program.computations[loop.called('condition')[0]]
-  body = program.computations[loop.called('body')[0]]
-  place, limit, is_inclusive = _condition(condition, loop)
-  start = _constant(computation, _element(computation, loop, place))
-  step = _step(body, place)
-  if limit is None or start is None or step is None or step < 1:
-    raise HloError(
-      f'the loop {loop.name} does not tell how often it runs: its counter '
-      f'goes from {start} by {step} to {limit}.'
-    )
-  return max(0, -(-(limit + is_inclusive - start) // step))
-
-
-def _condition(
-  condition: Computation, loop: Instruction
-) -> tuple[int, int | None, bool]:
-  """Returns (the counter's place in the carried tuple, limit, inclusive)."""
-  compare = condition.instructions[condition.root]
-  direction = compare.attribute('direction') or ''
-  sides = [_source(condition, name) for name in compare.operands]
-  if direction in _TURNED:
-    sides, direction = sides[::-1], _TURNED[direction]
-  if (
-    compare.opcode != 'compare'
-    or direction not in ('LT', 'LE')
-    or sides[0].opcode != 'get-tuple-element'
-  ):
-    raise HloError(
-      f'the loop {loop.name} ends by {compare.opcode} {direction}, not when a '
-      'counter reaches a limit.'
-    )
-  place = int(sides[0].attribute('index') or 0)
-  return place, _constant(condition, sides[1].name), direction == 'LE'
-
-
-def _source(computation: Computation, name: str) -> Instruction:
-  """Returns what a value is, behind copies."""
-  instruction = computation.instructions[name]
-  while instruction.opcode in _PASSED_ON:
-    instruction = computation.operand(instruction, 0)
-  return instruction
-
-
-def _constant(computation: Computation, name: str) -> int | None:
-  source = _source(computation, name)
-  if source.opcode != 'constant':
-    return None
-  return int(source.operands[0])
-
-
-def _element(computation: Computation, loop: Instruction, place: int) -> str:
-  carried = _source(computation, loop.operands[0])
-  if carried.opcode != 'tuple':
-    raise HloError(f'the loop {loop.name} begins with {carried.opcode}.')
-  return carried.operands[place]
-
-
-def _step(body: Computation, place: int) -> int | None:
-  """Returns by how much the body raises the counter."""
-  root = body.instructions[body.root]
-  if root.opcode != 'tuple':
-    return None
-  added = _source(body, root.operands[place])
-  if added.opcode != 'add':
-    return None
-  steps = [_constant(body, name) for name in added.operands]
-  return next((step for step in steps if step is not None), None)
