@@ -8,6 +8,7 @@ In the order in which to read:
   xla: attention as plain operations.
   kernel: a TPU kernel that keeps scores and probabilities to itself; fused: its
     call and gradient; meshed: on every device of a mesh.
+  cudnn: a GPU's kernel.
   choice: which of them computes.
 """
 

@@ -6,11 +6,11 @@ from typing import Literal
 
 import jax
 
-from mobilebert_jax.models.attention import meshed
+from mobilebert_jax.models.attention import cudnn, meshed
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.runtime.errors import InputError
 
-Kind = Literal['xla', 'fused']
+Kind = Literal['xla', 'fused', 'cudnn']
 # Shorter rows have so few scores that plain operations move little memory.
 _SHORTEST = 128
 
@@ -67,12 +67,22 @@ def kind(
     is_dropping: whether there is dropout.
 
   Raises:
-    InputError: 'fused' on a platform that has no kernel.
+    InputError: 'fused' on a platform that has no kernel, or none for this.
   """
   if compute.attention == 'xla':
     return 'xla'
   where = platform()
   has_kernel = where == 'tpu' or _is_interpreted
+  if compute.attention == 'fused' and where == 'gpu' and not has_kernel:
+    problem = cudnn.problem(
+      compute.dtype, shape[-1] // heads, is_dropping=is_dropping
+    )
+    if problem is not None:
+      raise InputError(
+        f"attention is 'fused', whose kernel on a GPU (cuDNN's) needs {problem}"
+        "; or use 'auto'."
+      )
+    return 'cudnn'
   if compute.attention == 'fused' and not has_kernel:
     raise InputError(
       f"attention is 'fused', but there is no kernel for a {where.upper()}: "

@@ -7,7 +7,13 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, Key
 
-from mobilebert_jax.models.attention import choice, dropout, meshed, xla
+from mobilebert_jax.models.attention import (
+  choice,
+  cudnn,
+  dropout,
+  meshed,
+  xla,
+)
 from mobilebert_jax.models.attention.masks import SEES_ALL, Mask
 from mobilebert_jax.models.attention.xla import Drawn
 from mobilebert_jax.models.layers import (
@@ -130,6 +136,8 @@ class SelfAttention(ConfiguredModule):
         interpret=choice.is_interpreted(),
       )  # fmt: skip
       return y, None, None
+    if kind == 'cudnn' and not with_maps:
+      return cudnn.attend(q, k, v, mask, head_mask, heads=heads), None, None
     q, k, v = (x.reshape(*x.shape[:2], heads, c.head_dim) for x in (q, k, v))
     has_own_gradient = not with_maps and is_hashed
     function: Any = xla.attend_hashed if has_own_gradient else xla.attend
