@@ -1,7 +1,6 @@
 """Options of XLA that make this model's programs faster, for each platform."""
 
 import functools
-from collections.abc import Mapping
 
 # Matrix products by Eigen: with this model's shapes XLA's own choice, YNNPACK,
 # takes a fifth longer in float32 (and Eigen twice as long in bfloat16).
@@ -32,7 +31,7 @@ def _is_known(name: str, value: str) -> bool:
   """Returns whether the installed XLA compiles with this option."""
   import jax
 
-  options: Mapping[str, str] = {name: value}
+  options = {name: value}
   try:
     with jax.default_device(jax.local_devices(backend='cpu')[0]):
       jax.jit(lambda: 0.0, compiler_options=options).lower().compile()
