@@ -138,7 +138,7 @@ def make_eval_step(
 
   devices = jax.devices()[:1] if mesh is None else mesh.devices.flat
   options = compiler_options(devices[0].platform, model.compute.dtype)
-  if len({device.process_index for device in devices}) == 1:
+  if mesh is None or len({device.process_index for device in devices}) == 1:
     return jax.jit(step, compiler_options=options)
   # Every process scores all predictions, and can fetch only what it holds.
   whole = NamedSharding(mesh, PartitionSpec())

@@ -4,6 +4,8 @@ It keeps scores and probabilities to itself, forward and backward. The public
 interface has no dropout, and the kernel no float32.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -39,7 +41,7 @@ def attend(
   head_mask: Float[Array, ' H'] | None,
   *,
   heads: int,
-  implementation: str = 'cudnn',
+  implementation: Literal['cudnn', 'xla'] = 'cudnn',
 ) -> Float[Array, 'B S W']:
   """Mixes the values that each query sees; see `xla.attend`.
 
@@ -68,7 +70,7 @@ def attend(
     v,
     bias=bias,
     mask=seen,
-    implementation=implementation,  # type: ignore[arg-type]
+    implementation=implementation,
   )
   if head_mask is not None:
     y = y * head_mask.astype(y.dtype).reshape(1, 1, -1, 1)
