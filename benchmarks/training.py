@@ -3,6 +3,7 @@
   pip install -e '.[parity]'
   python benchmarks/training.py [--rounds=9] [--dtypes float32 bfloat16]
       [--peers-python=PYTHON] [--huge-pages]
+      [--without NAME ...]
 
 Sequence classification at the published size with its published dropout, batch
 16, 128 tokens, AdamW with clipping: forward, backward and update. In bfloat16
@@ -104,6 +105,9 @@ def main():
   parser.add_argument('--rounds', type=int, default=9)
   parser.add_argument('--dtypes', nargs='+', default=['float32', 'bfloat16'])
   parser.add_argument('--peers-python', default=sys.executable)
+  parser.add_argument(
+    '--without', nargs='+', default=[], help='contenders that do not run'
+  )
   parser.add_argument('--huge-pages', action='store_true')
   parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
   args = parser.parse_args()
@@ -122,6 +126,11 @@ def main():
   for name, worker in workers.items():
     print(f'{name}: {worker.ask(do="versions")}')
   contenders = dict.fromkeys(OURS, 'ours') | dict.fromkeys(PEERS, 'peers')
+  contenders = {
+    name: worker
+    for name, worker in contenders.items()
+    if name not in args.without
+  }
   print(f'\nTraining step ({BATCH}, {LENGTH}): ms, median (least)\n')
   print(lock_step.table_head(contenders), flush=True)
   for dtype in args.dtypes:
