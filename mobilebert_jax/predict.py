@@ -27,7 +27,7 @@ from mobilebert_jax.config import fields
 from mobilebert_jax.config.command_line import HELP, Command, Flag, Given
 from mobilebert_jax.pipelines import predict_inputs, predict_kinds
 from mobilebert_jax.pipelines.predict_kinds import KINDS, Kind
-from mobilebert_jax.runtime import exit_status, files
+from mobilebert_jax.runtime import compilation_cache, exit_status, files
 from mobilebert_jax.runtime.errors import InputError
 
 # A file is read so many batches at a time: texts of similar length then share
@@ -113,7 +113,11 @@ def predict(flags: Given):
   items, chunk = _items(kind, flags, usual)
   pipe = predict_kinds.load(kind.pipeline, flags)
   problems: list[str] = []
-  with _output(flags['output']) as write, _progress(flags['output']) as is_at:
+  with (
+    compilation_cache.used(compilation_cache.AUTO),
+    _output(flags['output']) as write,
+    _progress(flags['output']) as is_at,
+  ):
     done = 0
     for part in _chunks(items, chunk):
       for item, result in _answered(kind, pipe, part, flags):
