@@ -101,7 +101,7 @@ def test_its_config_file_is_that_of_the_run(tmp_path):
   shown = to_train_config(module.get_config())
   data = dataclasses.replace(CONFIG.data, path='glue', cache_dir=None)
   expected = dataclasses.replace(
-    CONFIG, data=data, token=None, cache_dir=None, compilation_cache_dir=None
+    CONFIG, data=data, token=None, cache_dir=None, compilation_cache_dir='auto'
   )
   assert shown == expected
 
