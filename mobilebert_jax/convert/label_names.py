@@ -83,6 +83,11 @@ def describe(
     wanted: its second one.
     where: where the stored head is from.
   """
+  if matched.kind == 'same' and tuple(stored) != tuple(wanted):
+    return (
+      f'{where} writes the labels as {listed(stored)}; they are those that are '
+      f'called {listed(wanted)} here.'
+    )
   if matched.kind == 'reordered':
     return (
       f'{where} has the labels in the order {listed(stored)}; the rows of its '

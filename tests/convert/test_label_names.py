@@ -83,6 +83,17 @@ def test_any_order_and_form_finds_the_same_rows(data):
   assert found.order == tuple(order)
 
 
+def test_names_in_another_case_are_said():
+  names = ('Entailment', 'neutral'), ('entailment', 'neutral')
+  said = label_names.describe(label_names.match(*names), *names, 'the model')
+  assert said == (
+    'the model writes the labels as Entailment, neutral; they are those that '
+    'are called entailment, neutral here.'
+  )
+  equal = names[1], names[1]
+  assert label_names.describe(label_names.match(*equal), *equal, 'x') is None
+
+
 def test_rows_follow_their_names(nli, caplog):
   stored = load_pretrained(CLASSIFIER, nli).params['classifier']
   with caplog.at_level(logging.WARNING):
