@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mobilebert_jax.models.attention.masks import Mask
+from mobilebert_jax.models.attention.masks import Mask, additive
 
 # Channels of a head come in groups of eight, at most so many.
 _GROUP, _WIDEST = 8, 128
@@ -55,15 +55,11 @@ def attend(
     implementation: of `jax.nn.dot_product_attention`.
   """
   q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
-  seen = bias = mask.dense()
-  if seen is not None and seen.dtype == jnp.bool_:
-    bias = None
-  else:
+  seen = mask.dense()
+  bias: Array | None = None
+  if seen is not None and seen.dtype != jnp.bool_:
+    bias = additive(seen, q.dtype)
     seen = None
-  if bias is not None:
-    # -inf in every key of a row would make its softmax NaN.
-    lowest = jnp.finfo(q.dtype).min
-    bias = jnp.maximum(bias, lowest).astype(q.dtype)
   y = jax.nn.dot_product_attention(
     q,
     k,

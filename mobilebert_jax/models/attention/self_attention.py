@@ -147,8 +147,7 @@ class SelfAttention(ConfiguredModule):
       # the recomputation.
       core = jax.checkpoint(core, prevent_cse=compute.layers == 'loop')
     result = core(q, k, v, mask, head_mask, drawn)
-    y, *maps = (result, None, None) if has_own_gradient else result
-    probs, scores = maps
+    y, probs, scores = (result, None, None) if has_own_gradient else result
     return y.reshape(*y.shape[:2], c.true_hidden_size), probs, scores
 
 
