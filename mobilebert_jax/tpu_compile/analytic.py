@@ -95,17 +95,21 @@ def model_flops(work: Workload) -> int:
 def training(config: TrainConfig, work: Workload) -> int:
   """Returns the FLOPs of a training step with what `config.remat` repeats.
 
-  'full' repeats a block's forward pass in its backward pass; 'dots' only the
+  'full' repeats a block's forward pass in its backward pass, but for its last
+  product where only sums follow it: its result is needed for the gradient of a
+  norm's scale, and a folded norm has none of its own. 'dots' repeats only the
   products of attention, which have no parameters; 'attention' only the first of
   the two, the scores.
   """
   c = work.architecture
   dense, attention = _block(c, work.length)
+  is_folded = config.norms == 'fold' and c.normalization_type == 'no_norm'
+  unread = _last_product(c) if is_folded else 0
   again = {
     'none': 0,
     'attention': attention // 2,
     'dots': attention,
-    'full': dense + attention,
+    'full': dense + attention - unread,
   }
   repeated = 2 * c.num_hidden_layers * work.tokens * again[config.remat]
   return model_flops(work) + repeated
@@ -211,6 +215,12 @@ def _block(c: MobileBertConfig, length: int) -> tuple[int, int]:
   # Scores, and the sum of the values: each row of one meets all of the other.
   attention = 2 * length * narrow
   return bottlenecks + projections + feed_forward, attention
+
+
+def _last_product(c: MobileBertConfig) -> int:
+  """Returns those of each token in a block's last dense layer."""
+  last = c.hidden_size if c.use_bottleneck else c.intermediate_size
+  return c.true_hidden_size * last
 
 
 def _token_head(c: MobileBertConfig, head: type[Any]) -> int:

@@ -120,8 +120,7 @@ def small(layers, kind, **more) -> TrainConfig:
         'task': 'masked_lm', 'model': {**SIZES, 'num_hidden_layers': layers},
         'layers': kind, 'batch_size': 32, 'eval_batch_size': 32,
         'num_steps': 10, 'data': {'max_length': 128}, 'attention': 'xla',
-        # What the formula is of: with a folded norm, 'full' repeats less.
-        'norms': 'separate', 'attention_dropout': 'random',
+        'attention_dropout': 'random',
       } | more
     )
   )  # fmt: skip
@@ -214,6 +213,29 @@ def test_loops_count_as_the_unrolled_program_and_the_formula(
     analytic.Workload(plan.architecture, plan.task.head, 32, 128, 32, scored),
   )
   assert one.flops * 4 == pytest.approx(expected, rel=0.05)
+
+
+# A folded norm leaves a product less to repeat: the formula is exact.
+@pytest.mark.parametrize(
+  ('norms', 'architecture'),
+  [
+    ('separate', {}),
+    ('fold', {}),
+    ('fold', {'use_bottleneck': False, 'hidden_size': 64, 'embedding_size': 64}),
+    ('fold', {'normalization_type': 'layer_norm'}),
+  ],
+)
+def test_the_formula_counts_what_folded_norms_repeat(norms, architecture):
+  architecture = {**SIZES, 'num_hidden_layers': 2, **architecture}
+  config = small(2, 'scan', norms=norms, remat='full', model=architecture)
+  with jax.default_matmul_precision('default'):
+    plan = program.plan(config, where_to('tpu'))
+    step = program.compile_step(plan, 'training')
+  scored = step.batch['masked_positions'].size
+  work = analytic.Workload(
+    plan.architecture, plan.task.head, 32, 128, 32, scored
+  )
+  assert step.counts.flops * 4 == analytic.training(config, work)
 
 
 @pytest.mark.parametrize(
