@@ -38,33 +38,30 @@ _HEAD_ALL = (
 _PREFIX = '--config.'
 
 
-def _with(
-  attention: str, parts: int = 1, remat: str = 'full'
-) -> tuple[str, ...]:
-  """Settings that recompute blocks, with one kind of attention."""
-  chosen = (f'{_PREFIX}attention={attention}', f'{_PREFIX}remat={remat}')
+def _settings(parts: int, *remat: str) -> tuple[tuple[str, ...], ...]:
+  """Both kinds of attention with each policy of what is recomputed."""
   more = (f'{_PREFIX}accumulation_steps={parts}',) if parts > 1 else ()
-  return (*chosen, *more)
-
-
-def _both(parts: int = 1) -> tuple[tuple[str, ...], ...]:
-  return _with('xla', parts), _with('fused', parts)
+  return tuple(
+    (f'{_PREFIX}attention={attention}', f'{_PREFIX}remat={policy}', *more)
+    for policy in remat
+    for attention in ('xla', 'fused')
+  )
 
 
 RUNS = {
   'student': {
-    'v5e:2x4': _both(16),
-    'v5e:16x16': (*_both(), _with('fused', remat='dots')),
-    'v5p:2x2x1': _both(4),
-    'v5p:2x4x4': (*_both(), _with('fused', remat='dots')),
-    'v6e:8x8': (*_both(), _with('fused', remat='dots')),
+    'v5e:2x4': _settings(16, 'full', 'narrow'),
+    'v5e:16x16': _settings(1, 'full', 'narrow', 'dots'),
+    'v5p:2x2x1': _settings(4, 'full', 'narrow'),
+    'v5p:2x4x4': _settings(1, 'full', 'narrow', 'dots'),
+    'v6e:8x8': _settings(1, 'full', 'narrow', 'dots'),
   },
   'teacher': {
-    'v5e:2x4': _both(16),
-    'v5e:16x16': (*_both(), _with('fused', remat='dots')),
-    'v5p:2x2x1': _both(4),
-    'v5p:2x4x4': _both(),
-    'v6e:8x8': _both(2),
+    'v5e:2x4': _settings(16, 'full', 'narrow'),
+    'v5e:16x16': _settings(1, 'full', 'narrow', 'dots'),
+    'v5p:2x2x1': _settings(4, 'full', 'narrow'),
+    'v5p:2x4x4': _settings(1, 'full', 'narrow', 'dots'),
+    'v6e:8x8': _settings(2, 'full', 'narrow'),
   },
 }
 

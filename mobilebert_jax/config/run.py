@@ -318,8 +318,13 @@ class TrainConfig:
     help='type of the computation; parameters are float32, or float64 with it',
     because='hidden values of MobileBERT reach 2.5e7, beyond float16',
   )
-  remat: Literal['none', 'full', 'dots', 'attention'] = fields.setting(
-    'none', help='activations to recompute in the backward pass'
+  remat: Literal['none', 'full', 'dots', 'narrow', 'attention'] = (
+    fields.setting(
+      'none',
+      help="activations to recompute in the backward pass: all ('full'), all "
+      "but the results of products with parameters ('dots') or of those that "
+      "are narrower than what they read ('narrow'), or those of attention",
+    )
   )
   attention: Literal['auto', 'xla', 'fused'] = fields.setting(
     'auto',

@@ -31,7 +31,7 @@ from mobilebert_jax.distillation import attention_transfer, blocks, losses
 from mobilebert_jax.distillation.blocks import DropoutKey, Output
 from mobilebert_jax.models import packing
 from mobilebert_jax.models.attention import Mask, choice
-from mobilebert_jax.models.compute import REMAT_POLICIES
+from mobilebert_jax.models.remat import REMAT_POLICIES
 from mobilebert_jax.models.typing import Batch, Params
 
 Sums = dict[str, Array]

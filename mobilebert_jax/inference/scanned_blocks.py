@@ -22,7 +22,8 @@ from mobilebert_jax.inference.folding import Affine, Folding, Means
 from mobilebert_jax.inference.graph import Graph, Hook, Outputs, Weights
 from mobilebert_jax.inference.operations import Operations
 from mobilebert_jax.inference.quantization import Grid
-from mobilebert_jax.models.compute import REMAT_POLICIES, Compute
+from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.models.remat import REMAT_POLICIES
 
 # What stands for 'layer_3' in names of a loop's weights and tensors.
 _BLOCK = 'layer'

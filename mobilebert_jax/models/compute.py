@@ -5,34 +5,18 @@ serves every choice.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from mobilebert_jax.models.remat import REMAT_POLICIES
 from mobilebert_jax.runtime.errors import InputError
 
 DTYPES = ('float32', 'bfloat16', 'float64')
 LAYER_LOOPS = ('scan', 'loop')
+GRADIENTS = ('jax', 'own')
 NORMS = ('separate', 'fold', 'folded')
-# What the backward pass keeps of a block: everything, nothing, or the results
-# of matrix products with parameters. Where the value is None, whoever runs
-# blocks has nothing to do: 'attention' is up to `models.attention`, which
-# recomputes scores and probabilities alone.
-# With 'dots' also what a kernel of attention gives, which is no larger.
-KERNEL_RESULTS = 'attention_kernel'
-REMAT_POLICIES: Mapping[str, Callable[..., Any] | None] = {
-  'none': None,
-  'full': jax.checkpoint_policies.nothing_saveable,
-  'dots': jax.checkpoint_policies.save_from_both_policies(
-    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    jax.checkpoint_policies.save_only_these_names(KERNEL_RESULTS),
-  ),
-  'attention': None,
-}
-
-
 # How attention is computed, and where the mask of its dropout comes from.
 ATTENTIONS = ('auto', 'xla', 'fused')
 ATTENTION_DROPOUTS = ('random', 'hash')
@@ -50,8 +34,9 @@ class Compute:
     layers: 'scan' compiles one block and loops over the stacked parameters;
       'loop' unrolls the blocks (slower to compile, sometimes faster to run).
     remat: what the backward pass recomputes: 'none', 'full' (keep only each
-      block's input), 'dots' (keep products with parameters) or 'attention'
-      (keep all but attention's scores and probabilities).
+      block's input), 'dots' (keep products with parameters), 'narrow' (keep
+      those alone that have fewer features than they read, and what attention
+      gives) or 'attention' (keep all but its scores and probabilities).
     attention: 'xla' (plain operations), 'fused' (a kernel of the platform,
       which keeps scores and probabilities to itself), or 'auto': what is known
       to be faster there (`attention.choice`). Where probabilities or scores are
@@ -66,6 +51,10 @@ class Compute:
       (faster to train); 'folded', likewise, from those that `fold_norms` made
       (faster to run). Results differ by rounding.
 
+    gradients: 'jax' derives all of them; 'own' has rules for dense layers that
+      are faster in programs for a CPU (`products`), and then no forward-mode
+      derivatives (`jax.jvp`). Results differ by rounding.
+
   Raises:
     InputError: a value that is not allowed.
   """
@@ -77,6 +66,7 @@ class Compute:
   attention: str = 'xla'
   attention_dropout: str = 'random'
   norms: str = 'separate'
+  gradients: str = 'jax'
 
   def __post_init__(self):
     for field in ('dtype', 'param_dtype'):
@@ -87,6 +77,7 @@ class Compute:
       ('attention', ATTENTIONS),
       ('attention_dropout', ATTENTION_DROPOUTS),
       ('norms', NORMS),
+      ('gradients', GRADIENTS),
     ):
       if getattr(self, field) not in allowed:
         raise InputError(

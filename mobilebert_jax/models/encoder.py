@@ -21,7 +21,6 @@ from mobilebert_jax.models.attention import (
   Mask,
   SelfAttention,
 )
-from mobilebert_jax.models.compute import REMAT_POLICIES
 from mobilebert_jax.models.folded_norms import fold_blocks
 from mobilebert_jax.models.layers import (
   TORCH_LAYER_NORM_EPS,
@@ -35,6 +34,7 @@ from mobilebert_jax.models.layers import (
   residual_norm,
 )
 from mobilebert_jax.models.partitioning import constrain
+from mobilebert_jax.models.remat import REMAT_POLICIES
 from mobilebert_jax.runtime.errors import InputError
 
 

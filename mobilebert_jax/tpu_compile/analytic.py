@@ -82,7 +82,7 @@ def forward(work: Workload) -> int:
   c, tokens = work.architecture, work.tokens
   scored = tokens if work.scored is None else work.scored
   macs = tokens * _embeddings(c)
-  macs += c.num_hidden_layers * tokens * sum(_block(c, work.length))
+  macs += c.num_hidden_layers * tokens * _block(c, work.length)
   macs += scored * _token_head(c, work.head)
   return 2 * (macs + work.examples * _pooled(c, work.head))
 
@@ -97,19 +97,22 @@ def training(config: TrainConfig, work: Workload) -> int:
 
   'full' repeats a block's forward pass in its backward pass, but for its last
   product where only sums follow it: its result is needed for the gradient of a
-  norm's scale, and a folded norm has none of its own. 'dots' repeats only the
-  products of attention, which have no parameters; 'attention' only the first of
-  the two, the scores.
+  norm's scale, and a folded norm has none of its own. 'narrow' keeps the
+  results of products that have fewer features than they read, and of attention.
+  'dots' repeats only the products of attention, which have no parameters;
+  'attention' only the first of the two, the scores.
   """
   c = work.architecture
-  dense, attention = _block(c, work.length)
-  is_folded = config.norms == 'fold' and c.normalization_type == 'no_norm'
-  unread = _last_product(c) if is_folded else 0
+  attention = _attention(c, work.length)
+  layers = _dense_layers(c)
+  if config.norms == 'fold' and c.normalization_type == 'no_norm':
+    layers = layers[:-1]
   again = {
     'none': 0,
     'attention': attention // 2,
     'dots': attention,
-    'full': dense + attention - unread,
+    'narrow': attention // 2 + sum(i * o for i, o in layers if i <= o),
+    'full': attention + sum(i * o for i, o in layers),
   }
   repeated = 2 * c.num_hidden_layers * work.tokens * again[config.remat]
   return model_flops(work) + repeated
@@ -121,8 +124,9 @@ def kept_bytes(
   """Returns at least how many bytes the forward pass keeps for the backward.
 
   Only what `config.remat` must keep of the blocks: each one's input; but with
-  'full' also the results of its products with parameters; with 'none' also the
-  probabilities of attention. Real programs keep more.
+  'full' also the results of its products with parameters, of which 'narrow'
+  keeps some; with 'none' also the probabilities of attention. Real programs
+  keep more.
 
   Args:
     config: the run.
@@ -133,7 +137,9 @@ def kept_bytes(
   length = config.data.max_length
   width = 2 if config.dtype == 'bfloat16' else 4
   kept = c.hidden_size
-  if config.remat != 'full':
+  if config.remat == 'narrow':
+    kept += sum(o for i, o in _dense_layers(c) if i > o)
+  elif config.remat != 'full':
     kept += c.true_hidden_size * (4 + c.num_feedforward_networks)
   if config.remat == 'none' and has_scores:
     kept += c.num_attention_heads * length
@@ -197,30 +203,35 @@ def _embeddings(c: MobileBertConfig) -> int:
   return width * c.hidden_size
 
 
-def _block(c: MobileBertConfig, length: int) -> tuple[int, int]:
-  """Returns those of each token in a block: (dense layers, attention)."""
+def _block(c: MobileBertConfig, length: int) -> int:
+  """Returns those of each token in a block."""
+  return sum(i * o for i, o in _dense_layers(c)) + _attention(c, length)
+
+
+def _attention(c: MobileBertConfig, length: int) -> int:
+  """Returns those of each token without parameters."""
+  # Scores, and the sum of the values: each row of one meets all of the other.
+  return 2 * length * c.true_hidden_size
+
+
+def _dense_layers(c: MobileBertConfig) -> list[tuple[int, int]]:
+  """Returns the features (in, out) of a block's products with parameters."""
   wide, narrow = c.hidden_size, c.true_hidden_size
   query = value = wide
-  bottlenecks = 0
+  before, behind = [], []
   if c.use_bottleneck:
-    # The input's and the output's.
-    bottlenecks = 2 * wide * narrow
+    before, behind = [(wide, narrow)], [(narrow, wide)]
     if c.use_bottleneck_attention:
       query = value = narrow
     elif c.key_query_shared_bottleneck:
-      bottlenecks += wide * narrow
+      before = 2 * before
       query = narrow
-  projections = (2 * query + value + narrow) * narrow
-  feed_forward = c.num_feedforward_networks * 2 * narrow * c.intermediate_size
-  # Scores, and the sum of the values: each row of one meets all of the other.
-  attention = 2 * length * narrow
-  return bottlenecks + projections + feed_forward, attention
-
-
-def _last_product(c: MobileBertConfig) -> int:
-  """Returns those of each token in a block's last dense layer."""
-  last = c.hidden_size if c.use_bottleneck else c.intermediate_size
-  return c.true_hidden_size * last
+  attention = [
+    (query, narrow), (query, narrow), (value, narrow), (narrow, narrow)
+  ]  # fmt: skip
+  network = [(narrow, c.intermediate_size), (c.intermediate_size, narrow)]
+  networks = c.num_feedforward_networks * network
+  return [*before, *attention, *networks, *behind]
 
 
 def _token_head(c: MobileBertConfig, head: type[Any]) -> int:

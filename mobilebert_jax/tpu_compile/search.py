@@ -22,7 +22,7 @@ import jax
 
 from mobilebert_jax.config.run import TrainConfig
 from mobilebert_jax.models.attention import choice
-from mobilebert_jax.models.compute import REMAT_POLICIES
+from mobilebert_jax.models.remat import REMAT_POLICIES
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tpu_compile import analytic, program, report, session
 from mobilebert_jax.tpu_compile.program import CompilationPlan, DoesNotFitError

@@ -103,7 +103,7 @@ def test_a_stage_teaches_its_layer_and_no_later_one(four):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('remat', ['full', 'attention'])
+@pytest.mark.parametrize('remat', ['full', 'narrow', 'attention'])
 def test_rematerialisation_changes_nothing(four, remat):
   """In float64: what is left of a difference is not that of the order."""
   with jax.enable_x64(True):

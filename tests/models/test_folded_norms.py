@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mobilebert_jax as mb
+from mobilebert_jax.models.remat import REMAT_POLICIES
 from tests.support import cases, ours
 
 HEADS = {
@@ -103,7 +104,7 @@ def test_every_input(name):
     )
 
 
-@pytest.mark.parametrize('remat', ['none', 'full', 'dots', 'attention'])
+@pytest.mark.parametrize('remat', list(REMAT_POLICIES))
 @pytest.mark.parametrize('layers', ['scan', 'loop'])
 def test_the_gradient_is_that_of_the_same_parameters(remat, layers):
   with jax.enable_x64(True):

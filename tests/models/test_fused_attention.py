@@ -241,7 +241,7 @@ def test_a_model_on_any_mesh_has_the_same_bits(sizes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('remat', ['full', 'dots', 'attention'])
+@pytest.mark.parametrize('remat', ['full', 'dots', 'narrow', 'attention'])
 @pytest.mark.parametrize('attention', ['xla', 'fused'])
 def test_rematerialisation(attention, remat):
   compute = mb.Compute(

@@ -215,19 +215,27 @@ def test_loops_count_as_the_unrolled_program_and_the_formula(
   assert one.flops * 4 == pytest.approx(expected, rel=0.05)
 
 
+WITHOUT_BOTTLENECK = {
+  'use_bottleneck': False, 'hidden_size': 64, 'embedding_size': 64
+}  # fmt: skip
+
+
 # A folded norm leaves a product less to repeat: the formula is exact.
 @pytest.mark.parametrize(
-  ('norms', 'architecture'),
+  ('remat', 'norms', 'architecture'),
   [
-    ('separate', {}),
-    ('fold', {}),
-    ('fold', {'use_bottleneck': False, 'hidden_size': 64, 'embedding_size': 64}),
-    ('fold', {'normalization_type': 'layer_norm'}),
+    ('full', 'separate', {}),
+    ('full', 'fold', {}),
+    ('full', 'fold', WITHOUT_BOTTLENECK),
+    ('full', 'fold', {'normalization_type': 'layer_norm'}),
+    ('narrow', 'separate', {}),
+    ('narrow', 'fold', {}),
+    ('narrow', 'fold', WITHOUT_BOTTLENECK),
   ],
 )
-def test_the_formula_counts_what_folded_norms_repeat(norms, architecture):
+def test_the_formula_counts_what_is_repeated(remat, norms, architecture):
   architecture = {**SIZES, 'num_hidden_layers': 2, **architecture}
-  config = small(2, 'scan', norms=norms, remat='full', model=architecture)
+  config = small(2, 'scan', norms=norms, remat=remat, model=architecture)
   with jax.default_matmul_precision('default'):
     plan = program.plan(config, where_to('tpu'))
     step = program.compile_step(plan, 'training')

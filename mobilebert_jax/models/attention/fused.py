@@ -27,7 +27,7 @@ from mobilebert_jax.models.attention.kernel import (
   make_plan,
 )
 from mobilebert_jax.models.attention.masks import Mask, additive
-from mobilebert_jax.models.compute import KERNEL_RESULTS
+from mobilebert_jax.models.remat import KERNEL_RESULTS
 
 _VMEM_BYTES = 48 * 2**20
 # Parts of a mask that may have a gradient.

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Key, UInt32
 
 from mobilebert_jax.models.attention import dropout
 from mobilebert_jax.models.attention.masks import Mask, apply_mask
 from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.models.remat import CONTEXT
 
 
 class Drawn(NamedTuple):
@@ -77,6 +79,7 @@ def attend(
   if head_mask is not None:
     probs = probs * head_mask.astype(probs.dtype).reshape(1, -1, 1, 1)
   context = jnp.einsum('BHTS,BSHK->BTHK', probs.astype(compute.dtype), v)
+  context = checkpoint_name(context, CONTEXT)
   return context, probs, scores
 
 
@@ -145,6 +148,7 @@ def _attend_forward(rate, compute, q, k, v, mask, seed):
     preferred_element_type=wide,
   )
   context = (context / (1 - rate)).astype(q.dtype)
+  context = checkpoint_name(context, CONTEXT)
   return context, (q, k, v, mask, seed, probs, context)
 
 
