@@ -45,7 +45,9 @@ def _ours(ids, labels, dtype: str, is_run: bool) -> lock_step.Call:
 
   choices, options = {}, None
   if is_run:
-    choices = {'norms': 'fold', 'attention_dropout': 'hash'}
+    choices = {
+      'norms': 'fold', 'attention_dropout': 'hash', 'gradients': 'own'
+    }  # fmt: skip
     options = mb.compiler_options('cpu', dtype)
   config = mb.MobileBertConfig.mobilebert()
   compute = mb.Compute(dtype=dtype, **choices)

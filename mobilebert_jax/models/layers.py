@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mobilebert_jax.config.model import MobileBertConfig
+from mobilebert_jax.models import products
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.partitioning import constrain, partitioned
+from mobilebert_jax.runtime import target
 
 # Two norms do not read the config's `layer_norm_eps`: in PyTorch they were
 # built with torch's own default (transformers: embeddings.LayerNorm and
@@ -72,9 +74,11 @@ class Dense(nn.Module):
       param_dtype,
     )
     out_dtype = self.out_dtype or dtype
-    y = jnp.dot(
-      x.astype(dtype), kernel.astype(dtype), preferred_element_type=out_dtype
-    )
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    has_own_gradient = self.compute.gradients == 'own'
+    if has_own_gradient and out_dtype == dtype and target.platform() == 'cpu':
+      return products.affine(x, kernel, bias.astype(dtype))
+    y = jnp.dot(x, kernel, preferred_element_type=out_dtype)
     return y + along_last_axis(bias.astype(out_dtype), y.ndim)
 
 

@@ -257,6 +257,8 @@ def compute_of(config: TrainConfig) -> models.Compute:
   Parameters are float32, or float64 with `config.dtype` 'float64'.
   """
   param_dtype = 'float64' if config.dtype == 'float64' else 'float32'
+  # Both came together: a run that began before them keeps its bits.
+  gradients = 'own' if config.norms == 'fold' else 'jax'
   return models.Compute(
     config.dtype,
     param_dtype,
@@ -265,6 +267,7 @@ def compute_of(config: TrainConfig) -> models.Compute:
     attention=config.attention,
     attention_dropout=config.attention_dropout,
     norms=config.norms,
+    gradients=gradients,
   )
 
 

@@ -4,10 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Literal
 
-import jax
-
 from mobilebert_jax.models.attention import cudnn, meshed
 from mobilebert_jax.models.compute import Compute
+from mobilebert_jax.runtime import target
 from mobilebert_jax.runtime.errors import InputError
 
 Kind = Literal['xla', 'fused', 'cudnn']
@@ -36,21 +35,6 @@ def is_interpreted() -> bool:
   return _is_interpreted
 
 
-def platform() -> str:
-  """Returns 'cpu', 'gpu' or 'tpu': what a program that is traced now is for.
-
-  That of the mesh that is set, which may be only compiled for; else that of
-  JAX's default device.
-  """
-  device = jax.sharding.get_abstract_mesh().abstract_device
-  if device is None:
-    return jax.default_backend()
-  name = device.device_kind.lower()
-  if name.startswith('tpu'):
-    return 'tpu'
-  return 'cpu' if name == 'cpu' else 'gpu'
-
-
 def kind(
   compute: Compute,
   shape: tuple[int, ...],
@@ -71,7 +55,7 @@ def kind(
   """
   if compute.attention == 'xla':
     return 'xla'
-  where = platform()
+  where = target.platform()
   has_kernel = where == 'tpu' or _is_interpreted
   if compute.attention == 'fused' and where == 'gpu' and not has_kernel:
     problem = cudnn.problem(
