@@ -51,9 +51,9 @@ class Compute:
       (faster to train); 'folded', likewise, from those that `fold_norms` made
       (faster to run). Results differ by rounding.
 
-    gradients: 'jax' derives all of them; 'own' has rules for dense layers that
-      are faster in programs for a CPU (`products`), and then no forward-mode
-      derivatives (`jax.jvp`). Results differ by rounding.
+    gradients: 'jax' derives all of them; 'own' has rules that are faster in
+      programs for a CPU (`own_gradients`), and then no forward-mode derivatives
+      (`jax.jvp`). Results differ by rounding.
 
   Raises:
     InputError: a value that is not allowed.

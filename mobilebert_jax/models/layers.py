@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.models import products
+from mobilebert_jax.models import own_gradients
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.partitioning import constrain, partitioned
-from mobilebert_jax.runtime import target
 
 # Two norms do not read the config's `layer_norm_eps`: in PyTorch they were
 # built with torch's own default (transformers: embeddings.LayerNorm and
@@ -75,9 +74,8 @@ class Dense(nn.Module):
     )
     out_dtype = self.out_dtype or dtype
     x, kernel = x.astype(dtype), kernel.astype(dtype)
-    has_own_gradient = self.compute.gradients == 'own'
-    if has_own_gradient and out_dtype == dtype and target.platform() == 'cpu':
-      return products.affine(x, kernel, bias.astype(dtype))
+    if out_dtype == dtype and own_gradients.are_used(self.compute):
+      return own_gradients.affine(x, kernel, bias.astype(dtype))
     y = jnp.dot(x, kernel, preferred_element_type=out_dtype)
     return y + along_last_axis(bias.astype(out_dtype), y.ndim)
 
@@ -309,6 +307,8 @@ class Activation(nn.Module):
       return jnp.where(x > 0, x, slope * x)
     if self.kind == 'xielu':
       return self._xielu(x)
+    if self.kind == 'relu' and own_gradients.are_used(self.compute):
+      return own_gradients.relu(x)
     return FUNCTIONS[self.kind](x)
 
   def _scalar(self, name: str, value: float, x: Array) -> Array:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Key, UInt32
 
+from mobilebert_jax.models import own_gradients
 from mobilebert_jax.models.attention import dropout
 from mobilebert_jax.models.attention.masks import Mask, apply_mask
 from mobilebert_jax.models.compute import Compute
@@ -155,15 +156,18 @@ def _attend_forward(rate, compute, q, k, v, mask, seed):
 def _attend_backward(rate, compute, kept, gradient):
   q, k, v, mask, seed, probs, context = kept
   wide, scale = compute.stats_dtype, q.shape[-1] ** -0.5
+  over_queries: Any = functools.partial(jnp.einsum, 'BHTS,BHTK->BHSK')
+  if own_gradients.are_used(compute):
+    over_queries = own_gradients.over_queries
   gradient = gradient.astype(wide)
   row_sum = jnp.sum(gradient * context.astype(wide), axis=-1, keepdims=True)
   scaled = (gradient / (1 - rate)).astype(q.dtype)
-  dv = jnp.einsum('BHTS,BHTK->BHSK', _dropped(rate, seed, probs), scaled)
+  dv = over_queries(_dropped(rate, seed, probs), scaled)
   dp = jnp.einsum('BHTK,BHSK->BHTS', scaled, v, preferred_element_type=wide)
   wide_ds = probs.astype(wide) * (_dropped(rate, seed, dp) - row_sum)
   ds = wide_ds.astype(q.dtype)
   dq = jnp.einsum('BHTS,BHSK->BHTK', ds, k) * scale
-  dk = jnp.einsum('BHTS,BHTK->BHSK', ds, q) * scale
+  dk = over_queries(ds, q) * scale
   return (
     dq.astype(q.dtype), dk.astype(k.dtype), dv, mask_gradient(mask, wide_ds),
     None,
