@@ -20,6 +20,7 @@ from mobilebert_jax.runtime import (
   compilation_cache,
   distributed,
   files,
+  huge_pages,
   lock,
   preemption,
 )
@@ -41,6 +42,9 @@ from mobilebert_jax.training.run_state import RunState
 from mobilebert_jax.training.setup import Run
 from mobilebert_jax.training.train_step import TrainState
 from mobilebert_jax.training.workdir import Workdir
+
+# Steps, from which on it is worth while to begin again with a faster setting.
+_LONG_RUN = 1000
 
 
 def train(
@@ -142,6 +146,9 @@ def train(
       )
       if first < run.total_steps:
         progress.say('Compiling; the first step follows.')
+      hint = huge_pages.hint(jax.default_backend())
+      if hint is not None and run.total_steps - first >= _LONG_RUN:
+        progress.say(hint)
 
       def log_step(step: int, metrics: Metrics):
         """Fetches, checks and logs the numbers of one step."""

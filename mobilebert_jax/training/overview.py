@@ -257,7 +257,11 @@ def _attention(run: Run) -> str:
       c.num_attention_heads,
       is_dropping=c.attention_probs_dropout_prob > 0,
     )
-  return {'xla': 'plain operations', 'fused': 'the fused kernel'}[kind]
+  return {
+    'xla': 'plain operations',
+    'fused': 'the fused kernel',
+    'cudnn': "cuDNN's kernel",
+  }[kind]
 
 
 def _memory(device: jax.Device) -> str:
