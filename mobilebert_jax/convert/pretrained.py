@@ -67,6 +67,7 @@ def load_pretrained(
   attention: str = 'xla',
   attention_dropout: str = 'random',
   norms: str = 'separate',
+  gradients: str = 'jax',
   add_pooling_layer: bool | None = None,
   revision: str | None = None,
   token: str | bool | None = None,
@@ -100,6 +101,7 @@ def load_pretrained(
     attention: see `models.Compute`.
     attention_dropout: see `models.Compute`.
     norms: see `models.Compute`; the parameters are not folded.
+    gradients: see `models.Compute`.
     add_pooling_layer: for `MobileBertModel` only.
     revision: branch, tag or commit on the hub.
     token: the hub's access token.
@@ -135,6 +137,7 @@ def load_pretrained(
     attention=attention,
     attention_dropout=attention_dropout,
     norms=norms,
+    gradients=gradients,
   )
   stored = config or _stored_config(source)
   tensors, notes = _read(source)

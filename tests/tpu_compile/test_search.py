@@ -6,7 +6,7 @@ import types
 import jax
 import pytest
 
-from mobilebert_jax.models.attention import choice
+from mobilebert_jax.runtime import target
 from mobilebert_jax.tpu_compile import program, report, search, topology
 from tests.support import tiny
 
@@ -16,7 +16,7 @@ GIB = 2**30
 @pytest.fixture
 def where(monkeypatch):
   """A slice whose devices are the CPU's, but have the TPU's kernel."""
-  monkeypatch.setattr(choice, 'platform', lambda: 'tpu')
+  monkeypatch.setattr(target, 'platform', lambda: 'tpu')
   monkeypatch.setattr(
     topology.Slice, 'devices', lambda self: jax.devices()[: self.size]
   )
@@ -82,7 +82,7 @@ def outcomes(result):
 
 def test_the_fastest_that_fits_is_named(tmp_path, where, monkeypatch):
   """Every combination is a row; one that is slower with more parts ends it."""
-  cost = {'none': 4.0, 'attention': 2.0, 'dots': 3.0, 'full': 2.5}
+  cost = {'none': 4, 'attention': 2, 'dots': 3, 'narrow': 2.75, 'full': 2.5}
   compiler = Compiler(
     monkeypatch,
     lambda attention, remat, parts: (
@@ -92,7 +92,7 @@ def test_the_fastest_that_fits_is_named(tmp_path, where, monkeypatch):
   )
   result, text = run(compiler, config(tmp_path), where, monkeypatch)
   found = outcomes(result)
-  assert len(found) == len(result['rows']) == (4 + 3) * 4
+  assert len(found) == len(result['rows']) == (5 + 4) * 4
   # As configured first: no micro-batches, nothing recomputed.
   assert compiler.compiled[0] == ('xla', 'none', 1)
   assert found['xla', 'attention', 1] == ('does not fit', '')
