@@ -12,6 +12,7 @@ import pytest
 
 import mobilebert_jax as mb
 from mobilebert_jax.models import own_gradients
+from mobilebert_jax.models.remat import REMAT_POLICIES
 from tests.support import cases
 
 # Accumulation differs in its order alone.
@@ -53,6 +54,20 @@ def test_equal_to_the_derived_ones(shape, features, dtype):
       np.testing.assert_allclose(
         one.astype(other.dtype), other, rtol=0, atol=TOLERANCES[dtype] * largest
       )
+
+
+@pytest.mark.parametrize(('policy', 'more'), [('dots', 0), ('full', 1)])
+def test_policies_of_rematerialisation_see_the_product(policy, more):
+  def products(function):
+    both = jax.value_and_grad(lambda *a: jnp.sum(function(*a)), (0, 1, 2))
+    lowered = jax.jit(both).lower(*arrays((3, 5, 24), 8, 'float32'))
+    return lowered.as_text().count('stablehlo.dot_general')
+
+  def layer(*operands):
+    return jnp.sin(own_gradients.affine(*operands))
+
+  again = jax.checkpoint(layer, policy=REMAT_POLICIES[policy])
+  assert products(again) == products(layer) + more
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
