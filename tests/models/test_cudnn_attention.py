@@ -9,6 +9,7 @@ import pytest
 
 import mobilebert_jax as mb
 from mobilebert_jax.models.attention import choice, cudnn, make_mask, xla
+from mobilebert_jax.runtime import target
 from mobilebert_jax.runtime.errors import InputError
 
 B, S, H, K = 2, 7, 4, 8
@@ -63,7 +64,7 @@ def test_it_computes_what_plain_operations_do(name, has_head_mask):
 
 @pytest.fixture
 def gpu(monkeypatch):
-  monkeypatch.setattr(choice, 'platform', lambda: 'gpu')
+  monkeypatch.setattr(target, 'device_kind', lambda: 'nvidia h200')
 
 
 def _kind(attention, dtype='bfloat16', width=128, is_dropping=False):

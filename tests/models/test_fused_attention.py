@@ -18,6 +18,7 @@ from mobilebert_jax.models.attention import (
   make_mask,
   xla,
 )
+from mobilebert_jax.runtime import target
 from mobilebert_jax.training import mesh as device_mesh
 from tests.support import cases, marks
 
@@ -289,6 +290,28 @@ def test_a_platform_without_a_kernel():
     compute, attention='auto', attention_dropout='hash'
   )
   assert_same(gradients(automatic), expected())
+
+
+@pytest.mark.parametrize(
+  ('device', 'remat', 'rows', 'width', 'kind'),
+  [
+    ('tpu v5 lite', 'none', 8, 128, 'fused'),
+    ('tpu v5 lite', 'full', 64, 128, 'xla'),
+    ('tpu v5 lite', 'narrow', 8, 128, 'xla'),
+    ('tpu v5 lite', 'narrow', 16, 128, 'fused'),
+    # The teacher's heads fill their tiles.
+    ('tpu v5 lite', 'full', 8, 1024, 'fused'),
+    ('tpu v6 lite', 'full', 8, 128, 'fused'),
+    ('tpu v5', 'narrow', 8, 128, 'fused'),
+  ],
+)
+def test_auto_takes_what_was_found_faster(
+  monkeypatch, device, remat, rows, width, kind
+):
+  monkeypatch.setattr(target, 'device_kind', lambda: device)
+  compute = mb.Compute('bfloat16', attention='auto', remat=remat)
+  found = choice.kind(compute, (rows, 512, width), HEADS, is_dropping=False)
+  assert found == kind
 
 
 def test_auto_keeps_the_bits_of_drawn_dropout():

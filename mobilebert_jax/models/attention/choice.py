@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from mobilebert_jax.models.attention import cudnn, meshed
+from mobilebert_jax.models.attention.kernel import LANES
 from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.runtime import target
 from mobilebert_jax.runtime.errors import InputError
@@ -12,6 +13,11 @@ from mobilebert_jax.runtime.errors import InputError
 Kind = Literal['xla', 'fused', 'cudnn']
 # Shorter rows have so few scores that plain operations move little memory.
 _SHORTEST = 128
+# A v5e's memory keeps up with its matrix units, and the kernel multiplies all
+# lanes of a tile for each narrow head. Where blocks are recomputed, plain
+# operations are faster; with 'narrow', as long as a device has no more tokens
+# at a time than it keeps on its core (docs/explanation/scaling.md).
+_V5E, _ON_CORE = 'tpu v5 lite', 4096
 
 _is_interpreted = False
 
@@ -74,10 +80,18 @@ def kind(
     )
   if not has_kernel or compute.dtype == 'float64':
     return 'xla'
-  if not meshed.is_divisible(shape[0], heads):
+  by_rows, by_heads = meshed.divisors()
+  if shape[0] % by_rows or heads % by_heads:
     return 'xla'
   if compute.attention == 'fused':
     return 'fused'
   if is_dropping and compute.attention_dropout != 'hash':
     return 'xla'
-  return 'fused' if shape[1] >= _SHORTEST else 'xla'
+  if shape[1] < _SHORTEST:
+    return 'xla'
+  if target.device_kind() == _V5E and shape[-1] // heads < LANES:
+    tokens = shape[0] * shape[1] // by_rows
+    is_on_core = compute.remat == 'narrow' and tokens <= _ON_CORE
+    if compute.remat == 'full' or is_on_core:
+      return 'xla'
+  return 'fused'

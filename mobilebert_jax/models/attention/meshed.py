@@ -15,15 +15,15 @@ from mobilebert_jax.models.attention.masks import Mask
 from mobilebert_jax.models.partitioning import activation_spec
 
 
-def is_divisible(rows: int, heads: int) -> bool:
-  """Returns whether the mesh gives every device equal rows and whole heads."""
+def divisors() -> tuple[int, int]:
+  """Returns into how many parts the mesh divides the rows, and the heads."""
   spec = activation_spec('batch', 'heads')
   sizes = jax.sharding.get_abstract_mesh().shape
   by_rows, by_heads = (
     math.prod(sizes[name] for name in _names(entry))
     for entry in spec or (None, None)
   )
-  return rows % by_rows == 0 and heads % by_heads == 0
+  return by_rows, by_heads
 
 
 def attend(
