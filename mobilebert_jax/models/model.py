@@ -160,9 +160,7 @@ class MobileBertPreTrainedModel(ConfiguredModule):
     that has an own backward pass, and a shorter one forward. Results differ by
     rounding.
     """
-    compute = dataclasses.replace(
-      self.compute, norms='folded', attention_dropout='hash'
-    )
+    compute = dataclasses.replace(self.compute, norms='folded', gradients='own')
     return self.clone(compute=compute)
 
   def fold_norms(self, params: Params) -> Params:

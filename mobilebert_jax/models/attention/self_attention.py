@@ -139,7 +139,11 @@ class SelfAttention(ConfiguredModule):
     if kind == 'cudnn' and not with_maps:
       return cudnn.attend(q, k, v, mask, head_mask, heads=heads), None, None
     q, k, v = (x.reshape(*x.shape[:2], heads, c.head_dim) for x in (q, k, v))
-    has_own_gradient = not with_maps and is_hashed
+    has_own_gradient = (
+      not with_maps
+      and drawn.key is None
+      and (is_hashed or compute.gradients == 'own')
+    )
     function: Any = xla.attend_hashed if has_own_gradient else xla.attend
     core: Any = functools.partial(function, rate=rate, compute=compute)
     if compute.remat == 'attention':
