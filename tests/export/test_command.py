@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import types
 
 import jax.export
 import numpy as np
@@ -215,6 +216,8 @@ WRONG = {
   'no length': (['--format=litert', '--lengths=()'], '--lengths'),
   'no texts': (['--texts=missing.txt'], 'missing.txt'),
   'texts of no kind': (['--texts=texts.pdf'], 'must end in'),
+  'an empty file of texts': (['--texts=empty.txt'], 'empty.txt'),
+  'no column of texts': (['--texts=labels.csv'], 'labels.csv'),
   'parameters outside onnx': (
     ['--format=onnx', '--parameters=outside'], 'is for --format=stablehlo',
   ),
@@ -232,12 +235,33 @@ WRONG = {
 def test_wrong_use(case, models, tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
   more, told = WRONG[case]
-  (tmp_path / 'texts.pdf').touch()
+  given = {'texts.pdf': '', 'empty.txt': '', 'labels.csv': 'label\n1\n'}
+  for name, content in given.items():
+    (tmp_path / name).write_text(content)
   assert run(*flags(models(CLASSIFY), 'out', *more)) == 2
   error = capsys.readouterr().err
   assert told in error
   assert error.startswith('error: ') and error.count('\n') == 1
-  assert {path.name for path in tmp_path.iterdir()} == {'texts.pdf'}
+  assert {path.name for path in tmp_path.iterdir()} == {*given}
+
+
+@pytest.mark.parametrize('name', ['missing.txt', 'empty.txt', 'labels.csv'])
+def test_calibration_without_texts(name, models, tmp_path, capsys, monkeypatch):
+  """Said before the format's package is of any use."""
+  monkeypatch.setattr(requirements.importlib, 'import_module', types.ModuleType)
+  given = {'empty.txt': '', 'labels.csv': 'label\n1\n'}
+  for file, content in given.items():
+    (tmp_path / file).write_text(content)
+  asked = (
+    '--format=onnx',
+    '--quantize=int8',
+    f'--calibration={tmp_path / name}',
+  )
+  assert run(*flags(models(CLASSIFY), tmp_path / 'out', *asked)) == 2
+  error = capsys.readouterr().err
+  assert name in error
+  assert error.startswith('error: ') and error.count('\n') == 1
+  assert {path.name for path in tmp_path.iterdir()} == {*given}
 
 
 def test_an_output_that_is_a_file_or_cannot_be_made(models, tmp_path, capsys):
