@@ -71,7 +71,7 @@ _TOY_CASES: Mapping[str, tuple[int, int, int | None]] = {
 _TOY_MODEL = {
   'hidden_size': 32, 'intra_bottleneck_size': 32, 'embedding_size': 16,
   'num_hidden_layers': 2, 'num_attention_heads': 2, 'intermediate_size': 32,
-  'num_feedforward_networks': 1, 'max_position_embeddings': 64,
+  'num_feedforward_networks': 1, 'max_position_embeddings': 512,
 }  # fmt: skip
 _SHARD = '16MB'
 # Of the minutes that --pretrain may take: what is left is for compiling,

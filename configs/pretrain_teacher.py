@@ -3,8 +3,8 @@
 Command:  python train.py --config=configs/pretrain_teacher.py \
             --config.data.path=DATA --config.tokenizer=VOCAB --workdir=TEACHER
 Hardware: a TPU slice (the authors: 256 TPU v3 chips). By tpu_compile a step
-needs 6.3 GiB on each chip of v5e:16x16, and all steps at least 0.64 days, 3,962
-chip-hours; on fewer chips use --config.accumulation_steps.
+needs 11.2 GiB on each chip of v5e:16x16, and all steps at least 0.5 days, 3,069
+chip-hours; on fewer chips use --config.accumulation_steps, or remat=narrow.
 DATA is text (*.txt, *.jsonl, also gzipped), or better, since it is far larger
 than memory, what `python -m mobilebert_jax.pretraining_data` made of it, or
 TFRecords of BERT's create_pretraining_data.py; docs/guides/pretraining_data.md.

@@ -92,7 +92,7 @@ def teacher_pretraining() -> Settings:
   return pretraining(
     model=model_settings(MobileBertConfig.ib_bert_large()),
     batch_size=4096,
-    remat='full',
+    remat='dots',
   )
 
 
@@ -177,7 +177,7 @@ def distillation(strategy: str) -> dict[str, Settings]:
     }
 
   def full(architecture: MobileBertConfig) -> Settings:
-    return pretraining(model=model_settings(architecture), remat='full')
+    return pretraining(model=model_settings(architecture), remat='narrow')
 
   variants = {
     '': distilled(240_000, 500_000, full(MobileBertConfig.mobilebert())),
