@@ -141,6 +141,9 @@ def _run(arguments: str) -> dict:
     title = f'$ python -m mobilebert_jax.tpu_compile {arguments}\n'
     print(title + done.stdout, flush=True)
     report = json.loads(file.read_text())
+    for step in report['steps'].values():
+      # The costliest are in the text.
+      step.pop('operations', None)
     if report['problems']:
       report['cost'] = None
     return report | {'text': title + done.stdout}

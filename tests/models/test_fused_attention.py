@@ -295,7 +295,9 @@ def test_a_platform_without_a_kernel():
 @pytest.mark.parametrize(
   ('device', 'remat', 'rows', 'width', 'kind'),
   [
-    ('tpu v5 lite', 'none', 8, 128, 'fused'),
+    ('tpu v5 lite', 'none', 8, 128, 'xla'),
+    ('tpu v5 lite', 'dots', 8, 128, 'fused'),
+    ('tpu v5 lite', 'none', 16, 128, 'fused'),
     ('tpu v5 lite', 'full', 64, 128, 'xla'),
     ('tpu v5 lite', 'narrow', 8, 128, 'xla'),
     ('tpu v5 lite', 'narrow', 16, 128, 'fused'),

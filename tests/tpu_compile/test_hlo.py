@@ -203,6 +203,13 @@ def test_a_kernel_that_declares_nothing_is_named():
   assert [o.flops for o in counts.kernels] == [0]
 
 
+def test_the_compilers_own_kernel_counts_as_the_product_that_it_replaces():
+  text = KERNEL.replace('jit(f)/fused/pallas_call', 'online-softmax')
+  counts = hlo_counts.count(text.replace('COST', ''))
+  (found,) = counts.kernels
+  assert found.flops == 2 * 256 * 128 * 128 and counts.uncounted == ()
+
+
 def test_operations_hold_all_that_a_program_computes_and_moves():
   """Of a real one, with a loop and fusions."""
 

@@ -250,7 +250,11 @@ def test_the_formula_counts_what_is_repeated(remat, norms, architecture):
   'where', marks.long_but(('v5e:2x2',), ('v5e:2x2', 'v6e:2x2', 'v5p:2x2x1'))
 )
 def test_a_step_has_the_kernel_and_no_scores(where):
-  """'auto' takes it; nothing of [tokens, tokens] is ever in memory."""
+  """'auto' takes it; nothing of [tokens, tokens] is ever in memory.
+
+  On a v5e it does not with so few tokens.
+  """
+  taken = 'fused' if where.startswith('v5e') else 'auto'
   config = small(
     2, 'scan', attention='auto', attention_dropout='hash', dtype='bfloat16',
     mesh={'tensor': 2},
@@ -266,7 +270,7 @@ def test_a_step_has_the_kernel_and_no_scores(where):
       program.plan(dataclasses.replace(config, attention=attention), devices),
       'training',
     ).compiled.as_text()
-    for attention in ('auto', 'xla')
+    for attention in (taken, 'xla')
   ]
   kernels, plain = texts
   assert kernels.count('custom_call_target="tpu_custom_call"') == 2
@@ -394,8 +398,8 @@ def test_a_search_compiles_the_kernel_and_plain_attention(monkeypatch):
   with jax.default_matmul_precision('default'):
     result = search.run(config, where, lines.append)
   rows = {(r['attention'], r['remat']): r for r in result['rows']}
-  # As configured: 'auto' takes the kernel for rows as long as these.
-  assert set(rows) == {('fused', 'none'), ('xla', 'full'), ('fused', 'full')}
+  # As configured: 'auto' takes plain operations for so few tokens on a v5e.
+  assert set(rows) == {('xla', 'none'), ('xla', 'full'), ('fused', 'full')}
   assert {r['outcome'] for r in rows.values()} == {'fits'}
   for (attention, _), row in rows.items():
     step = row['steps']['training']
@@ -408,7 +412,7 @@ def test_a_search_compiles_the_kernel_and_plain_attention(monkeypatch):
       assert row['compute_seconds_by_formula'] == pytest.approx(
         step['seconds']['compute'], rel=0.05
       )
-  kernels = rows['fused', 'none']['steps']['training']['kernels']
+  kernels = rows['fused', 'full']['steps']['training']['kernels']
   assert {row['count'] for row in kernels.values()} == {2}
   # A head of 32 takes all lanes of its tile: more than the formula's FLOPs.
   assert sum(row['flops'] for row in kernels.values()) > 0

@@ -14,9 +14,9 @@ Kind = Literal['xla', 'fused', 'cudnn']
 # Shorter rows have so few scores that plain operations move little memory.
 _SHORTEST = 128
 # A v5e's memory keeps up with its matrix units, and the kernel multiplies all
-# lanes of a tile for each narrow head. Where blocks are recomputed, plain
-# operations are faster; with 'narrow', as long as a device has no more tokens
-# at a time than it keeps on its core (docs/explanation/scaling.md).
+# lanes of a tile for each narrow head. With as few tokens at a time as it keeps
+# on its core, plain operations are faster, but for 'dots'; with remat 'full'
+# they always are (docs/explanation/scaling.md).
 _V5E, _ON_CORE = 'tpu v5 lite', 4096
 
 _is_interpreted = False
@@ -91,7 +91,7 @@ def kind(
     return 'xla'
   if target.device_kind() == _V5E and shape[-1] // heads < LANES:
     tokens = shape[0] * shape[1] // by_rows
-    is_on_core = compute.remat == 'narrow' and tokens <= _ON_CORE
+    is_on_core = compute.remat != 'dots' and tokens <= _ON_CORE
     if compute.remat == 'full' or is_on_core:
       return 'xla'
   return 'fused'

@@ -48,6 +48,8 @@ _WITHOUT_FLOPS = frozenset({
 # Kernels written in Pallas.
 _KERNEL = 'tpu_custom_call'
 _DECLARED = re.compile(r'"cost_estimate":\{([^}]*)\}')
+# XLA's own kernel, in place of a softmax and its product with values.
+_SOFTMAX = 'online-softmax'
 # The result of these holds the operands beside what arrives.
 _ECHOES = frozenset({'all-gather-start', 'collective-permute-start'})
 
@@ -312,7 +314,7 @@ def _own(
   uncounted: tuple[str, ...] = ()
   if instruction.opcode == 'custom-call':
     target = _target(instruction)
-    is_known = target in _WITHOUT_FLOPS or _declared(instruction)
+    is_known = target in _WITHOUT_FLOPS or _cost(computation, instruction)
     uncounted = () if is_known else (target,)
   result = _collective(computation, instruction, loops)
   collectives = () if result is None else (result,)
@@ -342,7 +344,7 @@ def _at_border(
     flops = sum(product.flops for product in inside.products)
   is_kernel = _target(instruction) == _KERNEL
   if is_kernel:
-    declared = _declared(instruction)
+    declared = _cost(computation, instruction)
     flops = declared.get('flops', 0)
     # What it reads more than once, beyond what crosses its border.
     arrays = [a for i in computation.operands(instruction) for a in i.arrays]
@@ -372,8 +374,11 @@ def _target(instruction: Instruction) -> str:
   return (instruction.attribute('custom_call_target') or '').strip('"')
 
 
-def _declared(instruction: Instruction) -> dict[str, int]:
-  """Returns what a kernel says that it costs; empty where it does not."""
+def _cost(computation: Computation, instruction: Instruction) -> dict[str, int]:
+  """Returns what a kernel says that it costs; empty where nobody knows."""
+  if instruction.op_name == _SOFTMAX:
+    scores, values = (i.array for i in computation.operands(instruction))
+    return {'flops': 2 * scores.size * values.dims[-1]}
   match = _DECLARED.search(instruction.attributes)
   if not match:
     return {}
