@@ -50,7 +50,6 @@ class Compute:
       'fold', in the matrix before it, from ordinary parameters at every call
       (faster to train); 'folded', likewise, from those that `fold_norms` made
       (faster to run). Results differ by rounding.
-
     gradients: 'jax' derives all of them; 'own' has rules that are faster in
       programs for a CPU (`own_gradients`), and then no forward-mode derivatives
       (`jax.jvp`). Results differ by rounding.

@@ -6,8 +6,8 @@ which it has no fast kernel on CPUs: in bfloat16, where its fallback computes by
 single numbers, such products took two thirds of a training step. The sum over
 tokens that is a bias's gradient becomes many passes. Written here, products
 have a transposed copy of their smaller operand, and a bias's gradient is a
-product, too: a step takes 0.7 of the time in float32, and a fifth in bfloat16
-(`benchmarks/RESULTS.md`). There are no forward-mode derivatives.
+product, too: a step takes three quarters of the time in float32, and a quarter
+in bfloat16 (`benchmarks/RESULTS.md`). There are no forward-mode derivatives.
 """
 
 import jax
