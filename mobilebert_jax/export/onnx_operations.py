@@ -54,7 +54,8 @@ class OnnxOperations:
     return self._constant(name, np.asarray(value, self._dtype))
 
   def number(self, value):
-    return self._constant(f'/{value!r}', np.asarray(value, self._dtype))
+    # Unlike integers of the same value, which have names like it.
+    return self._constant(f'/{float(value)!r}', np.asarray(value, self._dtype))
 
   def take(self, table, ids):
     return self._node('Gather', table, ids, axis=0)

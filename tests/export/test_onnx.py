@@ -49,6 +49,17 @@ def test_flags(changes, tmp_path):
   check('MobileBertForPreTraining', tmp_path, **changes)
 
 
+@pytest.mark.parametrize('value', [-2, 1, 0])
+def test_a_number_is_no_integer_of_the_same_value(value, tmp_path):
+  """Bounds of slices are integers that have names like numbers'."""
+  folded = served.fold('MobileBertModel', served.EVERYTHING)
+  folded = folded._replace(mask_value=value)
+  batch = served.make_batch('MobileBertModel', rows=3, length=7)
+  result = export_onnx.Loaded(save(folded, tmp_path))(batch)
+  wanted = graph.apply(folded, numpy_operations(), batch)
+  served.assert_close(result, wanted)
+
+
 def test_each_weight_stands_once_under_its_name():
   head = 'MobileBertForMaskedLM'
   model, params = served.make(head, dtype='float32')
