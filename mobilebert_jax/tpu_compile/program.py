@@ -204,11 +204,26 @@ def lower_evaluation(of: CompilationPlan) -> tuple[Any, AbstractBatch]:
   with jax.set_mesh(of.mesh):
     state = _state(of, model, tx)
     step = evaluate.make_eval_step(
-      model, of.task.predict, of.task.loss, of.mesh
+      model.with_folded_norms(), of.task.predict, of.task.loss, of.mesh
     )
     batch = inputs.batch(config, of.task, of.mesh, is_training=False)
-    lowered = step.lower(state.params, batch)  # type: ignore[attr-defined]
+    params = _folded(model, state.params)
+    lowered = step.lower(params, batch)  # type: ignore[attr-defined]
     return lowered, batch
+
+
+def _folded(model: Any, params: Any) -> Any:
+  """Returns the parameters that `Evaluator` folds, and where they lie then."""
+  lowered = jax.jit(model.fold_norms).lower(params)
+  with compilation_cache.unused():
+    shardings = lowered.compile().output_shardings
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    lowered.out_info,
+    shardings,
+  )
 
 
 def _lower(of: CompilationPlan, name: str) -> tuple[Any, AbstractBatch]:
