@@ -8,8 +8,8 @@ few, of all that `--search` tries; keeps what it prints of the fastest in
 docs/explanation/scaling.txt, and writes the tables of
 docs/explanation/scaling.md between their marks: the fastest settings beside
 what the page said before, and all that was compiled. Needs
-pip install 'mobilebert_jax[tpu]' and about three minutes of two idle cores for
-each, but no TPU. --only runs those whose command contains TEXT, --missing those
+pip install 'mobilebert_jax[tpu]' and a minute or two of a core for each, but no
+TPU. --only runs those whose command contains TEXT, --missing those
 that scaling.json (beside this script) has not; the others come from there.
 """
 
