@@ -146,9 +146,10 @@ def train(
       )
       if first < run.total_steps:
         progress.say('Compiling; the first step follows.')
-      hint = huge_pages.hint(jax.default_backend())
-      if hint is not None and run.total_steps - first >= _LONG_RUN:
-        progress.say(hint)
+      if run.total_steps - first >= _LONG_RUN:
+        hint = huge_pages.hint(jax.default_backend())
+        if hint is not None:
+          progress.say(hint)
 
       def log_step(step: int, metrics: Metrics):
         """Fetches, checks and logs the numbers of one step."""
