@@ -43,6 +43,7 @@ from mobilebert_jax.runtime.errors import InputError
 
 KINDS = ('float16', 'dynamic', 'int8', 'int8x16', 'int4x8')
 CALIBRATION = 200
+READERS = {'onnx': onnx.Loaded, 'litert': litert.Loaded}
 STREAMS = ('embeddings', 'bottleneck', 'output')
 
 
@@ -108,17 +109,20 @@ def draw(
 
 
 def write(
-  format: str, kind: str, served: Graph, rounding: Any, path: pathlib.Path,
-  length: int,
-) -> Any:  # fmt: skip
-  """Writes a file and opens it in its runtime."""
-  rounding = rounding if kind in quantization.SCHEMES else None
+  format: str, kind: str, served: Graph, measured: ranges.Ranges,
+  path: pathlib.Path, length: int,
+):  # fmt: skip
+  """Writes a file, calibrated by what was measured if its kind needs it."""
+  rounding = None
+  if kind in quantization.SCHEMES:
+    rounding = quantization.calibrate(served, kind, measured)
   name = None if kind == 'none' else kind
   if format == 'onnx':
     onnx.save(served, path, kind=name, quantization=rounding)
-    return onnx.Loaded(path)
-  litert.save(served, path, (length,), quantization=name, calibration=rounding)
-  return litert.Loaded(path)
+  else:
+    litert.save(
+      served, path, (length,), quantization=name, calibration=rounding
+    )
 
 
 def outputs(runtime: Any, data: judge.Data) -> tuple[np.ndarray, np.ndarray]:
@@ -198,13 +202,11 @@ def main():
       for format in given.formats:
         cells = []
         for kind in ('none', *given.kinds):
-          rounding = None
-          if kind in quantization.SCHEMES:
-            rounding = quantization.calibrate(served, kind, measured)
           with tempfile.TemporaryDirectory() as made:
             path = pathlib.Path(made) / 'file'
             try:
-              run = write(format, kind, served, rounding, path, length)
+              write(format, kind, served, measured, path, length)
+              run = READERS[format](path)
             except InputError as error:
               cells.append(f'refused: {error}')
               continue

@@ -26,18 +26,17 @@ import jax
 import numpy as np
 import onnxruntime
 import onnxruntime.quantization
+import quantization
 import side_by_side
 import torch
 import transformers
 
 import mobilebert_jax as mb
-from mobilebert_jax.export import litert, onnx
-from mobilebert_jax.inference import folding, quantization, ranges
+from mobilebert_jax.inference import folding, ranges
 from mobilebert_jax.runtime.errors import InputError
 
 LENGTH = 128
 KINDS = ('none', 'dynamic', 'int8', 'int4x8')
-READERS = {'onnx': onnx.Loaded, 'litert': litert.Loaded}
 BERT_BASE = {
   'hidden_size': 768, 'embedding_size': 768, 'intra_bottleneck_size': 768,
   'num_hidden_layers': 12, 'num_attention_heads': 12,
@@ -66,31 +65,16 @@ def ours(
       title = f'{name}, {format}, {"float32" if kind == "none" else kind}'
       path = place / title
       try:
-        _write(format, kind, served, measured, path)
+        quantization.write(format, kind, served, measured, path, LENGTH)
       except InputError as error:
         print(f'{title}: {error}', flush=True)
         continue
 
       def make(threads: int, path=path, format=format) -> Callable[[], Any]:
-        loaded = READERS[format](path, threads=threads)
+        loaded = quantization.READERS[format](path, threads=threads)
         return lambda: loaded(batch)
 
       yield title, path.stat().st_size, make
-
-
-def _write(
-  format: str, kind: str, served: Any, measured: Any, path: pathlib.Path
-):
-  rounding = None
-  if kind in quantization.SCHEMES:
-    rounding = quantization.calibrate(served, kind, measured)
-  name = None if kind == 'none' else kind
-  if format == 'onnx':
-    onnx.save(served, path, kind=name, quantization=rounding)
-  else:
-    litert.save(
-      served, path, (LENGTH,), quantization=name, calibration=rounding
-    )
 
 
 def peers(place: pathlib.Path) -> dict[str, tuple[int, Maker]]:
@@ -145,7 +129,7 @@ def main():
   )
   parser.add_argument('--rounds', type=int, default=15)
   parser.add_argument('--kinds', nargs='+', default=[*KINDS])
-  parser.add_argument('--formats', nargs='+', default=[*READERS])
+  parser.add_argument('--formats', nargs='+', default=[*quantization.READERS])
   args = parser.parse_args()
   print(
     side_by_side.machine(), f'onnxruntime {onnxruntime.__version__}',
