@@ -296,7 +296,8 @@ def _match_labels(
   if not issubclass(model_class, _NAMED) or rows is None:
     return label_names.Match('same', tuple(range(len(there))))
   written = sources.class_in_config(source)
-  if written not in (None, model_class):
+  # A quantised run's class inherits from the one that it has written.
+  if written is not None and not issubclass(model_class, written):
     matched = label_names.Match('other')
     problem = (
       f'{source.name} has the head of {written.__name__}, and not that of '

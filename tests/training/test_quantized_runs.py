@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -10,7 +11,12 @@ import pytest
 from mobilebert_jax import launch, models
 from mobilebert_jax.config import configure
 from mobilebert_jax.config.model import MobileBertConfig
-from mobilebert_jax.convert.pretrained import from_pretrained, save_pretrained
+from mobilebert_jax.convert.pretrained import (
+  from_pretrained,
+  load_pretrained,
+  save_pretrained,
+)
+from mobilebert_jax.inference import quantized_model
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.tokenizer import MobileBertTokenizerFast
 from mobilebert_jax.training import hooks, loop, scoring
@@ -105,6 +111,34 @@ def test_what_it_leaves_is_a_model_and_its_constants(finished):
   name = 'validation/loss'
   assert best[name] != results['best'][name]
   np.testing.assert_allclose(best[name], results['best'][name], rtol=0.02)
+
+
+def test_where_nothing_beats_its_start_it_ends_with_that(
+  floats, tmp_path, caplog
+):
+  """There is no checkpoint of step 0: its weights are read from model/."""
+  data = tiny.write_data(tmp_path)
+  dev = data / 'dev.tsv'
+  swapped = dev.read_text().translate(str.maketrans('01', '10'))
+  dev.write_text(swapped)
+  config = parse(
+    floats, f'--config.data.path={data}', '--config.optimizer.learning_rate=3.0'
+  )
+  results = launch.train(config, tmp_path / 'run')
+  assert results['best']['step'] == 0 < results['final']['step']
+  assert 'drawn anew' not in caplog.text
+  workdir = Workdir(tmp_path / 'run')
+  constants = workdir.read_quantization()
+  plain = models.MobileBertForSequenceClassification(
+    workdir.read_model_config()
+  )
+  learnt = type(quantized_model.quantized(plain, constants))
+  for kind in (type(plain), learnt):
+    _, params, report = load_pretrained(kind, workdir.model)
+    assert not report.newly_initialised
+    chex.assert_trees_all_equal(
+      params, from_pretrained(type(plain), workdir.model)[1]
+    )
 
 
 def test_it_begins_with_the_function_of_the_float_model(floats, tmp_path):
