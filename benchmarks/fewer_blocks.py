@@ -31,6 +31,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import bootstrap
+import hold_out
 import numpy as np
 import side_by_side
 
@@ -71,7 +72,7 @@ ENTAILMENT = (
   '--config.data.max_length=32',
   '--config.data.buckets=(32,)',
   '--config.data.eval_examples=10000',
-  '--config.num_steps=900',
+  '--config.num_steps=3000',
   '--config.eval_every=100000',
   '--config.log_every=100',
   '--config.distillation.teacher_dtype=float32',
@@ -81,7 +82,6 @@ TASKS = {
   'sst2': ('configs/glue_sst2.py:small_no_norm', SST2),
   'entailment': ('configs/quickstart.py', ENTAILMENT),
 }
-HELD_OUT = 10_000
 STUDENT_STEPS = 500
 # Means and variances of hidden states are left out: without a norm, they have
 # no common scale from which a factor could be chosen.
@@ -119,22 +119,6 @@ ARMS = {
   'quarter': Arm(4, False, 'a quarter, fine-tuned'),
   'quarter-taught': Arm(4, True, 'a quarter, distilled'),
 }
-
-
-def split(source: pathlib.Path, target: pathlib.Path):
-  """Writes files whose development set has the rows kept out in front."""
-  if (target / 'dev.tsv').exists():
-    return
-  head, *rows = (source / 'train.tsv').read_text('utf-8').splitlines()
-  _, *dev = (source / 'dev.tsv').read_text('utf-8').splitlines()
-  kept = np.random.default_rng(0).permutation(len(rows)) < HELD_OUT
-  target.mkdir(parents=True, exist_ok=True)
-  parts = {
-    'train.tsv': [row for row, out in zip(rows, kept) if not out],
-    'dev.tsv': [row for row, out in zip(rows, kept) if out] + dev,
-  }
-  for name, lines in parts.items():
-    files.write_text(target / name, '\n'.join([head, *lines]) + '\n')
 
 
 def config_of(name: str, whole: TrainConfig, root: pathlib.Path) -> TrainConfig:
@@ -246,7 +230,7 @@ def lines(root: pathlib.Path, words: int) -> list[str]:
     for name, labels in found.items()
     for kind in FILES
   }
-  judge = slice(None, HELD_OUT)
+  judge = slice(None, hold_out.ROWS)
   base = right[f'all {onnx.FILES[None]}']
 
   def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -261,7 +245,7 @@ def lines(root: pathlib.Path, words: int) -> list[str]:
       low, high = bootstrap.interval(difference, *pair)
       against = f'{difference(*pair):+.4f} [{low:+.4f}, {high:+.4f}]'
     config = Workdir(root / name).read_model_config()
-    dev = right[key][HELD_OUT:]
+    dev = right[key][hold_out.ROWS :]
     rows.append([
       ARMS[name].told,
       str(config.num_hidden_layers),
@@ -298,7 +282,7 @@ def main():
   if args.task == 'sst2':
     if args.data is None or args.tokenizer is None:
       parser.error('--task=sst2 needs --data and --tokenizer')
-    split(args.data, root / 'data')
+    hold_out.split(args.data, root / 'data')
     given += [
       f'--config.tokenizer={args.tokenizer}',
       f'--config.data.path={root / "data"}',

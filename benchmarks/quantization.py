@@ -6,7 +6,7 @@
     [--kinds float16 dynamic int8 int8x16 int4x8] [--rows=20000]
     [--picture=ranges.png]
 
-RUN is a finished run that classifies texts, of a model with NoNorm and ReLU.
+RUN is a finished run of a model with NoNorm and ReLU, on any task.
 *Wild* is the same function to the bit with other values inside: every channel
 of every tensor that may be rescaled is multiplied by a random power of two
 (standard deviation 3 octaves), and the streams by 2^16 on top. *Offsets* are
@@ -14,8 +14,8 @@ constants in the channels of the streams, which their readers take away. What a
 method loses on them and not on the run as it is, the method loses by itself.
 
 Each file is calibrated on 200 training examples and runs in its own runtime on
-the run's validation split. Prints a Markdown table: accuracy minus that of the
-float model with a 95% interval (paired bootstrap over examples), labels that
+the run's validation split. Prints a Markdown table: the score minus that of the
+float model with a 95% interval (paired bootstrap over examples), decisions that
 agree with the float model, error of the logits over their deviation, and bytes.
 With `--picture` it draws the range of each channel before and after instead.
 """
@@ -25,11 +25,11 @@ import pathlib
 import tempfile
 from typing import Any
 
+import judged
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mobilebert_jax.data.batching import loader
-from mobilebert_jax.export import ExportOptions, judge, litert, onnx
+from mobilebert_jax.export import ExportOptions, check, judge, litert, onnx
 from mobilebert_jax.export import source as sources
 from mobilebert_jax.export import texts as real_texts
 from mobilebert_jax.inference import (
@@ -38,7 +38,7 @@ from mobilebert_jax.inference import (
   quantization,
   ranges,
 )
-from mobilebert_jax.inference.graph import INPUTS, Graph
+from mobilebert_jax.inference.graph import Graph
 from mobilebert_jax.runtime.errors import InputError
 
 KINDS = ('float16', 'dynamic', 'int8', 'int8x16', 'int4x8')
@@ -108,14 +108,20 @@ def draw(
   figure.savefig(path, dpi=110)
 
 
+def rounding_of(
+  kind: str, served: Graph, measured: ranges.Ranges
+) -> quantization.Quantization | None:
+  """The grids of a kind that needs ranges; None for others."""
+  if kind not in quantization.SCHEMES:
+    return None
+  return quantization.calibrate(served, kind, measured)
+
+
 def write(
-  format: str, kind: str, served: Graph, measured: ranges.Ranges,
-  path: pathlib.Path, length: int,
+  format: str, kind: str, served: Graph,
+  rounding: quantization.Quantization | None, path: pathlib.Path, length: int,
 ):  # fmt: skip
-  """Writes a file, calibrated by what was measured if its kind needs it."""
-  rounding = None
-  if kind in quantization.SCHEMES:
-    rounding = quantization.calibrate(served, kind, measured)
+  """Writes a file; `rounding` is that of kinds which need ranges."""
   name = None if kind == 'none' else kind
   if format == 'onnx':
     onnx.save(served, path, kind=name, quantization=rounding)
@@ -123,43 +129,6 @@ def write(
     litert.save(
       served, path, (length,), quantization=name, calibration=rounding
     )
-
-
-def outputs(runtime: Any, data: judge.Data) -> tuple[np.ndarray, np.ndarray]:
-  """Logits and labels of all examples."""
-  logits, labels = [], []
-  batches = loader.eval_batches(
-    data.split.features,
-    batch_size=8,
-    batching='bucketed',
-    buckets=data.config.data.buckets,
-  )
-  for batch, placement in batches:
-    found = runtime({name: batch[name] for name in INPUTS})
-    value = found.get('logits')
-    if value is None:
-      value = np.log(np.maximum(found['probabilities'], 1e-30))
-    logits.append(value[placement.rows])
-    labels.append(np.asarray(batch['labels'])[placement.rows])
-  return np.concatenate(logits), np.concatenate(labels)
-
-
-def compare(plain: np.ndarray, found: np.ndarray, labels: np.ndarray) -> str:
-  """Cells of the table: score, agreement, error."""
-  if not np.isfinite(found).all():
-    return 'no numbers'
-  one, other = plain.argmax(-1), found.argmax(-1)
-  difference = (other == labels).astype(float) - (one == labels)
-  rng = np.random.default_rng(0)
-  picks = rng.integers(0, len(labels), (2000, len(labels)))
-  low, high = np.percentile(difference[picks].mean(1), [2.5, 97.5]) * 100
-  # Probabilities say logits up to a constant.
-  centred = [x - x.mean(-1, keepdims=True) for x in (plain, found)]
-  error = np.std(centred[1] - centred[0]) / np.std(centred[0])
-  return (
-    f'{difference.mean() * 100:+.2f} ({low:+.2f} to {high:+.2f}), '
-    f'{(one == other).mean():.2%}, {error:.1%}'
-  )
 
 
 def main():
@@ -190,7 +159,8 @@ def main():
     'wild': wild(config, source.params, sizes, 0),
     'offsets': offset(config, source.params, sizes, 1),
   }
-  plain = labels = None
+  model = judged.remembered(check.compiled(source))
+  head_of_table = True
   for name in given.models:
     for equalize in (False, True):
       params = changed[name]
@@ -204,21 +174,21 @@ def main():
         for kind in ('none', *given.kinds):
           with tempfile.TemporaryDirectory() as made:
             path = pathlib.Path(made) / 'file'
+            rounding = rounding_of(kind, served, measured)
             try:
-              write(format, kind, served, measured, path, length)
+              write(format, kind, served, rounding, path, length)
               run = READERS[format](path)
             except InputError as error:
               cells.append(f'refused: {error}')
               continue
-            found, truth = outputs(run, data)
+            judgement = judge.judge(source, model, run, data)
             size = path.stat().st_size / 1e6
-          if plain is None:
-            plain, labels = found, truth
-            accuracy = (plain.argmax(-1) == labels).mean()
-            print(f'float: {accuracy:.4f} of {len(labels):,}\n')
+          if head_of_table:
+            print(f'float: {judged.score(data, judgement.kept["model"])}\n')
             print('| | ' + ' | '.join(('float32', *given.kinds)) + ' |')
             print('|---' * (len(given.kinds) + 2) + '|')
-          cells.append(f'{compare(plain, found, labels)}; {size:.2f} MB')
+            head_of_table = False
+          cells.append(f'{judged.cell(data, judgement)}; {size:.2f} MB')
         state = 'equalised' if equalize else 'as it is'
         row = [f'{format}, {name}, {state}', *cells]
         print(f'| {" | ".join(row)} |', flush=True)

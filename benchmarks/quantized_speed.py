@@ -65,7 +65,8 @@ def ours(
       title = f'{name}, {format}, {"float32" if kind == "none" else kind}'
       path = place / title
       try:
-        quantization.write(format, kind, served, measured, path, LENGTH)
+        rounding = quantization.rounding_of(kind, served, measured)
+        quantization.write(format, kind, served, rounding, path, LENGTH)
       except InputError as error:
         print(f'{title}: {error}', flush=True)
         continue

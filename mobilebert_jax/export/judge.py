@@ -1,5 +1,6 @@
 """A file beside the model on a task: the scores of both, label by label."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from mobilebert_jax.export.source import Source
 from mobilebert_jax.runtime.errors import InputError
 from mobilebert_jax.runtime.progress import Work
 from mobilebert_jax.tasks import Task
+from mobilebert_jax.tasks.task import Predictions
 from mobilebert_jax.training import evaluate
 from mobilebert_jax.training.evaluate import Split
 
@@ -32,6 +34,7 @@ class Judgement(NamedTuple):
     differ: how many of them the file decides otherwise.
     error: the standard deviation of what the logits differ by, as a part of
       theirs.
+    kept: what the task keeps of both to score them, by 'model' and 'file'.
   """
 
   split: str
@@ -40,6 +43,7 @@ class Judgement(NamedTuple):
   decided: int
   differ: int
   error: float
+  kept: Mapping[str, Predictions]
 
   def describe(self) -> str:
     """Returns the same in a sentence."""
@@ -141,23 +145,27 @@ def judge(
         errors.add(wrong - right)
       placements.append(placement)
       for which, values_of in both.items():
-        kept = jax.device_get(keep(_Outputs(values_of, batch), dict(batch)))
-        collected[which].append(evaluate.cut(task, kept, placement, lengths))
+        part = jax.device_get(keep(_Outputs(values_of, batch), dict(batch)))
+        collected[which].append(evaluate.cut(task, part, placement, lengths))
       done += len(placement.examples)
       work.is_at(done, len(split.features))
+  kept = {
+    which: evaluate.in_order(placements, parts)
+    for which, parts in collected.items()
+  }
   scores = {
     which: {
       name: float(value)
       for name, value in task.score(
-        evaluate.in_order(placements, parts), split.examples, split.features
+        predictions, split.examples, split.features
       ).items()
     }
-    for which, parts in collected.items()
+    for which, predictions in kept.items()
   }
   name = f'{len(split.examples):,} examples of {split.name}'
   return Judgement(
     name, scores['model'], scores['file'], decided, differ,
-    errors.value / max(values.value, 1e-30),
+    errors.value / max(values.value, 1e-30), kept,
   )  # fmt: skip
 
 

@@ -16,9 +16,9 @@ def script(repo):
 
 
 def test_no_row_that_judges_is_trained_on(script, tmp_path, monkeypatch):
-  monkeypatch.setattr(script, 'HELD_OUT', 15)
+  monkeypatch.setattr(script.hold_out, 'ROWS', 15)
   source = tiny.write_data(tmp_path)
-  script.split(source, tmp_path / 'new')
+  script.hold_out.split(source, tmp_path / 'new')
   new = tmp_path / 'new'
   before, train, dev = (
     path.read_text().splitlines()
