@@ -67,10 +67,18 @@ def _gelu_fast(ops, x):
   return _gelu_tanh(ops, x, 0.7978845608)
 
 
+# From here on softplus is the identity.
+_STRAIGHT = 20.0
+
+
 def _softplus(ops, x):
-  # The identity above 20, as in torch: log1p(exp(x)) would overflow.
-  below = ops.log1p(ops.exp(ops.minimum(x, ops.number(20.0))))
-  return ops.where_positive(_shifted(ops, x, -20.0), x, below)
+  # As in torch: log1p(exp(x)) would overflow. Not by a choice between it and x:
+  # where x is of integers, LiteRT's converter rounds all that is chosen from to
+  # the grid of x.
+  below = ops.log1p(ops.exp(ops.minimum(x, ops.number(_STRAIGHT))))
+  beyond = _shifted(ops, x, -_STRAIGHT)
+  above = _shifted(ops, beyond, _STRAIGHT - math.log1p(math.exp(_STRAIGHT)))
+  return ops.add(below, ops.where_positive(beyond, above, ops.number(0.0)))
 
 
 def _laplace(ops, x):
