@@ -15,6 +15,7 @@ from mobilebert_jax.inference.quantization import (
   SCHEMES,
   Grid,
   Quantization,
+  largest_of_two,
   weight_grid,
 )
 from mobilebert_jax.runtime.errors import InputError
@@ -23,14 +24,14 @@ from mobilebert_jax.runtime.errors import InputError
 class DynamicInt8(OnnxOperations):
   """Operations whose products of weights are of integers.
 
-  A weight is (q - 128) * scale with q in 8 bits and a scale for each channel
-  that it writes; for the word table, for each word, so that a table that also
-  scores the vocabulary stands once. What it is multiplied with gets a scale and
-  a zero point when it is there. Classifiers stay float: they are small, and
-  nothing after them evens out errors.
+  A weight is q * scale with q in 8 bits and a scale for each channel that it
+  writes; for the word table, for each word, so that a table that also scores
+  the vocabulary stands once. What it is multiplied with gets a scale and a zero
+  point when it is there. Classifiers stay float: they are small, and nothing
+  after them evens out errors.
 
-  q is unsigned because onnxruntime adds pairs of products in 16 bits where a
-  CPU has no instruction for more; signed weights would overflow them.
+  q has a sign, since that is what processors have an instruction for, and two
+  neighbours of it may be added in 16 bits (`quantization.largest_of_two`).
   """
 
   def __init__(self, onnx: Any, dtype: Any):
@@ -46,12 +47,11 @@ class DynamicInt8(OnnxOperations):
   def take(self, table, ids):
     if table != 'embeddings/words':
       return super().take(table, ids)
-    integers, scales, zero = self._integers(table, axis=0)
+    integers, scales, _ = self._integers(table, axis=0)
     rows = self._node('Gather', integers, ids, axis=0)
-    rows, zero = (self._cast(x, self._dtype) for x in (rows, zero))
-    centred = self._node('Sub', rows, zero)
     scale = self._node('Gather', scales, ids, axis=0)
-    return self.multiply(centred, self._node('Unsqueeze', scale, self._ints(2)))
+    scale = self._node('Unsqueeze', scale, self._ints(2))
+    return self.multiply(self._cast(rows, self._dtype), scale)
 
   def linear(self, x, kernel):
     if kernel.startswith('classifier'):
@@ -77,14 +77,14 @@ class DynamicInt8(OnnxOperations):
 
   def _integers(self, name: str, axis: int) -> tuple[str, str, str]:
     """Returns a weight's integers, scales along an axis, and zero point."""
-    value = self._values[name]
-    largest = np.abs(value).max(axis=1 - axis, keepdims=True)
+    value = np.moveaxis(self._values[name], axis, 1)
+    largest = largest_of_two(value)
     scales = np.where(largest > 0, largest, 1) / 127
-    integers = np.round(value / scales).astype(np.int16) + 128
+    integers = np.round(value / scales).astype(np.int8)
     return (
-      self._constant(f'{name}_quantized', integers.astype(np.uint8)),
-      self._constant(f'{name}_scale', scales.astype(self._dtype).reshape(-1)),
-      self._constant('/zero_point', np.asarray(128, np.uint8)),
+      self._constant(f'{name}_quantized', np.moveaxis(integers, 1, axis)),
+      self._constant(f'{name}_scale', scales.astype(self._dtype)),
+      self._constant('/zero_point', np.asarray(0, np.int8)),
     )
 
   def _node(self, kind, *inputs, **attributes):
@@ -126,11 +126,11 @@ class StaticIntegers(OnnxOperations):
   something computes with them: what stands between DequantizeLinear and
   QuantizeLinear is what runtimes make an operation on integers of.
 
-  Integers of 8 bits are stored without a sign, weights too: see `DynamicInt8`.
-  Weights of 4 bits have one, for their products are small; they are stored in 4
-  bits and cast to 8 when a file is loaded, because onnxruntime has no product
-  of integers for the former. Nor has it one for activations of 16 bits: these
-  files are for other chips, and compute the same in floats here.
+  Activations of 8 bits are stored without a sign, weights with one: see
+  `quantization.largest_of_two`. Weights of 4 bits are stored in 4 bits and cast
+  to 8 when a file is loaded, because onnxruntime has no product of integers for
+  the former. Nor has it one for activations of 16 bits: these files are for
+  other chips, and compute the same in floats here.
 
   Args:
     onnx: the module.
@@ -275,16 +275,12 @@ class StaticIntegers(OnnxOperations):
     if grid.bits == 4:
       four = self._onnx.TensorProto.INT4
       kind = self._onnx.helper.tensor_dtype_to_np_dtype(four)
-      zeros = np.zeros(step.shape, np.int8)
       stored = self._constant(f'{name}_quantized', whole.astype(kind))
       stored = super()._node('Cast', stored, to=self._type_of(np.int8))
     else:
-      # The same integers without a sign.
-      whole = (whole.astype(np.int16) + 128).astype(np.uint8)
-      zeros = np.full(step.shape, 128, np.uint8)
       stored = self._constant(f'{name}_quantized', whole)
     size = '_'.join(map(str, step.shape))
-    zero = self._constant(f'/zero_points_{zeros.dtype}_{size}', zeros)
+    zero = self._constant(f'/zero_points_{size}', np.zeros(step.shape, np.int8))
     scale = self._constant(f'{name}_scale', step)
     self._scalings[stored] = _Scaling(step, scale, zero, axis)
     self._written[name] = stored

@@ -171,9 +171,10 @@ def weight_grid(
 ) -> Grid | None:
   """Returns the grid of a weight; None: it stays float.
 
-  Kernels [in, out] have a scale for each column, the tables that ids and
-  positions look up one scale, the table that scores the vocabulary one for each
-  word if it is another. Biases stay: runtimes add them as integers of 32 bits.
+  Kernels [in, out] have a scale for each column (`largest_of_two`), the tables
+  that ids and positions look up one scale, the table that scores the vocabulary
+  one for each word if it is another. Biases stay: runtimes add them as integers
+  of 32 bits.
 
   Args:
     graph: the model.
@@ -192,11 +193,32 @@ def weight_grid(
     largest, axis = numbers.abs(value).max(0), 1
     if not name.startswith('masked_lm/'):
       bits = SCHEMES[scheme].weight_bits
+      if SCHEMES[scheme] == SCHEMES['int8']:
+        largest = largest_of_two(value, numbers)
   else:
     return None
   most = 2 ** (bits - 1) - 1
   scale = numbers.where(largest > 0, largest, 1.0) / most
   return Grid(scale.astype(np.float32), 0, bits, axis, True)
+
+
+def largest_of_two(kernel: Any, numbers: Any = np) -> Any:
+  """Returns what 127 steps have to reach in each column of a kernel.
+
+  Processors multiply 8 bits without a sign by 8 bits with one. Those that have
+  no instruction for the whole add the products of two neighbours in 16 bits:
+  with 255 * (127 + 127) that overflows. If 127 steps reach the sum of any two
+  neighbours, their integers sum up to 128 at most, and 255 * 128 < 2^15.
+
+  Args:
+    kernel: [in, out].
+    numbers: `numpy`, or `jax.numpy` where the kernel is traced.
+
+  Returns:
+    [out], the largest absolute value of a weight, or of a sum of two.
+  """
+  sums = numbers.abs(kernel[1:] + kernel[:-1]).max(0, initial=0)
+  return numbers.maximum(numbers.abs(kernel).max(0), sums)
 
 
 def round_values(value: Any, grid: Grid) -> Any:

@@ -98,6 +98,28 @@ def test_dynamic_products_are_of_integers(tmp_path):
   assert len(fused) == len(kernels) + 1
 
 
+def test_dynamic_products_do_not_overflow_16_bits(tmp_path):
+  """Two neighbours at the largest input, where a processor adds them so."""
+  folded = tame(PRETRAINING)
+  name = 'layer_0/ffn_0/output/dense/kernel'
+  same = np.full_like(folded.weights[name], 0.3)
+  folded = folded._replace(weights={**folded.weights, name: same})
+  model = onnx.load(save(folded, tmp_path, 'dynamic'))
+  seen = 0
+  for tensor in model.graph.initializer:
+    if not tensor.name.endswith('_quantized'):
+      continue
+    seen += 1
+    whole = onnx.numpy_helper.to_array(tensor).astype(int)
+    assert abs(whole).max() <= 127
+    rows = whole.T if 'words' in tensor.name else whole
+    sums = abs(rows[1:] + rows[:-1])
+    assert 255 * sums.max() < 2**15
+    # As many of the points are used as that allows.
+    assert sums.max() >= 127
+  assert seen > 20
+
+
 @pytest.mark.parametrize('tied', [True, False])
 def test_dynamic_keeps_a_tied_table_once(tied, tmp_path):
   folded = tame('MobileBertForMaskedLM', tie_word_embeddings=tied)

@@ -130,7 +130,14 @@ def test_weights(folded, scheme, most):
   kernel = folded.weights['layer_0/ffn_0/intermediate/kernel']
   grid = grids['layer_0/ffn_0/intermediate/kernel']
   whole = grid.integers(kernel)
-  assert whole.dtype == np.int8 and np.abs(whole).max(0).min() == most
+  assert whole.dtype == np.int8
+  largest = np.abs(whole).max(0)
+  if scheme == 'int8':
+    # A weight, or two neighbours, whose products fit into 16 bits.
+    sums = np.abs(whole[1:].astype(int) + whole[:-1]).max(0)
+    assert largest.max() <= most and sums.max() <= most + 1
+    largest = np.maximum(largest, sums)
+  assert largest.min() >= most
   np.testing.assert_allclose(
     whole * grid.scale, kernel, atol=float(grid.scale.max()) / 2 * 1.001
   )
