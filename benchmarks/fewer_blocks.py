@@ -13,12 +13,12 @@ solves; 10,000 pairs judge.
 
 A small model is trained. Each arm then begins with some of its blocks
 (`config.init_layers`) and takes equally many steps with the same settings:
-fine-tuned alone, or with the whole model as its teacher (labels, feature maps
-and attention of the blocks that are left). 'again' is all blocks, fine-tuned
-for as long: what the steps alone bring. Each is exported to ONNX, in float and
-with 8 bits, and scored in onnxruntime; differences to all blocks have 95%
-intervals of a paired bootstrap. 'before' is the score of the blocks as they
-were taken, before any step.
+fine-tuned alone, or with the whole model as its teacher (of labels alone, or
+also of feature maps and attention of the blocks that are left). 'again' is all
+blocks, fine-tuned for as long: what the steps alone bring. Each is exported to
+ONNX, in float and with 8 bits, and scored in onnxruntime; differences to all
+blocks have 95% intervals of a paired bootstrap. 'before' is the score of the
+blocks as they were taken, before any step.
 
 Whatever is finished in DIR is a row of table.md, so the same command continues,
 and several with arms of their own may run at once behind --arms=all.
@@ -85,13 +85,14 @@ TASKS = {
 STUDENT_STEPS = 500
 # Means and variances of hidden states are left out: without a norm, they have
 # no common scale from which a factor could be chosen.
-TAUGHT: Mapping[str, Any] = {
+BLOCKS: Mapping[str, Any] = {
   'strategy': 'auxiliary',
   'feature_map': 1.0,
   'attention': 1.0,
   'mean': 0.0,
   'variance': 0.0,
 }
+LABELS: Mapping[str, Any] = {'strategy': 'none'}
 LENGTH = 32
 # File of an export -> the column of the table.
 FILES = {onnx.FILES[None]: 'float', onnx.FILES['dynamic']: 'int8'}
@@ -102,22 +103,24 @@ class Arm(NamedTuple):
 
   Attributes:
     part: the whole has so many times its blocks; 0: it is the whole.
-    taught: whether it learns from the whole.
+    taught: what it learns from the whole; None: nothing.
     told: its name in the table.
   """
 
   part: int
-  taught: bool
+  taught: Mapping[str, Any] | None
   told: str
 
 
 ARMS = {
-  'all': Arm(0, False, 'all blocks'),
-  'again': Arm(1, False, 'all, trained as long as those below'),
-  'half': Arm(2, False, 'half, fine-tuned'),
-  'half-taught': Arm(2, True, 'half, distilled'),
-  'quarter': Arm(4, False, 'a quarter, fine-tuned'),
-  'quarter-taught': Arm(4, True, 'a quarter, distilled'),
+  'all': Arm(0, None, 'all blocks'),
+  'again': Arm(1, None, 'all, trained as long as those below'),
+  'half': Arm(2, None, 'half, fine-tuned'),
+  'half-labels': Arm(2, LABELS, 'half, distilled, labels alone'),
+  'half-taught': Arm(2, BLOCKS, 'half, distilled'),
+  'quarter': Arm(4, None, 'a quarter, fine-tuned'),
+  'quarter-labels': Arm(4, LABELS, 'a quarter, distilled, labels alone'),
+  'quarter-taught': Arm(4, BLOCKS, 'a quarter, distilled'),
 }
 
 
@@ -130,9 +133,9 @@ def config_of(name: str, whole: TrainConfig, root: pathlib.Path) -> TrainConfig:
   model = {**whole.model, 'num_hidden_layers': blocks}
   teacher = root / 'all'
   distillation = whole.distillation
-  if arm.taught:
+  if arm.taught is not None:
     distillation = dataclasses.replace(
-      distillation, teacher=str(teacher), **TAUGHT
+      distillation, teacher=str(teacher), **arm.taught
     )
   return dataclasses.replace(
     whole,

@@ -4,6 +4,7 @@ import gc
 import os
 import pathlib
 from importlib import metadata
+from typing import Any
 
 # The suite compiles hundreds of tiny programs and runs each for an instant:
 # XLA's costly optimisations are not worth their time. Nor are its newer kernel
@@ -37,6 +38,25 @@ def pytest_collection_finish():
   # Modules and tests live until the end: tracing, which makes much garbage,
   # need not visit them again and again.
   gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable():
+  # Workers send reports as UTF-8: half of a character, which a damaged file had
+  # and a test has printed, would end the worker.
+  return _encodable((yield))
+
+
+def _encodable(value: Any) -> Any:
+  match value:
+    case str():
+      return value.encode(errors='backslashreplace').decode()
+    case dict():
+      return {key: _encodable(part) for key, part in value.items()}
+    case list() | tuple():
+      return type(value)(_encodable(part) for part in value)
+    case _:
+      return value
 
 
 @pytest.fixture(scope='session')

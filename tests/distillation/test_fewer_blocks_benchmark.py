@@ -45,8 +45,11 @@ def test_an_arm_is_a_run_that_begins_with_blocks_of_the_whole(
       taken[name] = config.init_layers
       teachers[name] = config.distillation.teacher
   assert taken == {
-    'again': depth, 'half': depth // 2, 'half-taught': depth // 2,
-    'quarter': depth // 4, 'quarter-taught': depth // 4,
+    'again': depth, 'half': depth // 2, 'half-labels': depth // 2,
+    'half-taught': depth // 2, 'quarter': depth // 4,
+    'quarter-labels': depth // 4, 'quarter-taught': depth // 4,
   }  # fmt: skip
   taught = {name for name, teacher in teachers.items() if teacher is not None}
-  assert taught == {'half-taught', 'quarter-taught'}
+  assert taught == {
+    'half-labels', 'half-taught', 'quarter-labels', 'quarter-taught'
+  }  # fmt: skip
