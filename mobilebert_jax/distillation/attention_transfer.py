@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from mobilebert_jax.models.attention import Mask
 from mobilebert_jax.models.attention.masks import apply_mask
+from mobilebert_jax.models.remat import KERNEL_RESULTS
 
 # Queries at once, if their number has such a divisor.
 _BLOCK = 128
@@ -83,7 +85,10 @@ def _sum_forward(block, teacher_q, teacher_k, q, k, mask, weights):
   (total, dk), dq = jax.lax.scan(add, zeros, jnp.arange(0, q.shape[2], block))
   # [blocks, B, H, block, K] to [B, H, T, K].
   dq = jnp.moveaxis(dq, 0, 2).reshape(q.shape)
-  return total, (dq.astype(q.dtype), dk.astype(k.dtype))
+  # Who rematerialises a block keeps these: they are as small as what they are
+  # the gradients of, and all else of the comparison went into them.
+  kept = (dq.astype(q.dtype), dk.astype(k.dtype))
+  return total, tuple(checkpoint_name(x, KERNEL_RESULTS) for x in kept)
 
 
 def _sum_backward(block, kept, gradient):

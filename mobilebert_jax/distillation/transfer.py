@@ -31,6 +31,7 @@ from mobilebert_jax.distillation import attention_transfer, blocks, losses
 from mobilebert_jax.distillation.blocks import DropoutKey, Output
 from mobilebert_jax.models import packing
 from mobilebert_jax.models.attention import Mask, choice
+from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.remat import REMAT_POLICIES
 from mobilebert_jax.models.typing import Batch, Params
 
@@ -343,15 +344,31 @@ def _make_compare(
   return jax.checkpoint(compare, policy=policy, prevent_cse=prevent_cse)
 
 
+def compared_attention(
+  compute: Compute,
+  heads: int,
+  config: DistillationConfig,
+  shape: tuple[int, ...],
+) -> blocks.AttentionOutput | None:
+  """Returns what attention is compared by: no scores if a kernel has none.
+
+  Args:
+    compute: the student's.
+    heads: of either model.
+    config: the terms.
+    shape: of what blocks read, [B, S, D].
+  """
+  if not config.has_attention:
+    return None
+  kind = choice.kind(compute, shape, heads, is_dropping=True)
+  return 'inputs' if kind == 'fused' else 'scores'
+
+
 def _compared_attention(
   student: nn.Module, config: DistillationConfig, x: Array
 ) -> blocks.AttentionOutput | None:
-  """Returns what attention is compared by: no scores if a kernel has none."""
-  if not config.has_attention:
-    return None
   heads = student.config.num_attention_heads
-  kind = choice.kind(student.compute, x.shape, heads, is_dropping=True)
-  return 'inputs' if kind == 'fused' else 'scores'
+  return compared_attention(student.compute, heads, config, x.shape)
 
 
 def _output_sums(

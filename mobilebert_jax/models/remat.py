@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from jax.extend.core import primitives
 
-# Names of results, for policies: of a kernel of attention, which are no larger
-# than its operands; and of attention by plain operations.
+# Names of results, for policies: of a kernel of attention, or of comparing two,
+# which are no larger than its operands; and of attention by plain operations.
 KERNEL_RESULTS = 'attention_kernel'
 CONTEXT = 'attention_context'
 

@@ -195,6 +195,29 @@ def distillation(
   return plain, repeating
 
 
+def attention_transfer(
+  config: TrainConfig, teacher: MobileBertConfig, stage: Stage, work: Workload
+) -> int:
+  """Returns the FLOPs of comparing attention from queries and keys.
+
+  All of them repeat what the models compute anyway, where a kernel computes it:
+  the scores of both, and from the student's the gradients of its queries and
+  keys. Remat 'full' keeps nothing, and repeats them.
+
+  Args:
+    config: the run.
+    teacher: the teacher's architecture.
+    stage: the stage.
+    work: of the whole student.
+  """
+  scores = work.length * teacher.true_hidden_size
+  own = work.length * work.architecture.true_hidden_size
+  macs = scores + 3 * own
+  if config.remat == 'full':
+    macs += scores + own
+  return 2 * len(stage.layers) * work.tokens * macs
+
+
 def _embeddings(c: MobileBertConfig) -> int:
   """Returns the multiplications of each token before the first block."""
   if not c.trigram_input and c.embedding_size == c.hidden_size:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from mobilebert_jax import models
+from mobilebert_jax.distillation import transfer
 from mobilebert_jax.tpu_compile import analytic, roofline
 from mobilebert_jax.tpu_compile.analytic import Workload
 from mobilebert_jax.tpu_compile.hlo.counts import (
@@ -17,6 +18,7 @@ from mobilebert_jax.tpu_compile.hlo.counts import (
 )
 from mobilebert_jax.tpu_compile.program import CompilationPlan, CompiledStep
 from mobilebert_jax.tpu_compile.topology import Slice
+from mobilebert_jax.training import starting
 
 _GIB = 2**30
 DAY = 86400
@@ -149,7 +151,19 @@ def flops_by_formula(
   if stage is None:
     return analytic.model_flops(work), analytic.training(of.config, work)
   assert of.teacher is not None
-  return analytic.distillation(of.config, of.teacher, stage, work)
+  of_stage = (of.config, of.teacher, stage, work)
+  useful, computed = analytic.distillation(*of_stage)
+  rows = work.rows // of.config.accumulation_steps
+  with jax.set_mesh(of.mesh):
+    compared = transfer.compared_attention(
+      starting.compute_of(of.config),
+      of.architecture.num_attention_heads,
+      of.config.distillation,
+      (rows, work.length, of.architecture.hidden_size),
+    )
+  if compared == 'inputs':
+    computed += analytic.attention_transfer(*of_stage)
+  return useful, computed
 
 
 def _collectives(result: tuple[Collective, ...]) -> list[dict[str, Any]]:

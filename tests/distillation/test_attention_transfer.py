@@ -1,6 +1,7 @@
 """The loss from queries and keys against that from scores."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from mobilebert_jax.distillation import attention_transfer, losses
 from mobilebert_jax.distillation.attention_transfer import QueriesAndKeys
 from mobilebert_jax.models.attention import make_mask
 from mobilebert_jax.models.attention.masks import apply_mask
+from mobilebert_jax.models.remat import REMAT_POLICIES
 
 ROWS, LENGTH, HEADS = 3, 24, 4
 RNG = np.random.default_rng(0)
@@ -79,3 +81,20 @@ def test_no_scores_of_all_queries_are_ever_made():
   gradient = jax.grad(lambda s, t, w: function(t, s, weights=w))
   text = jax.jit(gradient).lower(of, of, weights).as_text()
   assert '2x4x128x512x' in text and '512x512x' not in text
+
+
+@pytest.mark.parametrize('remat', ['narrow', 'dots'])
+def test_who_rematerialises_a_block_does_not_compare_again(remat):
+  """Scores of both, and gradients of queries and keys, are computed once."""
+  teacher, student = pair(0, HEADS * 16), pair(1, HEADS * 8)
+  weights = jnp.ones((ROWS, LENGTH))
+
+  def compare(student, teacher):
+    return attention_transfer.cross_entropy_sum(
+      teacher, student, make_mask(), weights, HEADS
+    )
+
+  policy = REMAT_POLICIES[remat]
+  loss = jax.value_and_grad(jax.checkpoint(compare, policy=policy))
+  text = jax.jit(loss).lower(student, teacher).compile().as_text()
+  assert len(re.findall(r' dot\(', text)) == 4
