@@ -30,16 +30,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import quantization
 
 import mobilebert_jax as mb
-from mobilebert_jax.export import ExportOptions, export, litert, onnx
+from mobilebert_jax.export import ExportOptions, export
 from mobilebert_jax.runtime.errors import InputError
 
-KINDS = ('float16', 'dynamic', 'int8', 'int8x16', 'int4x8')
 # One token in so many is masked.
 EVERY = 7
-CALIBRATION = 200
-READERS = {'onnx': onnx.Loaded, 'litert': litert.Loaded}
 Batch = Mapping[str, np.ndarray]
 
 
@@ -102,16 +100,19 @@ def main():
   parser.add_argument('--model', default='google/mobilebert-uncased')
   parser.add_argument('--text', required=True, type=pathlib.Path)
   parser.add_argument('--calibration', type=pathlib.Path)
-  parser.add_argument('--formats', nargs='+', default=[*READERS])
-  parser.add_argument('--kinds', nargs='+', default=KINDS)
+  parser.add_argument('--formats', nargs='+', default=[*quantization.READERS])
+  parser.add_argument('--kinds', nargs='+', default=quantization.KINDS)
   parser.add_argument('--sequences', type=int, default=200)
   parser.add_argument('--length', type=int, default=128)
   given = parser.parse_args()
   texts = paragraphs(given.text)
   if given.calibration is None:
-    texts, measured = texts[:-CALIBRATION], texts[-CALIBRATION:]
+    texts, measured = (
+      texts[: -quantization.CALIBRATION],
+      texts[-quantization.CALIBRATION :],
+    )
   else:
-    measured = paragraphs(given.calibration)[:CALIBRATION]
+    measured = paragraphs(given.calibration)[: quantization.CALIBRATION]
   model, params = mb.from_pretrained(mb.MobileBertForMaskedLM, given.model)
   tokenizer = mb.MobileBertTokenizerFast.from_pretrained(given.model)
   batch, labels = sequences(texts, tokenizer, given.length, given.sequences)
@@ -143,7 +144,7 @@ def main():
         except InputError as error:
           print(f'| {format}, {kind} | refused: {error} | | | |')
           continue
-        run = READERS[format](place / 'out' / file.path)
+        run = quantization.READERS[format](place / 'out' / file.path)
         found, seconds = predict(run, batch, labels)
         print(
           f'| {format}, {kind} | {(found == right).mean():.4f} | '
