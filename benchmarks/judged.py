@@ -9,11 +9,11 @@ from typing import Any
 
 import bootstrap
 import numpy as np
+import tagging_choice_intervals as intervals
 
 from mobilebert_jax.data.batching.features import NumpyBatch
 from mobilebert_jax.export.check import INPUTS, Outputs, Runtime
 from mobilebert_jax.export.judge import Data, Judgement
-from mobilebert_jax.metrics import tagging as metrics
 from mobilebert_jax.tasks.tagging import task as tagging
 
 _TAGS = 'MobileBertForTokenClassification'
@@ -21,17 +21,6 @@ _SPANS = 'MobileBertForQuestionAnswering'
 _WORDS = 'MobileBertForMaskedLM'
 # Bytes of a batch's outputs.
 _REMEMBERED = 2**20
-
-
-def mean(sums: np.ndarray) -> float:
-  """The mean of (sum, how many)."""
-  return float(sums[0] / sums[1])
-
-
-def f1(sums: np.ndarray) -> float:
-  """F1 of (right, gold, predicted)."""
-  right, gold, predicted = sums
-  return float(2 * right / (gold + predicted)) if gold + predicted else 0.0
 
 
 def counts(
@@ -49,22 +38,24 @@ def counts(
     predicted = tagging.predicted_tags(
       task.labels, 'IOB2', kept, examples, features
     )
-    rows = []
-    for sentence, tags in zip(examples, predicted, strict=True):
-      gold, found = (
-        set(metrics.entities(one, 'IOB2')) for one in (sentence.tags, tags)
-      )
-      rows.append((len(gold & found), len(gold), len(found)))
-    return 'F1', np.array(rows, float), f1
+    rows = [
+      intervals.entity_counts(sentence.tags, tags)
+      for sentence, tags in zip(examples, predicted, strict=True)
+    ]
+    return 'F1', np.array(rows, float), intervals.f1
   if head == _WORDS:
     asked = kept['counts']
     right = asked & (kept['guess'] == kept['target'])
-    return 'accuracy', np.stack([right.sum(1), asked.sum(1)], 1), mean
+    return (
+      'accuracy',
+      np.stack([right.sum(1), asked.sum(1)], 1),
+      intervals.share,
+    )
   outcomes = task.outcomes(kept, examples, features)
   is_span = head == _SPANS
   values = [1 - one.error if is_span else one.is_right for one in outcomes]
   rows = np.stack([np.array(values, float), np.ones(len(values))], 1)
-  return 'F1' if is_span else 'accuracy', rows, mean
+  return 'F1' if is_span else 'accuracy', rows, intervals.share
 
 
 def score(data: Data, kept: Any) -> str:

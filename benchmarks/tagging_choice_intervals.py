@@ -35,6 +35,14 @@ def f1(counts: np.ndarray) -> float:
   return 2 * right / (gold + predicted) if gold + predicted else 0.0
 
 
+def entity_counts(
+  gold: Sequence[str], found: Sequence[str]
+) -> tuple[int, int, int]:
+  """Entities of a sentence: right, gold, predicted."""
+  sides = [set(tagging.entities(side, 'IOB2')) for side in (gold, found)]
+  return len(sides[0] & sides[1]), len(sides[0]), len(sides[1])
+
+
 def share(counts: np.ndarray) -> float:
   """The share of right answers of (right, all)."""
   return counts[0] / counts[1]
@@ -58,9 +66,7 @@ def tags(train: pathlib.Path, predictions: pathlib.Path):
       ('all words O', ['O'] * len(gold)),
       ('most frequent tag of the word', frequent),
     ):
-      sides = [set(tagging.entities(side, 'IOB2')) for side in (gold, found)]
-      right = len(sides[0] & sides[1])
-      rows.setdefault(name, []).append((right, len(sides[0]), len(sides[1])))
+      rows.setdefault(name, []).append(entity_counts(gold, found))
   for name, counts in rows.items():
     print(f'{name:32} F1 {interval(np.array(counts), f1)}')
 

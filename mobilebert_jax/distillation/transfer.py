@@ -31,7 +31,6 @@ from mobilebert_jax.distillation import attention_transfer, blocks, losses
 from mobilebert_jax.distillation.blocks import DropoutKey, Output
 from mobilebert_jax.models import packing
 from mobilebert_jax.models.attention import Mask, choice
-from mobilebert_jax.models.compute import Compute
 from mobilebert_jax.models.remat import REMAT_POLICIES
 from mobilebert_jax.models.typing import Batch, Params
 
@@ -266,7 +265,7 @@ def _last_of(
     x,
     mask,
     _fold(key, last),
-    _compared_attention(pair.student, pair.config, x),
+    compared_attention(pair.student, pair.config, x.shape),
   )
   if not pair.config.has_statistics:
     return output, None
@@ -330,7 +329,7 @@ def _make_compare(
   plain = student if policy is None else blocks.without_remat(student)
 
   def compare(layer, x, mask, key, target, weights):
-    attention = _compared_attention(student, config, x)
+    attention = compared_attention(student, config, x.shape)
     output = blocks.run_one(plain, layer, x, mask, key, attention)
     heads = student.config.num_attention_heads
     sums = _output_sums(config, target, output, weights, mask, heads)
@@ -345,30 +344,20 @@ def _make_compare(
 
 
 def compared_attention(
-  compute: Compute,
-  heads: int,
-  config: DistillationConfig,
-  shape: tuple[int, ...],
+  student: nn.Module, config: DistillationConfig, shape: tuple[int, ...]
 ) -> blocks.AttentionOutput | None:
   """Returns what attention is compared by: no scores if a kernel has none.
 
   Args:
-    compute: the student's.
-    heads: of either model.
+    student: the student.
     config: the terms.
     shape: of what blocks read, [B, S, D].
   """
   if not config.has_attention:
     return None
-  kind = choice.kind(compute, shape, heads, is_dropping=True)
-  return 'inputs' if kind == 'fused' else 'scores'
-
-
-def _compared_attention(
-  student: nn.Module, config: DistillationConfig, x: Array
-) -> blocks.AttentionOutput | None:
   heads = student.config.num_attention_heads
-  return compared_attention(student.compute, heads, config, x.shape)
+  kind = choice.kind(student.compute, shape, heads, is_dropping=True)
+  return 'inputs' if kind == 'fused' else 'scores'
 
 
 def _output_sums(

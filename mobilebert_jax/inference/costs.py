@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mobilebert_jax import models
 from mobilebert_jax.inference import graph as graphs
 from mobilebert_jax.inference import quantization as quantizations
 from mobilebert_jax.inference.graph import Graph
@@ -15,11 +16,7 @@ from mobilebert_jax.inference.operations import jax_operations
 from mobilebert_jax.inference.quantization import Quantization
 from mobilebert_jax.runtime.progress import Work
 
-# Their outputs are of whole texts; of others, a few hundred tokens say enough.
-_OF_TEXTS = (
-  'MobileBertForSequenceClassification', 'MobileBertForMultipleChoice',
-  'MobileBertForNextSentencePrediction',
-)  # fmt: skip
+# Where outputs are of tokens, so many say enough.
 _TOKENS = 256
 
 
@@ -48,7 +45,9 @@ def costs(
     quantization: how it is rounded.
     batch: inputs by name; a handful is enough to compare tensors.
   """
-  if graph.head not in _OF_TEXTS:
+  head = getattr(models, graph.head)
+  # The bare model gives tokens, too.
+  if getattr(head, 'outputs_per', 'both') != 'example':
     rows = -(-_TOKENS // batch['input_ids'].shape[-1])
     batch = {name: value[:rows] for name, value in batch.items()}
   graph = graph._replace(mask_value=quantization.mask_value)

@@ -154,10 +154,10 @@ def flops_by_formula(
   of_stage = (of.config, of.teacher, stage, work)
   useful, computed = analytic.distillation(*of_stage)
   rows = work.rows // of.config.accumulation_steps
+  compute = starting.compute_of(of.config)
   with jax.set_mesh(of.mesh):
     compared = transfer.compared_attention(
-      starting.compute_of(of.config),
-      of.architecture.num_attention_heads,
+      of.task.head(of.architecture, compute=compute),
       of.config.distillation,
       (rows, work.length, of.architecture.hidden_size),
     )
